@@ -1,0 +1,149 @@
+package watcher
+
+import (
+	"errors"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// An inbox lies between the goroutine that listens to the kernel and the one
+// that calls the Target: the first only ever adds to it and never waits.
+type inbox struct {
+	dir    string
+	match  func(string) bool
+	settle time.Duration
+
+	// wake holds a token when there is something new to look at.
+	wake chan struct{}
+
+	mu      sync.Mutex
+	pending pending
+	trouble trouble // the first one reported
+}
+
+// trouble is why reports cannot be relied on any more. The zero value is none.
+type trouble struct {
+	cause cause
+	err   error // says more, never nil
+}
+
+var (
+	errEnded   = errors.New("the watch ended by itself")
+	errChanged = errors.New("the directory was removed, moved or given another mode")
+)
+
+func newInbox(dir string, match func(string) bool, settle time.Duration) *inbox {
+	return &inbox{dir: dir, match: match, settle: settle, wake: make(chan struct{}, 1)}
+}
+
+// listen reads what the kernel reports until the channel of events is closed.
+// This is the loop that must keep up: nothing in it waits for a file or for the
+// Target.
+func (b *inbox) listen(events <-chan fsnotify.Event, errs <-chan error, m *metrics) {
+	for {
+		select {
+		case e, ok := <-events:
+			if !ok {
+				b.report(causeError, errEnded)
+				return
+			}
+			m.events.Inc()
+			b.receive(e)
+		case err, ok := <-errs:
+			switch {
+			case !ok:
+				errs = nil // closed just before the other
+			case errors.Is(err, fsnotify.ErrEventOverflow):
+				m.overflows.Inc()
+				b.report(causeOverflow, err)
+			default:
+				b.report(causeError, err)
+			}
+		}
+	}
+}
+
+// receive takes one event. Which kind of event it was does not matter for a
+// file: a change of mode is the only sign that an unreadable file has become
+// readable, and of a rename we see either half alone.
+func (b *inbox) receive(e fsnotify.Event) {
+	if e.Name == b.dir {
+		// The directory itself was removed, moved away or given other permissions.
+		if e.Op&(fsnotify.Remove|fsnotify.Rename|fsnotify.Chmod) != 0 {
+			b.report(causeDirectory, errChanged)
+		}
+		return
+	}
+	name := filepath.Base(e.Name)
+	if !b.match(name) {
+		return
+	}
+	b.put(name, time.Now().Add(b.settle), 0)
+}
+
+// again has a name asked for once more that could not be settled this many
+// times in a row.
+func (b *inbox) again(name string, tries int) {
+	b.put(name, time.Now().Add(backoff(tries)), tries)
+}
+
+func (b *inbox) put(name string, due time.Time, tries int) {
+	b.mu.Lock()
+	sooner := b.pending.put(name, due, tries)
+	b.mu.Unlock()
+	if sooner {
+		b.ring()
+	}
+}
+
+// report says that reports cannot be relied on any more.
+func (b *inbox) report(c cause, err error) {
+	b.mu.Lock()
+	isNew := b.trouble.cause == ""
+	if isNew {
+		b.trouble = trouble{c, err}
+	}
+	b.mu.Unlock()
+	if isNew {
+		b.ring()
+	}
+}
+
+// forget drops a trouble that is being cured.
+func (b *inbox) forget() {
+	b.mu.Lock()
+	b.trouble = trouble{}
+	b.mu.Unlock()
+}
+
+func (b *inbox) ring() {
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take removes and returns the names that are due.
+func (b *inbox) take(now time.Time) []*entry {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.pending.take(now)
+}
+
+// state returns the trouble there is and when the next name is due.
+func (b *inbox) state() (t trouble, next time.Time, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	next, ok = b.pending.next()
+	return b.trouble, next, ok
+}
+
+// len counts the names that wait.
+func (b *inbox) len() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.pending.queue)
+}

@@ -1,0 +1,244 @@
+package watcher
+
+import (
+	"log/slog"
+	"time"
+)
+
+// A loop is the state of one Run. It belongs to Run's goroutine alone and calls
+// the Target from there.
+type loop struct {
+	*Watcher
+	target Target
+	log    *slog.Logger
+
+	watch     *watch        // nil while there is none, and then we poll
+	listening chan struct{} // closed when nobody listens to the watch any more
+	lostTo    cause         // why there is none
+	attempts  int           // to get a new one, in vain
+	retryAt   time.Time     // the next attempt
+
+	rescanAt time.Time // the next pass at the latest
+	troubled time.Time // the next answer to a trouble at the earliest
+	pace     pace
+
+	losing, arming, rescanning, reloading complaint
+	partial                               string // the file system type last logged
+}
+
+func newLoop(w *Watcher, t Target) *loop {
+	log := w.cfg.Logger.With("dir", w.dir)
+	return &loop{
+		Watcher:    w,
+		target:     t,
+		log:        log,
+		losing:     complaint{log: log, bad: "renewing the watch on the directory"},
+		arming:     complaint{log: log, bad: "no watch on the directory, polling", good: "watching the directory again"},
+		rescanning: complaint{log: log, bad: "rescanning the directory", good: "the directory can be read again"},
+		reloading:  complaint{log: log, bad: "reloading files", good: "files can be reloaded again"},
+	}
+}
+
+// start takes over the watch that New made and does the first pass. Listening
+// comes first: the pass may take long, and the kernel keeps only so many events.
+func (l *loop) start() {
+	if l.first != nil {
+		l.adopt(l.first)
+	} else {
+		l.unarmed(l.firstErr)
+		l.lostTo = causeError
+		if isMissing(l.firstErr) {
+			l.lostTo = causeDirectory
+		}
+	}
+	l.rescan(causeStart)
+}
+
+// step does what is due now.
+func (l *loop) step() {
+	// One stat. It is done every time and not only each second because of a
+	// peculiarity: while a descriptor of a directory is open, and we hold one, the
+	// kernel does not report the removal of the directory. But its files were
+	// removed before it, and those reports brought us here.
+	if l.watch != nil {
+		if err := l.watch.check(); err != nil {
+			l.inbox.report(causeDirectory, err)
+		}
+	}
+
+	now := time.Now()
+	trouble, _, _ := l.inbox.state()
+	switch {
+	case l.watch == nil && !now.Before(l.retryAt):
+		if l.arm() {
+			l.rescan(l.lostTo)
+		}
+	case l.watch != nil && trouble.cause != "" && !now.Before(l.troubled):
+		l.lostTo = trouble.cause
+		l.losing.note(trouble.err)
+		l.disarm()
+		l.arm()
+		// With a new watch or without: if the directory is gone, so is what it held.
+		l.rescan(trouble.cause)
+	}
+	if !now.Before(l.rescanAt) {
+		l.rescan(l.routine())
+		l.losing.note(nil) // it was quiet so long that the next trouble is news
+	}
+	l.reload(time.Now())
+}
+
+// next is when step has something to do again unless the inbox rings before.
+func (l *loop) next() time.Time {
+	at := earlier(l.rescanAt, time.Now().Add(checkEvery))
+	trouble, due, ok := l.inbox.state()
+	if ok {
+		at = earlier(at, due)
+	}
+	if l.watch == nil {
+		at = earlier(at, l.retryAt)
+	} else if trouble.cause != "" {
+		at = earlier(at, l.troubled)
+	}
+	return at
+}
+
+// rescan does a pass over everything.
+func (l *loop) rescan(c cause) {
+	l.metrics.rescans[c].Inc()
+	start := time.Now()
+	again, err := l.target.Rescan()
+	took := time.Since(start)
+	l.metrics.duration.Observe(took.Seconds())
+	l.log.Debug("rescanned the directory", "cause", c, "took", took, "err", err)
+	l.rescanning.note(err)
+	for _, name := range again {
+		l.inbox.again(name, 1)
+	}
+
+	l.pace.note(took)
+	now := time.Now()
+	l.troubled = now.Add(l.pace.pause())
+	base := l.cfg.Resync
+	switch {
+	case l.watch == nil || err != nil:
+		base = min(base, pollEvery)
+	case l.watch.partial != "":
+		base = min(base, partialEvery)
+	}
+	l.rescanAt = now.Add(l.pace.interval(base))
+}
+
+// routine is the cause of a pass that comes because it is time.
+func (l *loop) routine() cause {
+	if l.watch == nil {
+		return causePoll
+	}
+	return causeResync
+}
+
+// reload asks for the names that are due, all of them at once.
+func (l *loop) reload(now time.Time) {
+	due := l.inbox.take(now)
+	if len(due) == 0 {
+		return
+	}
+	names := make([]string, len(due))
+	tries := make(map[string]int, len(due))
+	for i, e := range due {
+		names[i] = e.name
+		tries[e.name] = e.tries
+	}
+	again, err := l.target.Reload(names...)
+	l.reloading.note(err)
+	if err != nil {
+		for name, n := range tries {
+			l.inbox.again(name, n+1)
+		}
+		return
+	}
+	for _, name := range again {
+		l.inbox.again(name, tries[name]+1)
+	}
+}
+
+// arm tries to get a watch and reports whether there is one now.
+func (l *loop) arm() bool {
+	x, err := l.open(l.dir)
+	if err != nil {
+		l.unarmed(err)
+		return false
+	}
+	l.adopt(x)
+	return true
+}
+
+// unarmed notes that there is no watch because of err.
+func (l *loop) unarmed(err error) {
+	l.attempts++
+	l.retryAt = time.Now().Add(rearm(l.attempts, err))
+	l.setMode(nil)
+	l.arming.note(err)
+}
+
+// adopt puts x in use.
+func (l *loop) adopt(x *watch) {
+	listening := make(chan struct{})
+	go func() {
+		defer close(listening)
+		l.inbox.listen(x.events, x.errors, l.metrics)
+	}()
+	l.watch, l.listening, l.attempts = x, listening, 0
+	l.setMode(x)
+	l.arming.note(nil)
+	if x.partial != "" && x.partial != l.partial {
+		l.log.Info("this file system does not report every change, reading everything more often", "type", x.partial)
+	}
+	l.partial = x.partial
+}
+
+// disarm ends the watch, if there is one. What its end stirs up is forgotten;
+// names that were marked stay.
+func (l *loop) disarm() {
+	if l.watch == nil {
+		return
+	}
+	l.watch.close()
+	<-l.listening
+	l.inbox.forget()
+	l.watch = nil
+}
+
+// end releases everything.
+func (l *loop) end() {
+	l.disarm()
+	l.setMode(nil)
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// A complaint is an error that may come again and again. It is logged when it
+// comes first, when its text changes and when it is over.
+type complaint struct {
+	log       *slog.Logger
+	bad, good string // the messages; an empty one is not logged
+	text      string // of the last error, empty if all is well
+}
+
+func (c *complaint) note(err error) {
+	switch {
+	case err == nil && c.text != "":
+		c.text = ""
+		if c.good != "" {
+			c.log.Info(c.good)
+		}
+	case err != nil && err.Error() != c.text:
+		c.text = err.Error()
+		c.log.Warn(c.bad, "err", err)
+	}
+}

@@ -1,0 +1,77 @@
+package watcher
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// A cause is why everything is looked at again.
+type cause string
+
+const (
+	causeStart     cause = "start"     // the first time
+	causeResync    cause = "resync"    // it was time
+	causePoll      cause = "poll"      // it was time, and there is no watch
+	causeOverflow  cause = "overflow"  // the kernel's queue was full
+	causeError     cause = "error"     // the watch failed
+	causeDirectory cause = "directory" // the directory was removed, replaced or changed its mode
+)
+
+// metrics are those of one Watcher. They are registered together, as one
+// collector, so that there is no registering half of them.
+type metrics struct {
+	events    prometheus.Counter
+	overflows prometheus.Counter
+	armed     prometheus.Gauge
+	duration  prometheus.Histogram
+	rescans   map[cause]prometheus.Counter
+
+	all []prometheus.Collector
+}
+
+func newMetrics(b *inbox) *metrics {
+	byCause := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "promspool_watch_rescans_total",
+		Help: "Passes over the whole directory by what caused them.",
+	}, []string{"cause"})
+	m := &metrics{
+		events: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "promspool_watch_events_total",
+			Help: "Notifications received from the kernel, also about files that do not matter.",
+		}),
+		overflows: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "promspool_watch_overflows_total",
+			Help: "How often the kernel dropped notifications because its queue was full.",
+		}),
+		armed: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "promspool_watch_armed",
+			Help: "Whether the kernel notifies about changes in the directory (1) or it is polled (0).",
+		}),
+		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "promspool_rescan_duration_seconds",
+			Help:    "Duration of passes over the whole directory.",
+			Buckets: []float64{.001, .01, .1, 1, 10},
+		}),
+		rescans: make(map[cause]prometheus.Counter),
+	}
+	for _, c := range []cause{causeStart, causeResync, causePoll, causeOverflow, causeError, causeDirectory} {
+		m.rescans[c] = byCause.WithLabelValues(string(c))
+	}
+	waiting := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "promspool_watch_pending_files",
+		Help: "Changed files that wait to be read, or to be read again.",
+	}, func() float64 { return float64(b.len()) })
+	m.all = []prometheus.Collector{m.events, m.overflows, m.armed, m.duration, byCause, waiting}
+	return m
+}
+
+// Describe implements prometheus.Collector.
+func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
+	for _, c := range m.all {
+		c.Describe(ch)
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (m *metrics) Collect(ch chan<- prometheus.Metric) {
+	for _, c := range m.all {
+		c.Collect(ch)
+	}
+}
