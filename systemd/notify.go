@@ -1,0 +1,44 @@
+package systemd
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+)
+
+// Ready tells the service manager that the start is complete, and sets the
+// line that "systemctl status" shows. A unit of Type=notify counts as started
+// only now, and units ordered after it wait for this.
+//
+// An error means that the manager does not know: it will end the process when
+// its start time-out passes, so the error is worth a line in the log.
+func Ready(status string) error {
+	return notify(daemon.SdNotifyReady, "STATUS="+oneLine(status))
+}
+
+// Stopping tells the service manager that the shutdown has begun, so that the
+// end of the process is no surprise to it.
+func Stopping() error {
+	return notify(daemon.SdNotifyStopping)
+}
+
+// Status sets the line that "systemctl status" shows.
+func Status(status string) error {
+	return notify("STATUS=" + oneLine(status))
+}
+
+// notify sends the assignments in one datagram: the manager applies them
+// together. The environment keeps the address, because there is more to say.
+func notify(assignments ...string) error {
+	if _, err := daemon.SdNotify(false, strings.Join(assignments, "\n")); err != nil {
+		return fmt.Errorf("service manager: %w", err)
+	}
+	return nil
+}
+
+// oneLine keeps a status from turning into further assignments: in a
+// notification a line end starts the next one.
+func oneLine(s string) string {
+	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' }), " ")
+}
