@@ -1,0 +1,456 @@
+package filestore
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"unique"
+
+	"github.com/cespare/xxhash/v2"
+)
+
+// desc is what the header lines of one family in one file say. Files of one
+// kind of job have the same ones, so they are held once for all.
+type desc struct {
+	name string
+	typ  Type
+	help string
+}
+
+// part is one family of one file in canonical form.
+type part struct {
+	desc   unique.Handle[desc]
+	text   string   // the sample lines; a piece of the text of the whole file
+	hashes []uint64 // of the identities of its metrics, see identityHash
+	kept   bool     // not new with this push, but what the group had already
+}
+
+// labelling is what a group does to the labels of each sample in it.
+type labelling struct {
+	over          []Label  // set on every sample, in name order
+	strip         []string // taken off every sample
+	emptyInstance bool     // spell out instance="" where there is no instance
+}
+
+// record is one sample on its way into canonical text.
+type record struct {
+	base  string  // the label set without le and quantile, in braces, or ""
+	empty bool    // instance="" is to be spelled out
+	line  int     // for errors
+	part  uint8   // within one histogram or summary: 0 bucket or quantile, 1 sum, 2 count
+	bound float64 // le or quantile
+	value float64
+}
+
+// canonical puts families into canonical order and form. The same metrics give
+// the same bytes, however they were written.
+//
+// In a file (lenient) a sample that is there twice is served once; if the
+// values differ the first counts, and the returned issue says so. In a push
+// both are an error.
+func canonical(f *Families, lab labelling, lenient bool) (parts []part, series int, issue *SyntaxError, err error) {
+	c := canonicalizer{lab: lab, lenient: lenient}
+	list := slices.DeleteFunc(slices.Clone(f.list), func(f *rawFamily) bool { return len(f.samples) == 0 })
+	slices.SortFunc(list, func(a, b *rawFamily) int { return strings.Compare(a.name, b.name) })
+
+	type span struct{ text, hashes int }
+	ends := make([]span, 0, len(list))
+	for i := 0; i < len(list); i++ {
+		if other := suffixOf(list[i], f.byName); other != nil {
+			c.complain(list[i].samples[0].line, fmt.Sprintf("its samples collide with those of the %s whose part they look like", other.typ))
+			if !lenient {
+				return nil, 0, nil, c.issue
+			}
+			list = slices.Delete(list, i, i+1)
+			i--
+			continue
+		}
+		if err := c.family(list[i]); err != nil {
+			return nil, 0, nil, err
+		}
+		ends = append(ends, span{len(c.text), len(c.hashes)})
+	}
+
+	text := string(c.text)
+	parts = make([]part, len(list))
+	var from span
+	for i, f := range list {
+		parts[i] = part{
+			desc:   unique.Make(desc{f.name, f.typ, f.help}),
+			text:   text[from.text:ends[i].text],
+			hashes: c.hashes[from.hashes:ends[i].hashes:ends[i].hashes],
+		}
+		from = ends[i]
+	}
+	return parts, c.series, c.issue, nil
+}
+
+// compositeSuffixes are the endings that a histogram or summary reserves.
+var compositeSuffixes = [...]string{"_bucket", "_sum", "_count"}
+
+// reserves reports whether a family of type t reserves its name with that suffix.
+func (t Type) reserves(suffix string) bool {
+	return t == Histogram || t == Summary && suffix != "_bucket"
+}
+
+// suffixOf returns the histogram or summary with samples whose part f would be
+// mistaken for.
+func suffixOf(f *rawFamily, byName map[string]*rawFamily) *rawFamily {
+	for _, suffix := range compositeSuffixes {
+		base, ok := strings.CutSuffix(f.name, suffix)
+		if !ok {
+			continue
+		}
+		if o := byName[base]; o != nil && len(o.samples) > 0 && o.typ.reserves(suffix) {
+			return o
+		}
+	}
+	return nil
+}
+
+type canonicalizer struct {
+	lab     labelling
+	lenient bool
+
+	text   []byte
+	hashes []uint64
+	series int
+	issue  *SyntaxError
+
+	records []record // of the family at hand
+	labels  []Label
+	scratch []byte
+}
+
+func (c *canonicalizer) complain(line int, msg string) {
+	if c.issue == nil {
+		c.issue = &SyntaxError{Line: line, Reason: Duplicate, Msg: msg}
+	}
+}
+
+func (c *canonicalizer) family(f *rawFamily) error {
+	c.records = c.records[:0]
+	for i := range f.samples {
+		if err := c.add(f, &f.samples[i]); err != nil {
+			return err
+		}
+	}
+	if f.typ == Histogram && !c.lenient {
+		c.completeBuckets()
+	}
+	slices.SortStableFunc(c.records, func(a, b record) int {
+		if n := strings.Compare(a.base, b.base); n != 0 {
+			return n
+		}
+		if n := cmp.Compare(a.part, b.part); n != 0 {
+			return n
+		}
+		return cmp.Compare(a.bound, b.bound)
+	})
+	for i := range c.records {
+		r := &c.records[i]
+		if i > 0 {
+			last := &c.records[i-1]
+			if last.base == r.base && last.part == r.part && last.bound == r.bound {
+				if err := c.duplicate(last, r); err != nil {
+					return err
+				}
+				r.value = last.value // the first counts, also against a third
+				continue
+			}
+		}
+		if i == 0 || c.records[i-1].base != r.base {
+			c.hashes = append(c.hashes, identityHash(f.name, r.base))
+		}
+		c.write(f, r)
+	}
+	return nil
+}
+
+func (c *canonicalizer) duplicate(first, second *record) error {
+	same := first.value == second.value || math.IsNaN(first.value) && math.IsNaN(second.value)
+	if same && c.lenient {
+		return nil
+	}
+	c.complain(second.line, "the series is there already, with the same labels")
+	if c.lenient {
+		return nil
+	}
+	return c.issue
+}
+
+// add makes the record of one sample.
+func (c *canonicalizer) add(f *rawFamily, s *sample) error {
+	r := record{line: s.line, value: s.value}
+	skip := ""
+	switch f.typ {
+	case Histogram:
+		switch s.name[len(f.name):] {
+		case "_bucket":
+			skip = "le"
+		case "_sum":
+			r.part = 1
+		case "_count":
+			r.part = 2
+		default:
+			return c.fail(s, "a histogram has only samples that end in _bucket, _sum and _count")
+		}
+		if r.part != 1 && r.value < 0 {
+			return c.fail(s, "a bucket or count of a histogram is negative")
+		}
+	case Summary:
+		switch s.name[len(f.name):] {
+		case "":
+			skip = "quantile"
+		case "_sum":
+			r.part = 1
+		case "_count":
+			r.part = 2
+		}
+	}
+	if skip != "" {
+		bound, ok := "", false
+		for _, l := range s.labels {
+			if l.Name == skip {
+				bound, ok = l.Value, true
+			}
+		}
+		var err error
+		if r.bound, err = parseFloat(bound); !ok || err != nil || math.IsNaN(r.bound) {
+			return c.fail(s, fmt.Sprintf("the sample needs a label %s that is a number", skip))
+		}
+	}
+	if f.typ.composite() {
+		// A reader could not tell such a label from a bound.
+		reserved := map[Type]string{Histogram: "le", Summary: "quantile"}[f.typ]
+		for _, l := range c.lab.over {
+			if l.Name == reserved {
+				return c.fail(s, fmt.Sprintf("a %s cannot have %s as a grouping label", f.typ, reserved))
+			}
+		}
+		if skip == "" && slices.ContainsFunc(s.labels, func(l Label) bool { return l.Name == reserved }) {
+			return c.fail(s, fmt.Sprintf("the label %s is only for the parts of a %s that have it", reserved, f.typ))
+		}
+	}
+	c.labels = c.labels[:0]
+	instance := false
+	for _, l := range s.labels {
+		switch {
+		case l.Name == skip, slices.Contains(c.lab.strip, l.Name), c.overrules(l.Name):
+		case l.Value != "":
+			instance = instance || l.Name == "instance"
+			c.labels = append(c.labels, l)
+		case l.Name == "instance":
+			r.empty = true
+		}
+	}
+	for _, l := range c.lab.over {
+		instance = instance || l.Name == "instance"
+		c.labels = append(c.labels, l)
+	}
+	r.empty = (r.empty || c.lab.emptyInstance) && !instance
+	slices.SortFunc(c.labels, func(a, b Label) int { return strings.Compare(a.Name, b.Name) })
+	if len(c.labels) > 0 {
+		c.scratch = appendLabels(c.scratch[:0], c.labels)
+		if n := len(c.records); n > 0 && c.records[n-1].base == string(c.scratch) {
+			r.base = c.records[n-1].base
+		} else {
+			r.base = string(c.scratch)
+		}
+	}
+	c.records = append(c.records, r)
+	return nil
+}
+
+func (c *canonicalizer) overrules(name string) bool {
+	for i := range c.lab.over {
+		if c.lab.over[i].Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *canonicalizer) fail(s *sample, msg string) error {
+	return &SyntaxError{Line: s.line, Reason: Syntax, Msg: msg}
+}
+
+// completeBuckets gives a pushed histogram that has a count but no +Inf bucket
+// that bucket, as Pushgateway does.
+func (c *canonicalizer) completeBuckets() {
+	inf := map[string]bool{}
+	for _, r := range c.records {
+		if r.part == 0 && math.IsInf(r.bound, 1) {
+			inf[r.base] = true
+		}
+	}
+	for _, r := range c.records[:len(c.records):len(c.records)] {
+		if r.part == 2 && !inf[r.base] {
+			inf[r.base] = true
+			r.part, r.bound = 0, math.Inf(1)
+			c.records = append(c.records, r)
+		}
+	}
+}
+
+// write appends the line of one record.
+func (c *canonicalizer) write(f *rawFamily, r *record) {
+	c.series++
+	b := c.text
+	name := f.name
+	switch {
+	case r.part == 1:
+		name += "_sum"
+	case r.part == 2:
+		name += "_count"
+	case f.typ == Histogram:
+		name += "_bucket"
+	}
+	base := r.base
+	if r.empty {
+		base = withEmptyInstance(base)
+	}
+	bound := ""
+	if r.part == 0 && f.typ == Histogram {
+		bound = "le"
+	} else if r.part == 0 && f.typ == Summary {
+		bound = "quantile"
+	}
+	if plainName(name) {
+		b = append(b, name...)
+		if base != "" || bound != "" {
+			b = append(b, '{')
+		}
+	} else {
+		b = append(b, '{')
+		b = appendQuoted(b, name)
+		if base != "" || bound != "" {
+			b = append(b, ',')
+		}
+	}
+	if base != "" {
+		b = append(b, base[1:len(base)-1]...)
+	}
+	if bound != "" {
+		if base != "" {
+			b = append(b, ',')
+		}
+		b = append(b, bound...)
+		b = append(b, '=', '"')
+		b = appendValue(b, r.bound)
+		b = append(b, '"')
+	}
+	if base != "" || bound != "" || !plainName(name) {
+		b = append(b, '}')
+	}
+	b = append(b, ' ')
+	b = appendValue(b, r.value)
+	c.text = append(b, '\n')
+}
+
+// withEmptyInstance puts instance="" where it belongs in the order of a
+// canonical label set.
+func withEmptyInstance(base string) string {
+	if base == "" {
+		return `{instance=""}`
+	}
+	labels, err := parseLabelSet(base)
+	if err != nil {
+		panic("filestore: a canonical label set that does not parse: " + base)
+	}
+	labels = append(labels, Label{Name: "instance"})
+	slices.SortFunc(labels, func(a, b Label) int { return strings.Compare(a.Name, b.Name) })
+	return string(appendLabels(nil, labels))
+}
+
+// plainName reports whether a metric name needs no quotes.
+func plainName(s string) bool {
+	for i := range len(s) {
+		if !nameByte(s[i], i, true) {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// identity is what makes a metric one: the family's name and the labels that
+// Prometheus sees, so neither empty ones nor, as the lines of a histogram
+// belong together, le and quantile.
+func identityHash(name, base string) uint64 {
+	var d xxhash.Digest
+	d.Reset()
+	_, _ = d.WriteString(name)
+	_, _ = d.WriteString(base)
+	return d.Sum64()
+}
+
+// eachMetric calls yield for each metric in the canonical text of a part, with
+// the labels of its identity, which are valid until yield returns, and its
+// lines.
+func eachMetric(d desc, text string, yield func(base []byte, lines string) bool) {
+	var last, base []byte
+	start := 0
+	for at := 0; at < len(text); {
+		end := at + strings.IndexByte(text[at:], '\n') + 1
+		base = appendIdentity(base[:0], d, text[at:end-1])
+		if at > start && !bytes.Equal(base, last) {
+			if !yield(last, text[start:at]) {
+				return
+			}
+			start = at
+		}
+		last = append(last[:0], base...)
+		at = end
+	}
+	if start < len(text) {
+		yield(last, text[start:])
+	}
+}
+
+// appendIdentity appends the label set in braces that is part of the identity
+// of a canonical line, or nothing if it is empty.
+func appendIdentity(b []byte, d desc, line string) []byte {
+	line = line[:strings.LastIndexByte(line, ' ')]
+	if plainName(d.name) {
+		i := strings.IndexByte(line, '{')
+		if i < 0 {
+			return b
+		}
+		line = line[i+1 : len(line)-1]
+	} else {
+		// {"name",labels}
+		p := parser{rest: line[1 : len(line)-1]}
+		if _, err := p.quoted("metric name"); err != nil {
+			panic("filestore: canonical text that does not parse: " + line)
+		}
+		line = strings.TrimPrefix(p.rest, ",")
+	}
+	bound := ""
+	switch d.typ {
+	case Histogram:
+		bound = `le="`
+	case Summary:
+		bound = `quantile="`
+	}
+	// The bound is last, it is a number, and a quote in any other value is escaped.
+	if i := strings.LastIndex(line, bound); bound != "" && (i == 0 || i > 0 && line[i-1] == ',') {
+		line = strings.TrimSuffix(line[:i], ",")
+	}
+	const empty = `instance=""`
+	if i := strings.Index(line, empty); i == 0 || i > 0 && line[i-1] == ',' {
+		before, after := strings.TrimSuffix(line[:i], ","), strings.TrimPrefix(line[i+len(empty):], ",")
+		if before != "" && after != "" {
+			before += ","
+		}
+		line = before + after
+	}
+	if line == "" {
+		return b
+	}
+	b = append(b, '{')
+	b = append(b, line...)
+	return append(b, '}')
+}

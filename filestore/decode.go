@@ -1,0 +1,82 @@
+package filestore
+
+import "strings"
+
+// A Family is a metric family of one file, taken apart for display.
+type Family struct {
+	Name    string
+	Help    string
+	Type    Type
+	Metrics []Metric
+}
+
+// A Metric is one metric of a Family: one sample, or the samples of one
+// histogram or summary.
+type Metric struct {
+	Labels []Label // without le and quantile, by name
+	Value  float64 // of a counter, gauge or untyped metric
+	Count  float64 // of a histogram or summary
+	Sum    float64
+	Bounds []Bound // the buckets or quantiles, ascending
+}
+
+// A Bound is one bucket of a histogram or one quantile of a summary.
+type Bound struct {
+	Bound float64 // upper bound, or quantile
+	Value float64 // cumulative count, or value
+}
+
+// Families takes the metrics of a file of this view apart, in name order,
+// whether or not they could be merged. The caller owns the result.
+func (v *View) Families(f *File) []Family {
+	out := make([]Family, 0, len(f.parts))
+	for _, h := range f.parts {
+		d := h.Value()
+		fam := Family{Name: d.name, Help: d.help, Type: d.typ}
+		eachMetric(d, v.text(f, d.name), func(base []byte, lines string) bool {
+			fam.Metrics = append(fam.Metrics, decodeMetric(d, string(base), lines))
+			return true
+		})
+		out = append(out, fam)
+	}
+	return out
+}
+
+func decodeMetric(d desc, base, lines string) Metric {
+	var m Metric
+	if base != "" {
+		m.Labels, _ = parseLabelSet(base)
+	}
+	empty := false
+	for line := range strings.Lines(lines) {
+		line = strings.TrimSuffix(line, "\n")
+		v, _ := parseFloat(line[strings.LastIndexByte(line, ' ')+1:])
+		p := parser{utf8Names: true, rest: line}
+		name := ""
+		if line[0] != '{' {
+			name, _ = p.metricName()
+		}
+		var labels []Label
+		if p.rest != "" && p.rest[0] == '{' {
+			name, labels, _ = p.labels(name)
+		}
+		for _, l := range labels {
+			empty = empty || l.Name == "instance" && l.Value == ""
+		}
+		switch suffix := name[len(d.name):]; {
+		case !d.typ.composite():
+			m.Value = v
+		case suffix == "_sum":
+			m.Sum = v
+		case suffix == "_count":
+			m.Count = v
+		default:
+			bound, _ := parseFloat(labels[len(labels)-1].Value)
+			m.Bounds = append(m.Bounds, Bound{bound, v})
+		}
+	}
+	if empty {
+		m.Labels = append(m.Labels, Label{Name: "instance"})
+	}
+	return m
+}

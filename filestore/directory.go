@@ -1,0 +1,275 @@
+package filestore
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"regexp"
+	"sync"
+	"time"
+
+	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
+)
+
+// A directory is a spool that was opened: whatever happens to its path, this
+// stays the directory that it was. All files in it are named relative to it.
+type directory struct {
+	path string
+	root *os.Root
+	dir  *os.File // the same directory, to flush, lock and stat it
+
+	mu      sync.Mutex
+	next    *flush     // the one that whoever comes now takes part in; nil if there is none
+	flushes sync.Mutex // held while one runs
+}
+
+// flush is one flush of the directory, shared by all who wait for it.
+type flush struct {
+	done chan struct{}
+	err  error
+}
+
+func openDirectory(path string) (*directory, error) {
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := root.Open(".")
+	if err != nil {
+		_ = root.Close()
+		return nil, err
+	}
+	return &directory{path: path, root: root, dir: dir}, nil
+}
+
+func (d *directory) close() error {
+	return errors.Join(d.dir.Close(), d.root.Close())
+}
+
+// current returns an error if the path leads to another directory by now, or
+// to none: what is written here then would be lost.
+func (d *directory) current() error {
+	here, err := d.dir.Stat()
+	if err != nil {
+		return err
+	}
+	there, err := os.Stat(d.path)
+	if err != nil {
+		return err
+	}
+	if !os.SameFile(here, there) {
+		return errReplaced
+	}
+	return nil
+}
+
+var errReplaced = errors.New("the spool directory was replaced by another")
+
+// flush makes all renames and removals so far durable. Those who ask while one
+// flush runs share the next.
+func (d *directory) flush() error {
+	d.mu.Lock()
+	f := d.next
+	if f != nil {
+		d.mu.Unlock()
+		<-f.done
+		return f.err
+	}
+	f = &flush{done: make(chan struct{})}
+	d.next = f
+	d.mu.Unlock()
+
+	d.flushes.Lock()
+	d.mu.Lock()
+	d.next = nil
+	d.mu.Unlock()
+	f.err = d.dir.Sync()
+	d.flushes.Unlock()
+	close(f.done)
+	return f.err
+}
+
+// lockPatience is how long a commit waits for another process.
+const lockPatience = 5 * time.Second
+
+// lock keeps other processes from committing. It is held for the moment of a
+// rename, so whoever holds it for longer is not one of us: then the commit
+// fails instead of hanging.
+func (d *directory) lock() error {
+	fd := int(d.dir.Fd())
+	err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+	for wait := time.Millisecond; err == unix.EWOULDBLOCK || err == unix.EINTR; wait = min(2*wait, 50*time.Millisecond) {
+		if wait == 50*time.Millisecond {
+			break
+		}
+		time.Sleep(wait)
+		err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+	}
+	for deadline := time.Now().Add(lockPatience); (err == unix.EWOULDBLOCK || err == unix.EINTR) && time.Now().Before(deadline); {
+		time.Sleep(20 * time.Millisecond)
+		err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+	}
+	if err == unix.EWOULDBLOCK {
+		return ErrBusy
+	}
+	if errors.Is(err, unix.ENOLCK) || errors.Is(err, unix.EOPNOTSUPP) {
+		return nil // a file system without locks: then one process has to do
+	}
+	return err
+}
+
+func (d *directory) unlock() {
+	_ = unix.Flock(int(d.dir.Fd()), unix.LOCK_UN) // fails only on a bad descriptor
+}
+
+// filePerm lets other exporters, under other users, read what is written.
+const filePerm fs.FileMode = 0o644
+
+// prepare writes and flushes a temporary file beside its destination. Its name
+// begins with a dot and does not end in .prom, so that nobody reads it. The
+// caller renames it with install or removes it with Cleanup. While the file is
+// open a lock on it says that its writer is alive, see sweep.
+func (d *directory) prepare(name string, data []byte) (*renameio.PendingFile, error) {
+	f, err := renameio.NewPendingFile(name, renameio.WithRoot(d.root), renameio.WithStaticPermissions(filePerm))
+	if err != nil {
+		return nil, err
+	}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if err == nil || errors.Is(err, unix.ENOLCK) || errors.Is(err, unix.EOPNOTSUPP) {
+		_, err = f.Write(data)
+	}
+	if err == nil {
+		// If this fails the pages count as clean from then on, and a second
+		// try would say that all is well: there is none.
+		err = f.Sync()
+	}
+	if err != nil {
+		_ = f.Cleanup()
+		return nil, err
+	}
+	return f, nil
+}
+
+// install renames a prepared file to its name and returns its stamp then. The
+// rename is done here and not by renameio, which would flush the file again.
+func (d *directory) install(f *renameio.PendingFile, name string) (stamp, error) {
+	if err := d.root.Rename(tempName(f), name); err != nil {
+		return stamp{}, err
+	}
+	// By descriptor: somebody else may have replaced the name by now.
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return stamp{}, err
+	}
+	_ = f.File.Close() // flushed already
+	return stampOf(&st), nil
+}
+
+func tempName(f *renameio.PendingFile) string {
+	name := f.Name()
+	for i := len(name) - 1; i >= 0; i-- {
+		if os.IsPathSeparator(name[i]) {
+			return name[i+1:]
+		}
+	}
+	return name
+}
+
+// leftover matches the temporary names of commits.
+var leftover = regexp.MustCompile(`^\.job=.*\.prom[0-9]+$`)
+
+// sweep removes what killed processes left of their commits, and nothing else:
+// only names that are ours, and only where nobody holds the lock on the file.
+func (d *directory) sweep(names []string) (removed int) {
+	for _, name := range names {
+		if !leftover.MatchString(name) {
+			continue
+		}
+		f, err := d.root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
+		if err != nil {
+			continue
+		}
+		if fi, err := f.Stat(); err == nil && fi.Mode().IsRegular() && unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+			if d.root.Remove(name) == nil {
+				removed++
+			}
+		}
+		_ = f.Close()
+	}
+	return removed
+}
+
+// names lists the directory.
+func (d *directory) names() ([]string, error) {
+	dir, err := d.root.Open(".")
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close() //nolint:errcheck // only read
+	return dir.Readdirnames(-1)
+}
+
+// probe reports whether a file can be written.
+func (d *directory) probe() error {
+	if err := d.current(); err != nil {
+		return err
+	}
+	f, err := renameio.NewPendingFile("job=probe"+Suffix, renameio.WithRoot(d.root), renameio.WithStaticPermissions(filePerm))
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(make([]byte, 4096))
+	if cleanup := f.Cleanup(); err == nil {
+		err = cleanup
+	}
+	return err
+}
+
+// keyedMutex has a mutex for each key in use.
+type keyedMutex struct {
+	mu sync.Mutex
+	m  map[string]*keyed
+}
+
+type keyed struct {
+	sync.Mutex
+	users int
+}
+
+// lock locks the key and returns what unlocks it.
+func (k *keyedMutex) lock(key string) (unlock func()) {
+	k.mu.Lock()
+	if k.m == nil {
+		k.m = make(map[string]*keyed)
+	}
+	e := k.m[key]
+	if e == nil {
+		e = new(keyed)
+		k.m[key] = e
+	}
+	e.users++
+	k.mu.Unlock()
+	e.Lock()
+	return func() {
+		e.Unlock()
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if e.users--; e.users == 0 {
+			delete(k.m, key)
+		}
+	}
+}
+
+// doing adds to an error of the file system what was being done.
+func doing(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		err = path.Err // the path is the spool's and is named by what
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}

@@ -1,0 +1,255 @@
+package filestore
+
+import (
+	"math"
+	"strconv"
+	"strings"
+	"time"
+	"unique"
+
+	"github.com/cespare/xxhash/v2"
+)
+
+// A File is what one file of a spool came to when it was read. It is immutable
+// and safe for concurrent use; keep it as long as you like.
+type File struct {
+	id    *ident
+	group Group
+	parts []unique.Handle[desc] // by name
+	wants map[string]want       // see help.go; nil if there are none
+
+	series   int
+	size     int64
+	mtime    time.Time
+	push     float64 // push_time_seconds
+	failure  float64 // push_failure_time_seconds
+	stamp    stamp
+	hash     uint64       // of the bytes of the file
+	err      *SyntaxError // why nothing of it is served
+	issue    *SyntaxError // what inside of it gave way
+	heldFrom time.Time    // since when it stands for newer content that cannot be served; zero if it does not
+}
+
+// Name returns the file's name in the spool.
+func (f *File) Name() string { return f.id.name }
+
+// Group returns the group that was pushed into the file; it is zero for a
+// dropped file.
+func (f *File) Group() Group { return f.group }
+
+// Size returns the size in bytes.
+func (f *File) Size() int64 { return f.size }
+
+// ModTime returns the time of the last modification.
+func (f *File) ModTime() time.Time { return f.mtime }
+
+// Series returns the number of samples in the file, whether or not all of them
+// could be merged.
+func (f *File) Series() int { return f.series }
+
+// LastPush returns when the group was last pushed to with success, or the zero
+// time if that never happened.
+func (f *File) LastPush() time.Time { return unixTime(f.push) }
+
+// LastFailure returns when a push to the group was last refused, or the zero
+// time if that never happened.
+func (f *File) LastFailure() time.Time { return unixTime(f.failure) }
+
+// Err returns why the file is not served, or nil. It is a *SyntaxError.
+func (f *File) Err() error {
+	if f.err == nil {
+		return nil
+	}
+	return f.err
+}
+
+// Problem returns what is wrong with the file taken by itself: why it is not
+// served at all, or what inside of it gave way; nil if nothing. What it
+// contradicts in other files is in [View.Conflicts].
+func (f *File) Problem() *SyntaxError {
+	if f.err != nil {
+		return f.err
+	}
+	return f.issue
+}
+
+// HeldSince returns since when the last good content of the file is served in
+// place of what it holds now, because a writer is still at work or has just
+// left it broken. It is zero where that is not so.
+func (f *File) HeldSince() time.Time { return f.heldFrom }
+
+func unixTime(seconds float64) time.Time {
+	if !(seconds > 0 && seconds < 1<<62/1e9) {
+		return time.Time{}
+	}
+	s, frac := math.Modf(seconds)
+	return time.Unix(int64(s), int64(frac*1e9))
+}
+
+// has returns the file's description of the family of that name.
+func (f *File) has(name string) (desc, bool) {
+	lo, hi := 0, len(f.parts)
+	for lo < hi {
+		mid := int(uint(lo+hi) >> 1)
+		d := f.parts[mid].Value()
+		switch n := strings.Compare(d.name, name); {
+		case n == 0:
+			return d, true
+		case n < 0:
+			lo = mid + 1
+		default:
+			hi = mid
+		}
+	}
+	return desc{}, false
+}
+
+// content is a File together with its text. The text moves into the merge when
+// the File does and is not kept here.
+type content struct {
+	file  *File
+	parts []part
+}
+
+const (
+	pushTime    = "push_time_seconds"
+	failureTime = "push_failure_time_seconds"
+
+	pushTimeHelp    = "Last Unix time when changing this group in the spool succeeded."
+	failureTimeHelp = "Last Unix time when changing this group in the spool failed."
+)
+
+// newContent makes the content of a file of that name.
+func newContent(id *ident, parts []part, series int) *content {
+	f := &File{id: id, series: series, parts: make([]unique.Handle[desc], len(parts))}
+	for i := range parts {
+		f.parts[i] = parts[i].desc
+		switch parts[i].desc.Value().name {
+		case pushTime:
+			f.push = firstValue(parts[i].text)
+		case failureTime:
+			f.failure = firstValue(parts[i].text)
+		}
+	}
+	return &content{file: f, parts: parts}
+}
+
+// firstValue returns the value in the first line of canonical text.
+func firstValue(text string) float64 {
+	line, _, _ := strings.Cut(text, "\n")
+	v, _ := strconv.ParseFloat(line[strings.LastIndexByte(line, ' ')+1:], 64)
+	return v
+}
+
+// fileLimits keep one file from costing more than its size warrants.
+var fileLimits = Limits{Labels: 1000}
+
+// parseFile makes the content of a file from its bytes. It always returns one:
+// if the bytes cannot be used, its File has an Err.
+func parseFile(name string, data []byte) *content {
+	c, err := readContent(name, data)
+	if err != nil {
+		c = badContent(name, err)
+	}
+	c.file.size = int64(len(data))
+	c.file.hash = hashOf(data)
+	return c
+}
+
+// badContent is the content of a file that cannot be used.
+func badContent(name string, err *SyntaxError) *content {
+	err.File = name
+	return &content{file: &File{id: &ident{droppedKind, name}, err: err}}
+}
+
+func readContent(name string, data []byte) (*content, *SyntaxError) {
+	fams, err := parse(data, fileLimits, true, true)
+	if err != nil {
+		return nil, err.(*SyntaxError)
+	}
+	id := &ident{droppedKind, name}
+	var group Group
+	if d := fams.directives; len(d) > 0 && d[0].key == "group" && strings.HasPrefix(string(data[:min(len(data), 64)]), directivePrefix) {
+		if g, err := parseGroup(d[0].text); err == nil && g.FileName() == name {
+			group, id.kind = g, pushedKind
+		}
+	}
+	parts, series, issue, err := canonical(fams, labelling{}, true)
+	if err != nil {
+		return nil, err.(*SyntaxError)
+	}
+	c := newContent(id, parts, series)
+	c.file.group = group
+	if issue != nil {
+		issue.File = name
+		c.file.issue = issue
+	}
+	if group.IsZero() {
+		c.file.push, c.file.failure = 0, 0
+	} else {
+		c.file.wants = parseWants(fams.directives)
+	}
+	return c, nil
+}
+
+// encode returns the bytes of a pushed file.
+func (c *content) encode() []byte {
+	size := len(directivePrefix) + len(c.file.group.set) + 16
+	for i := range c.parts {
+		d := c.parts[i].desc.Value()
+		size += 2*len(d.name) + len(d.help) + len(c.parts[i].text) + 40
+	}
+	b := make([]byte, 0, size)
+	b = append(b, directivePrefix+"group "...)
+	b = append(b, c.file.group.set...)
+	b = append(b, '\n')
+	b = appendWants(b, c.file.wants)
+	for i := range c.parts {
+		d := c.parts[i].desc.Value()
+		b = appendHeader(b, d.name, d.help, d.typ)
+		b = append(b, c.parts[i].text...)
+	}
+	return b
+}
+
+// appendHeader appends the HELP line, if there is a text, and the TYPE line.
+func appendHeader(b []byte, name, help string, t Type) []byte {
+	if help != "" {
+		b = append(b, "# HELP "...)
+		b = appendName(b, name)
+		b = append(b, ' ')
+		b = appendHelp(b, help)
+		b = append(b, '\n')
+	}
+	b = append(b, "# TYPE "...)
+	b = appendName(b, name)
+	b = append(b, ' ')
+	b = append(b, t.String()...)
+	return append(b, '\n')
+}
+
+func appendName(b []byte, name string) []byte {
+	if plainName(name) {
+		return append(b, name...)
+	}
+	return appendQuoted(b, name)
+}
+
+// appendHelp appends a HELP text with the two escapes it needs.
+func appendHelp(b []byte, help string) []byte {
+	for {
+		i := strings.IndexAny(help, "\\\n")
+		if i < 0 {
+			return append(b, help...)
+		}
+		b = append(b, help[:i]...)
+		if help[i] == '\n' {
+			b = append(b, '\\', 'n')
+		} else {
+			b = append(b, '\\', '\\')
+		}
+		help = help[i+1:]
+	}
+}
+
+func hashOf(data []byte) uint64 { return xxhash.Sum64(data) }

@@ -1,0 +1,153 @@
+package filestore
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// A Label is one label of a series or of a grouping key.
+type Label struct{ Name, Value string }
+
+// A Group identifies what was pushed under one grouping key. Groups are
+// comparable; two are equal if their labels are. The zero Group stands for
+// "not pushed". A Group is immutable and safe for concurrent use.
+type Group struct {
+	set string // the canonical label set: job first, the others by name
+}
+
+// NewGroup returns the group with the given labels, in any order. A label with
+// an empty value is the same as none, as everywhere in Prometheus. A job is
+// required; names must not be given twice, be empty or begin with two
+// underscores, and values must be UTF-8.
+func NewGroup(labels ...Label) (Group, error) {
+	labels = slices.DeleteFunc(slices.Clone(labels), func(l Label) bool { return l.Value == "" })
+	slices.SortFunc(labels, func(a, b Label) int {
+		switch {
+		case a.Name == b.Name:
+			return 0
+		case a.Name == "job":
+			return -1
+		case b.Name == "job":
+			return 1
+		}
+		return strings.Compare(a.Name, b.Name)
+	})
+	if len(labels) == 0 || labels[0].Name != "job" {
+		return Group{}, errors.New("job name is required")
+	}
+	for i, l := range labels {
+		switch {
+		case l.Name == "" || !utf8.ValidString(l.Name):
+			return Group{}, fmt.Errorf("improper label name %q", l.Name)
+		case strings.HasPrefix(l.Name, "__"):
+			return Group{}, fmt.Errorf("label name %q begins with two underscores, which is reserved", l.Name)
+		case i > 0 && labels[i-1].Name == l.Name:
+			return Group{}, fmt.Errorf("label %q is given twice", l.Name)
+		case !utf8.ValidString(l.Value):
+			return Group{}, fmt.Errorf("the value of label %q is not UTF-8", l.Name)
+		case strings.IndexByte(l.Value, 0) >= 0 || strings.IndexByte(l.Name, 0) >= 0:
+			return Group{}, fmt.Errorf("the value of label %q contains a NUL byte, which not every reader of the text format accepts", l.Name)
+		}
+	}
+	return Group{set: string(appendLabels(nil, labels))}, nil
+}
+
+// IsZero reports whether g is the zero Group.
+func (g Group) IsZero() bool { return g.set == "" }
+
+// String returns the group as a label set, as it stands in the first line of
+// its file, with the job first.
+func (g Group) String() string { return g.set }
+
+// Labels returns the labels, job first, the others in name order. The caller
+// owns the slice.
+func (g Group) Labels() []Label {
+	if g.set == "" {
+		return nil
+	}
+	labels, err := parseLabelSet(g.set)
+	if err != nil {
+		panic("filestore: a group that does not parse: " + g.set) // made by NewGroup alone
+	}
+	return labels
+}
+
+// Label returns the value of the label of that name, or "".
+func (g Group) Label(name string) string {
+	for _, l := range g.Labels() {
+		if l.Name == name {
+			return l.Value
+		}
+	}
+	return ""
+}
+
+// maxPlainName is the length up to which a file name spells out its group. The
+// temporary name of a commit is up to 20 bytes longer, and 255 is the limit of
+// common file systems.
+const maxPlainName = 180
+
+// FileName returns the name of the file that holds g, such as
+// "job=backup,instance=db1.prom". Distinct groups have distinct names, also
+// where the file system does not tell upper from lower case. Names are made
+// for people and are never parsed back: the first line of the file says which
+// group it is.
+func (g Group) FileName() string {
+	b := make([]byte, 0, 64)
+	for i, l := range g.Labels() {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendEscapedName(b, l.Name)
+		b = append(b, '=')
+		b = appendEscapedName(b, l.Value)
+	}
+	// The escape never yields a tilde, so no plain name can be equal to one
+	// that was given a hash.
+	switch sum := sha256.Sum256([]byte(g.set)); {
+	case len(b) > maxPlainName:
+		b = append(b[:maxPlainName-40], '~')
+		b = hex.AppendEncode(b, sum[:16])
+	case slices.ContainsFunc(b, func(c byte) bool { return 'A' <= c && c <= 'Z' }):
+		b = append(b, '~')
+		b = hex.AppendEncode(b, sum[:8])
+	}
+	return string(append(b, Suffix...))
+}
+
+// appendEscapedName appends s with every byte but letters, digits, dot, dash
+// and underscore percent-escaped, in lower case.
+func appendEscapedName(b []byte, s string) []byte {
+	const digits = "0123456789abcdef"
+	for i := range len(s) {
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == '-', c == '_':
+			b = append(b, c)
+		default:
+			b = append(b, '%', digits[c>>4], digits[c&15])
+		}
+	}
+	return b
+}
+
+// parseGroup reads the label set of a header line and returns the group, if it
+// is one in canonical form.
+func parseGroup(set string) (Group, error) {
+	labels, err := parseLabelSet(set)
+	if err != nil {
+		return Group{}, err
+	}
+	g, err := NewGroup(labels...)
+	if err != nil {
+		return Group{}, err
+	}
+	if g.set != set {
+		return Group{}, errors.New("the label set is not in canonical form")
+	}
+	return g, nil
+}

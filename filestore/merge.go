@@ -1,0 +1,598 @@
+package filestore
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// family is one metric family of the merge. The name is fixed; everything else
+// belongs to the merger.
+type family struct {
+	name   string
+	beside bool // the agent has a family of that name itself, so it is kept apart
+
+	files  int    // files that have it, whether or not they could be merged
+	types  [6]int // the same by type
+	served int    // pieces in the rope, without the header
+	typ    Type   // as served
+	help   string // as served: the first text in the order of files
+	helpBy *ident // whose text that is
+	header string // as it stands in the rope
+
+	held     map[*ident]*held // what had to give way, by file
+	culprits map[*ident]int   // how many of these gave way to the file
+}
+
+// held is a part that could not be merged as it is.
+type held struct {
+	Conflict
+	text     string   // all of it
+	culprits []*ident // what it clashes with; nil for the agent
+}
+
+// An Own describes a metric family that the agent serves itself. A file may
+// add series to it only with the same type and with a label that the agent's
+// own series do not have.
+type Own struct {
+	Type   Type
+	Labels []string
+}
+
+// merger keeps the merge of a set of files up to date. A change costs what the
+// changed files hold: the clash check asks an index about their metrics, and
+// publishing replaces the segments that they touch. It is not safe for
+// concurrent use; the views that it makes are.
+type merger struct {
+	own  map[string]Own
+	fams map[string]*family
+
+	// The identity of every metric in every file: in seen if it is anywhere,
+	// and in more how often beyond once. A hit is only a suspicion, as hashes
+	// may collide: the text decides.
+	seen map[uint64]struct{}
+	more map[uint64]int
+
+	files  catalog
+	main   rope // what is served, but for families that the agent has as well
+	beside rope // these
+	held   map[heldKey]*held
+	totals Totals
+
+	fileError, fileTime, fileHeld *family
+	states                        map[*ident]state
+}
+
+// state is what the merge says about one file in the families of its own.
+type state struct{ faults, mtime, since string }
+
+type heldKey struct {
+	family string
+	id     ident
+}
+
+func newMerger(own map[string]Own) *merger {
+	m := &merger{
+		own:  maps.Clone(own),
+		fams: make(map[string]*family),
+		seen: make(map[uint64]struct{}),
+		more: make(map[uint64]int),
+		held: make(map[heldKey]*held),
+
+		states: make(map[*ident]state),
+	}
+	if own == nil {
+		m.own = make(map[string]Own)
+	}
+	for name, o := range own {
+		for _, suffix := range compositeSuffixes {
+			if o.Type.reserves(suffix) {
+				// No file can have a family of that name beside it: it fits no type.
+				m.own[name+suffix] = Own{Type: Histogram}
+			}
+		}
+	}
+	m.fileError = m.stateFamily("promspool_file_error", "Whether a file, or a part of it, is not served, and why: 1 for each reason. The log and the page say more.")
+	m.fileTime = m.stateFamily("promspool_file_mtime_seconds", "Unix time of the last change of a dropped file.")
+	m.fileHeld = m.stateFamily("promspool_file_held_since_seconds", "Unix time since when the last good content of a file is served in place of what it holds, because a writer is at work or has just left it broken.")
+	return m
+}
+
+// stateFamily makes a family about files that is kept within the merge, so
+// that a scrape copies it like any other.
+func (m *merger) stateFamily(name, help string) *family {
+	f := m.family(name)
+	f.typ, f.help = Gauge, help
+	return f
+}
+
+func (m *merger) isState(f *family) bool {
+	return f == m.fileError || f == m.fileTime || f == m.fileHeld
+}
+
+func (m *merger) family(name string) *family {
+	f := m.fams[name]
+	if f == nil {
+		_, own := m.own[name]
+		f = &family{name: strings.Clone(name), beside: own}
+		m.fams[f.name] = f
+	}
+	return f
+}
+
+// IsReserved reports whether a family of that name is the agent's: whatever
+// begins with promspool_, but for the metrics of jobs, which are pushed.
+func IsReserved(name string) bool {
+	return strings.HasPrefix(name, "promspool_") && !strings.HasPrefix(name, "promspool_job_")
+}
+
+func (m *merger) file(name string) *File {
+	for _, k := range [...]kind{pushedKind, droppedKind} {
+		if f := m.files.get(&ident{k, name}); f != nil {
+			return f
+		}
+	}
+	return nil
+}
+
+func (m *merger) ropeOf(f *family) *rope {
+	if f.beside {
+		return &m.beside
+	}
+	return &m.main
+}
+
+// text returns all that the file has of the family, served or not.
+func (m *merger) text(f *family, id *ident) string {
+	if h := f.held[id]; h != nil {
+		return h.text
+	}
+	return string(m.ropeOf(f).piece(f, id))
+}
+
+// parts returns the content of a file that is part of the merge.
+func (m *merger) parts(f *File) []part {
+	parts := make([]part, len(f.parts))
+	for i, h := range f.parts {
+		d := h.Value()
+		parts[i] = part{desc: h, text: m.text(m.fams[d.name], f.id)}
+		eachMetric(d, parts[i].text, func(base []byte, _ string) bool {
+			parts[i].hashes = append(parts[i].hashes, identityHash(d.name, string(base)))
+			return true
+		})
+	}
+	return parts
+}
+
+// update is one file of the merge before and after.
+type update struct {
+	old      *File
+	oldParts []part // of old
+	new      *content
+}
+
+// merging is the work of one call of apply.
+type merging struct {
+	m       *merger
+	edits   []edit
+	touched map[*family]bool
+	suspect map[*family]bool
+	helps   map[*family]bool // whose HELP text has to be looked for again
+	files   map[*ident]*File // whose state may have changed; nil for a file that is gone
+}
+
+// apply brings the merge up to date with the updates, which are about distinct
+// files.
+func (m *merger) apply(updates []update) {
+	g := merging{m: m, touched: map[*family]bool{}, suspect: map[*family]bool{}, helps: map[*family]bool{}, files: map[*ident]*File{}}
+	changes := make([]change, 0, len(updates))
+	for i := range updates {
+		u := &updates[i]
+		if u.old != nil && u.new != nil && *u.old.id == *u.new.file.id {
+			u.new.file.id = u.old.id
+			changes = append(changes, change{u.old.id, u.old, u.new.file})
+		} else {
+			if u.old != nil {
+				changes = append(changes, change{u.old.id, u.old, nil})
+			}
+			if u.new != nil {
+				changes = append(changes, change{u.new.file.id, nil, u.new.file})
+			}
+		}
+		g.dropUnchanged(u)
+	}
+	for i := range updates {
+		if u := &updates[i]; u.old != nil {
+			for j := range u.oldParts {
+				g.remove(u.old.id, &u.oldParts[j])
+			}
+			m.totals.add(u.old, -1)
+			g.files[u.old.id] = nil
+		}
+	}
+	for i := range updates {
+		if u := &updates[i]; u.new != nil {
+			for j := range u.new.parts {
+				g.add(u.new.file.id, &u.new.parts[j])
+			}
+			m.totals.add(u.new.file, 1)
+			g.files[u.new.file.id] = u.new.file
+		}
+	}
+	slices.SortFunc(changes, func(a, b change) int { return compareIdent(a.id, b.id) })
+	m.files = m.files.with(changes)
+	g.flush()
+	if len(g.suspect) > 0 {
+		g.resolve()
+		g.flush()
+	}
+	for f := range g.touched {
+		g.header(f)
+	}
+	for id, f := range g.files {
+		g.state(id, f)
+	}
+	g.flush()
+	for _, f := range [...]*family{m.fileError, m.fileTime, m.fileHeld} {
+		g.header(f)
+	}
+	g.flush()
+	for f := range g.touched {
+		if f.files == 0 && f.served == 0 && len(f.held) == 0 && !m.isState(f) {
+			delete(m.fams, f.name)
+		}
+	}
+}
+
+// dropUnchanged takes the parts that stay as they are out of an update.
+func (g *merging) dropUnchanged(u *update) {
+	if u.old == nil || u.new == nil || u.old.id != u.new.file.id {
+		return
+	}
+	same := func(a, b *part) bool { return a.desc == b.desc && a.text == b.text }
+	before, after := u.oldParts, u.new.parts
+	u.oldParts, u.new.parts = nil, nil
+	for len(before) > 0 || len(after) > 0 {
+		switch {
+		case len(before) > 0 && len(after) > 0 && same(&before[0], &after[0]):
+			before, after = before[1:], after[1:]
+		case len(after) == 0 || len(before) > 0 && before[0].desc.Value().name < after[0].desc.Value().name:
+			u.oldParts = append(u.oldParts, before[0])
+			before = before[1:]
+		case len(before) == 0 || before[0].desc.Value().name > after[0].desc.Value().name:
+			u.new.parts = append(u.new.parts, after[0])
+			after = after[1:]
+		default:
+			u.oldParts, u.new.parts = append(u.oldParts, before[0]), append(u.new.parts, after[0])
+			before, after = before[1:], after[1:]
+		}
+	}
+}
+
+func (g *merging) remove(id *ident, p *part) {
+	d := p.desc.Value()
+	f := g.m.fams[d.name]
+	g.touched[f] = true
+	if IsReserved(f.name) {
+		g.release(f, id)
+		return
+	}
+	for _, h := range p.hashes {
+		g.m.unsee(h)
+	}
+	f.files--
+	f.types[d.typ]--
+	if f.helpBy == id {
+		g.helps[f] = true
+	}
+	if f.held[id] != nil || f.culprits[id] > 0 {
+		g.suspect[f] = true
+		g.release(f, id)
+	}
+	if f.types[f.typ] == 0 {
+		if len(f.held) > 0 { // among the types left may be that of one that had to give way
+			g.suspect[f] = true
+		}
+		f.typ = Unstated
+		for t := Untyped; t <= Histogram; t++ {
+			if f.types[t] > 0 {
+				f.typ = t
+				break
+			}
+		}
+	}
+	g.suspectRelated(f)
+	g.edits = append(g.edits, edit{fam: f, id: id})
+}
+
+// suspectRelated marks what had to give way to a family related by its name.
+func (g *merging) suspectRelated(f *family) {
+	related(f.name, func(name, _ string) {
+		if o := g.m.fams[name]; o != nil && len(o.held) > 0 {
+			g.suspect[o] = true
+		}
+	})
+}
+
+func (g *merging) add(id *ident, p *part) {
+	d := p.desc.Value()
+	f := g.m.family(d.name)
+	g.touched[f] = true
+	if IsReserved(f.name) {
+		g.hold(f, id, &held{
+			Conflict: Conflict{Family: f.name, File: id.name, Reason: Reserved, Series: strings.Count(p.text, "\n")},
+			text:     p.text,
+		})
+		return
+	}
+	f.files++
+	f.types[d.typ]++
+	if g.m.clashes(f, d) || g.m.collides(f, d) {
+		g.suspect[f] = true
+	} else if f.beside {
+		if _, h := g.m.beyondOwn(member{fam: f, desc: d, text: p.text}); h != nil {
+			g.suspect[f] = true
+		}
+	}
+	// What gave way to a later file may now be said to give way to this one.
+	g.suspectBefore(f, id)
+	related(f.name, func(name, _ string) {
+		if o := g.m.fams[name]; o != nil {
+			g.suspectBefore(o, id)
+		}
+	})
+	if f.typ == Unstated {
+		f.typ = d.typ
+	}
+	for _, h := range p.hashes {
+		if g.m.see(h) {
+			g.suspect[f] = true
+		}
+	}
+	if d.help != "" && (f.helpBy == nil || compareIdent(id, f.helpBy) < 0) {
+		f.help, f.helpBy = d.help, id
+	}
+	g.edits = append(g.edits, edit{fam: f, id: id, text: p.text})
+}
+
+func (g *merging) suspectBefore(f *family, id *ident) {
+	for c := range f.culprits {
+		if compareIdent(id, c) < 0 {
+			g.suspect[f] = true
+			return
+		}
+	}
+}
+
+// see adds a metric to the index and reports whether it was there already.
+func (m *merger) see(h uint64) bool {
+	if _, ok := m.seen[h]; ok {
+		m.more[h]++
+		return true
+	}
+	m.seen[h] = struct{}{}
+	return false
+}
+
+func (m *merger) unsee(h uint64) {
+	switch n := m.more[h]; {
+	case n > 1:
+		m.more[h] = n - 1
+	case n == 1:
+		delete(m.more, h)
+	default:
+		delete(m.seen, h)
+	}
+}
+
+// typesClash reports whether two files cannot share a family if one states
+// type a and the other b. A missing TYPE line contradicts nothing, unless the
+// other's samples are parts of histograms or summaries.
+func typesClash(a, b Type) bool {
+	if a == Unstated || b == Unstated {
+		return a.composite() || b.composite()
+	}
+	return a != b
+}
+
+// clashes reports whether a part may contradict the type of its family, which
+// the part is counted in.
+func (m *merger) clashes(f *family, d desc) bool {
+	switch {
+	case d.typ == Unstated:
+		return f.typ.composite()
+	case d.typ.composite() && f.types[Unstated] > 0:
+		return true
+	}
+	return f.typ != Unstated && f.typ != d.typ
+}
+
+// related calls yield with the names that stand in the relation of histogram
+// or summary and part to name, and the suffix between them.
+func related(name string, yield func(other, suffix string)) {
+	for _, s := range compositeSuffixes {
+		yield(name+s, s)
+		if base, ok := strings.CutSuffix(name, s); ok && base != "" {
+			yield(base, s)
+		}
+	}
+}
+
+// collides reports whether the family meets another one by a reserved suffix.
+func (m *merger) collides(f *family, d desc) (hit bool) {
+	related(f.name, func(name, suffix string) {
+		o := m.fams[name]
+		if o == nil || o.files == 0 {
+			return
+		}
+		if len(name) > len(f.name) {
+			hit = hit || d.typ.reserves(suffix)
+		} else {
+			hit = hit || o.types[Histogram] > 0 || o.types[Summary] > 0 && suffix != "_bucket"
+		}
+	})
+	return hit
+}
+
+// flush applies the edits collected so far to the ropes.
+func (g *merging) flush() {
+	if len(g.edits) == 0 {
+		return
+	}
+	slices.SortStableFunc(g.edits, compareEdits)
+	// Of a removal and an addition of the same piece the addition counts; it came later.
+	n := 0
+	for i := range g.edits {
+		if n > 0 && compareEdits(g.edits[n-1], g.edits[i]) == 0 {
+			n--
+		}
+		g.edits[n] = g.edits[i]
+		n++
+	}
+	g.edits = g.edits[:n]
+	if i := slices.IndexFunc(g.edits, func(e edit) bool { return e.fam.beside }); i >= 0 {
+		var main, beside []edit
+		for _, e := range g.edits {
+			if e.fam.beside {
+				beside = append(beside, e)
+			} else {
+				main = append(main, e)
+			}
+		}
+		g.m.main, g.m.beside = g.m.main.apply(main), g.m.beside.apply(beside)
+	} else {
+		g.m.main = g.m.main.apply(g.edits)
+	}
+	g.edits = g.edits[:0]
+}
+
+// header brings the header of a family up to date.
+func (g *merging) header(f *family) {
+	if g.helps[f] {
+		g.findHelp(f)
+	}
+	text := ""
+	if f.served > 0 {
+		t := f.typ
+		if own, ok := g.m.own[f.name]; ok {
+			t = own.Type
+		}
+		text = string(appendHeader(nil, f.name, f.help, t))
+	}
+	if text != f.header {
+		f.header = text
+		g.edits = append(g.edits, edit{fam: f, text: text})
+	}
+}
+
+// findHelp looks for the first text in the order of files. Pushed files agree
+// on their texts, so the first or second file has it where any has.
+func (g *merging) findHelp(f *family) {
+	f.help, f.helpBy = "", nil
+	g.m.ropeOf(f).from(f, nil, func(o *family, id *ident, _ []byte) bool {
+		if o != f {
+			return false
+		}
+		if id == nil {
+			return true
+		}
+		if d, _ := g.m.files.get(id).has(f.name); d.help != "" {
+			f.help, f.helpBy = d.help, id
+			return false
+		}
+		return true
+	})
+}
+
+// release forgets what the file had to hold back in the family.
+func (g *merging) release(f *family, id *ident) {
+	h := f.held[id]
+	if h == nil {
+		return
+	}
+	delete(f.held, id)
+	for _, c := range h.culprits {
+		if f.culprits[c]--; f.culprits[c] <= 0 {
+			delete(f.culprits, c)
+		}
+	}
+	g.m.held = maps.Clone(g.m.held)
+	delete(g.m.held, heldKey{f.name, *id})
+	g.noteState(id)
+}
+
+// hold remembers what the file has to hold back in the family.
+func (g *merging) hold(f *family, id *ident, h *held) {
+	if f.held == nil {
+		f.held, f.culprits = map[*ident]*held{}, map[*ident]int{}
+	}
+	f.held[id] = h
+	for _, c := range h.culprits {
+		f.culprits[c]++
+	}
+	g.m.held = maps.Clone(g.m.held)
+	g.m.held[heldKey{f.name, *id}] = h
+	g.noteState(id)
+}
+
+func (g *merging) noteState(id *ident) {
+	if _, ok := g.files[id]; !ok {
+		g.files[id] = g.m.files.get(id)
+	}
+}
+
+// state brings the metrics about one file up to date.
+func (g *merging) state(id *ident, f *File) {
+	m := g.m
+	m.totals.blame(id, nil)
+	var faults, mtime, since string
+	if f != nil {
+		reasons := map[Reason]bool{}
+		if p := f.Problem(); p != nil {
+			reasons[p.Reason] = true
+		}
+		for _, h := range f.parts {
+			if h := m.fams[h.Value().name].held[id]; h != nil && !h.harmless {
+				reasons[h.Reason] = true
+			}
+		}
+		list := slices.Sorted(maps.Keys(reasons))
+		m.totals.blame(id, list)
+		var b []byte
+		for _, r := range list {
+			b = appendState(b, m.fileError.name, id.name, 1, Label{"reason", string(r)})
+		}
+		faults = string(b)
+		if id.kind == droppedKind && !f.mtime.IsZero() {
+			mtime = string(appendState(nil, m.fileTime.name, id.name, seconds(f.mtime)))
+		}
+		if !f.heldFrom.IsZero() {
+			since = string(appendState(nil, m.fileHeld.name, id.name, seconds(f.heldFrom)))
+		}
+	}
+	before, now := m.states[id], state{faults, mtime, since}
+	if before == now {
+		return
+	}
+	if (now == state{}) {
+		delete(m.states, id)
+	} else {
+		m.states[id] = now
+	}
+	g.edits = append(g.edits,
+		edit{fam: m.fileError, id: id, text: faults},
+		edit{fam: m.fileTime, id: id, text: mtime},
+		edit{fam: m.fileHeld, id: id, text: since})
+}
+
+func seconds(t time.Time) float64 { return float64(t.UnixNano()) / 1e9 }
+
+// appendState appends a sample about the file of that name.
+func appendState(b []byte, metric, file string, value float64, labels ...Label) []byte {
+	b = append(b, metric...)
+	b = appendLabels(b, append([]Label{{"file", PrintableName(file)}}, labels...))
+	b = append(b, ' ')
+	b = appendValue(b, value)
+	return append(b, '\n')
+}

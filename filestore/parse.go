@@ -1,0 +1,672 @@
+package filestore
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/prometheus/common/model"
+)
+
+// A Type is the type of a metric family in the text format.
+type Type uint8
+
+// The types. Unstated is that of a family without a TYPE line in a dropped
+// file: it contradicts no simple type that another file states.
+const (
+	Unstated Type = iota
+	Untyped
+	Counter
+	Gauge
+	Summary
+	Histogram
+)
+
+var typeNames = [...]string{"untyped", "untyped", "counter", "gauge", "summary", "histogram"}
+
+// String returns the word that stands in a TYPE line.
+func (t Type) String() string { return typeNames[t] }
+
+// composite reports whether one metric of the type has several lines.
+func (t Type) composite() bool { return t >= Summary }
+
+// Limits bound what is accepted. Zero means no limit.
+type Limits struct {
+	Series     int // samples in one push or file
+	Labels     int // labels of one sample
+	LabelName  int // bytes
+	LabelValue int // bytes
+}
+
+// Families are metric families as they were read, not yet part of a group or a
+// file. They may be used for one commit only and by one goroutine at a time.
+type Families struct {
+	list       []*rawFamily
+	byName     map[string]*rawFamily
+	directives []directive
+	timestamp  int // line of the first sample that carries a timestamp; 0 if none does
+	series     int
+}
+
+// Series returns the number of samples.
+func (f *Families) Series() int { return f.series }
+
+// rawFamily is one metric family as read.
+type rawFamily struct {
+	name     string
+	help     string
+	typ      Type
+	helpSeen bool
+	samples  []sample
+}
+
+// sample is one line. Its labels are as written, without the name.
+type sample struct {
+	name   string
+	labels []Label
+	value  float64
+	line   int
+}
+
+// directive is a comment line "# promspool:KEY TEXT".
+type directive struct {
+	key, text string
+}
+
+const directivePrefix = "# promspool:"
+
+// Parse reads a push in the text format 0.0.4. Names outside of
+// [a-zA-Z_:][a-zA-Z0-9_:]* are accepted, in quotes, only if utf8Names is set.
+// Errors are of type *SyntaxError. A body whose only fault are timestamps gives
+// an error with the reason Timestamp.
+func Parse(data []byte, limits Limits, utf8Names bool) (*Families, error) {
+	return parse(data, limits, utf8Names, false)
+}
+
+// parse reads the text format. Files are read leniently: repeated equal header
+// lines, the type "unknown" and broken HELP texts cost nothing there, while the
+// sender of a push is told.
+func parse(data []byte, limits Limits, utf8Names, lenient bool) (*Families, error) {
+	p := parser{limits: limits, utf8Names: utf8Names, lenient: lenient}
+	p.out.byName = make(map[string]*rawFamily)
+	if err := p.run(string(data)); err != nil {
+		return nil, err
+	}
+	if p.out.timestamp > 0 {
+		return nil, &SyntaxError{Line: p.out.timestamp, Reason: Timestamp, Msg: "samples must not have timestamps: Prometheus takes the time of the scrape; push the time as a value of its own instead"}
+	}
+	// What has no samples says nothing: it neither makes nor replaces a family.
+	p.out.list = slices.DeleteFunc(p.out.list, func(f *rawFamily) bool {
+		if len(f.samples) > 0 {
+			return false
+		}
+		delete(p.out.byName, f.name)
+		return true
+	})
+	return &p.out, nil
+}
+
+// parser reads line by line. All strings it yields are parts of the one string
+// that it reads, but for those that contain escapes.
+type parser struct {
+	limits    Limits
+	utf8Names bool
+	lenient   bool
+
+	out  Families
+	last *rawFamily // of the previous sample
+	line int
+	rest string  // what is left of the line
+	slab []Label // labels are cut from here
+}
+
+func (p *parser) fail(msg string) error {
+	return &SyntaxError{Line: p.line, Reason: Syntax, Msg: msg}
+}
+
+func (p *parser) failf(r Reason, format string, args ...any) error {
+	return &SyntaxError{Line: p.line, Reason: r, Msg: fmt.Sprintf(format, args...)}
+}
+
+const byteOrderMark = "\uFEFF"
+
+func (p *parser) run(s string) error {
+	s = strings.TrimPrefix(s, byteOrderMark)
+	if s == "" {
+		return nil
+	}
+	if err := notText(s); err != nil {
+		return err
+	}
+	valid := utf8.ValidString(s) && strings.IndexByte(s, 0) < 0
+	for s != "" {
+		p.line++
+		end := strings.IndexByte(s, '\n')
+		if end < 0 {
+			return p.failf(Incomplete, "the last line does not end in a newline, so its writer may have died in the middle of it")
+		}
+		line := strings.TrimSuffix(s[:end], "\r")
+		s = s[end+1:]
+		p.rest = line
+		p.blanks()
+		switch {
+		case p.rest == "":
+			continue
+		case p.rest[0] == '#':
+			if err := p.comment(line, valid); err != nil {
+				return err
+			}
+			continue
+		case !valid && !utf8.ValidString(line):
+			return p.failf(Encoding, "the line is not UTF-8 text")
+		case !valid && strings.IndexByte(line, 0) >= 0:
+			return p.failf(Encoding, "the line contains a NUL byte")
+		}
+		if err := p.sample(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// notText recognises by their first bytes what is no text at all, so that the
+// error can say so.
+func notText(s string) error {
+	kind := ""
+	switch {
+	case strings.HasPrefix(s, "\x1f\x8b"):
+		kind = "gzip data"
+	case strings.HasPrefix(s, "\x28\xb5\x2f\xfd"):
+		kind = "zstd data"
+	case strings.HasPrefix(s, "\xff\xfe"), strings.HasPrefix(s, "\xfe\xff"):
+		kind = "UTF-16 text"
+	case s[0] == 0:
+		kind = "NUL bytes, as a crash leaves them"
+	case len(s) > 1 && s[1] == 0:
+		kind = "UTF-16 text"
+	default:
+		return nil
+	}
+	return &SyntaxError{Line: 1, Reason: Encoding, Msg: "not in the text format, but " + kind}
+}
+
+func (p *parser) blanks() {
+	i := 0
+	for i < len(p.rest) && (p.rest[i] == ' ' || p.rest[i] == '\t') {
+		i++
+	}
+	p.rest = p.rest[i:]
+}
+
+// token cuts off what stands before the next blank.
+func (p *parser) token() string {
+	i := strings.IndexAny(p.rest, " \t")
+	if i < 0 {
+		i = len(p.rest)
+	}
+	t := p.rest[:i]
+	p.rest = p.rest[i:]
+	return t
+}
+
+func (p *parser) comment(line string, valid bool) error {
+	if text, ok := strings.CutPrefix(line, directivePrefix); ok && (valid || utf8.ValidString(line)) {
+		key, text, _ := strings.Cut(text, " ")
+		p.out.directives = append(p.out.directives, directive{key, text})
+		return nil
+	}
+	p.rest = p.rest[1:]
+	p.blanks()
+	key := p.token()
+	if key != "HELP" && key != "TYPE" {
+		return nil
+	}
+	p.blanks()
+	if p.rest == "" {
+		return nil // a comment that happens to begin with that word
+	}
+	name, err := p.metricName()
+	if err != nil {
+		return err
+	}
+	if p.rest != "" && p.rest[0] != ' ' && p.rest[0] != '\t' {
+		return p.failf(Syntax, "the %s line has an invalid metric name", key)
+	}
+	p.blanks()
+	if p.rest == "" {
+		return nil // neither a text nor a type: says nothing
+	}
+	f := p.family(name)
+	if key == "HELP" {
+		return p.help(f, valid)
+	}
+	return p.typeLine(f)
+}
+
+func (p *parser) help(f *rawFamily, valid bool) error {
+	text, err := p.unescapeHelp()
+	if err != nil {
+		return err
+	}
+	if !valid && (!utf8.ValidString(text) || strings.IndexByte(text, 0) >= 0) {
+		if !p.lenient {
+			return p.failf(Encoding, "the HELP text is not UTF-8")
+		}
+		text = strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
+	}
+	if f.helpSeen && (!p.lenient || f.help != text) {
+		return p.fail("a second HELP line for the same metric")
+	}
+	f.help, f.helpSeen = text, true
+	return nil
+}
+
+func (p *parser) unescapeHelp() (string, error) {
+	s := p.rest
+	if strings.IndexByte(s, '\\') < 0 {
+		return s, nil
+	}
+	b := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if c == '\\' {
+			i++
+			if i == len(s) {
+				return "", p.fail("the HELP text ends in a lone backslash")
+			}
+			switch s[i] {
+			case '\\', '"':
+				c = s[i]
+			case 'n':
+				c = '\n'
+			default:
+				return "", p.fail(`the HELP text has a backslash that begins no known escape (\\, \n, \")`)
+			}
+		}
+		b = append(b, c)
+	}
+	return string(b), nil
+}
+
+func (p *parser) typeLine(f *rawFamily) error {
+	word := strings.TrimRight(p.rest, " \t")
+	var t Type
+	switch strings.ToLower(word) {
+	case "counter":
+		t = Counter
+	case "gauge":
+		t = Gauge
+	case "untyped":
+		t = Untyped
+	case "summary":
+		t = Summary
+	case "histogram":
+		t = Histogram
+	case "gaugehistogram", "gauge_histogram":
+		return p.fail("gauge histograms cannot be kept in the text format; use plain gauges")
+	case "unknown":
+		if p.lenient {
+			t = Untyped
+			break
+		}
+		fallthrough
+	default:
+		return p.fail("unknown metric type; the text format has counter, gauge, histogram, summary and untyped")
+	}
+	if f.typ != Unstated && (!p.lenient || f.typ != t) {
+		return p.fail("a second TYPE line for the same metric")
+	}
+	if len(f.samples) > 0 && f.typ != t {
+		return p.fail("the TYPE line comes after samples of its metric")
+	}
+	f.typ = t
+	return nil
+}
+
+// family returns the family of exactly that name.
+func (p *parser) family(name string) *rawFamily {
+	f := p.out.byName[name]
+	if f == nil {
+		f = &rawFamily{name: name}
+		p.out.byName[name] = f
+		p.out.list = append(p.out.list, f)
+	}
+	return f
+}
+
+// familyOf returns the family to which a sample of that name belongs: that of
+// its own name, or else the histogram or summary whose part it is.
+func (p *parser) familyOf(name string) *rawFamily {
+	if p.last != nil && p.last.name == name {
+		return p.last
+	}
+	if f := p.out.byName[name]; f != nil {
+		return f
+	}
+	for _, suffix := range [...]string{"_bucket", "_sum", "_count"} {
+		base, ok := strings.CutSuffix(name, suffix)
+		if !ok {
+			continue
+		}
+		if f := p.out.byName[base]; f != nil && (f.typ == Histogram || f.typ == Summary && suffix != "_bucket") {
+			return f
+		}
+	}
+	return p.family(name)
+}
+
+// metricName cuts a name off the front of the line, quoted or not.
+func (p *parser) metricName() (string, error) {
+	if p.rest[0] == '"' {
+		name, err := p.quoted("metric name")
+		if err != nil {
+			return "", err
+		}
+		return name, p.checkName(name)
+	}
+	i := 0
+	for i < len(p.rest) && nameByte(p.rest[i], i, true) {
+		i++
+	}
+	if i == 0 {
+		return "", p.fail("the line does not begin with a metric name")
+	}
+	name := p.rest[:i]
+	p.rest = p.rest[i:]
+	return name, nil
+}
+
+func (p *parser) checkName(name string) error {
+	if name == "" {
+		return p.fail("the metric name is empty")
+	}
+	if !p.utf8Names && !model.LegacyValidation.IsValidMetricName(name) {
+		return p.fail("the metric name is not [a-zA-Z_:][a-zA-Z0-9_:]*, and other names are not switched on")
+	}
+	return nil
+}
+
+// nameByte reports whether c may stand at position i of a plain name.
+func nameByte(c byte, i int, colon bool) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '_' || c == ':' && colon || '0' <= c && c <= '9' && i > 0
+}
+
+// quoted cuts a quoted string off the front of the line.
+func (p *parser) quoted(what string) (string, error) {
+	s := p.rest[1:]
+	end := strings.IndexAny(s, `"\`)
+	if end >= 0 && s[end] == '"' {
+		p.rest = s[end+1:]
+		return s[:end], nil
+	}
+	var b []byte
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; c {
+		case '"':
+			p.rest = s[i+1:]
+			return string(b), nil
+		case '\\':
+			if i++; i == len(s) {
+				return "", p.failf(Syntax, "the quotes around a %s are not closed", what)
+			}
+			switch s[i] {
+			case '\\', '"':
+				b = append(b, s[i])
+			case 'n':
+				b = append(b, '\n')
+			default:
+				return "", p.failf(Syntax, `a %s has a backslash that begins no known escape (\\, \n, \")`, what)
+			}
+		default:
+			b = append(b, c)
+		}
+	}
+	return "", p.failf(Syntax, "the quotes around a %s are not closed", what)
+}
+
+func (p *parser) sample() error {
+	var name string
+	var err error
+	if p.rest[0] != '{' {
+		if name, err = p.metricName(); err != nil {
+			return err
+		}
+		p.blanks()
+	}
+	var labels []Label
+	if p.rest != "" && p.rest[0] == '{' {
+		if name, labels, err = p.labels(name); err != nil {
+			return err
+		}
+		if name == "" {
+			return p.fail("the sample has labels but no metric name")
+		}
+	}
+	value, err := p.value()
+	if err != nil {
+		return err
+	}
+	if p.out.series++; p.limits.Series > 0 && p.out.series > p.limits.Series {
+		return p.failf(TooLarge, "more than %d samples, the limit", p.limits.Series)
+	}
+	f := p.familyOf(name)
+	p.last = f
+	f.samples = append(f.samples, sample{name: name, labels: labels, value: value, line: p.line})
+	return nil
+}
+
+func (p *parser) value() (float64, error) {
+	p.blanks()
+	word := p.token()
+	if word == "" {
+		return 0, p.fail("the sample has no value")
+	}
+	v, err := parseFloat(word)
+	if err != nil {
+		return 0, p.fail("the value is not a number")
+	}
+	p.blanks()
+	if p.rest == "" {
+		return v, nil
+	}
+	if _, err := strconv.ParseInt(p.token(), 10, 64); err != nil {
+		return 0, p.fail("something other than a number follows the value")
+	}
+	p.blanks()
+	if p.rest != "" {
+		return 0, p.fail("the line does not end after the value")
+	}
+	if p.out.timestamp == 0 {
+		p.out.timestamp = p.line
+	}
+	return v, nil
+}
+
+// labels reads a set of labels in braces, which may begin with the quoted name
+// of the metric. The set is cut from the slab.
+func (p *parser) labels(name string) (string, []Label, error) {
+	p.rest = p.rest[1:]
+	if cap(p.slab)-len(p.slab) < 16 {
+		p.slab = make([]Label, 0, max(64, min(4096, 2*cap(p.slab))))
+	}
+	from := len(p.slab)
+	for {
+		p.blanks()
+		if p.rest == "" {
+			return "", nil, p.fail("the braces are not closed")
+		}
+		if p.rest[0] == '}' {
+			p.rest = p.rest[1:]
+			break
+		}
+		label, isName, err := p.label()
+		if err != nil {
+			return "", nil, err
+		}
+		switch {
+		case isName && name != "":
+			return "", nil, p.fail("the sample has two metric names")
+		case isName:
+			name = label.Name
+		default:
+			for _, l := range p.slab[from:] {
+				if l.Name == label.Name {
+					return "", nil, p.fail("a label is given twice")
+				}
+			}
+			p.slab = append(p.slab, label)
+			if p.limits.Labels > 0 && len(p.slab)-from > p.limits.Labels {
+				return "", nil, p.failf(TooLarge, "more than %d labels, the limit", p.limits.Labels)
+			}
+		}
+		p.blanks()
+		if p.rest == "" || p.rest[0] != ',' && p.rest[0] != '}' {
+			return "", nil, p.fail("expected a comma or a closing brace after a label")
+		}
+		if p.rest[0] == ',' {
+			p.rest = p.rest[1:]
+		}
+	}
+	return name, p.slab[from:len(p.slab):len(p.slab)], nil
+}
+
+// label reads one label, or the quoted metric name.
+func (p *parser) label() (l Label, isName bool, err error) {
+	if p.rest[0] == '"' {
+		if l.Name, err = p.quoted("name"); err != nil {
+			return l, false, err
+		}
+		p.blanks()
+		if p.rest != "" && (p.rest[0] == ',' || p.rest[0] == '}') {
+			return l, true, p.checkName(l.Name)
+		}
+		if l.Name == "" {
+			return l, false, p.fail("a label name is empty")
+		}
+		if !p.utf8Names && !model.LegacyValidation.IsValidLabelName(l.Name) {
+			return l, false, p.fail("a label name is not [a-zA-Z_][a-zA-Z0-9_]*, and other names are not switched on")
+		}
+	} else {
+		i := 0
+		for i < len(p.rest) && nameByte(p.rest[i], i, false) {
+			i++
+		}
+		if i == 0 {
+			return l, false, p.fail("expected a label name")
+		}
+		l.Name = p.rest[:i]
+		p.rest = p.rest[i:]
+		p.blanks()
+	}
+	if p.rest == "" || p.rest[0] != '=' {
+		return l, false, p.fail("expected an equals sign after a label name")
+	}
+	p.rest = p.rest[1:]
+	p.blanks()
+	if p.rest == "" || p.rest[0] != '"' {
+		return l, false, p.fail("a label value is not in quotes")
+	}
+	if l.Value, err = p.quoted("label value"); err != nil {
+		return l, false, err
+	}
+	return l, false, p.checkLabel(l)
+}
+
+func (p *parser) checkLabel(l Label) error {
+	switch {
+	case strings.HasPrefix(l.Name, "__"):
+		return p.failf(Reserved, "a label name begins with two underscores, which is reserved")
+	case p.limits.LabelName > 0 && len(l.Name) > p.limits.LabelName:
+		return p.failf(TooLarge, "a label name is longer than %d bytes, the limit", p.limits.LabelName)
+	case p.limits.LabelValue > 0 && len(l.Value) > p.limits.LabelValue:
+		return p.failf(TooLarge, "a label value is longer than %d bytes, the limit", p.limits.LabelValue)
+	}
+	return nil
+}
+
+// parseFloat reads a number as the text format has it: decimal only, and what
+// no float64 can hold is an error.
+func parseFloat(s string) (float64, error) {
+	if strings.ContainsAny(s, "pPxX_") {
+		return 0, strconv.ErrSyntax
+	}
+	return strconv.ParseFloat(s, 64)
+}
+
+// parseLabelSet reads a label set in braces, as in a header line.
+func parseLabelSet(s string) ([]Label, error) {
+	p := parser{utf8Names: true, rest: s}
+	if s == "" || s[0] != '{' {
+		return nil, p.fail("expected a label set in braces")
+	}
+	name, labels, err := p.labels("")
+	if err != nil {
+		return nil, err
+	}
+	if name != "" || p.rest != "" {
+		return nil, p.fail("expected nothing but a label set in braces")
+	}
+	return labels, nil
+}
+
+// appendLabels appends a label set in braces. Nothing is sorted or left out.
+func appendLabels(b []byte, labels []Label) []byte {
+	b = append(b, '{')
+	for i, l := range labels {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendLabel(b, l)
+	}
+	return append(b, '}')
+}
+
+func appendLabel(b []byte, l Label) []byte {
+	if model.LegacyValidation.IsValidLabelName(l.Name) {
+		b = append(b, l.Name...)
+	} else {
+		b = appendQuoted(b, l.Name)
+	}
+	b = append(b, '=')
+	return appendQuoted(b, l.Value)
+}
+
+// appendQuoted appends s in quotes with the three escapes of the text format.
+func appendQuoted(b []byte, s string) []byte {
+	b = append(b, '"')
+	for {
+		i := strings.IndexAny(s, "\\\"\n")
+		if i < 0 {
+			break
+		}
+		b = append(b, s[:i]...)
+		if s[i] == '\n' {
+			b = append(b, '\\', 'n')
+		} else {
+			b = append(b, '\\', s[i])
+		}
+		s = s[i+1:]
+	}
+	b = append(b, s...)
+	return append(b, '"')
+}
+
+// appendValue appends a number in its shortest form, as expfmt writes it.
+func appendValue(b []byte, v float64) []byte {
+	switch {
+	case v == 1:
+		return append(b, '1')
+	case v == 0 && !math.Signbit(v):
+		return append(b, '0')
+	case math.IsNaN(v):
+		return append(b, "NaN"...)
+	case math.IsInf(v, 1):
+		return append(b, "+Inf"...)
+	case math.IsInf(v, -1):
+		return append(b, "-Inf"...)
+	}
+	return strconv.AppendFloat(b, v, 'g', -1, 64)
+}

@@ -1,0 +1,254 @@
+package filestore
+
+import (
+	"errors"
+	"io"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A stamp tells one content of a file from another without reading it.
+type stamp struct {
+	dev, ino     uint64
+	size         int64
+	mtime, ctime int64 // nanoseconds
+	link         int64 // of a symbolic link itself: its ctime
+	young        bool  // taken so soon after the change that another one could look the same
+}
+
+// sameContent reports whether two stamps show that nothing has changed.
+func (s stamp) sameContent(o stamp) bool {
+	o.young = s.young
+	return s == o && !s.young
+}
+
+// clockGrain is a generous bound for the step of a file system's clock.
+const clockGrain = 20 * time.Millisecond
+
+func stampOf(st *unix.Stat_t) stamp {
+	m, c := statTimes(st)
+	return stamp{dev: uint64(st.Dev), ino: uint64(st.Ino), size: st.Size, mtime: m, ctime: c}
+}
+
+// stat returns the stamp of a name, following a symbolic link, and whether it
+// is a regular file.
+func (d *directory) stat(name string) (stamp, *unix.Stat_t, error) {
+	var st, link unix.Stat_t
+	fd := int(d.dir.Fd())
+	if err := unix.Fstatat(fd, name, &link, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return stamp{}, nil, err
+	}
+	if link.Mode&unix.S_IFMT != unix.S_IFLNK {
+		return stampOf(&link), &link, nil
+	}
+	_, c := statTimes(&link)
+	if err := unix.Fstatat(fd, name, &st, 0); err != nil {
+		return stamp{link: c, ino: uint64(link.Ino)}, &link, errLeadsNowhere
+	}
+	s := stampOf(&st)
+	s.link = c
+	return s, &link, nil
+}
+
+var errLeadsNowhere = errors.New("the symbolic link leads nowhere")
+
+// outcome is what came of looking at one name.
+type outcome struct {
+	name    string
+	old     *File
+	new     *content // nil if there is no such file
+	changed bool
+	again   bool // ask again soon: what is there now is not to be served, or not yet
+	stamp   stamp
+}
+
+// look reads a name if it has changed since old was read.
+func (s *Store) look(d *directory, name string, old *File) outcome {
+	o := outcome{name: name, old: old}
+	at, link, err := d.stat(name)
+	if err != nil {
+		if errors.Is(err, unix.ENOENT) {
+			s.settled(name)
+			o.changed = old != nil
+			return o
+		}
+		if old != nil && old.err != nil && old.stamp == at && !at.young && old.err.Reason == Unreadable {
+			return o
+		}
+		return o.bad(at, time.Time{}, &SyntaxError{Reason: Unreadable, Msg: statSentence(err)})
+	}
+	if old != nil && old.stamp.sameContent(at) && old.heldFrom.IsZero() {
+		s.settled(name)
+		return o
+	}
+	return s.read(d, o, at, link)
+}
+
+func statSentence(err error) string {
+	if errors.Is(err, errLeadsNowhere) {
+		return errLeadsNowhere.Error()
+	}
+	return "cannot be looked at: " + plainError(err)
+}
+
+// plainError returns the text of an error of the operating system alone.
+func plainError(err error) string {
+	var errno unix.Errno
+	if errors.As(err, &errno) {
+		return errno.Error()
+	}
+	return err.Error()
+}
+
+// bad makes the outcome for a file that cannot be used.
+func (o outcome) bad(at stamp, mtime time.Time, err *SyntaxError) outcome {
+	o.new = badContent(o.name, err)
+	o.stamp = at
+	o.new.file.stamp = at
+	o.new.file.mtime = mtime
+	o.changed = true
+	return o
+}
+
+// mayFollow reports whether a symbolic link may be followed: if root, we or the
+// owner of its target made it. Another user's link to a file that only we may
+// read would publish that file.
+func mayFollow(link, target *unix.Stat_t) bool {
+	return link.Uid == 0 || link.Uid == uint32(os.Geteuid()) || link.Uid == target.Uid
+}
+
+// read loads a file: one open that cannot block, one look at what was opened,
+// and the content only if nobody is writing it.
+func (s *Store) read(d *directory, o outcome, at stamp, link *unix.Stat_t) outcome {
+	mtime := time.Unix(0, at.mtime)
+	var st unix.Stat_t
+	isLink := link.Mode&unix.S_IFMT == unix.S_IFLNK
+	flags := unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC
+	if !isLink {
+		if link.Mode&unix.S_IFMT != unix.S_IFREG {
+			return o.bad(at, time.Time{}, &SyntaxError{Reason: NotRegular, Msg: "not a regular file"})
+		}
+		flags |= unix.O_NOFOLLOW
+	} else {
+		// Opening a device may do something, so look first; what was opened is looked at again.
+		if err := unix.Fstatat(int(d.dir.Fd()), o.name, &st, 0); err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
+			return o.bad(at, time.Time{}, &SyntaxError{Reason: NotRegular, Msg: "a symbolic link to what is not a regular file"})
+		}
+	}
+	fd, err := unix.Openat(int(d.dir.Fd()), o.name, flags, 0)
+	if err != nil {
+		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
+			o.again = true // replaced just now, or a shortage that passes
+			return o
+		}
+		return o.bad(at, mtime, &SyntaxError{Reason: Unreadable, Msg: "cannot be opened: " + plainError(err)})
+	}
+	f := os.NewFile(uintptr(fd), o.name)
+	defer f.Close() //nolint:errcheck // only read
+	if err := unix.Fstat(fd, &st); err != nil {
+		return o.bad(at, mtime, &SyntaxError{Reason: Unreadable, Msg: "cannot be looked at: " + plainError(err)})
+	}
+	before := stampOf(&st)
+	before.link = at.link
+	switch {
+	case st.Mode&unix.S_IFMT != unix.S_IFREG:
+		return o.bad(at, time.Time{}, &SyntaxError{Reason: NotRegular, Msg: "not a regular file"})
+	case isLink && !mayFollow(link, &st):
+		return o.bad(at, mtime, &SyntaxError{Reason: Unreadable, Msg: "a symbolic link is followed only if root, the agent or the owner of its target made it"})
+	case st.Size > s.opts.MaxFileBytes:
+		return o.bad(before, mtime, &SyntaxError{Reason: TooLarge, Msg: "larger than the limit for files"})
+	}
+	at, mtime = before, time.Unix(0, before.mtime)
+	o.stamp = at
+	now := s.opts.Now()
+	if quiet := now.Sub(mtime); s.opts.Settle > 0 && quiet >= 0 && quiet < s.opts.Settle {
+		return s.wait(o, mtime, now)
+	}
+	if busy, known := writerAt(fd); known && busy {
+		if !s.patienceEnds(o.name, mtime, now) {
+			return s.wait(o, mtime, now)
+		}
+	}
+	data, err := io.ReadAll(io.LimitReader(f, s.opts.MaxFileBytes+1))
+	if err != nil {
+		return o.bad(at, mtime, &SyntaxError{Reason: Unreadable, Msg: "cannot be read: " + plainError(err)})
+	}
+	// Whoever opened it meanwhile may have changed what was read.
+	if err := unix.Fstat(fd, &st); err != nil || stampOf(&st) != withoutLink(before) || int64(len(data)) != before.size {
+		return s.wait(o, mtime, now)
+	}
+	if busy, known := writerAt(fd); known && busy && !s.patienceEnds(o.name, mtime, now) {
+		return s.wait(o, mtime, now)
+	}
+	at.young = now.Sub(mtime) < clockGrain || now.Sub(time.Unix(0, at.ctime)) < clockGrain
+	if o.old != nil && o.old.err == nil && o.old.hash == hashOf(data) && o.old.size == int64(len(data)) && len(data) > 0 {
+		same := *o.old
+		o.new = &content{file: &same}
+	} else {
+		o.new = parseFile(o.name, data)
+	}
+	// What was good and has turned bad or empty just now is often a writer
+	// between two steps: the last good content stands for a moment longer.
+	if o.old != nil && o.old.err == nil && o.old.series > 0 && (o.new.file.err != nil || o.new.file.series == 0) {
+		if age := now.Sub(mtime); age >= 0 && age < s.opts.Hold {
+			return s.wait(o, mtime, now)
+		}
+	}
+	s.settled(o.name)
+	file := o.new.file
+	file.stamp, file.mtime, file.heldFrom = at, mtime, time.Time{}
+	o.changed = true
+	return o
+}
+
+func withoutLink(s stamp) stamp {
+	s.link = 0
+	return s
+}
+
+// wait leaves the last good content in place. Once that has lasted for longer
+// than a writer needs for a file it is said of the file.
+func (s *Store) wait(o outcome, mtime, now time.Time) outcome {
+	o.new, o.again = nil, true
+	since := s.waitsSince(o.name, now)
+	if o.old == nil || o.old.err != nil || !o.old.heldFrom.IsZero() || now.Sub(since) < s.opts.Hold {
+		return o
+	}
+	same := *o.old
+	same.heldFrom = since
+	o.new, o.changed = &content{file: &same}, true
+	return o
+}
+
+// Some programs keep their file open for ever. After a while what they wrote
+// counts as complete once it has rested.
+const (
+	writerPatience = 30 * time.Second
+	writerRest     = 5 * time.Second
+)
+
+func (s *Store) patienceEnds(name string, mtime, now time.Time) bool {
+	return now.Sub(s.waitsSince(name, now)) > writerPatience && now.Sub(mtime) > writerRest
+}
+
+// waitsSince returns since when the file is being waited for.
+func (s *Store) waitsSince(name string, now time.Time) time.Time {
+	s.waitMu.Lock()
+	defer s.waitMu.Unlock()
+	if t, ok := s.waiting[name]; ok {
+		return t
+	}
+	s.waiting[name] = now
+	return now
+}
+
+// settled ends the wait for a file.
+func (s *Store) settled(name string) {
+	s.waitMu.Lock()
+	defer s.waitMu.Unlock()
+	if len(s.waiting) > 0 {
+		delete(s.waiting, name)
+	}
+}

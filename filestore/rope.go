@@ -1,0 +1,369 @@
+package filestore
+
+import (
+	"slices"
+	"sort"
+	"strings"
+	"sync/atomic"
+)
+
+// kind orders the files of a merge.
+type kind uint8
+
+const (
+	pushedKind kind = iota
+	droppedKind
+)
+
+// ident is the place of a file in the merge. One is made when a file is first
+// seen and shared by all that follows it under the same name and kind.
+type ident struct {
+	kind kind
+	name string
+}
+
+func compareIdent(a, b *ident) int {
+	switch {
+	case a == b:
+		return 0
+	case a == nil: // the header of a family comes before its samples
+		return -1
+	case b == nil:
+		return 1
+	case a.kind != b.kind:
+		return int(a.kind) - int(b.kind)
+	}
+	return strings.Compare(a.name, b.name)
+}
+
+// A rope is the exposition text as an ordered list of pieces, one for each
+// family and file and one for each family's header, cut into segments. It is
+// immutable: apply returns a new rope that shares all segments but those that
+// it had to change, so its cost is that of the change and of two small tables.
+type rope struct {
+	blocks []*block
+	bytes  int
+}
+
+// block is a run of segments, so that the table above them stays small.
+type block struct {
+	segs  []*segment
+	bytes int
+}
+
+// segment is a run of pieces. The text is held here and nowhere else.
+type segment struct {
+	runs []run
+	ids  []*ident // of each piece; nil for a header
+	ends []uint32 // where each piece ends in text
+	text []byte
+
+	packed atomic.Pointer[[]byte] // the deflated text, once somebody asked for it
+}
+
+// run says to which family the pieces up to end belong.
+type run struct {
+	fam *family
+	end int32
+}
+
+// Sizes in bytes. A segment of 8 KiB compresses nearly as well as one of 64,
+// and a random one percent of changed groups dirties less than a third of them.
+const (
+	segmentSize     = 8 << 10
+	segmentMax      = 12 << 10
+	segmentMin      = 2 << 10
+	blockSegments   = 64
+	blockSegmentMax = 128
+)
+
+// edit replaces the piece of one family and file; an empty text removes it.
+type edit struct {
+	fam  *family
+	id   *ident
+	text string
+}
+
+func compareKey(af *family, a *ident, bf *family, b *ident) int {
+	if af != bf {
+		if n := strings.Compare(af.name, bf.name); n != 0 {
+			return n
+		}
+	}
+	return compareIdent(a, b)
+}
+
+func compareEdits(a, b edit) int { return compareKey(a.fam, a.id, b.fam, b.id) }
+
+// beginsAfter reports whether the segment's first piece comes after the edit.
+func (s *segment) beginsAfter(e *edit) bool {
+	return compareKey(s.runs[0].fam, s.ids[0], e.fam, e.id) > 0
+}
+
+// apply returns the rope after the edits, which must be in order and distinct.
+// It keeps the count of served pieces in each family.
+func (r rope) apply(edits []edit) rope {
+	if len(edits) == 0 {
+		return r
+	}
+	out := rope{blocks: make([]*block, 0, len(r.blocks)+1), bytes: r.bytes}
+	if len(r.blocks) == 0 {
+		return out.addBlocks(rebuild(nil, edits))
+	}
+	next := 0
+	for len(edits) > 0 {
+		// The block that holds the place of the first edit, and all edits that fall into it.
+		rest := r.blocks[next:]
+		i := sort.Search(len(rest), func(i int) bool { return rest[i].segs[0].beginsAfter(&edits[0]) })
+		i = max(i-1, 0)
+		out.blocks = append(out.blocks, rest[:i]...)
+		n := len(edits)
+		if i+1 < len(rest) {
+			n = sort.Search(n, func(j int) bool { return !rest[i+1].segs[0].beginsAfter(&edits[j]) })
+		}
+		out.bytes -= rest[i].bytes
+		out = out.addBlocks(rest[i].apply(edits[:n]))
+		edits = edits[n:]
+		next += i + 1
+	}
+	out.blocks = append(out.blocks, r.blocks[next:]...)
+	return out
+}
+
+// addBlocks appends segments as blocks of a good size.
+func (r rope) addBlocks(segs []*segment) rope {
+	for len(segs) > 0 {
+		n := len(segs)
+		if n > blockSegmentMax {
+			n = blockSegments
+		}
+		b := &block{segs: segs[:n:n]}
+		for _, s := range b.segs {
+			b.bytes += len(s.text)
+		}
+		r.bytes += b.bytes
+		r.blocks = append(r.blocks, b)
+		segs = segs[n:]
+	}
+	return r
+}
+
+// apply returns the segments of the block after the edits.
+func (b *block) apply(edits []edit) []*segment {
+	out := make([]*segment, 0, len(b.segs)+1)
+	next := 0
+	for len(edits) > 0 {
+		rest := b.segs[next:]
+		i := sort.Search(len(rest), func(i int) bool { return rest[i].beginsAfter(&edits[0]) })
+		i = max(i-1, 0)
+		out = append(out, rest[:i]...)
+		n := len(edits)
+		if i+1 < len(rest) {
+			n = sort.Search(n, func(j int) bool { return !rest[i+1].beginsAfter(&edits[j]) })
+		}
+		next += i + 1
+		for _, s := range rebuild(rest[i], edits[:n]) {
+			// A segment that has become tiny joins the one before it.
+			if last := len(out) - 1; last >= 0 && len(s.text) < segmentMin && len(out[last].text)+len(s.text) <= segmentMax {
+				s = join(out[last], s)
+				out = out[:last]
+			}
+			out = append(out, s)
+		}
+		edits = edits[n:]
+	}
+	return append(out, b.segs[next:]...)
+}
+
+// rebuild merges the pieces of a segment, which may be nil, with edits.
+func rebuild(s *segment, edits []edit) []*segment {
+	total := 0
+	for i := range edits {
+		total += len(edits[i].text)
+	}
+	if s != nil {
+		total += len(s.text)
+	}
+	// Even parts, so that a segment that outgrew the limit does not leave a crumb.
+	size := total
+	if total > segmentMax {
+		size = total / ((total + segmentSize - 1) / segmentSize)
+	}
+	w := segmentWriter{size: size, total: total, pieces: len(edits)}
+	if s != nil {
+		w.pieces += len(s.ids)
+		from, at := uint32(0), 0
+		for _, run := range s.runs {
+			for ; at < int(run.end); at++ {
+				id := s.ids[at]
+				for len(edits) > 0 {
+					n := compareKey(edits[0].fam, edits[0].id, run.fam, id)
+					if n > 0 {
+						break
+					}
+					if n == 0 { // replaced or removed below
+						if id != nil {
+							run.fam.served--
+						}
+						from = s.ends[at]
+					}
+					w.addEdit(&edits[0])
+					edits = edits[1:]
+					if n == 0 {
+						break
+					}
+				}
+				if from != s.ends[at] {
+					w.add(run.fam, id, s.text[from:s.ends[at]])
+					from = s.ends[at]
+				}
+			}
+		}
+	}
+	for i := range edits {
+		w.addEdit(&edits[i])
+	}
+	return w.done()
+}
+
+func join(a, b *segment) *segment {
+	w := segmentWriter{size: len(a.text) + len(b.text), total: len(a.text) + len(b.text)}
+	for _, s := range [...]*segment{a, b} {
+		s.each(func(fam *family, id *ident, text []byte) bool {
+			w.add(fam, id, text)
+			return true
+		})
+	}
+	return w.done()[0]
+}
+
+// segmentWriter collects pieces into segments of about the given size.
+type segmentWriter struct {
+	size, total int
+	pieces      int // at most, in all segments
+	out         []*segment
+	seg         *segment
+}
+
+func (w *segmentWriter) addEdit(e *edit) {
+	if e.text == "" {
+		return
+	}
+	if e.id != nil {
+		e.fam.served++
+	}
+	w.grow(len(e.text))
+	w.seg.text = append(w.seg.text, e.text...)
+	w.mark(e.fam, e.id)
+}
+
+func (w *segmentWriter) add(fam *family, id *ident, text []byte) {
+	w.grow(len(text))
+	w.seg.text = append(w.seg.text, text...)
+	w.mark(fam, id)
+}
+
+// grow makes sure that there is a segment for n bytes more.
+func (w *segmentWriter) grow(n int) {
+	if w.seg != nil && len(w.seg.text) > 0 && len(w.seg.text)+n > w.size+segmentMin/2 {
+		w.cut()
+	}
+	if w.seg == nil {
+		size := max(n, min(w.total, w.size+segmentMin/2))
+		pieces := min(w.pieces, w.pieces*size/max(w.total, 1)+8)
+		w.seg = &segment{text: make([]byte, 0, size), ids: make([]*ident, 0, pieces), ends: make([]uint32, 0, pieces)}
+	}
+}
+
+func (w *segmentWriter) mark(fam *family, id *ident) {
+	s := w.seg
+	s.ids = append(s.ids, id)
+	s.ends = append(s.ends, uint32(len(s.text)))
+	if n := len(s.runs); n == 0 || s.runs[n-1].fam != fam {
+		s.runs = append(s.runs, run{fam: fam})
+	}
+	s.runs[len(s.runs)-1].end = int32(len(s.ids))
+}
+
+func (w *segmentWriter) cut() {
+	if w.seg != nil && len(w.seg.ids) > 0 {
+		w.seg.trim()
+		w.out = append(w.out, w.seg)
+	}
+	w.seg = nil
+}
+
+// trim gives back room that is not needed: segments live long.
+func (s *segment) trim() {
+	if cap(s.text)-len(s.text) > len(s.text)/8 {
+		s.text = slices.Clip(slices.Clone(s.text))
+	}
+	if cap(s.ids)-len(s.ids) > len(s.ids)/8+8 {
+		s.ids, s.ends = slices.Clone(s.ids), slices.Clone(s.ends)
+	}
+}
+
+func (w *segmentWriter) done() []*segment {
+	w.cut()
+	return w.out
+}
+
+// each calls yield for the pieces of the segment in order. The text must not
+// be changed.
+func (s *segment) each(yield func(fam *family, id *ident, text []byte) bool) bool {
+	from, at := uint32(0), 0
+	for _, run := range s.runs {
+		for ; at < int(run.end); at++ {
+			if !yield(run.fam, s.ids[at], s.text[from:s.ends[at]]) {
+				return false
+			}
+			from = s.ends[at]
+		}
+	}
+	return true
+}
+
+// from calls yield for the pieces at and after the given place, until yield
+// returns false.
+func (r rope) from(fam *family, id *ident, yield func(fam *family, id *ident, text []byte) bool) {
+	at := edit{fam: fam, id: id}
+	b := max(0, sort.Search(len(r.blocks), func(i int) bool { return r.blocks[i].segs[0].beginsAfter(&at) })-1)
+	for first := true; b < len(r.blocks); b++ {
+		segs, i := r.blocks[b].segs, 0
+		if first {
+			i = max(0, sort.Search(len(segs), func(i int) bool { return segs[i].beginsAfter(&at) })-1)
+			first = false
+		}
+		for ; i < len(segs); i++ {
+			more := segs[i].each(func(f *family, d *ident, text []byte) bool {
+				return compareKey(f, d, fam, id) < 0 || yield(f, d, text)
+			})
+			if !more {
+				return
+			}
+		}
+	}
+}
+
+// piece returns the text of one family of one file, nil if there is none. It
+// must not be changed.
+func (r rope) piece(fam *family, id *ident) (text []byte) {
+	r.from(fam, id, func(f *family, d *ident, t []byte) bool {
+		if compareKey(f, d, fam, id) == 0 {
+			text = t
+		}
+		return false
+	})
+	return text
+}
+
+// segments calls yield for each segment in order.
+func (r rope) segments(yield func(*segment) bool) {
+	for _, b := range r.blocks {
+		for _, s := range b.segs {
+			if !yield(s) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,434 @@
+package filestore_test
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/promspool/promspool/filestore"
+)
+
+// open opens a store whose every test ends with the check that gives the house
+// its name: what is served is what the directory holds, neither more nor less.
+func open(t testing.TB, dir string, opts *filestore.Options) *filestore.Store {
+	t.Helper()
+	s, err := filestore.Open(dir, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if !t.Failed() {
+			checkPure(t, s, dir, opts)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// checkPure compares the live view with one merged from the files, and with one
+// of the same directory opened again.
+func checkPure(t testing.TB, s *filestore.Store, dir string, opts *filestore.Options) {
+	t.Helper()
+	if _, err := s.Rescan(); err != nil {
+		t.Fatal(err)
+	}
+	files := map[string][]byte{}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if filestore.IsSpoolFile(e.Name()) && e.Type().IsRegular() {
+			data, err := os.ReadFile(filepath.Join(dir, e.Name()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			files[e.Name()] = data
+		} else if strings.HasPrefix(e.Name(), ".job=") {
+			t.Errorf("leftover %s", e.Name())
+		}
+	}
+	var own map[string]filestore.Own
+	if opts != nil {
+		own = opts.Own
+	}
+	again, err := filestore.Open(dir, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	live := show(s.View())
+	if diff := cmp.Diff(show(filestore.Merge(own, files)), live); diff != "" {
+		t.Errorf("the live view differs from the merge of the files (-merge +live):\n%s", diff)
+	}
+	if diff := cmp.Diff(show(again.View()), live); diff != "" {
+		t.Errorf("the live view differs from that after opening again (-again +live):\n%s", diff)
+	}
+}
+
+// show writes what a view serves and says, without the times of files, which
+// Merge does not know.
+func show(v *filestore.View) string {
+	var b strings.Builder
+	for line := range strings.Lines(string(v.AppendTo(nil))) {
+		if !strings.Contains(line, "promspool_file_mtime_seconds") {
+			b.WriteString(line)
+		}
+	}
+	for f := range v.Files() {
+		fmt.Fprintf(&b, "%s %v %d series, %d bytes, %v %v", f.Name(), f.Group(), f.Series(), f.Size(), f.LastPush(), f.LastFailure())
+		if f.Problem() != nil {
+			fmt.Fprintf(&b, ": %v", f.Problem())
+		}
+		b.WriteByte('\n')
+	}
+	for _, c := range v.Conflicts() {
+		fmt.Fprintf(&b, "conflict: %s: %v\n", c.File, c)
+	}
+	return b.String()
+}
+
+func group(t testing.TB, pairs ...string) filestore.Group {
+	t.Helper()
+	var labels []filestore.Label
+	for i := 0; i < len(pairs); i += 2 {
+		labels = append(labels, filestore.Label{Name: pairs[i], Value: pairs[i+1]})
+	}
+	g, err := filestore.NewGroup(labels...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+func families(t testing.TB, text string) *filestore.Families {
+	t.Helper()
+	f, err := filestore.Parse([]byte(text), filestore.Limits{}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// samples returns the lines of the view that are not comments and not about times.
+func samples(v *filestore.View) string {
+	var b strings.Builder
+	for line := range strings.Lines(string(v.AppendTo(nil))) {
+		if !strings.HasPrefix(line, "#") && !strings.Contains(line, "_time_seconds") {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
+}
+
+func want(t *testing.T, s *filestore.Store, text string) {
+	t.Helper()
+	var lines []string
+	for line := range strings.Lines(samples(s.View())) {
+		if !strings.HasPrefix(line, "promspool_file_") {
+			lines = append(lines, line)
+		}
+	}
+	if diff := cmp.Diff(text, strings.Join(lines, "")); diff != "" {
+		t.Errorf("served (-want +got):\n%s", diff)
+	}
+}
+
+func TestReplaceUpdateDelete(t *testing.T) {
+	s := open(t, t.TempDir(), nil)
+	g := group(t, "job", "j", "instance", "i")
+	must(t, s.Replace(g, families(t, "a 1\nb 2\n")))
+	want(t, s, `a{instance="i",job="j"} 1`+"\n"+`b{instance="i",job="j"} 2`+"\n")
+	must(t, s.Update(g, families(t, "b{x=\"1\"} 3\nc 4\n")))
+	want(t, s, `a{instance="i",job="j"} 1`+"\n"+`b{instance="i",job="j",x="1"} 3`+"\n"+`c{instance="i",job="j"} 4`+"\n")
+	must(t, s.Replace(g, families(t, "c 5\n")))
+	want(t, s, `c{instance="i",job="j"} 5`+"\n")
+	must(t, s.Delete(group(t, "job", "j")))
+	want(t, s, `c{instance="i",job="j"} 5`+"\n")
+	must(t, s.Delete(g))
+	want(t, s, "")
+	must(t, s.Delete(g))
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTheFileIsAsDocumented(t *testing.T) {
+	dir := t.TempDir()
+	now := time.Unix(1763628000, 500_000_000)
+	s := open(t, dir, &filestore.Options{Now: func() time.Time { return now }})
+	g := group(t, "instance", "db1", "job", "backup")
+	must(t, s.Replace(g, families(t, "# HELP backup_duration_seconds How long it took.\n# TYPE backup_duration_seconds gauge\nbackup_duration_seconds{job=\"other\"} 1.8e3\n")))
+	got, err := os.ReadFile(filepath.Join(dir, "job=backup,instance=db1.prom"))
+	must(t, err)
+	const text = `# promspool:group {job="backup",instance="db1"}
+# HELP backup_duration_seconds How long it took.
+# TYPE backup_duration_seconds gauge
+backup_duration_seconds{instance="db1",job="backup"} 1800
+# HELP push_failure_time_seconds Last Unix time when changing this group in the spool failed.
+# TYPE push_failure_time_seconds gauge
+push_failure_time_seconds{instance="db1",job="backup"} 0
+# HELP push_time_seconds Last Unix time when changing this group in the spool succeeded.
+# TYPE push_time_seconds gauge
+push_time_seconds{instance="db1",job="backup"} 1.7636280005e+09
+`
+	if diff := cmp.Diff(text, string(got)); diff != "" {
+		t.Errorf("the file (-want +got):\n%s", diff)
+	}
+	fi, err := os.Stat(filepath.Join(dir, "job=backup,instance=db1.prom"))
+	must(t, err)
+	if fi.Mode() != 0o644 {
+		t.Errorf("mode %v, want 0644", fi.Mode())
+	}
+}
+
+func TestAPushThatClashesIsRefusedAndNoted(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(dir, "drop.prom"), []byte("# TYPE d gauge\nd 1\nx{job=\"b\"} 1\n"), 0o644))
+	s := open(t, dir, &filestore.Options{Own: map[string]filestore.Own{"go_goroutines": {Type: filestore.Gauge}}})
+	a, b := group(t, "job", "a"), group(t, "job", "b")
+	must(t, s.Replace(a, families(t, "# TYPE m gauge\nm 1\n# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_count 1\nh_sum 1\n")))
+	must(t, s.Replace(b, families(t, "keep 1\n")))
+	before := samples(s.View())
+	for name, text := range map[string]string{
+		"another type":                "# TYPE m counter\nm 1\n",
+		"a type against none":         "m 1\n",
+		"type of a dropped file":      "# TYPE d counter\nd 1\n",
+		"series of a dropped file":    "x 2\n",
+		"part of a histogram":         "h_count 1\n",
+		"the agent's own":             "promspool_groups 1\n",
+		"the agent's, another type":   "# TYPE go_goroutines counter\ngo_goroutines 1\n",
+		"twice in itself":             "z 1\nz 2\n",
+		"twice by the group's labels": "z{job=\"1\"} 1\nz{job=\"2\"} 1\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, push := range []func(filestore.Group, *filestore.Families, ...string) error{s.Replace, s.Update} {
+				at := time.Now().Truncate(time.Microsecond).Add(-time.Microsecond)
+				err := push(b, families(t, text))
+				var clash *filestore.Conflict
+				var bad *filestore.SyntaxError
+				if !errors.As(err, &clash) && !errors.As(err, &bad) {
+					t.Fatalf("push = %v, want a conflict", err)
+				}
+				if diff := cmp.Diff(before, samples(s.View())); diff != "" {
+					t.Errorf("the refused push changed what is served:\n%s", diff)
+				}
+				if got := s.View().File(b.FileName()).LastFailure(); got.Before(at) {
+					t.Errorf("LastFailure = %v, want %v or later", got, at)
+				}
+			}
+		})
+	}
+	must(t, s.Update(b, families(t, "# TYPE go_goroutines gauge\ngo_goroutines 7\n")))
+	if got := string(s.View().AppendBeside(nil, "go_goroutines")); got != "go_goroutines{job=\"b\"} 7\n" {
+		t.Errorf("beside the agent's own: %q", got)
+	}
+	// The one thing that may be in the way of itself.
+	must(t, s.Replace(b, families(t, "# TYPE own gauge\nown 1\n")))
+	must(t, s.Replace(b, families(t, "# TYPE own counter\nown 1\n")))
+}
+
+func TestUpdateAgainstItsOwnHistogram(t *testing.T) {
+	s := open(t, t.TempDir(), nil)
+	g := group(t, "job", "a")
+	must(t, s.Replace(g, families(t, "# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_count 1\nh_sum 1\n")))
+	var clash *filestore.Conflict
+	if err := s.Update(g, families(t, "h_count 1\n")); !errors.As(err, &clash) {
+		t.Errorf("Update = %v, want a conflict", err)
+	}
+}
+
+func TestNamesOfGroups(t *testing.T) {
+	for _, tc := range []struct {
+		want  string
+		pairs []string
+	}{
+		{"job=backup,instance=db1.prom", []string{"instance", "db1", "job", "backup"}},
+		{"job=a%2fb,path=%2f..%2f%3d%2c%25.prom", []string{"job", "a/b", "path", "/../=,%"}},
+		{"job=.prom.prom", []string{"job", ".prom"}},
+		{"job=%e6%97%a5.prom", []string{"job", "日"}},
+	} {
+		if got := group(t, tc.pairs...).FileName(); got != tc.want {
+			t.Errorf("FileName of %q = %s, want %s", tc.pairs, got, tc.want)
+		}
+	}
+	seen := map[string]string{}
+	for _, v := range []string{"a", "A", "aB", "Ab", "ab", strings.Repeat("x", 300), strings.Repeat("x", 301), strings.Repeat("X", 300), "a\nb", "a%0ab", "a~b", "é", "e\u0301"} {
+		name := group(t, "job", v).FileName()
+		if other, ok := seen[strings.ToLower(name)]; ok {
+			t.Errorf("%q and %q have names that some file systems take for one: %s", v, other, name)
+		}
+		seen[strings.ToLower(name)] = v
+		if len(name) > 220 || strings.ContainsAny(name, "/\n") {
+			t.Errorf("%q has the name %q", v, name)
+		}
+	}
+}
+
+func TestACopyOfAPushedFileIsADroppedFile(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, nil)
+	g := group(t, "job", "a")
+	must(t, s.Replace(g, families(t, "m 1\n")))
+	data, err := os.ReadFile(filepath.Join(dir, g.FileName()))
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(dir, "copy.prom"), data, 0o644))
+	_, err = s.Reload("copy.prom")
+	must(t, err)
+	want(t, s, "m{job=\"a\"} 1\n")
+	if f := s.View().File("copy.prom"); !f.Group().IsZero() || f.Series() != 3 {
+		t.Errorf("the copy is %v with %d series", f.Group(), f.Series())
+	}
+	must(t, s.Wipe())
+	want(t, s, "m{job=\"a\"} 1\n") // the dropped copy stays
+}
+
+func TestTwoStoresOnOneDirectory(t *testing.T) {
+	dir := t.TempDir()
+	a, b := open(t, dir, nil), open(t, dir, nil)
+	g := group(t, "job", "j")
+	var wg sync.WaitGroup
+	const n = 40
+	for i, s := range []*filestore.Store{a, b} {
+		wg.Go(func() {
+			for k := range n {
+				if err := s.Update(g, families(t, fmt.Sprintf("m%d_%d 1\n", i, k))); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	_, err := a.Rescan()
+	must(t, err)
+	if got := strings.Count(samples(a.View()), "\n"); got != 2*n {
+		t.Errorf("%d of %d merged families are there", got, 2*n)
+	}
+	must(t, b.Delete(g))
+	must(t, a.Delete(g))
+}
+
+func TestTheDirectoryIsReplaced(t *testing.T) {
+	parent := t.TempDir()
+	dir := filepath.Join(parent, "spool")
+	must(t, os.Mkdir(dir, 0o755))
+	s := open(t, dir, nil)
+	g, h := group(t, "job", "g"), group(t, "job", "h")
+	must(t, s.Replace(g, families(t, "m 1\n")))
+	must(t, os.Rename(dir, dir+".old"))
+	if err := s.Replace(h, families(t, "m 2\n")); err == nil {
+		t.Error("a push without a directory was acknowledged")
+	}
+	if got := samples(s.View()); got != "" {
+		t.Errorf("without a directory this is served:\n%s", got)
+	}
+	must(t, os.Mkdir(dir, 0o755))
+	must(t, s.Replace(h, families(t, "m 2\n")))
+	want(t, s, "m{job=\"h\"} 2\n")
+	if _, err := os.Stat(filepath.Join(dir, h.FileName())); err != nil {
+		t.Error(err)
+	}
+	must(t, os.Rename(dir, dir+".second"))
+	must(t, os.Rename(dir+".old", dir))
+	must(t, s.Delete(h))
+	want(t, s, "m{job=\"g\"} 1\n")
+}
+
+func TestLeftoversAreSwept(t *testing.T) {
+	dir := t.TempDir()
+	spare := []string{".job=a.prom", "job=a.prom123", ".other.prom123", ".job=a.prom12x", "x.prom.tmp"}
+	for _, name := range append(spare, ".job=a.prom4711", ".job=a,x=1.prom1") {
+		must(t, os.WriteFile(filepath.Join(dir, name), []byte("m 1\n"), 0o600))
+	}
+	s, err := filestore.Open(dir, nil)
+	must(t, err)
+	defer s.Close()
+	entries, err := os.ReadDir(dir)
+	must(t, err)
+	if len(entries) != len(spare) {
+		t.Errorf("after the sweep there are %v, want only %v", entries, spare)
+	}
+}
+
+// TestViewIsAPureFunctionOfTheDirectory plays random pushes, drops, deletions
+// and renames; open checks at the end, and this in between.
+func TestViewIsAPureFunctionOfTheDirectory(t *testing.T) {
+	for seed := range uint64(30) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			dir := t.TempDir()
+			r := rand.New(rand.NewPCG(seed, 2))
+			s := open(t, dir, &filestore.Options{Unchecked: seed%2 == 0, Hold: time.Nanosecond})
+			body := func() string {
+				var b strings.Builder
+				for _, name := range []string{"a", "b", "c", "h", "h_sum"} {
+					if r.IntN(2) == 0 {
+						continue
+					}
+					if r.IntN(2) == 0 {
+						fmt.Fprintf(&b, "# HELP %s %d\n", name, r.IntN(3))
+					}
+					if name == "h" {
+						fmt.Fprintf(&b, "# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_sum %d\nh_count 1\n", r.IntN(3))
+						continue
+					}
+					fmt.Fprintf(&b, "# TYPE %s %s\n%s{x=\"%d\"} %d\n", name, []string{"gauge", "gauge", "counter"}[r.IntN(3)], name, r.IntN(2), r.IntN(3))
+				}
+				return b.String()
+			}
+			for range 40 {
+				g := group(t, "job", fmt.Sprint(r.IntN(3)))
+				if r.IntN(2) == 0 {
+					g = group(t, "job", fmt.Sprint(r.IntN(3)), "x", "0")
+				}
+				drop := fmt.Sprintf("%d.prom", r.IntN(3))
+				var err error
+				switch r.IntN(6) {
+				case 0:
+					err = s.Replace(g, families(t, body()))
+				case 1:
+					err = s.Update(g, families(t, body()))
+				case 2:
+					err = s.Delete(g)
+				case 3:
+					must(t, os.WriteFile(filepath.Join(dir, drop), []byte(body()), 0o644))
+				case 4:
+					if err := os.Remove(filepath.Join(dir, drop)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+						t.Fatal(err)
+					}
+				case 5:
+					to := fmt.Sprintf("%d.prom", r.IntN(3))
+					if err := os.Rename(filepath.Join(dir, drop), filepath.Join(dir, to)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+						t.Fatal(err)
+					}
+					_, _ = s.Reload(to)
+				}
+				var clash *filestore.Conflict
+				var bad *filestore.SyntaxError
+				if err != nil && !errors.As(err, &clash) && !errors.As(err, &bad) {
+					t.Fatal(err)
+				}
+				if r.IntN(3) == 0 {
+					_, err = s.Reload(drop)
+				} else {
+					_, err = s.Rescan()
+				}
+				must(t, err)
+			}
+			checkPure(t, s, dir, &filestore.Options{Unchecked: seed%2 == 0})
+		})
+	}
+}

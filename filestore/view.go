@@ -1,0 +1,217 @@
+package filestore
+
+import (
+	"iter"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"unicode/utf8"
+)
+
+// A View is the immutable merge of a set of files. It depends on the files
+// alone, not on the order or the time at which they came. It is safe for
+// concurrent use; nobody has to give it back.
+type View struct {
+	files  catalog
+	main   rope
+	beside rope
+	held   map[heldKey]*held
+	totals Totals
+
+	packed atomic.Pointer[Deflated] // made when somebody asks
+}
+
+// Totals are counts over a View.
+type Totals struct {
+	Groups  int            // pushed groups
+	Dropped int            // dropped files
+	Series  int            // samples in all files, merged or not
+	Bytes   int64          // size of all files
+	Faults  map[Reason]int // files with a fault of that class
+
+	blamed map[*ident][]Reason
+}
+
+// add counts a file in, or out with n = -1.
+func (t *Totals) add(f *File, n int) {
+	if f.id.kind == pushedKind {
+		t.Groups += n
+	} else {
+		t.Dropped += n
+	}
+	t.Series += n * f.series
+	t.Bytes += int64(n) * f.size
+}
+
+// blame sets the faults of a file.
+func (t *Totals) blame(id *ident, reasons []Reason) {
+	before := t.blamed[id]
+	if slices.Equal(before, reasons) {
+		return
+	}
+	faults := maps.Clone(t.Faults) // views have the old one
+	if faults == nil {
+		faults, t.blamed = map[Reason]int{}, map[*ident][]Reason{}
+	}
+	for _, r := range before {
+		faults[r]--
+	}
+	for _, r := range reasons {
+		faults[r]++
+	}
+	t.Faults = faults
+	if len(reasons) == 0 {
+		delete(t.blamed, id)
+	} else {
+		t.blamed[id] = reasons
+	}
+}
+
+// view returns the merge as it is now.
+func (m *merger) view() *View {
+	v := &View{files: m.files, main: m.main, beside: m.beside, held: m.held, totals: m.totals}
+	v.totals.blamed = nil
+	return v
+}
+
+// Totals returns counts over the view. The map must not be changed.
+func (v *View) Totals() Totals { return v.totals }
+
+// Files yields all files: pushed groups first, then dropped files, by name.
+func (v *View) Files() iter.Seq[*File] { return v.files.all() }
+
+// File returns the file of that name, nil if there is none.
+func (v *View) File(name string) *File {
+	for _, k := range [...]kind{pushedKind, droppedKind} {
+		if f := v.files.get(&ident{k, name}); f != nil {
+			return f
+		}
+	}
+	return nil
+}
+
+// Conflicts lists what had to be left out of the merge, by file and family.
+func (v *View) Conflicts() []*Conflict {
+	var list []*Conflict
+	for _, h := range v.held {
+		if !h.harmless {
+			list = append(list, &h.Conflict)
+		}
+	}
+	slices.SortFunc(list, func(a, b *Conflict) int {
+		if n := strings.Compare(a.File, b.File); n != 0 {
+			return n
+		}
+		return strings.Compare(a.Family, b.Family)
+	})
+	return list
+}
+
+// text returns all that a file has of a family.
+func (v *View) text(f *File, name string) string {
+	if h := v.held[heldKey{name, *f.id}]; h != nil {
+		return h.text
+	}
+	key := &family{name: name}
+	if t := v.main.piece(key, f.id); t != nil {
+		return string(t)
+	}
+	return string(v.beside.piece(key, f.id))
+}
+
+// Len returns the length of the exposition in bytes.
+func (v *View) Len() int { return v.main.bytes }
+
+// AppendTo appends the exposition in the text format, families in name order,
+// without those that the agent has as well: see Beside.
+func (v *View) AppendTo(b []byte) []byte {
+	v.main.segments(func(s *segment) bool {
+		b = append(b, s.text...)
+		return true
+	})
+	return b
+}
+
+// Chunks yields the exposition in pieces of some kilobytes, which must not be
+// changed.
+func (v *View) Chunks() iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		v.main.segments(func(s *segment) bool { return yield(s.text) })
+	}
+}
+
+// AppendFamily appends the header and the samples of one family.
+func (v *View) AppendFamily(b []byte, name string) []byte {
+	return v.appendFamily(b, name, true)
+}
+
+// AppendBeside appends the samples, without header, that files add to a family
+// of the agent's own.
+func (v *View) AppendBeside(b []byte, name string) []byte {
+	return v.appendFamily(b, name, false)
+}
+
+func (v *View) appendFamily(b []byte, name string, header bool) []byte {
+	for _, r := range [...]rope{v.main, v.beside} {
+		r.from(&family{name: name}, nil, func(f *family, id *ident, text []byte) bool {
+			if f.name != name {
+				return false
+			}
+			if id != nil || header {
+				b = append(b, text...)
+			}
+			return true
+		})
+	}
+	return b
+}
+
+// Beside lists the families of files that the agent has as well.
+func (v *View) Beside() []string {
+	var names []string
+	v.beside.segments(func(s *segment) bool {
+		for _, r := range s.runs {
+			if n := len(names); n == 0 || names[n-1] != r.fam.name {
+				names = append(names, r.fam.name)
+			}
+		}
+		return true
+	})
+	return names
+}
+
+// Merge returns the view of a set of files, given by name and content. It is
+// what a Store on a directory with these files serves, if own is what its
+// Options have.
+func Merge(own map[string]Own, files map[string][]byte) *View {
+	m := newMerger(own)
+	updates := make([]update, 0, len(files))
+	for name, data := range files {
+		updates = append(updates, update{new: parseFile(name, data)})
+	}
+	m.apply(updates)
+	return m.view()
+}
+
+// PrintableName returns a file name as it stands in label values and on pages:
+// bytes that are not UTF-8 are written \xNN.
+func PrintableName(name string) string {
+	if utf8.ValidString(name) && strings.IndexByte(name, 0) < 0 {
+		return name
+	}
+	var b strings.Builder
+	for i := 0; i < len(name); {
+		r, n := utf8.DecodeRuneInString(name[i:])
+		if r == utf8.RuneError && n == 1 || r == 0 {
+			b.WriteString(`\x` + strconv.FormatUint(uint64(name[i])|0x100, 16)[1:])
+		} else {
+			b.WriteString(name[i : i+n])
+		}
+		i += n
+	}
+	return b.String()
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
