@@ -131,7 +131,9 @@ const filePerm fs.FileMode = 0o644
 // begins with a dot and does not end in .prom, so that nobody reads it. The
 // caller renames it with install or removes it with Cleanup. While the file is
 // open a lock on it says that its writer is alive, see sweep.
-func (d *directory) prepare(name string, data []byte) (*renameio.PendingFile, error) {
+//
+// A time other than zero becomes the file's time of modification.
+func (d *directory) prepare(name string, data []byte, mtime time.Time) (*renameio.PendingFile, error) {
 	f, err := renameio.NewPendingFile(name, renameio.WithRoot(d.root), renameio.WithStaticPermissions(filePerm))
 	if err != nil {
 		return nil, err
@@ -139,6 +141,9 @@ func (d *directory) prepare(name string, data []byte) (*renameio.PendingFile, er
 	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if err == nil || errors.Is(err, unix.ENOLCK) || errors.Is(err, unix.EOPNOTSUPP) {
 		_, err = f.Write(data)
+	}
+	if err == nil && !mtime.IsZero() {
+		err = d.root.Chtimes(tempName(f), mtime, mtime)
 	}
 	if err == nil {
 		// If this fails the pages count as clean from then on, and a second

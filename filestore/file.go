@@ -107,8 +107,17 @@ func (f *File) has(name string) (desc, bool) {
 // content is a File together with its text. The text moves into the merge when
 // the File does and is not kept here.
 type content struct {
-	file  *File
-	parts []part
+	file    *File
+	parts   []part
+	settled bool // HELP texts are changed on purpose, and the time of the file is to stay
+}
+
+// keepTime returns the time that the file is to have, zero for now.
+func (c *content) keepTime() time.Time {
+	if c.settled {
+		return c.file.mtime
+	}
+	return time.Time{}
 }
 
 const (

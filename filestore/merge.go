@@ -60,6 +60,8 @@ type merger struct {
 	held   map[heldKey]*held
 	totals Totals
 
+	unsettled bool // some group would have another HELP text, see SettleHelp
+
 	fileError, fileTime, fileHeld *family
 	states                        map[*ident]state
 }
@@ -217,6 +219,7 @@ func (m *merger) apply(updates []update) {
 				g.add(u.new.file.id, &u.new.parts[j])
 			}
 			m.totals.add(u.new.file, 1)
+			m.unsettled = m.unsettled || len(u.new.file.wants) > 0
 			g.files[u.new.file.id] = u.new.file
 		}
 	}
@@ -349,6 +352,9 @@ func (g *merging) add(id *ident, p *part) {
 		if g.m.see(h) {
 			g.suspect[f] = true
 		}
+	}
+	if d.help != f.help && f.files > 1 {
+		g.m.unsettled = true
 	}
 	if d.help != "" && (f.helpBy == nil || compareIdent(id, f.helpBy) < 0) {
 		f.help, f.helpBy = d.help, id

@@ -337,7 +337,7 @@ func (s *Store) commit(g Group, check bool, plan func(old *File, oldParts []part
 			return &SyntaxError{Reason: TooLarge, Msg: fmt.Sprintf("the group would take %d bytes, more than the limit of %d for one file", len(data), s.opts.MaxFileBytes)}
 		}
 		start := time.Now()
-		tmp, err := d.prepare(name, data)
+		tmp, err := d.prepare(name, data, c.keepTime())
 		if err != nil {
 			if d.current() != nil { // not a fault of the disk: the directory is gone
 				if err := s.reopen(d); err != nil {
@@ -422,7 +422,7 @@ func (s *Store) mayInstall(d *directory, name string, old, mine *File, c *conten
 		if mine == nil && s.opts.MaxGroups > 0 && s.merge.totals.Groups >= s.opts.MaxGroups {
 			return fmt.Errorf("the spool holds %d groups, the limit: %w", s.merge.totals.Groups, ErrFull)
 		}
-		if !s.merge.helpAgreed(c, mine) {
+		if !c.settled && !s.merge.helpAgreed(c, mine) {
 			return errAgain
 		}
 		if check && !s.opts.Unchecked {

@@ -432,3 +432,80 @@ func TestViewIsAPureFunctionOfTheDirectory(t *testing.T) {
 		})
 	}
 }
+
+// helpOf returns the HELP line of a family in the scrape, and in how many files
+// it has which text.
+func helpOf(t *testing.T, s *filestore.Store, dir, name string) (string, map[string]int) {
+	t.Helper()
+	in := map[string]int{}
+	for f := range s.View().Files() {
+		data, err := os.ReadFile(filepath.Join(dir, f.Name()))
+		must(t, err)
+		text := ""
+		for line := range strings.Lines(string(data)) {
+			if rest, ok := strings.CutPrefix(line, "# HELP "+name+" "); ok {
+				text = strings.TrimSpace(rest)
+			}
+		}
+		in[text]++
+	}
+	line := ""
+	for l := range strings.Lines(string(s.View().AppendFamily(nil, name))) {
+		if rest, ok := strings.CutPrefix(l, "# HELP "+name+" "); ok {
+			line = strings.TrimSpace(rest)
+		}
+	}
+	return line, in
+}
+
+func TestOneHelpTextInTheSpool(t *testing.T) {
+	dir := t.TempDir()
+	now := time.Unix(1763628000, 0)
+	s := open(t, dir, &filestore.Options{Now: func() time.Time { return now }})
+	push := func(job, help string) {
+		t.Helper()
+		now = now.Add(time.Second)
+		text := "# TYPE m gauge\nm 1\n"
+		if help != "" {
+			text = "# HELP m " + help + "\n" + text
+		}
+		must(t, s.Replace(group(t, "job", job), families(t, text)))
+	}
+	check := func(when, help string, n int) {
+		t.Helper()
+		must(t, s.SettleHelp(t.Context()))
+		got, in := helpOf(t, s, dir, "m")
+		if got != help || len(in) != 1 || in[help] != n {
+			t.Fatalf("%s: HELP is %q, in the files %v, want %q in %d", when, got, in, help, n)
+		}
+	}
+	push("a", "")
+	push("b", "")
+	check("nobody has a text", "", 2)
+	push("c", "one")
+	check("one has", "one", 3)
+	push("d", "two")
+	check("the spool's text stands against one push", "one", 4)
+	push("c", "one")
+	push("d", "two")
+	push("c", "one")
+	push("d", "two")
+	check("and while both are pushed", "one", 4)
+	for range 2 {
+		push("c", "two")
+		push("d", "two")
+	}
+	check("nobody wants the old one any more", "two", 4)
+	push("c", "three")
+	check("c alone asks once", "two", 4)
+	push("c", "three")
+	check("d is silent since c changed, and c insists", "three", 4)
+	push("d", "two")
+	push("d", "two")
+	push("c", "three")
+	check("d is back but c pushes as well", "three", 4)
+	must(t, os.WriteFile(filepath.Join(dir, "drop.prom"), []byte("# HELP m dropped\n# TYPE m gauge\nm{job=\"x\"} 1\n"), 0o644))
+	_, err := s.Reload("drop.prom")
+	must(t, err)
+	check("a dropped file cannot be rewritten, so the others follow", "dropped", 5)
+}
