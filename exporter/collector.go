@@ -1,0 +1,48 @@
+package exporter
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/promspool/promspool/filestore"
+)
+
+var (
+	groupsDesc = prometheus.NewDesc("promspool_groups", "Pushed groups in the spool.", nil, nil)
+	filesDesc  = prometheus.NewDesc("promspool_files", "Dropped files in the spool: those that were not pushed.", nil, nil)
+	seriesDesc = prometheus.NewDesc("promspool_series", "Samples in all files of the spool, whether or not they can be served.", nil, nil)
+	bytesDesc  = prometheus.NewDesc("promspool_spool_bytes", "Size of all files of the spool.", nil, nil)
+	faultsDesc = prometheus.NewDesc("promspool_files_with_errors", "Files that are not served, or not all of them, by the reason why. See promspool_file_error for which.", []string{"reason"}, nil)
+)
+
+// NewCollector returns metrics about the spool as a whole. They are computed
+// from the current view whenever they are collected, so they agree with each
+// other and cannot drift. The Collector is safe for concurrent use.
+//
+// What there is to say about single files is in the view itself.
+func NewCollector(view func() *filestore.View) prometheus.Collector {
+	return collector{view}
+}
+
+type collector struct{ view func() *filestore.View }
+
+// Describe implements prometheus.Collector.
+func (c collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range [...]*prometheus.Desc{groupsDesc, filesDesc, seriesDesc, bytesDesc, faultsDesc} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c collector) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	t := c.view().Totals()
+	gauge(groupsDesc, float64(t.Groups))
+	gauge(filesDesc, float64(t.Dropped))
+	gauge(seriesDesc, float64(t.Series))
+	gauge(bytesDesc, float64(t.Bytes))
+	for _, r := range filestore.Reasons {
+		gauge(faultsDesc, float64(t.Faults[r]), string(r))
+	}
+}

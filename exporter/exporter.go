@@ -1,0 +1,176 @@
+// Package exporter is every way to read a spool over HTTP: the scrape, the JSON
+// API, the health of the agent and a page for people.
+//
+// # The idea
+//
+// A [filestore.View] is the merge of all files as ready text, and it is
+// immutable. So a request takes the one that is current, never waits for
+// anybody and never sees half a change; a scrape copies what is there already,
+// however many groups there are. Only the agent's own metrics are rendered each
+// time. Whatever a file holds, a scrape is answered with 200 and with text that
+// Prometheus takes: what cannot be served was left out when the view was made.
+//
+// # The pages
+//
+//	Metrics     /metrics          the scrape: text or protobuf, gzip or zstd
+//	APIMetrics  /api/v1/metrics   the pushed groups as Pushgateway shows them
+//	APIStatus   /api/v1/status    flags and build information, the same
+//	APIFiles    /api/v1/files     every file, what it holds and what is wrong with it
+//	Healthy     /-/healthy        200, or 503 and a sentence
+//	Ready       /-/ready          the same
+//	Page        / and /status     for people
+//
+// The paths are for the caller to choose; links on the page are relative.
+// Every page answers GET and HEAD, OPTIONS with what it allows, and any other
+// method with 405.
+package exporter
+
+import (
+	"log/slog"
+	"net/http"
+	"regexp"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/promspool/promspool/filestore"
+)
+
+// Config is what an [Exporter] shows. Its functions are called from many
+// goroutines at once. Only View is required.
+type Config struct {
+	// View returns the current view; usually it is the method of a
+	// filestore.Store.
+	View func() *filestore.View
+	// Own gathers the program's own metrics. They must not have the names of
+	// the families that the view holds about its files (promspool_file_…).
+	Own prometheus.Gatherer
+	// OwnFamilies is what the store was told about Own, see [OwnFamilies].
+	OwnFamilies map[string]filestore.Own
+	// Health returns why the spool cannot be used; nil if it can.
+	Health func() error
+	// Ready returns what the first answer waits for; nil if for nothing.
+	Ready func() error
+	// Info is what the status page and the API tell about the program.
+	Info Info
+	// CORSOrigin names the origins (such as https://example.org) whose pages
+	// may read the JSON API. It has to match the whole of an origin. Nil means
+	// that there are no CORS headers at all.
+	CORSOrigin *regexp.Regexp
+	// CanWrite reports whether whoever sent the request may push and delete.
+	// The page says so; nil means that it says nothing about it.
+	CanWrite func(*http.Request) bool
+	// Requests counts the answers by the labels handler, code and method,
+	// method in lower case. Answers to methods that a page does not have are
+	// not counted. Nil means that nothing is.
+	Requests *prometheus.CounterVec
+	// Logger is told what goes wrong with Own; nil means nobody is.
+	Logger *slog.Logger
+}
+
+// Info is what there is to tell about the program.
+type Info struct {
+	// Build is Pushgateway's build_information: version, revision, branch,
+	// buildUser, buildDate and goVersion.
+	Build map[string]string
+	// Start is when the program was started.
+	Start time.Time
+	// Flags holds the value of each flag, by name without dashes.
+	Flags map[string]string
+	// Spool is the path of the spool directory.
+	Spool string
+	// MetricsPath is where the scrape is; default /metrics.
+	MetricsPath string
+	// Watch returns in a word how changes of the spool are noticed; may be nil.
+	Watch func() string
+}
+
+// An Exporter answers requests to read. It is safe for concurrent use and holds
+// no views or files beyond the request that needs them.
+type Exporter struct {
+	cfg Config
+
+	metrics, apiStatus, apiMetrics, apiFiles, healthy, ready, page http.Handler
+
+	plain atomic.Pointer[plainView] // what was found out about the last view
+}
+
+// New returns an Exporter. It reads nothing before the first request.
+func New(cfg Config) *Exporter {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Own == nil {
+		cfg.Own = prometheus.Gatherers{}
+	}
+	if cfg.Info.MetricsPath == "" {
+		cfg.Info.MetricsPath = "/metrics"
+	}
+	if cfg.CORSOrigin != nil {
+		cfg.CORSOrigin = regexp.MustCompile("^(?:" + cfg.CORSOrigin.String() + ")$") // it compiled without, so it does with
+	}
+	e := &Exporter{cfg: cfg}
+	e.metrics = e.counted("metrics", e.serveMetrics)
+	e.apiStatus = e.counted("api/v1/status", e.serveStatus)
+	e.apiMetrics = e.counted("api/v1/metrics", e.serveGroups)
+	e.apiFiles = e.counted("api/v1/files", e.serveFiles)
+	e.healthy = e.counted("healthy", answer(cfg.Health))
+	e.ready = e.counted("ready", answer(cfg.Ready))
+	e.page = e.counted("status", e.servePage)
+	return e
+}
+
+// Metrics answers a scrape. The format goes by Accept, the compression by
+// Accept-Encoding, and ?name[]= asks for some families only. It costs a copy of
+// what is sent, and a buffer of at most a quarter of a megabyte; compressed
+// text is kept by the view. Protobuf, zstd, and names outside of the classic
+// set for scrapers that do not take them, cost a pass over the whole text.
+func (e *Exporter) Metrics(w http.ResponseWriter, r *http.Request) { read(e.metrics, w, r) }
+
+// Healthy answers 200, or 503 and why the spool cannot be used.
+func (e *Exporter) Healthy(w http.ResponseWriter, r *http.Request) { read(e.healthy, w, r) }
+
+// Ready answers 200, or 503 as long as the first scan is not complete.
+func (e *Exporter) Ready(w http.ResponseWriter, r *http.Request) { read(e.ready, w, r) }
+
+// APIStatus answers as Pushgateway's /api/v1/status.
+func (e *Exporter) APIStatus(w http.ResponseWriter, r *http.Request) { e.api(e.apiStatus, w, r) }
+
+// APIMetrics answers as Pushgateway's /api/v1/metrics, but the groups are in
+// the order of their files' names. Dropped files are not in it. It is written
+// group by group.
+func (e *Exporter) APIMetrics(w http.ResponseWriter, r *http.Request) { e.api(e.apiMetrics, w, r) }
+
+// APIFiles lists all files of the spool: groups first, then dropped files, by
+// name, with what is wrong with them.
+func (e *Exporter) APIFiles(w http.ResponseWriter, r *http.Request) { e.api(e.apiFiles, w, r) }
+
+// Page shows the state of the spool to people. The page is complete in itself:
+// nothing else is requested for it and there is no script on it.
+func (e *Exporter) Page(w http.ResponseWriter, r *http.Request) { read(e.page, w, r) }
+
+// counted wraps a handler so that its answers are counted.
+func (e *Exporter) counted(name string, h http.HandlerFunc) http.Handler {
+	if e.cfg.Requests == nil {
+		return h
+	}
+	return promhttp.InstrumentHandlerCounter(e.cfg.Requests.MustCurryWith(prometheus.Labels{"handler": name}), h)
+}
+
+// read passes on requests of the methods that every page has.
+func read(h http.Handler, w http.ResponseWriter, r *http.Request) {
+	const methods = "GET, HEAD, OPTIONS"
+	w.Header().Set("X-Content-Type-Options", "nosniff") // much of what is shown was written by others
+	switch r.Method {
+	case http.MethodGet, http.MethodHead:
+		h.ServeHTTP(w, r)
+	case http.MethodOptions:
+		w.Header().Set("Allow", methods)
+		w.WriteHeader(http.StatusOK)
+	default:
+		w.Header().Set("Allow", methods)
+		http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
+	}
+}

@@ -1,0 +1,105 @@
+package exporter
+
+import (
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"github.com/promspool/promspool/filestore"
+)
+
+// A fileEntry is one element of /api/v1/files. Members that do not apply are
+// left out.
+type fileEntry struct {
+	Name        string            `json:"name"`
+	Kind        string            `json:"kind"`             // group or file
+	Labels      map[string]string `json:"labels,omitempty"` // the grouping key
+	Size        int64             `json:"size_bytes"`
+	ModTime     *time.Time        `json:"mtime,omitempty"`
+	Age         *float64          `json:"age_seconds,omitempty"` // since mtime
+	Series      int               `json:"series"`                // samples, merged or not
+	LastPush    *time.Time        `json:"last_push,omitempty"`
+	LastFailure *time.Time        `json:"last_failure,omitempty"`
+	Error       *fileError        `json:"error,omitempty"`
+	HeldSince   *time.Time        `json:"held_since,omitempty"` // since when older content is served
+	Conflicts   []fileConflict    `json:"conflicts,omitempty"`  // with other files
+}
+
+// A fileError is what is wrong with the file taken by itself.
+type fileError struct {
+	Reason  filestore.Reason `json:"reason"`
+	Line    int              `json:"line,omitempty"` // 1-based
+	Message string           `json:"message"`
+}
+
+// A fileConflict is what the file contradicts, and so cannot be served.
+type fileConflict struct {
+	Family string           `json:"family"`
+	Kept   string           `json:"kept"` // the file that is served instead; empty for the agent itself
+	Reason filestore.Reason `json:"reason"`
+	Series int              `json:"series"` // samples that are not served
+}
+
+func (e *Exporter) serveFiles(w http.ResponseWriter, r *http.Request) {
+	j := newJSONList(w, r)
+	v := e.cfg.View()
+	conflicts := conflictsByFile(v)
+	now := time.Now()
+	for f := range v.Files() {
+		if !j.next() {
+			break
+		}
+		b, err := json.Marshal(newFileEntry(f, conflicts[f.Name()], now))
+		if err != nil {
+			panic(err) // there is nothing in it that JSON does not have
+		}
+		j.buf = append(j.buf, b...)
+	}
+	j.end()
+}
+
+func newFileEntry(f *filestore.File, conflicts []*filestore.Conflict, now time.Time) *fileEntry {
+	x := &fileEntry{
+		Name:        filestore.PrintableName(f.Name()),
+		Kind:        "file",
+		Size:        f.Size(),
+		ModTime:     unlessZero(f.ModTime()),
+		Series:      f.Series(),
+		LastPush:    unlessZero(f.LastPush()),
+		LastFailure: unlessZero(f.LastFailure()),
+		HeldSince:   unlessZero(f.HeldSince()),
+	}
+	if x.ModTime != nil {
+		age := now.Sub(*x.ModTime).Seconds()
+		x.Age = &age
+	}
+	if g := f.Group(); !g.IsZero() {
+		x.Kind, x.Labels = "group", make(map[string]string)
+		for _, l := range g.Labels() {
+			x.Labels[l.Name] = l.Value
+		}
+	}
+	if p := f.Problem(); p != nil {
+		x.Error = &fileError{p.Reason, p.Line, p.Msg}
+	}
+	for _, c := range conflicts {
+		x.Conflicts = append(x.Conflicts, fileConflict{c.Family, filestore.PrintableName(c.Kept), c.Reason, c.Series})
+	}
+	return x
+}
+
+func conflictsByFile(v *filestore.View) map[string][]*filestore.Conflict {
+	by := make(map[string][]*filestore.Conflict)
+	for _, c := range v.Conflicts() {
+		by[c.File] = append(by[c.File], c)
+	}
+	return by
+}
+
+func unlessZero(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}

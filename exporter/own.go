@@ -1,0 +1,97 @@
+package exporter
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+
+	"github.com/promspool/promspool/filestore"
+)
+
+// OwnFamilies describes the metric families of g for filestore.Options.Own, so
+// that files cannot displace them, but for those that no file can have anyway
+// because their names are reserved. It gathers once: a vector without series is
+// not seen, so give each one a series before.
+func OwnFamilies(g prometheus.Gatherer) (map[string]filestore.Own, error) {
+	mfs, err := g.Gather()
+	if err != nil {
+		return nil, fmt.Errorf("describing the program's own metrics: %w", err)
+	}
+	own := make(map[string]filestore.Own)
+	for _, mf := range mfs {
+		if filestore.IsReserved(mf.GetName()) {
+			continue
+		}
+		o := filestore.Own{Type: typeOf(mf.GetType())}
+		for _, m := range mf.Metric {
+			for _, l := range m.Label {
+				if !slices.Contains(o.Labels, l.GetName()) {
+					o.Labels = append(o.Labels, l.GetName())
+				}
+			}
+		}
+		slices.Sort(o.Labels)
+		own[mf.GetName()] = o
+	}
+	return own, nil
+}
+
+func typeOf(t dto.MetricType) filestore.Type {
+	switch t {
+	case dto.MetricType_COUNTER:
+		return filestore.Counter
+	case dto.MetricType_GAUGE:
+		return filestore.Gauge
+	case dto.MetricType_SUMMARY:
+		return filestore.Summary
+	case dto.MetricType_HISTOGRAM, dto.MetricType_GAUGE_HISTOGRAM:
+		return filestore.Histogram
+	}
+	return filestore.Untyped
+}
+
+// own renders the program's own metrics, each family together with what files
+// add to it, and what files would add to families that are not there now.
+func (e *Exporter) own(v *filestore.View) []byte {
+	mfs, err := e.cfg.Own.Gather()
+	if err != nil {
+		e.cfg.Logger.Warn("gathering the program's own metrics", "err", err)
+	}
+	var b bytes.Buffer
+	beside := v.Beside()
+	for _, mf := range mfs {
+		name := mf.GetName()
+		i, shared := slices.BinarySearch(beside, name)
+		if !shared && e.displaced(v, name) {
+			e.cfg.Logger.Warn("a file has a metric of the program's own, which the store was not told of", "family", name)
+			continue
+		}
+		start := b.Len()
+		if _, err := expfmt.MetricFamilyToText(&b, mf); err != nil {
+			e.cfg.Logger.Warn("rendering the program's own metrics", "family", name, "err", err)
+			b.Truncate(start)
+			continue
+		}
+		if shared {
+			b.Write(v.AppendBeside(b.AvailableBuffer(), name))
+			beside = slices.Delete(beside, i, i+1)
+		}
+	}
+	for _, name := range beside {
+		b.Write(v.AppendFamily(b.AvailableBuffer(), name))
+	}
+	return b.Bytes()
+}
+
+// displaced reports whether the merge has a family of that name, although it
+// is ours. It cannot where the store was told of it.
+func (e *Exporter) displaced(v *filestore.View, name string) bool {
+	if _, told := e.cfg.OwnFamilies[name]; told || filestore.IsReserved(name) {
+		return false
+	}
+	return len(v.AppendFamily(nil, name)) > 0
+}

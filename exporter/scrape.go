@@ -1,0 +1,110 @@
+package exporter
+
+import (
+	"maps"
+	"net/http"
+	"slices"
+	"weak"
+
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
+	"github.com/promspool/promspool/filestore"
+)
+
+// A body is what a scrape sends: all of a view, if there is one, and then text.
+type body struct {
+	view *filestore.View
+	tail []byte
+}
+
+func (e *Exporter) serveMetrics(w http.ResponseWriter, r *http.Request) {
+	var only filter
+	for _, name := range r.URL.Query()["name[]"] {
+		if only == nil {
+			only = make(filter)
+		}
+		only[name] = true
+	}
+	format, b := e.body(negotiateFormat(r.Header), only)
+	h := w.Header()
+	h.Set("Content-Type", string(format))
+	h.Set("Vary", "Accept, Accept-Encoding")
+	b.send(w, negotiateCoding(r.Header), r.Method == http.MethodHead)
+}
+
+// body renders the families that are asked for, and returns in which format:
+// text stands in for what cannot be said in another one.
+func (e *Exporter) body(format expfmt.Format, only filter) (expfmt.Format, body) {
+	v := e.cfg.View()
+	own := e.own(v)
+	escape := format.ToEscapingScheme() != model.NoEscaping && !(e.isPlain(v) && plainNames(own))
+	protobuf := format.FormatType() == expfmt.TypeProtoDelim
+	if !escape && !protobuf && only == nil {
+		return format, body{v, own}
+	}
+
+	var text []byte
+	if escape || only == nil {
+		// How names are escaped must not depend on what is asked for.
+		text = append(v.AppendTo(make([]byte, 0, v.Len()+len(own))), own...)
+	} else {
+		text = pick(v, own, only)
+	}
+	if escape {
+		text = escapeNames(text, format.ToEscapingScheme(), only)
+	}
+	if protobuf {
+		b, err := toProtobuf(text, format)
+		if err == nil {
+			return format, body{tail: b}
+		}
+		e.cfg.Logger.Warn("rendering the metrics as protobuf; serving text instead", "err", err)
+		format = expfmt.FmtText.WithEscapingScheme(format.ToEscapingScheme())
+	}
+	return format, body{tail: text}
+}
+
+// pick returns some families only, of the view and of the program's own.
+func pick(v *filestore.View, own []byte, only filter) []byte {
+	var text []byte
+	beside := v.Beside()
+	for _, name := range slices.Sorted(maps.Keys(only)) {
+		if _, shared := slices.BinarySearch(beside, name); !shared {
+			text = v.AppendFamily(text, name)
+		}
+	}
+	for f := range families(own) {
+		if only.has(f.name) {
+			text = append(text, f.text...)
+		}
+	}
+	return text
+}
+
+// A filter says which families are asked for; nil stands for all.
+type filter map[string]bool
+
+func (f filter) has(name string) bool { return f == nil || f[name] }
+
+// plainView remembers whether a view has no names that need quotes.
+type plainView struct {
+	view  weak.Pointer[filestore.View]
+	plain bool
+}
+
+// isPlain reports whether all names in the view are of the classic set.
+func (e *Exporter) isPlain(v *filestore.View) bool {
+	p := weak.Make(v)
+	if last := e.plain.Load(); last != nil && last.view == p {
+		return last.plain
+	}
+	plain := true
+	for chunk := range v.Chunks() {
+		if plain = plainNames(chunk); !plain {
+			break
+		}
+	}
+	e.plain.Store(&plainView{p, plain})
+	return plain
+}

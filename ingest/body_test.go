@@ -1,0 +1,143 @@
+package ingest_test
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/snappy"
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/promspool/promspool/ingest"
+)
+
+// compressed returns s in an encoding.
+func compressed(t testing.TB, encoding string, s []byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	var w io.WriteCloser
+	switch encoding {
+	case "gzip":
+		w = gzip.NewWriter(&b)
+	case "snappy":
+		w = snappy.NewBufferedWriter(&b)
+	case "zstd":
+		z, err := zstd.NewWriter(&b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w = z
+	default:
+		return s
+	}
+	if _, err := w.Write(s); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func TestEncodings(t *testing.T) {
+	text := []byte("a 1\n" + strings.Repeat("# filler\n", 100))
+	proto := delimited(t, gaugeFamily("a", 1))
+	a := start(t, nil, nil)
+	for _, encoding := range []string{"", "identity", "gzip", "GZip", "snappy", "zstd", "ZSTD"} {
+		t.Run("in "+encoding, func(t *testing.T) {
+			known := strings.ToLower(encoding)
+			for _, method := range []string{"PUT", "POST"} {
+				a.want(202, "DELETE", "/metrics/job/j", "")
+				a.wantBytes(200, method, "/metrics/job/j", compressed(t, known, text), "Content-Encoding", encoding)
+				a.wantSamples(`a{job="j"} 1`)
+				a.want(202, "DELETE", "/metrics/job/j", "")
+				a.wantBytes(200, method, "/metrics/job/j", compressed(t, known, proto), "Content-Encoding", encoding, "Content-Type", protobufType)
+				a.wantSamples(`a{job="j"} 1`)
+			}
+			if known == "" || known == "identity" {
+				return
+			}
+			a.want(202, "DELETE", "/metrics/job/j", "")
+			whole := compressed(t, known, text)
+			for n := range len(whole) {
+				if known == "snappy" && n == 10 {
+					continue // the header alone is a stream of nothing, there is no mark of the end
+				}
+				a.wantBytes(400, "PUT", "/metrics/job/j", whole[:n], "Content-Encoding", encoding)
+			}
+			broken := bytes.Clone(whole)
+			broken[len(broken)-1] ^= 1 // of a length, of a checksum or of what it covers
+			a.wantBytes(400, "PUT", "/metrics/job/j", broken, "Content-Encoding", encoding)
+			a.wantBytes(400, "PUT", "/metrics/job/j", append(bytes.Clone(whole), "garbage"...), "Content-Encoding", encoding)
+			a.wantBytes(400, "PUT", "/metrics/job/j", text, "Content-Encoding", encoding)
+			a.wantBytes(400, "PUT", "/metrics/job/j", compressed(t, known, whole), "Content-Encoding", encoding+", "+encoding)
+			a.wantSamples()
+			a.wantBytes(200, "PUT", "/metrics/job/j", append(compressed(t, known, []byte("a 1\nb ")), compressed(t, known, []byte("2\n"))...), "Content-Encoding", encoding)
+			a.wantSamples(`a{job="j"} 1`, `b{job="j"} 2`)
+			nothing := compressed(t, known, nil)
+			if known == "snappy" {
+				nothing = whole[:10]
+			}
+			a.wantBytes(200, "PUT", "/metrics/job/j", nothing, "Content-Encoding", encoding)
+			a.wantSamples()
+		})
+	}
+}
+
+// Some clients name the character set there; anything else that is not known is
+// refused, as the body is not what it seems.
+func TestUnknownEncodingIsRefusedByName(t *testing.T) {
+	a := start(t, nil, nil)
+	a.want(200, "PUT", "/metrics/job/j", "a 1\n", "Content-Encoding", "utf-8")
+	a.wantSamples(`a{job="j"} 1`)
+	got := a.want(400, "PUT", "/metrics/job/j", "\x0b\x01\x80a 1\n\x03", "Content-Encoding", "br")
+	if !strings.Contains(got.body, `"br"`) || !strings.Contains(got.body, "zstd") {
+		t.Errorf("the refusal says %q", got.body)
+	}
+	a.want(400, "PUT", "/metrics/job/j", "a 2\n", "Content-Encoding", "deflate")
+	a.wantSamples(`a{job="j"} 1`)
+}
+
+func TestContentTypes(t *testing.T) {
+	a := start(t, nil, nil)
+	for _, ct := range []string{"", "text/plain; version=0.0.4", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/json", "application/openmetrics-text", ";;;", "application/vnd.google.protobuffer"} {
+		a.want(200, "PUT", "/metrics/job/j", "a 1\n", "Content-Type", ct)
+		a.wantSamples(`a{job="j"} 1`)
+		a.want(202, "DELETE", "/metrics/job/j", "")
+	}
+	body := delimited(t, gaugeFamily("a", 1))
+	for _, ct := range []string{
+		protobufType,
+		" " + protobufType,
+		protobufType + "; escaping=underscores",
+		`application/vnd.google.protobuf;proto="io.prometheus.client.MetricFamily";encoding="delimited"`,
+		"Application/VND.google.protobuf; Encoding=delimited; PROTO=io.prometheus.client.MetricFamily",
+	} {
+		a.wantBytes(200, "PUT", "/metrics/job/j", body, "Content-Type", ct)
+		a.wantSamples(`a{job="j"} 1`)
+		a.want(202, "DELETE", "/metrics/job/j", "")
+		a.want(400, "PUT", "/metrics/job/j", "a 1\n", "Content-Type", ct)
+	}
+	for _, ct := range []string{
+		"application/vnd.google.protobuf",
+		"application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily",
+		"application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=text",
+		protobufType + "; =",
+	} {
+		a.wantBytes(400, "PUT", "/metrics/job/j", body, "Content-Type", ct)
+	}
+	a.wantSamples()
+}
+
+func TestDecodeForOtherPrograms(t *testing.T) {
+	f, err := ingest.Decode(bytes.NewReader(compressed(t, "gzip", []byte("a 1\nb 2\n"))), http.Header{"Content-Encoding": {"gzip"}}, ingest.Options{})
+	if err != nil || f.Series() != 2 {
+		t.Errorf("Decode = %v, %v, want two samples", f, err)
+	}
+	if _, err := ingest.Decode(strings.NewReader("a 1\n"), nil, ingest.Options{MaxBytes: 3}); err == nil {
+		t.Error("Decode of more than MaxBytes gave no error")
+	}
+}

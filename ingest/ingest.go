@@ -1,0 +1,168 @@
+// Package ingest is every way to write over HTTP. It speaks the push API of the
+// Pushgateway.
+//
+// # Routes
+//
+//	PUT    /metrics/job/JOB{/LABEL/VALUE}   replace the group
+//	POST   /metrics/job/JOB{/LABEL/VALUE}   replace the group's families of the names in the body
+//	DELETE /metrics/job/JOB{/LABEL/VALUE}   remove the group
+//	PUT    /api/v1/admin/wipe               remove all groups (only if offered)
+//
+// The path is percent-decoded once and then split, so an encoded slash
+// separates like any other. A value that has to contain one, or that is empty,
+// is given in base64 (RFC 4648, the URL-safe alphabet) after a name that ends
+// in @base64: /metrics/job@base64/L3Zhci90bXA. A label with an empty value names
+// the same group as no label. Nothing is ever answered by a redirect: a path
+// that would have to be cleaned is refused.
+//
+// # Bodies
+//
+// The Content-Type decides between delimited protobuf and, in every other case,
+// the text format 0.0.4; the Content-Encoding may be gzip, snappy (framed) or
+// zstd. A body is read to its end before anything is touched: one that breaks
+// off, even between two lines, changes nothing.
+//
+// # Answers
+//
+//	200  the push is on stable storage and in every later scrape (202 if pushes are not checked)
+//	202  the group, or all, is removed, or was never there
+//	400  the path, the body, or what it says beside the rest of the spool is wrong
+//	403  not from this host, or from a page of another origin
+//	404  there is no such route
+//	405  another method is needed
+//	408  the body did not arrive in time
+//	413  the body, or something in it, is larger than a limit
+//	421  a browser addressed this host by a name that is not its own
+//	500  the spool cannot be written, or it is not known whether the change is durable
+//	503  another process holds the spool; try again
+//	507  the disk, a quota or the spool is full
+//
+// Every refusal explains itself in one sentence of plain text. After a 4xx, 503
+// or 507 the group is as it was, but for the time of its last failure: that is
+// set when a push was refused for its timestamps or because it does not fit
+// beside the rest, and creates the group if it is missing, as in the Pushgateway.
+//
+// # Who may write
+//
+// Writes are accepted from this host only, unless Config.AllowRemote. A proxy
+// on this host counts as this host. Pages in a browser are kept out by their
+// origin and, against DNS rebinding, by the name that they use: see HostRule.
+package ingest
+
+import (
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/promspool/promspool/filestore"
+)
+
+// A Config says what a Handler writes to and what it accepts. All but the Store
+// may be left zero.
+type Config struct {
+	Store        *filestore.Store
+	Limits       filestore.Limits // of a body, and of the labels in a path
+	MaxBytes     int64            // of a body, as sent and as decoded; default 16 MiB
+	UTF8Names    bool             // names outside of [a-zA-Z_:][a-zA-Z0-9_:]*
+	Unchecked    bool             // answer a push with 202; the Store has to be opened unchecked, too
+	AllowRemote  bool             // accept writes from other hosts
+	AllowedHosts []string         // further names of this host, see NewHostRule
+	Admin        bool             // offer to wipe
+	Logger       *slog.Logger     // nil for none
+
+	// Registerer gets the sizes and durations of pushes; may be nil.
+	Registerer prometheus.Registerer
+	// Requests counts every answer, with the labels handler, code and method;
+	// may be nil. It is not registered here.
+	Requests *prometheus.CounterVec
+}
+
+// defaultMaxBytes is the default of Config.MaxBytes and Options.MaxBytes.
+const defaultMaxBytes = 16 << 20
+
+// A Handler answers the push API. It is safe for concurrent use.
+type Handler struct {
+	store   *filestore.Store
+	options Options
+	success int // the answer to a push
+	admin   bool
+	guard   *guard
+	log     *slog.Logger
+	metrics *metrics
+}
+
+// New returns the handler of the push API. The only error is that of
+// registering its metrics.
+func New(cfg Config) (*Handler, error) {
+	h := &Handler{
+		store:   cfg.Store,
+		options: Options{Limits: cfg.Limits, MaxBytes: cfg.MaxBytes, UTF8Names: cfg.UTF8Names},
+		success: http.StatusOK,
+		admin:   cfg.Admin,
+		guard:   newGuard(cfg.AllowRemote, NewHostRule(cfg.AllowedHosts...)),
+		log:     cfg.Logger,
+		metrics: newMetrics(cfg.Requests),
+	}
+	if h.options.MaxBytes <= 0 {
+		h.options.MaxBytes = defaultMaxBytes
+	}
+	if cfg.Unchecked {
+		h.success = http.StatusAccepted
+	}
+	if h.log == nil {
+		h.log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Registerer != nil {
+		if err := cfg.Registerer.Register(h.metrics); err != nil {
+			return nil, err
+		}
+	}
+	return h, nil
+}
+
+// Serve answers the request if the path is one of the push API and reports
+// whether it was. The path is that of the request as it came, still
+// percent-encoded and not cleaned, without the route prefix. It must not have
+// been through a router that redirects, such as http.ServeMux.
+func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, path string) bool {
+	if rest, ok := pushPath(path); ok {
+		h.Push(w, r, rest)
+		return true
+	}
+	if path == "/api/v1/admin/wipe" {
+		h.Wipe(w, r)
+		return true
+	}
+	return false
+}
+
+// pushPath returns what follows "/metrics/" in a path that leads to a push,
+// still encoded. Such a path goes on with job or job@base64 and something
+// after it. What that is, and whether it is any good, is for ParsePath to say.
+func pushPath(path string) (string, bool) {
+	const prefix = "/metrics/"
+	decoded, err := url.PathUnescape(path)
+	if err != nil {
+		return "", false
+	}
+	rest, ok := strings.CutPrefix(decoded, prefix+"job")
+	if !ok {
+		return "", false
+	}
+	rest = strings.TrimPrefix(rest, base64Suffix)
+	if len(rest) < 2 || rest[0] != '/' {
+		return "", false
+	}
+	// Even the prefix may be encoded.
+	i := 0
+	for range len(prefix) {
+		if path[i] == '%' {
+			i += 2
+		}
+		i++
+	}
+	return path[i:], true
+}

@@ -1,0 +1,162 @@
+package ingest
+
+import (
+	"encoding/base64"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/prometheus/common/model"
+
+	"github.com/promspool/promspool/filestore"
+)
+
+// base64Suffix ends a label name whose value is in base64.
+const base64Suffix = "@base64"
+
+// ParsePath returns the group that a push path names. The path is what follows
+// "/metrics/", still percent-encoded, such as "job/backup/instance/a"; other
+// label names than [a-zA-Z_][a-zA-Z0-9_]* are accepted only if utf8Names is set,
+// as they are or in the U__ escaping.
+//
+// Strip lists the labels that were given with an empty value: they are no part
+// of the group, and yet have to be taken off the samples that are pushed to it.
+func ParsePath(path string, utf8Names bool) (g filestore.Group, strip []string, err error) {
+	return parsePath(path, utf8Names, filestore.Limits{})
+}
+
+func parsePath(path string, utf8Names bool, limits filestore.Limits) (g filestore.Group, strip []string, err error) {
+	if dirty(path) {
+		return g, nil, refuse(http.StatusBadRequest, "the path has a component that is empty, a dot or two dots: such a value has to be given in base64, after a name that ends in %s", base64Suffix)
+	}
+	decoded, err := url.PathUnescape(path)
+	if err != nil {
+		return g, nil, refuse(http.StatusBadRequest, "the path has a percent sign without two hexadecimal digits after it")
+	}
+	if n := (strings.Count(decoded, "/") + 1) / 2; limits.Labels > 0 && n > limits.Labels {
+		return g, nil, refuse(http.StatusBadRequest, "the path has %d labels, more than the limit of %d", n, limits.Labels)
+	}
+	labels, err := splitPath(decoded, utf8Names)
+	if err != nil {
+		return g, nil, err
+	}
+	if err := checkLimits(labels, limits); err != nil {
+		return g, nil, err
+	}
+	for _, l := range labels {
+		if l.Value == "" {
+			strip = append(strip, l.Name)
+		}
+	}
+	if g, err = filestore.NewGroup(labels...); err != nil {
+		return g, nil, refuse(http.StatusBadRequest, "%v", err)
+	}
+	return g, strip, nil
+}
+
+// dirty reports whether a path, still encoded, has a component that cleaning
+// would remove. Clients and proxies disagree about what such a path means. An
+// empty component at the end is none: it is a slash too many or an empty value.
+func dirty(path string) bool {
+	for {
+		i := strings.IndexByte(path, '/')
+		if i < 0 {
+			return path == "." || path == ".."
+		}
+		if c := path[:i]; c == "" || c == "." || c == ".." {
+			return true
+		}
+		path = path[i+1:]
+	}
+}
+
+// splitPath returns the labels of a decoded path, the job first, each name once.
+func splitPath(path string, utf8Names bool) ([]filestore.Label, error) {
+	name, path, _ := strings.Cut(path, "/")
+	if name != "job" && name != "job"+base64Suffix {
+		return nil, refuse(http.StatusBadRequest, "the path does not begin with a job: it has the form job/JOB{/LABEL/VALUE}")
+	}
+	value, path, more := strings.Cut(path, "/")
+	job, err := labelValue(name, value)
+	if err != nil {
+		return nil, err
+	}
+	labels := append(make([]filestore.Label, 0, 2+strings.Count(path, "/")/2), filestore.Label{Name: "job", Value: job})
+	for more = more && path != ""; more; { // one slash after the job is no component
+		name, path, more = strings.Cut(path, "/")
+		if !more {
+			return nil, refuse(http.StatusBadRequest, "the path has an odd number of components after the job: label %s has no value", quote(name))
+		}
+		value, path, more = strings.Cut(path, "/")
+		label, err := labelName(name, utf8Names)
+		if err != nil {
+			return nil, err
+		}
+		if value, err = labelValue(name, value); err != nil {
+			return nil, err
+		}
+		labels = set(labels, label, value)
+	}
+	if job == "" {
+		return nil, refuse(http.StatusBadRequest, "the job name is empty")
+	}
+	return labels, nil
+}
+
+// set gives a label a value. The last value of a label counts, but the job, the
+// first label, keeps its own.
+func set(labels []filestore.Label, name, value string) []filestore.Label {
+	for i, l := range labels {
+		if l.Name == name {
+			if i > 0 {
+				labels[i].Value = value
+			}
+			return labels
+		}
+	}
+	return append(labels, filestore.Label{Name: name, Value: value})
+}
+
+// labelName returns the name of a label as a path has it.
+func labelName(name string, utf8Names bool) (string, error) {
+	name = strings.TrimSuffix(name, base64Suffix)
+	scheme := model.LegacyValidation
+	if utf8Names {
+		scheme = model.UTF8Validation
+		name = model.UnescapeName(name, model.ValueEncodingEscaping)
+	}
+	switch {
+	case !scheme.IsValidLabelName(name):
+		return "", refuse(http.StatusBadRequest, "improper label name %s", quote(name))
+	case strings.HasPrefix(name, model.ReservedLabelPrefix): // of what the escaping hid, too
+		return "", refuse(http.StatusBadRequest, "label name %s begins with two underscores, which is reserved", quote(name))
+	}
+	return name, nil
+}
+
+// labelValue decodes the value after a name. Whether it is UTF-8 is checked by
+// filestore.NewGroup, before anything is kept.
+func labelValue(name, value string) (string, error) {
+	name, encoded := strings.CutSuffix(name, base64Suffix)
+	if !encoded {
+		return value, nil
+	}
+	b, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(value, "="))
+	if err != nil {
+		return "", refuse(http.StatusBadRequest, "the value of label %s is not base64 in the URL-safe alphabet: %v", quote(name), err)
+	}
+	return string(b), nil
+}
+
+// checkLimits checks the lengths of names and values.
+func checkLimits(labels []filestore.Label, limits filestore.Limits) error {
+	for _, l := range labels {
+		if limits.LabelName > 0 && len(l.Name) > limits.LabelName {
+			return refuse(http.StatusBadRequest, "a label name in the path is longer than %d bytes, the limit", limits.LabelName)
+		}
+		if limits.LabelValue > 0 && len(l.Value) > limits.LabelValue {
+			return refuse(http.StatusBadRequest, "the value of label %s in the path is longer than %d bytes, the limit", quote(l.Name), limits.LabelValue)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,142 @@
+package ingest_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/ingest"
+)
+
+func TestParsePath(t *testing.T) {
+	tests := []struct {
+		name  string
+		path  string
+		group string
+		strip []string
+		utf8  bool
+	}{
+		{name: "job only", path: "job/j", group: `{job="j"}`},
+		{name: "one slash after the job", path: "job/j/", group: `{job="j"}`},
+		{name: "pairs in any order", path: "job/j/y/2/x/1", group: `{job="j",x="1",y="2"}`},
+		{name: "encoded slash separates", path: "job/a%2Fb/c", group: `{job="a",b="c"}`},
+		{name: "decoded only once", path: "job/a%252Fb", group: `{job="a%2Fb"}`},
+		{name: "plus stays", path: "job/a+b%20c", group: `{job="a+b c"}`},
+		{name: "semicolon stays", path: "job/a;b=c", group: `{job="a;b=c"}`},
+		{name: "names are decoded", path: "%6aob/j/%6cabel/v", group: `{job="j",label="v"}`},
+		{name: "dots when encoded", path: "job/%2e%2E/x/%2e", group: `{job="..",x="."}`},
+		{name: "UTF-8 value", path: "job/j/n/%CE%A0", group: `{job="j",n="Π"}`},
+		{name: "newline and quote", path: "job/a%0A%22%5C", group: `{job="a\n\"\\"}`},
+		{name: "base64 job", path: "job@base64/L3Zhci90bXA", group: `{job="/var/tmp"}`},
+		{name: "base64 with padding", path: "job/j/x@base64/YQ==", group: `{job="j",x="a"}`},
+		{name: "base64 with wrong padding", path: "job/j/x@base64/YQ=", group: `{job="j",x="a"}`},
+		{name: "base64 URL-safe", path: "job/j/x@base64/zqDPgc6_zrzOt864zrXPjc-C", group: `{job="j",x="Προμηθεύς"}`},
+		{name: "second job is overruled", path: "job/j/job/other", group: `{job="j"}`},
+		{name: "second job in base64 is overruled", path: "job/j/job@base64/=", group: `{job="j"}`},
+		{name: "last of repeated labels", path: "job/j/x/1/x@base64/Mg", group: `{job="j",x="2"}`},
+		{name: "instance, le and quantile are ordinary", path: "job/j/le/5/quantile/0.5/instance/i", group: `{job="j",instance="i",le="5",quantile="0.5"}`},
+		{name: "empty value at the end", path: "job/j/x/", group: `{job="j"}`, strip: []string{"x"}},
+		{name: "empty value in base64", path: "job/j/x@base64/=/y/1", group: `{job="j",y="1"}`, strip: []string{"x"}},
+		{name: "empty value in much base64", path: "job/j/x@base64/====/y@base64/", group: `{job="j"}`, strip: []string{"x", "y"}},
+		{name: "empty value overrules", path: "job/j/x/1/x/", group: `{job="j"}`, strip: []string{"x"}},
+		{name: "empty value is overruled", path: "job/j/x@base64/=/x/1", group: `{job="j",x="1"}`},
+		{name: "escaping is literal in legacy mode", path: "job/j/U__foo_2e_bar/1", group: `{job="j",U__foo_2e_bar="1"}`},
+		{name: "escaped name", path: "job/j/U__foo_2e_bar/1", group: `{job="j","foo.bar"="1"}`, utf8: true},
+		{name: "escaped name with base64", path: "job/j/U__foo_2e_bar@base64/MQ", group: `{job="j","foo.bar"="1"}`, utf8: true},
+		{name: "raw UTF-8 name", path: "job/j/%CF%80-x/1", group: `{job="j","π-x"="1"}`, utf8: true},
+		{name: "broken escape is literal", path: "job/j/U__a_zz_/1", group: `{job="j",U__a_zz_="1"}`, utf8: true},
+		{name: "job value is never unescaped", path: "job/U__a_2e_b", group: `{job="U__a_2e_b"}`, utf8: true},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			g, strip, err := ingest.ParsePath(test.path, test.utf8)
+			if err != nil || g.String() != test.group || !slices.Equal(strip, test.strip) {
+				t.Errorf("ParsePath(%q) = %v, %q, %v, want %s, %q", test.path, g, strip, err, test.group, test.strip)
+			}
+		})
+	}
+}
+
+func TestParsePathRefuses(t *testing.T) {
+	tests := []struct {
+		name, path string
+		utf8       bool
+	}{
+		{name: "nothing", path: ""},
+		{name: "no job", path: "foo/bar"},
+		{name: "upper case", path: "JOB/j"},
+		{name: "job without value", path: "job"},
+		{name: "empty job", path: "job/"},
+		{name: "empty job in base64", path: "job@base64/="},
+		{name: "bad base64 in job", path: "job@base64/!!"},
+		{name: "standard alphabet", path: "job/j/x@base64/+A"},
+		{name: "one character of base64", path: "job/j/x@base64/Y"},
+		{name: "suffix in upper case", path: "job/j/foo@BASE64/YQ"},
+		{name: "suffix twice", path: "job/j/foo@base64@base64/YQ"},
+		{name: "suffix alone", path: "job/j/@base64/YQ"},
+		{name: "odd", path: "job/j/x"},
+		{name: "odd by an encoded slash", path: "job/a%2Fb"},
+		{name: "odd by a slash at the end", path: "job/j/x/1/"},
+		{name: "broken escape", path: "job/%zz"},
+		{name: "name with a dash", path: "job/j/a-b/1"},
+		{name: "name with a digit first", path: "job/j/1a/1"},
+		{name: "UTF-8 name in legacy mode", path: "job/j/%CF%80/1"},
+		{name: "reserved name", path: "job/j/__name__/1"},
+		{name: "reserved name behind the escaping", path: "job/j/U______foo/1", utf8: true},
+		{name: "empty name by the escaping", path: "job/j/U__/1", utf8: true},
+		{name: "name not UTF-8", path: "job/j/%ff/1", utf8: true},
+		{name: "value not UTF-8", path: "job/j/x/%ff"},
+		{name: "value not UTF-8 in base64", path: "job@base64/__4"},
+		{name: "NUL", path: "job/a%00b"},
+		{name: "empty component", path: "job//j"},
+		{name: "dot", path: "job/./x/1"},
+		{name: "two dots", path: "job/.."},
+		{name: "two dots as a name", path: "job/j/../1"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if g, _, err := ingest.ParsePath(test.path, test.utf8); err == nil || err.Error() == "" {
+				t.Errorf("ParsePath(%q) = %v, want an error", test.path, g)
+			}
+		})
+	}
+}
+
+func TestBadPathIsRefusedByAllMethods(t *testing.T) {
+	a := start(t, nil, nil)
+	for _, path := range []string{"/metrics/job/j/x", "/metrics/job@base64/!!", "/metrics/job/j/__x/1", "/metrics/job/j/x/%ff"} {
+		a.want(400, "PUT", path, "m 1\n")
+		a.want(400, "POST", path, "m 1 1000\n")
+		a.want(400, "DELETE", path, "")
+		if got := a.scrape(); got != "" {
+			t.Fatalf("%s left %q", path, got)
+		}
+	}
+}
+
+func TestPathLimits(t *testing.T) {
+	a := start(t, nil, func(c *ingest.Config) {
+		c.Limits = filestore.Limits{Labels: 3, LabelName: 10, LabelValue: 2000}
+	})
+	long := func(n int) string { return strings.Repeat("v", n) }
+	a.want(200, "PUT", "/metrics/job/j/a/1/b/2", "m 1\n")
+	a.want(200, "PUT", "/metrics/job/"+long(2000), "m 1\n")
+	a.want(200, "PUT", "/metrics/job/j/"+long(10)+"/1", "m 1\n")
+	a.want(400, "PUT", "/metrics/job/j/a/1/b/2/c/3", "m 1\n")
+	a.want(400, "PUT", "/metrics/job/"+long(2001), "m 1\n")
+	a.want(400, "PUT", "/metrics/job/j/"+long(11)+"/1", "m 1\n")
+	a.want(400, "PUT", "/metrics/job/j"+strings.Repeat("/a/1", 50000), "m 1\n")
+	if got := len(a.samples()); got != 3 {
+		t.Errorf("%d samples are stored, want 3", got)
+	}
+}
+
+// An empty label is none of the group, and a sample cannot have it either.
+func TestEmptyLabelIsStripped(t *testing.T) {
+	a := start(t, nil, nil)
+	a.want(200, "PUT", "/metrics/job/j/x@base64/=", "m{x=\"1\",y=\"2\"} 1\n")
+	a.wantSamples(`m{job="j",y="2"} 1`)
+	a.want(200, "POST", "/metrics/job/j", "n{x=\"1\"} 1\n")
+	a.wantSamples(`m{job="j",y="2"} 1`, `n{job="j",x="1"} 1`)
+}

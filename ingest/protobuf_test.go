@@ -1,0 +1,77 @@
+package ingest_test
+
+import (
+	"bytes"
+	"testing"
+
+	dto "github.com/prometheus/client_model/go"
+	"google.golang.org/protobuf/encoding/protodelim"
+	"google.golang.org/protobuf/proto"
+)
+
+const protobufType = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
+
+func gaugeFamily(name string, v float64, labels ...string) *dto.MetricFamily {
+	m := &dto.Metric{Gauge: &dto.Gauge{Value: proto.Float64(v)}}
+	for i := 0; i < len(labels); i += 2 {
+		m.Label = append(m.Label, &dto.LabelPair{Name: &labels[i], Value: &labels[i+1]})
+	}
+	return &dto.MetricFamily{Name: &name, Type: dto.MetricType_GAUGE.Enum(), Metric: []*dto.Metric{m}}
+}
+
+func delimited(t testing.TB, families ...*dto.MetricFamily) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	for _, f := range families {
+		if _, err := protodelim.MarshalTo(&b, f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b.Bytes()
+}
+
+func TestProtobufBodies(t *testing.T) {
+	one := delimited(t, gaugeFamily("a", 1, "x", "1"))
+	both := append(bytes.Clone(one), delimited(t, gaugeFamily("b", 2))...)
+	unknown := append([]byte{one[0] + 3}, append(bytes.Clone(one[1:]), 0x98, 0x06, 0x01)...)
+	stamped := gaugeFamily("a", 1)
+	stamped.Metric[0].TimestampMs = proto.Int64(0)
+	tests := []struct {
+		name string
+		body []byte
+		code int
+		want []string
+	}{
+		{"nothing", nil, 200, nil},
+		{"two families", both, 200, []string{`a{job="j",x="1"} 1`, `b{job="j"} 2`}},
+		{"last of one name", append(bytes.Clone(one), delimited(t, gaugeFamily("a", 2))...), 200, []string{`a{job="j"} 2`}},
+		{"unknown field", unknown, 200, []string{`a{job="j",x="1"} 1`}},
+		{"family without a name", delimited(t, gaugeFamily("", 1)), 400, nil},
+		{"empty message", []byte{0}, 400, nil},
+		{"value of another type", delimited(t, &dto.MetricFamily{Name: proto.String("a"), Type: dto.MetricType_COUNTER.Enum(), Metric: gaugeFamily("a", 1).Metric}), 400, nil},
+		{"garbage after a message", append(bytes.Clone(one), 0xff), 400, nil},
+		{"truncated group", []byte{2, 0x0b, 0x0b}, 400, nil},
+		{"bad wire type", []byte{2, 0x0f, 0x00}, 400, nil},
+		{"length of 2^62", []byte{0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x40, 0x0a}, 400, nil},
+		{"length of 2^48", []byte{0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x40, 0x0a, 0x01}, 400, nil},
+		{"length without end", bytes.Repeat([]byte{0xff}, 12), 400, nil},
+		{"inner length too long", []byte{6, 0x22, 0xff, 0xff, 0xff, 0xff, 0x0f}, 400, nil},
+		{"timestamp of zero", delimited(t, stamped), 400, nil},
+	}
+	a := start(t, nil, nil)
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			a.wantBytes(test.code, "PUT", "/metrics/job/j", test.body, "Content-Type", protobufType)
+			a.wantSamples(test.want...)
+			a.want(202, "DELETE", "/metrics/job/j", "")
+		})
+	}
+	for n := 1; n < len(both); n++ {
+		if n != len(one) {
+			a.wantBytes(400, "PUT", "/metrics/job/j", both[:n], "Content-Type", protobufType)
+		}
+	}
+	if got := a.scrape(); got != "" {
+		t.Errorf("truncated bodies left %q", got)
+	}
+}

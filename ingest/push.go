@@ -1,0 +1,124 @@
+package ingest
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/promspool/promspool/filestore"
+)
+
+// Push answers a request to the group that the path names: what follows
+// "/metrics/", still percent-encoded, as for ParsePath.
+func (h *Handler) Push(w http.ResponseWriter, r *http.Request, path string) {
+	switch r.Method {
+	case http.MethodPut, http.MethodPost:
+		start := time.Now()
+		g, err := h.push(w, r, path)
+		h.metrics.pushed(r.Method, time.Since(start))
+		h.answer(w, r, "push", g, h.success, err)
+	case http.MethodDelete:
+		g, err := h.remove(r, path)
+		h.answer(w, r, "delete", g, http.StatusAccepted, err)
+	default:
+		h.otherMethod(w, r, "push", "DELETE, POST, PUT", "a group is written with PUT or POST and removed with DELETE")
+	}
+}
+
+// push stores the body. The returned group is for the log and may be zero.
+func (h *Handler) push(w http.ResponseWriter, r *http.Request, path string) (g filestore.Group, err error) {
+	if err := h.guard.check(r); err != nil {
+		return g, err
+	}
+	g, strip, err := parsePath(path, h.options.UTF8Names, h.options.Limits)
+	if err != nil {
+		return g, err
+	}
+	body, err := readBody(w, r, h.options.MaxBytes)
+	if err != nil {
+		return g, err
+	}
+	h.metrics.received(r.Method, len(body))
+	families, err := decode(body, r.Header, h.options)
+	switch {
+	case err != nil && hasTimestamps(err):
+		return g, errors.Join(err, h.store.Fail(g))
+	case err != nil:
+		return g, err
+	case r.Method == http.MethodPut:
+		return g, h.store.Replace(g, families, strip...)
+	}
+	return g, h.store.Update(g, families, strip...)
+}
+
+// remove deletes the group. A body is not looked at.
+func (h *Handler) remove(r *http.Request, path string) (g filestore.Group, err error) {
+	if err := h.guard.check(r); err != nil {
+		return g, err
+	}
+	g, _, err = parsePath(path, h.options.UTF8Names, h.options.Limits)
+	if err != nil {
+		return g, err
+	}
+	return g, h.store.Delete(g)
+}
+
+// Wipe answers a request to remove every group. If that is not offered there is
+// no such route.
+func (h *Handler) Wipe(w http.ResponseWriter, r *http.Request) {
+	var none filestore.Group
+	switch {
+	case !h.admin:
+		h.answer(w, r, "wipe", none, 0, refuse(http.StatusNotFound, "404 page not found"))
+	case r.Method != http.MethodPut:
+		h.otherMethod(w, r, "wipe", "PUT", "to remove all groups use PUT")
+	default:
+		err := h.guard.check(r)
+		if err == nil {
+			if err = h.store.Wipe(); err == nil {
+				h.log.Info("all groups were removed", "remote", r.RemoteAddr)
+			}
+		}
+		h.answer(w, r, "wipe", none, http.StatusAccepted, err)
+	}
+}
+
+// otherMethod answers OPTIONS and refuses what is not allowed.
+func (h *Handler) otherMethod(w http.ResponseWriter, r *http.Request, handler, allow, hint string) {
+	w.Header().Set("Allow", allow)
+	var err error
+	if r.Method != http.MethodOptions {
+		err = refuse(http.StatusMethodNotAllowed, "%s", hint)
+	}
+	h.answer(w, r, handler, filestore.Group{}, http.StatusOK, err)
+}
+
+// answer ends a request: with the code and no body, or with the status and the
+// sentence that the error has in the table.
+func (h *Handler) answer(w http.ResponseWriter, r *http.Request, handler string, g filestore.Group, code int, err error) {
+	if err == nil {
+		w.WriteHeader(code)
+	} else {
+		var sentence string
+		code, sentence = statusOf(err)
+		h.logRefusal(r, handler, g, code, err)
+		writeError(w, code, sentence)
+	}
+	h.metrics.answered(handler, r.Method, code)
+}
+
+// logRefusal logs what clients did wrong for those who look for it, and what we
+// could not do for everybody.
+func (h *Handler) logRefusal(r *http.Request, handler string, g filestore.Group, code int, err error) {
+	level := slog.LevelDebug
+	if code >= http.StatusInternalServerError || noteFailed(err) != nil {
+		level = slog.LevelError
+	}
+	if !h.log.Enabled(r.Context(), level) {
+		return
+	}
+	h.log.LogAttrs(r.Context(), level, "refused a "+handler,
+		slog.String("method", r.Method), slog.String("group", g.String()),
+		slog.String("remote", r.RemoteAddr), slog.Int("code", code), slog.Any("err", err))
+}
