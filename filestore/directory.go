@@ -134,7 +134,7 @@ const filePerm fs.FileMode = 0o644
 //
 // A time other than zero becomes the file's time of modification.
 func (d *directory) prepare(name string, data []byte, mtime time.Time) (*renameio.PendingFile, error) {
-	f, err := renameio.NewPendingFile(name, renameio.WithRoot(d.root), renameio.WithStaticPermissions(filePerm))
+	f, err := d.temp(name)
 	if err != nil {
 		return nil, err
 	}
@@ -153,6 +153,26 @@ func (d *directory) prepare(name string, data []byte, mtime time.Time) (*renamei
 	if err != nil {
 		_ = f.Cleanup()
 		return nil, err
+	}
+	return f, nil
+}
+
+// temp creates a temporary file for a file of that name, with its mode whatever
+// the umask. That is not left to renameio, which would leave the file behind
+// if the mode could not be set.
+func (d *directory) temp(name string) (*renameio.PendingFile, error) {
+	f, err := renameio.NewPendingFile(name, renameio.WithRoot(d.root), renameio.WithPermissions(filePerm))
+	if err != nil {
+		return nil, err
+	}
+	if fi, err := f.Stat(); err != nil {
+		_ = f.Cleanup()
+		return nil, err
+	} else if fi.Mode().Perm() != filePerm {
+		if err := f.Chmod(filePerm); err != nil {
+			_ = f.Cleanup()
+			return nil, err
+		}
 	}
 	return f, nil
 }
@@ -221,7 +241,7 @@ func (d *directory) probe() error {
 	if err := d.current(); err != nil {
 		return err
 	}
-	f, err := renameio.NewPendingFile("job=probe"+Suffix, renameio.WithRoot(d.root), renameio.WithStaticPermissions(filePerm))
+	f, err := d.temp("job=probe" + Suffix)
 	if err != nil {
 		return err
 	}

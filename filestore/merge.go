@@ -12,6 +12,7 @@ import (
 type family struct {
 	name   string
 	beside bool // the agent has a family of that name itself, so it is kept apart
+	near   bool // the agent has one of that name or of what would be a part of this
 
 	files  int    // files that have it, whether or not they could be merged
 	types  [6]int // the same by type
@@ -38,6 +39,8 @@ type held struct {
 type Own struct {
 	Type   Type
 	Labels []string
+
+	part bool // no family, but a part of a histogram or summary: nothing goes beside it
 }
 
 // merger keeps the merge of a set of files up to date. A change costs what the
@@ -90,8 +93,7 @@ func newMerger(own map[string]Own) *merger {
 	for name, o := range own {
 		for _, suffix := range compositeSuffixes {
 			if o.Type.reserves(suffix) {
-				// No file can have a family of that name beside it: it fits no type.
-				m.own[name+suffix] = Own{Type: Histogram}
+				m.own[name+suffix] = Own{Type: o.Type, part: true}
 			}
 		}
 	}
@@ -116,9 +118,18 @@ func (m *merger) isState(f *family) bool {
 func (m *merger) family(name string) *family {
 	f := m.fams[name]
 	if f == nil {
-		_, own := m.own[name]
-		f = &family{name: strings.Clone(name), beside: own}
+		f = m.newFamily(strings.Clone(name))
 		m.fams[f.name] = f
+	}
+	return f
+}
+
+func (m *merger) newFamily(name string) *family {
+	_, own := m.own[name]
+	f := &family{name: name, beside: own, near: own}
+	for _, suffix := range compositeSuffixes {
+		_, own := m.own[name+suffix]
+		f.near = f.near || own
 	}
 	return f
 }
@@ -333,7 +344,7 @@ func (g *merging) add(id *ident, p *part) {
 	f.types[d.typ]++
 	if g.m.clashes(f, d) || g.m.collides(f, d) {
 		g.suspect[f] = true
-	} else if f.beside {
+	} else if f.near {
 		if _, h := g.m.beyondOwn(member{fam: f, desc: d, text: p.text}); h != nil {
 			g.suspect[f] = true
 		}

@@ -14,13 +14,13 @@ import (
 // White box: the merger is what a Store is built on, and contradictions of
 // every kind are easier to provoke on it than through files.
 
-var testOwn = map[string]Own{"go_goroutines": {Type: Gauge}, "go_gc_seconds": {Type: Summary, Labels: []string{"quantile"}}}
+var testOwn = map[string]Own{"go_goroutines": {Type: Gauge}, "go_gc_seconds": {Type: Summary, Labels: []string{"quantile"}}, "s_sum": {Type: Gauge}}
 
 // randomFile makes the text of a file out of few families and label values, so
 // that contradictions are common.
 func randomFile(r *rand.Rand) string {
 	var b strings.Builder
-	for _, name := range []string{"a", "b", "h", "h_count", "h_sum", "s", "go_goroutines", "go_gc_seconds", "promspool_x", "promspool_job_y"} {
+	for _, name := range []string{"a", "b", "h", "h_count", "h_sum", "s", "go_gc_seconds_count", "go_goroutines", "go_gc_seconds", "promspool_x", "promspool_job_y"} {
 		if r.IntN(3) > 0 {
 			continue
 		}

@@ -81,7 +81,7 @@ const directivePrefix = "# promspool:"
 // Parse reads a push in the text format 0.0.4. Names outside of
 // [a-zA-Z_:][a-zA-Z0-9_:]* are accepted, in quotes, only if utf8Names is set.
 // Errors are of type *SyntaxError. A body whose only fault are timestamps gives
-// an error with the reason Timestamp.
+// an error with the reason Timestamp. Nothing of data is kept.
 func Parse(data []byte, limits Limits, utf8Names bool) (*Families, error) {
 	return parse(data, limits, utf8Names, false)
 }
@@ -146,6 +146,9 @@ func (p *parser) run(s string) error {
 		p.line++
 		end := strings.IndexByte(s, '\n')
 		if end < 0 {
+			if strings.Trim(s, " \t") == "" {
+				return nil
+			}
 			return p.failf(Incomplete, "the last line does not end in a newline, so its writer may have died in the middle of it")
 		}
 		line := strings.TrimSuffix(s[:end], "\r")
@@ -560,6 +563,9 @@ func (p *parser) label() (l Label, isName bool, err error) {
 		l.Name = p.rest[:i]
 		p.rest = p.rest[i:]
 		p.blanks()
+		if p.rest != "" && (p.rest[0] == ',' || p.rest[0] == '}') {
+			return l, true, nil // expfmt takes it for the metric's name, without the quotes
+		}
 	}
 	if p.rest == "" || p.rest[0] != '=' {
 		return l, false, p.fail("expected an equals sign after a label name")

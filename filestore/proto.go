@@ -72,11 +72,14 @@ func (c *converter) family(mf *dto.MetricFamily) error {
 	}
 	if old := c.out.byName[name]; old != nil {
 		c.out.series -= len(old.samples)
-		i := slices.Index(c.out.list, old)
-		c.out.list = slices.Delete(c.out.list, i, i+1)
+		*old = *f // in its place: there may be very many
+	} else {
+		c.out.byName[name] = f
+		c.out.list = append(c.out.list, f)
 	}
-	c.out.byName[name] = f
-	c.out.list = append(c.out.list, f)
+	if c.limits.Series > 0 && len(c.out.list) > c.limits.Series {
+		return refuse(TooLarge, "more metric families than the limit for samples")
+	}
 	return nil
 }
 

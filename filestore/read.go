@@ -166,10 +166,12 @@ func (s *Store) read(d *directory, o outcome, at stamp, link *unix.Stat_t) outco
 	if quiet := now.Sub(mtime); s.opts.Settle > 0 && quiet >= 0 && quiet < s.opts.Settle {
 		return s.wait(o, mtime, now)
 	}
-	if busy, known := writerAt(fd); known && busy {
-		if !s.patienceEnds(o.name, mtime, now) {
-			return s.wait(o, mtime, now)
-		}
+	busy, known := writerAt(fd)
+	if quiet := now.Sub(mtime); !known && quiet >= 0 && quiet < unknownRest {
+		busy = true // or so we assume
+	}
+	if busy && !s.patienceEnds(o.name, mtime, now) {
+		return s.wait(o, mtime, now)
 	}
 	data, err := io.ReadAll(io.LimitReader(f, s.opts.MaxFileBytes+1))
 	if err != nil {
@@ -224,7 +226,11 @@ func (s *Store) wait(o outcome, mtime, now time.Time) outcome {
 
 // Some programs keep their file open for ever. After a while what they wrote
 // counts as complete once it has rested.
+//
+// Where the kernel does not say whether there is a writer, a file has to rest
+// for a moment: few pause for longer within one file.
 const (
+	unknownRest    = 200 * time.Millisecond
 	writerPatience = 30 * time.Second
 	writerRest     = 5 * time.Second
 )

@@ -229,12 +229,18 @@ func (a *admission) enter(x member, text string) {
 
 // beyondOwn returns what of a part does not touch the agent's own metrics.
 func (m *merger) beyondOwn(x member) (string, *held) {
+	refused := &held{Conflict: Conflict{Reason: Reserved, Series: strings.Count(x.text, "\n")}}
+	for _, suffix := range compositeSuffixes {
+		if _, ok := m.own[x.fam.name+suffix]; ok && x.desc.typ.reserves(suffix) {
+			return "", refused
+		}
+	}
 	own, ok := m.own[x.fam.name]
 	if !ok {
 		return x.text, nil
 	}
-	if x.desc.typ != Unstated && x.desc.typ != own.Type || own.Type.composite() && x.desc.typ == Unstated {
-		return "", &held{Conflict: Conflict{Reason: Reserved, Series: strings.Count(x.text, "\n")}}
+	if own.part || x.desc.typ != Unstated && x.desc.typ != own.Type || own.Type.composite() && x.desc.typ == Unstated {
+		return "", refused
 	}
 	var keep strings.Builder
 	var h *held
@@ -306,10 +312,9 @@ func (m *merger) checkPart(c *content, id *ident, p *part, had map[string]desc, 
 	}
 	f := m.fams[d.name]
 	if f == nil {
-		f = &family{name: d.name} // only looked at
-		_, f.beside = m.own[d.name]
+		f = m.newFamily(d.name) // only looked at
 	}
-	if f.beside {
+	if f.near {
 		if _, h := m.beyondOwn(member{fam: f, desc: d, text: p.text}); h != nil {
 			h.Family = d.name
 			return &h.Conflict

@@ -1,0 +1,78 @@
+package main_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/promspool/promspool"
+
+// arrows are the imports that packages of this module may have of each other.
+// A package that is not listed may have none.
+var arrows = map[string][]string{
+	"cmd/promspool": {"exporter", "filestore", "ingest", "systemd", "watcher"},
+	"exporter":      {"filestore"},
+	"ingest":        {"filestore"},
+}
+
+// homes says where a dependency may be imported, it and the packages below it:
+// what it can do is then done, and can be exchanged, in one place.
+var homes = map[string][]string{
+	"github.com/google/renameio":          {"filestore"},
+	"github.com/fsnotify/fsnotify":        {"watcher"},
+	"github.com/prometheus/common/expfmt": {"exporter", "filestore", "ingest"},
+	"github.com/alecthomas/kingpin":       {"cmd/promspool"},
+}
+
+// TestImports keeps the drawing of the packages in DESIGN.md true. It asks for
+// each system, since files for one of them could hide an arrow.
+func TestImports(t *testing.T) {
+	for _, system := range []string{"linux", "darwin", "freebsd"} {
+		t.Run(system, func(t *testing.T) {
+			cmd := exec.Command("go", "list", "-e", "-json=ImportPath,Imports", module+"/...")
+			cmd.Env = append(os.Environ(), "GOOS="+system, "CGO_ENABLED=0")
+			cmd.Stderr = os.Stderr
+			out, err := cmd.Output()
+			if err != nil {
+				t.Fatalf("go list: %v", err)
+			}
+			packages := 0
+			for list := json.NewDecoder(strings.NewReader(string(out))); ; packages++ {
+				var pkg struct {
+					ImportPath string
+					Imports    []string
+				}
+				if err := list.Decode(&pkg); errors.Is(err, io.EOF) {
+					break
+				} else if err != nil {
+					t.Fatalf("go list: %v", err)
+				}
+				from := strings.TrimPrefix(pkg.ImportPath, module+"/")
+				for _, to := range pkg.Imports {
+					checkImport(t, from, to)
+				}
+			}
+			if packages == 0 {
+				t.Error("go list found no packages")
+			}
+		})
+	}
+}
+
+func checkImport(t *testing.T, from, to string) {
+	t.Helper()
+	if ours, ok := strings.CutPrefix(to, module+"/"); ok && !slices.Contains(arrows[from], ours) {
+		t.Errorf("%s imports %s, may import of this module only %q", from, ours, arrows[from])
+	}
+	for dependency, home := range homes {
+		if strings.HasPrefix(to+"/", dependency+"/") && !slices.Contains(home, from) {
+			t.Errorf("%s imports %s, which only %q may do", from, to, home)
+		}
+	}
+}

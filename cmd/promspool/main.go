@@ -1,0 +1,82 @@
+// Promspool keeps what batch jobs push, and what scripts drop, as files in one
+// directory and serves the merge of them to Prometheus. "promspool --help" is
+// the manual.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/common/promslog"
+	promslogflag "github.com/prometheus/common/promslog/flag"
+	"github.com/prometheus/common/version"
+)
+
+// The exit statuses of every command.
+const (
+	exitDone    = 0
+	exitRefused = 1 // it could not be done, or something was found
+	exitUsage   = 2 // the command line makes no sense
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+// run runs the command that the arguments ask for and returns the exit status.
+func run(args []string, stdout, stderr io.Writer) int {
+	exited := -1 // by --help or --version
+	app := kingpin.New("promspool", "Pushed and dropped metrics of one host, kept as files and served to Prometheus.\n\nWithout a command the agent is started.")
+	app.UsageWriter(stdout).ErrorWriter(stderr).Terminate(func(code int) { exited = code })
+	app.Version(version.Print("promspool"))
+	app.HelpFlag.Short('h')
+
+	c := common{stdout: stdout, stderr: stderr, log: &promslog.Config{Writer: stderr}}
+	app.Flag("spool.directory", "The spool: the directory that holds one file for each group, and dropped files.").
+		Envar("PROMSPOOL_SPOOL_DIRECTORY").Default(defaultSpool()).StringVar(&c.spool)
+	promslogflag.AddFlags(app, c.log)
+
+	commands := map[string]func() error{}
+	addServe(app, &c, commands)
+
+	command, err := app.Parse(args)
+	switch {
+	case exited >= 0:
+		return exited
+	case err != nil:
+		fmt.Fprintf(stderr, "promspool: %v, try --help\n", err)
+		return exitUsage
+	}
+	if err := commands[command](); err != nil {
+		var found *findings
+		if !errors.As(err, &found) {
+			fmt.Fprintf(stderr, "promspool: %v\n", err)
+		}
+		return exitRefused
+	}
+	return exitDone
+}
+
+// common is what all commands have in common.
+type common struct {
+	spool  string
+	log    *promslog.Config
+	stdout io.Writer
+	stderr io.Writer
+}
+
+// findings is the error of a command that did its work and found something to
+// complain about, which it has printed.
+type findings struct{ n int }
+
+func (f *findings) Error() string { return fmt.Sprintf("%d findings", f.n) }
+
+// defaultSpool is where the package puts the spool, if it is there.
+func defaultSpool() string {
+	const installed = "/var/lib/promspool/spool"
+	if fi, err := os.Stat(installed); err == nil && fi.IsDir() {
+		return installed
+	}
+	return "./spool"
+}

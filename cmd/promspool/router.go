@@ -1,0 +1,74 @@
+package main
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/promspool/promspool/exporter"
+	"github.com/promspool/promspool/ingest"
+)
+
+// router leads a request to its handler by the path as it came. Other than
+// http.ServeMux it never answers with a redirect: clients turn a redirected PUT
+// into a GET, and the push is lost.
+type router struct {
+	prefix    string
+	metrics   string // the path of the scrape
+	push      *ingest.Handler
+	read      *exporter.Exporter
+	lifecycle bool
+	quit      func()
+}
+
+func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == "/-/quit" { // has no prefix, as in Pushgateway
+		rt.serveQuit(w, r)
+		return
+	}
+	path, ok := strings.CutPrefix(r.URL.EscapedPath(), rt.prefix)
+	if !ok || path != "" && path[0] != '/' {
+		notFound(w)
+		return
+	}
+	if rt.push.Serve(w, r, path) {
+		return
+	}
+	switch path {
+	case rt.metrics:
+		rt.read.Metrics(w, r)
+	case "/-/healthy":
+		rt.read.Healthy(w, r)
+	case "/-/ready":
+		rt.read.Ready(w, r)
+	case "/-/quit":
+		rt.serveQuit(w, r)
+	case "/api/v1/status":
+		rt.read.APIStatus(w, r)
+	case "/api/v1/metrics":
+		rt.read.APIMetrics(w, r)
+	case "/api/v1/files":
+		rt.read.APIFiles(w, r)
+	case "", "/", "/status":
+		rt.read.Page(w, r)
+	default:
+		notFound(w)
+	}
+}
+
+func notFound(w http.ResponseWriter) {
+	http.Error(w, "404 page not found", http.StatusNotFound)
+}
+
+func (rt *router) serveQuit(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case r.Method != http.MethodPut && r.Method != http.MethodPost:
+		w.Header().Set("Allow", "POST, PUT")
+		http.Error(w, "only PUT and POST stop the agent", http.StatusMethodNotAllowed)
+	case !rt.lifecycle:
+		http.Error(w, "the agent runs without --web.enable-lifecycle", http.StatusForbidden)
+	default:
+		// The answer goes out first: the stop waits for what is in flight.
+		_, _ = w.Write([]byte("Stopping.\n"))
+		rt.quit()
+	}
+}
