@@ -84,6 +84,17 @@ func (h *Handler) Wipe(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// Permit reports whether the request may write, by the rules for pushes. If not
+// it is answered. It is for what else changes the agent.
+func (h *Handler) Permit(w http.ResponseWriter, r *http.Request) bool {
+	err := h.guard.check(r)
+	if err != nil {
+		code, sentence := statusOf(err)
+		writeError(w, code, sentence)
+	}
+	return err == nil
+}
+
 // otherMethod answers OPTIONS and refuses what is not allowed.
 func (h *Handler) otherMethod(w http.ResponseWriter, r *http.Request, handler, allow, hint string) {
 	w.Header().Set("Allow", allow)

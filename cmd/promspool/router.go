@@ -48,9 +48,16 @@ func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		rt.read.APIMetrics(w, r)
 	case "/api/v1/files":
 		rt.read.APIFiles(w, r)
-	case "", "/", "/status":
+	case "/", "/status":
 		rt.read.Page(w, r)
+	case "":
+		// The links on the page are relative. Nobody pushes here.
+		http.Redirect(w, r, rt.prefix+"/", http.StatusFound)
 	default:
+		if r.Method == http.MethodOptions && strings.HasPrefix(path, "/api/v1/") {
+			w.Header().Set("Allow", "GET, HEAD, OPTIONS")
+			return
+		}
 		notFound(w)
 	}
 }
@@ -66,6 +73,7 @@ func (rt *router) serveQuit(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "only PUT and POST stop the agent", http.StatusMethodNotAllowed)
 	case !rt.lifecycle:
 		http.Error(w, "the agent runs without --web.enable-lifecycle", http.StatusForbidden)
+	case !rt.push.Permit(w, r):
 	default:
 		// The answer goes out first: the stop waits for what is in flight.
 		_, _ = w.Write([]byte("Stopping.\n"))
