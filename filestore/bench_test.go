@@ -1,0 +1,199 @@
+package filestore_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/promspool/promspool/filestore"
+)
+
+// The workload of all benchmarks: group i is an instance of one of twenty kinds
+// of job, and has ten series in five families of its kind.
+const jobKinds = 20
+
+func benchGroup(b testing.TB, i int) filestore.Group {
+	return group(b, "job", fmt.Sprint("batch", i%jobKinds), "instance", fmt.Sprintf("g%06d.rack%02d.example", i, i%37))
+}
+
+func benchText(i, version int) string {
+	p := fmt.Sprintf("batch%d_", i%jobKinds)
+	r := rand.New(rand.NewPCG(uint64(i), uint64(version)))
+	return fmt.Sprintf("# HELP %[1]slast_success_timestamp_seconds When the job last ended well.\n# TYPE %[1]slast_success_timestamp_seconds gauge\n%[1]slast_success_timestamp_seconds %[2]d\n"+
+		"# HELP %[1]sduration_seconds How long each stage took.\n# TYPE %[1]sduration_seconds gauge\n%[1]sduration_seconds{stage=\"extract\"} %[3]g\n%[1]sduration_seconds{stage=\"load\"} %[4]g\n%[1]sduration_seconds{stage=\"transform\"} %[5]g\n"+
+		"# HELP %[1]srecords_processed_total Records processed.\n# TYPE %[1]srecords_processed_total counter\n%[1]srecords_processed_total{source=\"orders\"} %[6]d\n%[1]srecords_processed_total{source=\"customers\"} 2\n%[1]srecords_processed_total{source=\"invoices\"} 3\n%[1]srecords_processed_total{source=\"stock\"} 4\n"+
+		"# HELP %[1]serrors_total Errors met.\n# TYPE %[1]serrors_total counter\n%[1]serrors_total 0\n"+
+		"# HELP %[1]sexit_code Exit status.\n# TYPE %[1]sexit_code gauge\n%[1]sexit_code 0\n",
+		p, 1763627000+i+60*version, r.Float64()*300, r.Float64()*300, r.Float64()*300, r.IntN(5_000_000))
+}
+
+// filled returns a store with n groups. They are written as files, which is
+// quicker than pushing them.
+func filled(b *testing.B, n int) (*filestore.Store, string) {
+	b.Helper()
+	dir := b.TempDir()
+	fill(b, dir, n)
+	s, err := filestore.Open(dir, nil)
+	must(b, err)
+	b.Cleanup(func() { s.Close() })
+	if got := s.View().Totals().Groups; got != n {
+		b.Fatalf("%d groups, want %d", got, n)
+	}
+	return s, dir
+}
+
+func fill(b *testing.B, dir string, n int) {
+	b.Helper()
+	one, err := filestore.Open(b.TempDir(), nil)
+	must(b, err)
+	defer one.Close()
+	for i := range n {
+		g := benchGroup(b, i)
+		if i < jobKinds { // what a push writes
+			must(b, one.Replace(g, families(b, benchText(i, 0))))
+			data, err := os.ReadFile(filepath.Join(one.Path(), g.FileName()))
+			must(b, err)
+			must(b, os.WriteFile(filepath.Join(dir, g.FileName()), data, 0o644))
+			continue
+		}
+		text := "# promspool:group " + g.String() + "\n"
+		f := filestore.Merge(nil, map[string][]byte{"x.prom": labelled(b, g, benchText(i, 0))})
+		must(b, os.WriteFile(filepath.Join(dir, g.FileName()), append([]byte(text), withoutState(f.AppendTo(nil))...), 0o644))
+	}
+}
+
+// labelled spells the labels of the group out in each sample.
+func labelled(b *testing.B, g filestore.Group, text string) []byte {
+	b.Helper()
+	labels := fmt.Sprintf(`instance=%q,job=%q`, g.Label("instance"), g.Label("job"))
+	var out []byte
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		if line[0] != '#' {
+			i := strings.IndexByte(line, ' ')
+			if k := strings.IndexByte(line, '{'); k >= 0 {
+				line = line[:k+1] + labels + "," + line[k+1:]
+			} else {
+				line = line[:i] + "{" + labels + "}" + line[i:]
+			}
+		}
+		out = append(out, line...)
+		out = append(out, '\n')
+	}
+	return out
+}
+
+var storeSizes = []int{10, 1000, 10000}
+
+// BenchmarkPush is a durable push of ten series beside n groups.
+func BenchmarkPush(b *testing.B) {
+	for _, n := range storeSizes {
+		s, _ := filled(b, n)
+		b.Run(fmt.Sprintf("groups=%d", n), func(b *testing.B) {
+			i := 0
+			for b.Loop() {
+				i++
+				k := i * 7919 % n
+				must(b, s.Replace(benchGroup(b, k), families(b, benchText(k, i))))
+			}
+		})
+		b.Run(fmt.Sprintf("groups=%d/writers=32", n), func(b *testing.B) {
+			b.SetParallelism(16)
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					k := rand.IntN(n)
+					must(b, s.Replace(benchGroup(b, k), families(b, benchText(k, rand.IntN(1000)))))
+				}
+			})
+		})
+	}
+}
+
+// BenchmarkPublish is what a changed file costs beside n groups without the
+// flushes: read, parse, check, merge, new view.
+func BenchmarkPublish(b *testing.B) {
+	for _, n := range storeSizes {
+		s, dir := filled(b, n)
+		b.Run(fmt.Sprintf("groups=%d", n), func(b *testing.B) {
+			g := benchGroup(b, n/2)
+			var texts [2][]byte
+			for i := range texts {
+				f := filestore.Merge(nil, map[string][]byte{"x.prom": labelled(b, g, benchText(n/2, i))})
+				texts[i] = append([]byte("# promspool:group "+g.String()+"\n"), withoutState(f.AppendTo(nil))...)
+			}
+			name := filepath.Join(dir, g.FileName())
+			i := 0
+			for b.Loop() {
+				i++
+				must(b, os.WriteFile(name, texts[i%2], 0o644))
+				_, err := s.Reload(g.FileName())
+				must(b, err)
+			}
+		})
+	}
+}
+
+// BenchmarkLoad opens a spool of n groups.
+func BenchmarkLoad(b *testing.B) {
+	for _, n := range storeSizes {
+		_, dir := filled(b, n)
+		b.Run(fmt.Sprintf("groups=%d", n), func(b *testing.B) {
+			for b.Loop() {
+				s, err := filestore.Open(dir, nil)
+				must(b, err)
+				s.Close()
+			}
+		})
+	}
+}
+
+// BenchmarkText copies the whole exposition, or compresses it, after one
+// percent of the groups has changed or none.
+func BenchmarkText(b *testing.B) {
+	for _, n := range storeSizes {
+		s, _ := filled(b, n)
+		for _, churn := range []int{0, 1} {
+			if churn > 0 && n < 1000 {
+				continue
+			}
+			for _, form := range []string{"identity", "deflate"} {
+				b.Run(fmt.Sprintf("groups=%d/%s/changed=%d%%", n, form, churn), func(b *testing.B) {
+					buf := make([]byte, 0, s.View().Len()*2)
+					i := 0
+					for b.Loop() {
+						if churn > 0 {
+							b.StopTimer()
+							for range max(1, n*churn/100) {
+								i++
+								k := rand.IntN(n)
+								must(b, s.Replace(benchGroup(b, k), families(b, benchText(k, i))))
+							}
+							b.StartTimer()
+						}
+						if form == "identity" {
+							buf = s.View().AppendTo(buf[:0])
+						} else {
+							s.View().Deflated()
+						}
+					}
+					b.SetBytes(int64(s.View().Len()))
+				})
+			}
+		}
+	}
+}
+
+// BenchmarkParse is the parsing of one push.
+func BenchmarkParse(b *testing.B) {
+	text := []byte(benchText(1, 1))
+	b.SetBytes(int64(len(text)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := filestore.Parse(text, filestore.Limits{}, false); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
