@@ -2,6 +2,7 @@ package filestore
 
 import (
 	"math"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -165,10 +166,31 @@ func parseFile(name string, data []byte) *content {
 	return c
 }
 
+// droppedIdent returns the ident of a file that was not pushed.
+func droppedIdent(name string) *ident {
+	if strings.ContainsRune(name, filepath.Separator) {
+		return &ident{otherKind, name}
+	}
+	return &ident{droppedKind, name}
+}
+
+// kindsOf returns what a file of that name may be.
+func kindsOf(name string) []kind {
+	if strings.ContainsRune(name, filepath.Separator) {
+		return otherKinds
+	}
+	return spoolKinds
+}
+
+var (
+	spoolKinds = []kind{pushedKind, droppedKind}
+	otherKinds = []kind{otherKind}
+)
+
 // badContent is the content of a file that cannot be used.
 func badContent(name string, err *SyntaxError) *content {
 	err.File = name
-	return &content{file: &File{id: &ident{droppedKind, name}, err: err}}
+	return &content{file: &File{id: droppedIdent(name), err: err}}
 }
 
 func readContent(name string, data []byte) (*content, *SyntaxError) {
@@ -176,7 +198,7 @@ func readContent(name string, data []byte) (*content, *SyntaxError) {
 	if err != nil {
 		return nil, err.(*SyntaxError)
 	}
-	id := &ident{droppedKind, name}
+	id := droppedIdent(name)
 	var group Group
 	if d := fams.directives; len(d) > 0 && d[0].key == "group" && strings.HasPrefix(string(data[:min(len(data), 64)]), directivePrefix) {
 		if g, err := parseGroup(d[0].text); err == nil && g.FileName() == name {

@@ -141,7 +141,7 @@ func IsReserved(name string) bool {
 }
 
 func (m *merger) file(name string) *File {
-	for _, k := range [...]kind{pushedKind, droppedKind} {
+	for _, k := range kindsOf(name) {
 		if f := m.files.get(&ident{k, name}); f != nil {
 			return f
 		}
@@ -581,7 +581,7 @@ func (g *merging) state(id *ident, f *File) {
 			b = appendState(b, m.fileError.name, id.name, 1, Label{"reason", string(r)})
 		}
 		faults = string(b)
-		if id.kind == droppedKind && !f.mtime.IsZero() {
+		if id.kind != pushedKind && !f.mtime.IsZero() {
 			mtime = string(appendState(nil, m.fileTime.name, id.name, seconds(f.mtime)))
 		}
 		if !f.heldFrom.IsZero() {

@@ -56,7 +56,8 @@ var errLeadsNowhere = errors.New("the symbolic link leads nowhere")
 
 // outcome is what came of looking at one name.
 type outcome struct {
-	name    string
+	base    string // the name in the directory
+	key     string // the name in the view
 	old     *File
 	new     *content // nil if there is no such file
 	changed bool
@@ -64,23 +65,22 @@ type outcome struct {
 	stamp   stamp
 }
 
-// look reads a name if it has changed since old was read.
-func (s *Store) look(d *directory, name string, old *File) outcome {
-	o := outcome{name: name, old: old}
-	at, link, err := d.stat(name)
+// look reads a file if it has changed since old was read.
+func (s *Store) look(d *directory, o outcome) outcome {
+	at, link, err := d.stat(o.base)
 	if err != nil {
 		if errors.Is(err, unix.ENOENT) {
-			s.settled(name)
-			o.changed = old != nil
+			s.settled(o.key)
+			o.changed = o.old != nil
 			return o
 		}
-		if old != nil && old.err != nil && old.stamp == at && !at.young && old.err.Reason == Unreadable {
+		if o.old != nil && o.old.err != nil && o.old.stamp == at && !at.young && o.old.err.Reason == Unreadable {
 			return o
 		}
 		return o.bad(at, time.Time{}, &SyntaxError{Reason: Unreadable, Msg: statSentence(err)})
 	}
-	if old != nil && old.stamp.sameContent(at) && old.heldFrom.IsZero() {
-		s.settled(name)
+	if o.old != nil && o.old.stamp.sameContent(at) && o.old.heldFrom.IsZero() {
+		s.settled(o.key)
 		return o
 	}
 	return s.read(d, o, at, link)
@@ -104,7 +104,7 @@ func plainError(err error) string {
 
 // bad makes the outcome for a file that cannot be used.
 func (o outcome) bad(at stamp, mtime time.Time, err *SyntaxError) outcome {
-	o.new = badContent(o.name, err)
+	o.new = badContent(o.key, err)
 	o.stamp = at
 	o.new.file.stamp = at
 	o.new.file.mtime = mtime
@@ -133,11 +133,11 @@ func (s *Store) read(d *directory, o outcome, at stamp, link *unix.Stat_t) outco
 		flags |= unix.O_NOFOLLOW
 	} else {
 		// Opening a device may do something, so look first; what was opened is looked at again.
-		if err := unix.Fstatat(int(d.dir.Fd()), o.name, &st, 0); err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
+		if err := unix.Fstatat(int(d.dir.Fd()), o.base, &st, 0); err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
 			return o.bad(at, time.Time{}, &SyntaxError{Reason: NotRegular, Msg: "a symbolic link to what is not a regular file"})
 		}
 	}
-	fd, err := unix.Openat(int(d.dir.Fd()), o.name, flags, 0)
+	fd, err := unix.Openat(int(d.dir.Fd()), o.base, flags, 0)
 	if err != nil {
 		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
 			o.again = true // replaced just now, or a shortage that passes
@@ -145,7 +145,7 @@ func (s *Store) read(d *directory, o outcome, at stamp, link *unix.Stat_t) outco
 		}
 		return o.bad(at, mtime, &SyntaxError{Reason: Unreadable, Msg: "cannot be opened: " + plainError(err)})
 	}
-	f := os.NewFile(uintptr(fd), o.name)
+	f := os.NewFile(uintptr(fd), o.base)
 	defer f.Close() //nolint:errcheck // only read
 	if err := unix.Fstat(fd, &st); err != nil {
 		return o.bad(at, mtime, &SyntaxError{Reason: Unreadable, Msg: "cannot be looked at: " + plainError(err)})
@@ -170,7 +170,7 @@ func (s *Store) read(d *directory, o outcome, at stamp, link *unix.Stat_t) outco
 	if quiet := now.Sub(mtime); !known && quiet >= 0 && quiet < unknownRest {
 		busy = true // or so we assume
 	}
-	if busy && !s.patienceEnds(o.name, mtime, now) {
+	if busy && !s.patienceEnds(o.key, mtime, now) {
 		return s.wait(o, mtime, now)
 	}
 	data, err := io.ReadAll(io.LimitReader(f, s.opts.MaxFileBytes+1))
@@ -181,7 +181,7 @@ func (s *Store) read(d *directory, o outcome, at stamp, link *unix.Stat_t) outco
 	if err := unix.Fstat(fd, &st); err != nil || stampOf(&st) != withoutLink(before) || int64(len(data)) != before.size {
 		return s.wait(o, mtime, now)
 	}
-	if busy, known := writerAt(fd); known && busy && !s.patienceEnds(o.name, mtime, now) {
+	if busy, known := writerAt(fd); known && busy && !s.patienceEnds(o.key, mtime, now) {
 		return s.wait(o, mtime, now)
 	}
 	at.young = now.Sub(mtime) < clockGrain || now.Sub(time.Unix(0, at.ctime)) < clockGrain
@@ -189,7 +189,7 @@ func (s *Store) read(d *directory, o outcome, at stamp, link *unix.Stat_t) outco
 		same := *o.old
 		o.new = &content{file: &same}
 	} else {
-		o.new = parseFile(o.name, data)
+		o.new = parseFile(o.key, data)
 	}
 	// What was good and has turned bad or empty just now is often a writer
 	// between two steps: the last good content stands for a moment longer.
@@ -198,7 +198,7 @@ func (s *Store) read(d *directory, o outcome, at stamp, link *unix.Stat_t) outco
 			return s.wait(o, mtime, now)
 		}
 	}
-	s.settled(o.name)
+	s.settled(o.key)
 	file := o.new.file
 	file.stamp, file.mtime, file.heldFrom = at, mtime, time.Time{}
 	o.changed = true
@@ -214,7 +214,7 @@ func withoutLink(s stamp) stamp {
 // than a writer needs for a file it is said of the file.
 func (s *Store) wait(o outcome, mtime, now time.Time) outcome {
 	o.new, o.again = nil, true
-	since := s.waitsSince(o.name, now)
+	since := s.waitsSince(o.key, now)
 	if o.old == nil || o.old.err != nil || !o.old.heldFrom.IsZero() || now.Sub(since) < s.opts.Hold {
 		return o
 	}

@@ -11,8 +11,9 @@ import (
 type kind uint8
 
 const (
-	pushedKind kind = iota
-	droppedKind
+	pushedKind  kind = iota
+	droppedKind      // in the spool
+	otherKind        // in another directory; the name is a path
 )
 
 // ident is the place of a file in the merge. One is made when a file is first

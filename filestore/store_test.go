@@ -509,3 +509,45 @@ func TestOneHelpTextInTheSpool(t *testing.T) {
 	must(t, err)
 	check("a dropped file cannot be rewritten, so the others follow", "dropped", 5)
 }
+
+func TestOtherDirectoriesAreReadOnly(t *testing.T) {
+	dir, other := t.TempDir(), filepath.Join(t.TempDir(), "textfiles")
+	s := open(t, dir, nil)
+	src := s.AddSource(other)
+	if _, err := src.Rescan(); err == nil {
+		t.Error("a directory that is not there was read")
+	}
+	must(t, os.Mkdir(other, 0o755))
+	drop := func(dir, name, text string) {
+		t.Helper()
+		must(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
+	}
+	drop(dir, "a.prom", "m{x=\"1\"} 1\n")
+	drop(other, "a.prom", "m{x=\"2\"} 2\n")
+	g := group(t, "job", "j")
+	drop(other, g.FileName(), "# promspool:group {job=\"j\"}\nm{x=\"3\"} 3\n")
+	drop(other, ".job=x.prom123", "m 1\n")
+	_, err := s.Rescan()
+	must(t, err)
+	_, err = src.Rescan()
+	must(t, err)
+	want(t, s, "m{x=\"1\"} 1\nm{x=\"2\"} 2\nm{x=\"3\"} 3\n")
+	must(t, s.Delete(g))
+	must(t, s.Wipe())
+	want(t, s, "m{x=\"1\"} 1\nm{x=\"2\"} 2\nm{x=\"3\"} 3\n")
+	drop(other, "a.prom", "m{x=\"1\"} 5\n")
+	_, err = src.Reload("a.prom")
+	must(t, err)
+	want(t, s, "m{x=\"1\"} 1\nm{x=\"3\"} 3\n")
+	if c := s.View().Conflicts(); len(c) != 1 || c[0].File != filepath.Join(other, "a.prom") || c[0].Kept != "a.prom" {
+		t.Errorf("conflicts: %v", c)
+	}
+	if _, err := os.Stat(filepath.Join(other, ".job=x.prom123")); err != nil {
+		t.Errorf("swept in a directory that is not ours: %v", err)
+	}
+	must(t, os.RemoveAll(other))
+	if _, err := src.Rescan(); err == nil {
+		t.Error("a directory that is gone was read")
+	}
+	want(t, s, "m{x=\"1\"} 1\n")
+}

@@ -84,7 +84,7 @@ func (v *View) Files() iter.Seq[*File] { return v.files.all() }
 
 // File returns the file of that name, nil if there is none.
 func (v *View) File(name string) *File {
-	for _, k := range [...]kind{pushedKind, droppedKind} {
+	for _, k := range kindsOf(name) {
 		if f := v.files.get(&ident{k, name}); f != nil {
 			return f
 		}

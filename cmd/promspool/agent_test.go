@@ -26,7 +26,7 @@ func startAgent(t *testing.T, spool string, flags ...string) *agent {
 		spool = filepath.Join(t.TempDir(), "spool")
 	}
 	args := append([]string{"--web.listen-address=127.0.0.1:0", "--spool.directory=" + spool}, flags...)
-	s := startServer(t, `\b(?:msg=Serving.* on=|"msg":"Serving".*"on":")([0-9.:]+)`, promspool, args...)
+	s := startServer(t, `(?:msg=Serving .* on=|"msg":"Serving",.*"on":")([0-9.:]+)`, promspool, args...)
 	return &agent{server: s, url: "http://" + s.addr, spool: spool}
 }
 
@@ -43,13 +43,9 @@ var client = &http.Client{Timeout: patience}
 func (a *agent) send(method, path, body string) (code int, answer string) {
 	a.t.Helper()
 	req, err := http.NewRequestWithContext(a.t.Context(), method, a.url+path, strings.NewReader(body))
-	if err != nil {
-		a.t.Fatal(err)
-	}
+	done(a.t, err)
 	resp, err := client.Do(req)
-	if err != nil {
-		a.t.Fatal(err)
-	}
+	done(a.t, err)
 	defer resp.Body.Close()
 	read, err := io.ReadAll(resp.Body)
 	if err != nil {
@@ -87,9 +83,7 @@ func (a *agent) merge() string {
 // drop writes a file into the spool, as a careless script does.
 func (a *agent) drop(name, text string) {
 	a.t.Helper()
-	if err := os.WriteFile(filepath.Join(a.spool, name), []byte(text), 0o644); err != nil {
-		a.t.Fatal(err)
-	}
+	done(a.t, os.WriteFile(filepath.Join(a.spool, name), []byte(text), 0o644))
 }
 
 // serves waits until the page has the line.
@@ -105,7 +99,7 @@ func wantLines(t *testing.T, text string, lines ...string) {
 	t.Helper()
 	for _, line := range lines {
 		if !hasLine(text, line) {
-			t.Errorf("no line %s in:\n%s", line, text)
+			t.Errorf("no line %s in:\n%s", line, ownFamilies.ReplaceAllString(text, ""))
 		}
 	}
 }
@@ -124,9 +118,7 @@ func wantNone(t *testing.T, text string, parts ...string) {
 func files(t *testing.T, dir string) []string {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	done(t, err)
 	names := []string{}
 	for _, e := range entries {
 		names = append(names, e.Name())

@@ -16,7 +16,7 @@ func TestHelpAndVersion(t *testing.T) {
 	}{
 		{"--help", []string{"usage: promspool", "--spool.directory", "--log.level", "serve"}},
 		{"-h", []string{"usage: promspool"}},
-		{"--help-long", []string{"--web.listen-address", "--push.empty-instance-label", "--persistence.file"}},
+		{"--help-long", []string{"--web.listen-address", "push.empty-instance-label", "--persistence.file"}},
 		{"--version", []string{"promspool, version ", "go version:"}},
 	} {
 		t.Run(tt.flag, func(t *testing.T) {
@@ -44,27 +44,28 @@ func TestAgentThatCannotServeSaysWhyAndExits(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
-	if err := os.WriteFile(file, nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	done(t, os.WriteFile(file, nil, 0o644))
+	spool := filepath.Join(dir, "spool")
+	free, taken := "127.0.0.1:0", startAgent(t, "").addr
 	for _, tt := range []struct {
-		name string
-		args []string
-		want string
+		name    string
+		address string
+		spool   string
+		flag    string
+		want    string
 	}{
-		{"spool is a file", []string{"--spool.directory=" + file}, file},
-		{"spool is below a file", []string{"--spool.directory=" + file + "/spool"}, file},
-		{"port is taken", []string{"--web.listen-address=" + startAgent(t, "").addr}, "address already in use"},
-		{"address is no address", []string{"--web.listen-address=nonsense"}, "nonsense"},
-		{"origin is no expression", []string{"--web.cors.origin=("}, "--web.cors.origin"},
-		{"URL is no URL", []string{"--web.external-url=http://[/"}, "--web.external-url"},
-		{"web config is missing", []string{"--web.config.file=" + dir + "/none.yml"}, "none.yml"},
-		{"no socket from the service manager", []string{"--web.systemd-socket"}, "--web.systemd-socket"},
+		{"spool is a file", free, file, "", file},
+		{"spool is below a file", free, file + "/spool", "", file},
+		{"port is taken", taken, spool, "", taken + ": bind: address already in use"},
+		{"address is no address", "nonsense", spool, "", "nonsense"},
+		{"origin is no expression", free, spool, "--web.cors.origin=(", "--web.cors.origin"},
+		{"URL is no URL", free, spool, "--web.external-url=http://[/", "--web.external-url"},
+		{"no socket from the service manager", free, spool, "--web.systemd-socket", "--web.systemd-socket"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			args := append([]string{"--web.listen-address=127.0.0.1:0", "--spool.directory=" + filepath.Join(dir, "spool")}, tt.args...)
-			if strings.HasPrefix(tt.args[0], "--web.listen-address") {
-				args = args[1:] // it can be given twice
+			args := []string{"--web.listen-address=" + tt.address, "--spool.directory=" + tt.spool}
+			if tt.flag != "" {
+				args = append(args, tt.flag)
 			}
 			refuses(t, command{args: args}, 1, tt.want)
 		})
@@ -79,9 +80,7 @@ func TestAgentThatMayNotWriteItsSpoolSaysWhyAndExits(t *testing.T) {
 	}
 	spool := t.TempDir()
 	for _, dir := range []string{spool, filepath.Dir(spool)} {
-		if err := os.Chmod(dir, 0o555); err != nil {
-			t.Fatal(err)
-		}
+		done(t, os.Chmod(dir, 0o555))
 	}
 	for _, dir := range []string{spool, filepath.Join(spool, "new")} {
 		t.Run(filepath.Base(dir), func(t *testing.T) {
@@ -101,5 +100,31 @@ func refuses(t *testing.T, c command, status int, sentence string) {
 	}
 	if !strings.HasPrefix(stderr, "promspool: ") || strings.Index(stderr, "\n") != len(stderr)-1 || !strings.Contains(stderr, sentence) {
 		t.Errorf("promspool %q complains %q, want one sentence with %q", c.args, stderr, sentence)
+	}
+}
+
+// TestSocketOfTheServiceManager starts the agent by the first connection, as
+// its socket unit would.
+func TestSocketOfTheServiceManager(t *testing.T) {
+	t.Parallel()
+	activate := need(t, "systemd-socket-activate")
+	curl := need(t, "curl")
+	dir := t.TempDir()
+	s := startServer(t, `Listening on (\S+) as 3`, activate, "--listen="+dir+"/socket", promspool, "--web.systemd-socket", "--spool.directory="+dir+"/spool")
+	args := []string{"--silent", "--fail-with-body", "--unix-socket", dir + "/socket"}
+	command{name: curl, args: append(args, "--data-binary", "@-", "http://localhost/metrics/job/a"), stdin: "b 1\n"}.must(t)
+	wantLines(t, command{name: curl, args: append(args, "http://localhost/metrics")}.must(t), `b{job="a"} 1`)
+	s.stop()
+}
+
+// TestBadWebConfigIsTold is apart from the others, since it is only found once
+// the agent has logged that it serves.
+func TestBadWebConfigIsTold(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	c := command{name: promspool, args: []string{"--web.listen-address=127.0.0.1:0", "--spool.directory=" + dir, "--web.config.file=" + dir + "/none.yml"}}
+	_, stderr, status := c.run(t)
+	if status != 1 || !strings.Contains(stderr, "\npromspool: ") || !strings.HasSuffix(stderr, "none.yml: no such file or directory\n") {
+		t.Errorf("exit status %d and %q, want 1 and the name of the file", status, stderr)
 	}
 }

@@ -68,6 +68,14 @@ func need(t *testing.T, name string) string {
 	return ""
 }
 
+// done fails the test if something that has to succeed did not.
+func done(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // waitFor returns once the condition holds and fails the test if it does not.
 func waitFor(t *testing.T, what string, holds func() bool) {
 	t.Helper()
@@ -96,9 +104,7 @@ func startServer(t *testing.T, pattern, program string, args ...string) *server 
 	t.Helper()
 	s := &server{t: t, cmd: exec.Command(program, args...), log: &buffer{}, exited: make(chan struct{})}
 	s.cmd.Stderr = s.log
-	if err := s.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	done(t, s.cmd.Start())
 	go func() {
 		_ = s.cmd.Wait() // the state has the status
 		close(s.exited)

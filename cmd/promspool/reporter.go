@@ -3,37 +3,54 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"sync"
 
 	"github.com/promspool/promspool/filestore"
 )
 
-// reporter stands between watcher and store and logs what is wrong with files,
-// once for each change of it.
+// reporter logs what is wrong with files, once for each change of it. It is safe
+// for concurrent use.
 type reporter struct {
 	store  *filestore.Store
 	logger *slog.Logger
-	known  map[string]string // file and family to what was last said of it
+
+	mu    sync.Mutex
+	known map[string]string // file and family to what was last said of it
 }
 
-// observe looks at what the first scan has found.
-func (r reporter) observe() reporter {
-	r.report()
-	return r
+func newReporter(store *filestore.Store, logger *slog.Logger) *reporter {
+	return &reporter{store: store, logger: logger, known: map[string]string{}}
+}
+
+// source is a directory as the watcher sees it: what it brings up to date is
+// looked at by the reporter.
+type source interface {
+	Reload(names ...string) (again []string, err error)
+	Rescan() (again []string, err error)
+}
+
+// reported is a watcher.Target that reports after each change.
+type reported struct {
+	source
+	*reporter
 }
 
 // Reload brings the named files up to date.
-func (r reporter) Reload(names ...string) ([]string, error) {
+func (r reported) Reload(names ...string) ([]string, error) {
 	defer r.report()
-	return r.store.Reload(names...)
+	return r.source.Reload(names...)
 }
 
 // Rescan brings everything up to date.
-func (r reporter) Rescan() ([]string, error) {
+func (r reported) Rescan() ([]string, error) {
 	defer r.report()
-	return r.store.Rescan()
+	return r.source.Rescan()
 }
 
-func (r reporter) report() {
+// report looks through the view, if there is or was anything to say.
+func (r *reporter) report() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	v := r.store.View()
 	faults := 0
 	for _, n := range v.Totals().Faults {
@@ -58,7 +75,7 @@ func (r reporter) report() {
 	}
 }
 
-func (r reporter) note(now map[string]string, file, family string, reason filestore.Reason, text string) {
+func (r *reporter) note(now map[string]string, file, family string, reason filestore.Reason, text string) {
 	key := file + "\x00" + family
 	now[key] = text
 	if r.known[key] == text {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -32,7 +33,6 @@ import (
 	"github.com/promspool/promspool/filestore"
 	"github.com/promspool/promspool/ingest"
 	"github.com/promspool/promspool/systemd"
-	"github.com/promspool/promspool/watcher"
 )
 
 // serve is the agent: its flags, and what is made of them.
@@ -57,6 +57,8 @@ type serve struct {
 	maxBytes      int64
 	limits        filestore.Limits
 
+	textfiles    []string
+	nodeMetrics  bool
 	maxGroups    int
 	maxFileBytes int64
 	settle       time.Duration
@@ -87,6 +89,8 @@ func addServe(app *kingpin.Application, c *common, commands map[string]func() er
 	cmd.Flag("push.max-labels", "Number of labels that a sample or a grouping key may have.").Default("64").IntVar(&s.limits.Labels)
 	cmd.Flag("push.max-label-name-bytes", "Length up to which a label name is taken.").Default("256").IntVar(&s.limits.LabelName)
 	cmd.Flag("push.max-label-value-bytes", "Length up to which a label value is taken.").Default("16384").IntVar(&s.limits.LabelValue)
+	cmd.Flag("spool.textfile-directory", "A further directory of .prom files, which is only read; a glob pattern, repeatable.").StringsVar(&s.textfiles)
+	cmd.Flag("spool.node-exporter-metrics", "Also expose node_textfile_mtime_seconds and node_textfile_scrape_error, for alerts written for node_exporter.").BoolVar(&s.nodeMetrics)
 	cmd.Flag("spool.max-groups", "Number of groups up to which pushes may create new ones; 0 for any.").Default("0").IntVar(&s.maxGroups)
 	cmd.Flag("spool.max-file-bytes", "Size up to which a file is read.").Default("16777216").Int64Var(&s.maxFileBytes)
 	cmd.Flag("spool.settle", "How long a dropped file has to rest before a change of it is read, for writers that close it half-way.").Default("0s").DurationVar(&s.settle)
@@ -122,21 +126,31 @@ func (s *serve) run() error {
 		return err
 	}
 	reg, requests := newRegistry()
+	var store *filestore.Store
+	if s.nodeMetrics {
+		reg.MustRegister(exporter.NewTextfileCollector(s.spool, func() *filestore.View {
+			if store == nil {
+				return nil
+			}
+			return store.View()
+		}))
+	}
 	own, err := exporter.OwnFamilies(reg)
 	if err != nil {
 		return fmt.Errorf("describing the agent's own metrics: %w", err)
 	}
+	if s.nodeMetrics {
+		maps.Copy(own, exporter.TextfileFamilies)
+	}
 	if err := os.MkdirAll(s.spool, 0o755); err != nil {
 		return fmt.Errorf("creating the spool: %w", err)
 	}
-	watch, err := watcher.New(s.spool, watcher.Config{
-		Match: filestore.IsSpoolFile, Resync: s.resync, Logger: logger, Registerer: reg,
-	})
+	watch, err := watchDirectory(s.spool, s.resync, reg, logger)
 	if err != nil {
 		return fmt.Errorf("watching the spool: %w", err)
 	}
 	defer watch.Close() //nolint:errcheck // nothing to lose
-	store, err := filestore.Open(s.spool, &filestore.Options{
+	store, err = filestore.Open(s.spool, &filestore.Options{
 		Own: own, EmptyInstance: s.emptyInstance, Unchecked: s.unchecked, MaxGroups: s.maxGroups, MaxFileBytes: s.maxFileBytes, Settle: s.settle,
 	})
 	if err != nil {
@@ -150,6 +164,9 @@ func (s *serve) run() error {
 	}
 	store.Observe(observers(reg))
 	reg.MustRegister(exporter.NewCollector(store.View))
+	report := newReporter(store, logger)
+	report.report()
+	more := &sources{s.textfiles, s.spool, s.resync, store, report, reg, logger}
 
 	allowed := s.allowedHosts
 	if u, err := url.Parse(s.externalURL); err == nil && u.Host != "" {
@@ -180,7 +197,8 @@ func (s *serve) run() error {
 		defer stop()
 		return s.serveHTTP(running, listeners, ingest.NewHostRule(allowed...).Handler(handler), logger)
 	})
-	group.Go(func() error { return watch.Run(running, reporter{store, logger, map[string]string{}}.observe()) })
+	group.Go(func() error { return watch.Run(running, reported{store, report}) })
+	group.Go(func() error { more.run(running); return nil })
 	group.Go(func() error { settleHelp(running, store, logger); return nil })
 	group.Go(func() error { return systemd.Watchdog(running, store.Health) })
 	if err := systemd.Ready(fmt.Sprintf("Serving %d groups and %d files from %s", view.Groups, view.Dropped, s.spool)); err != nil {

@@ -1,0 +1,128 @@
+package main_test
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const examples = "../../examples"
+
+// example returns the text of an example.
+func example(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(examples, name))
+	done(t, err)
+	return string(text)
+}
+
+// replace exchanges what is there exactly once.
+func replace(t *testing.T, text, from, to string) string {
+	t.Helper()
+	if n := strings.Count(text, from); n != 1 {
+		t.Fatalf("%q is there %d times, want once, in:\n%s", from, n, text)
+	}
+	return strings.Replace(text, from, to, 1)
+}
+
+// TestCronExample runs what cron would run, with a program to back up databases.
+func TestCronExample(t *testing.T) {
+	t.Parallel()
+	need(t, "curl")
+	a := startAgent(t, "")
+	var line string
+	for l := range strings.Lines(example(t, "cron/backup")) {
+		if l[0] >= '0' && l[0] <= '9' {
+			line = l
+		}
+	}
+	fields := strings.Fields(line)
+	if len(fields) < 7 || !slices.Equal(fields[5:7], []string{"root", "push-duration"}) {
+		t.Fatalf("the cron file has no line of root's with push-duration, but %q", line)
+	}
+	bin := t.TempDir()
+	script, err := filepath.Abs(examples + "/cron/push-duration")
+	done(t, err)
+	done(t, os.Symlink(script, bin+"/push-duration"))
+	cron := command{
+		name: "/bin/sh", args: []string{"-c", strings.Join(fields[6:], " ")},
+		env: []string{"PATH=" + bin + ":/usr/local/bin:/usr/bin:/bin", "PROMSPOOL_URL=" + a.url},
+	}
+	backup := func(script string) {
+		t.Helper()
+		done(t, os.WriteFile(bin+"/backup-databases", []byte("#!/bin/sh\n"+script+"\n"), 0o755))
+	}
+
+	backup("echo backed up")
+	if out := cron.must(t); out != "backed up\n" {
+		t.Errorf("the job prints %q, want what its command does", out)
+	}
+	page := a.page()
+	wantLines(t, page, "# TYPE job_duration_seconds gauge", `job_exit_status{job="nightly_backup"} 0`)
+	success := regexp.MustCompile(`(?m)^job_last_success_timestamp_seconds\{job="nightly_backup"\} 1\.\d+e\+09$`).FindString(page)
+	if success == "" || !strings.Contains(page, `job_duration_seconds{job="nightly_backup"} `) {
+		t.Errorf("no duration or last success in:\n%s", page)
+	}
+
+	backup("exit 3")
+	if _, stderr, status := cron.run(t); status != 3 || stderr != "" {
+		t.Errorf("the failed job has status %d and complains %q, want 3 and nothing", status, stderr)
+	}
+	wantLines(t, a.page(), `job_exit_status{job="nightly_backup"} 3`, success)
+
+	a.stop()
+	if _, stderr, status := cron.run(t); status != 3 || !strings.Contains(stderr, "the push of nightly_backup failed") {
+		t.Errorf("without an agent the job has status %d and complains %q, want 3 and the push", status, stderr)
+	}
+}
+
+func TestTextfileExample(t *testing.T) {
+	t.Parallel()
+	a := startAgent(t, "")
+	odd := filepath.Join(t.TempDir(), `a "quoted" \directory`)
+	done(t, os.Mkdir(odd, 0o755))
+	done(t, os.WriteFile(odd+"/file", make([]byte, 100_000), 0o644))
+	script := command{name: examples + "/textfile/directory-size", args: []string{a.spool, odd}}
+	script.must(t)
+	label := strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(odd)
+	waitFor(t, "the page has the directory", func() bool {
+		return strings.Contains(a.page(), `directory_size_bytes{directory="`+label+`"} 1`) // and some more, of the file system
+	})
+	before := a.merge()
+	wantLines(t, before, "# HELP directory_size_bytes Disk space used by a directory and all below it.", "# TYPE directory_size_bytes gauge")
+	if fi, err := os.Stat(a.spool + "/directory-size.prom"); err != nil || fi.Mode() != 0o644 {
+		t.Errorf("the file has mode %v, %v, want one that all can read", fi.Mode(), err)
+	}
+
+	script.args = append(script.args, "/no/such/directory")
+	if _, stderr, status := script.run(t); status == 0 || !strings.Contains(stderr, "/no/such/directory") {
+		t.Errorf("for a directory that is not there the script has status %d and complains %q", status, stderr)
+	}
+	if got := files(t, a.spool); !slices.Equal(got, []string{"directory-size.prom"}) {
+		t.Errorf("the spool has %q, want the old file", got)
+	}
+	if after := a.restart().merge(); after != before {
+		t.Errorf("after a script that failed the agent serves\n%s\nwant\n%s", after, before)
+	}
+}
+
+// TestNodeExporterExample runs the command line of the example. The host's own
+// metrics, other than the spool's, are out of it.
+func TestNodeExporterExample(t *testing.T) {
+	t.Parallel()
+	program := need(t, "prometheus-node-exporter")
+	a := startAgent(t, "")
+	a.push("/metrics/job/backup", "backup_size_bytes 42\n")
+	starts := regexp.MustCompile(`(?m)^ExecStart=(.*)$`).FindAllStringSubmatch(example(t, "node_exporter/promspool.conf"), -1)
+	if len(starts) != 2 || starts[0][1] != "" {
+		t.Fatalf("the example has the commands %q, want an empty one to clear and one to run", starts)
+	}
+	line := replace(t, starts[1][1], "/var/lib/promspool/spool", a.spool)
+	line = replace(t, line, " $ARGS", " --web.listen-address=127.0.0.1:0 --collector.disable-defaults --collector.textfile")
+	args := strings.Fields(replace(t, line, "/usr/bin/prometheus-node-exporter", program))
+	node := startServer(t, listensOn, args[0], args[1:]...)
+	wantLines(t, nodePage(t, node), "node_textfile_scrape_error 0", `backup_size_bytes{job="backup"} 42`)
+}

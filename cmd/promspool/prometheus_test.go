@@ -1,0 +1,116 @@
+package main_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// A realPrometheus is the program, with an empty database.
+type realPrometheus struct{ *server }
+
+// startPrometheus starts a Prometheus with the configuration of the example, but
+// these targets and a short interval.
+func startPrometheus(t *testing.T, targets ...string) *realPrometheus {
+	t.Helper()
+	program := need(t, "prometheus")
+	config := example(t, "prometheus/prometheus.yml")
+	config = replace(t, config, "- localhost:9091\n", "- "+strings.Join(targets, "\n          - ")+"\n")
+	config = replace(t, config, "scrape_interval: 15s", "scrape_interval: 1s")
+	dir := t.TempDir()
+	file := filepath.Join(dir, "prometheus.yml")
+	done(t, os.WriteFile(file, []byte(config), 0o644))
+	return &realPrometheus{startServer(t, listensOn, program,
+		"--config.file="+file, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address=127.0.0.1:0")}
+}
+
+// labels is the labels of a series.
+type labels = map[string]string
+
+// query returns the series of an instant query, and the value of the last.
+func (p *realPrometheus) query(expr string) (series []labels, value string) {
+	p.t.Helper()
+	resp, err := client.Get("http://" + p.addr + "/api/v1/query?query=" + url.QueryEscape(expr))
+	done(p.t, err)
+	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusServiceUnavailable { // it starts
+		return nil, ""
+	}
+	var answer struct {
+		Status, Error string
+		Data          struct {
+			Result []struct {
+				Metric labels
+				Value  [2]any
+			}
+		}
+	}
+	done(p.t, json.NewDecoder(resp.Body).Decode(&answer))
+	if answer.Status != "success" {
+		p.t.Fatalf("query %s: %s", expr, answer.Error)
+	}
+	for _, r := range answer.Data.Result {
+		series = append(series, r.Metric)
+		value = fmt.Sprint(r.Value[1])
+	}
+	return series, value
+}
+
+// has waits for the expression to have one series, with this value and these
+// labels besides the name.
+func (p *realPrometheus) has(expr, value string, want labels) {
+	p.t.Helper()
+	var series []labels
+	var got string
+	waitFor(p.t, expr+" has a value", func() bool {
+		series, got = p.query(expr)
+		return len(series) > 0
+	})
+	delete(series[0], "__name__")
+	if len(series) != 1 || got != value || !maps.Equal(series[0], want) {
+		p.t.Errorf("%s = %v with value %s, want %v with value %s", expr, series, got, want, value)
+	}
+}
+
+func TestPromtoolAcceptsTheExample(t *testing.T) {
+	t.Parallel()
+	command{name: need(t, "promtool"), args: []string{"check", "config", filepath.Join(examples, "prometheus/prometheus.yml")}}.must(t)
+}
+
+func TestPrometheusHasTheLabelsThatTheExamplePromises(t *testing.T) {
+	t.Parallel()
+	need(t, "prometheus")
+	here := startAgent(t, "")
+	here.push("/metrics/job/backup", "backup_size_bytes 1\n")
+	here.push("/metrics/job/backup/instance/db1", "named_bytes 2\n")
+	here.drop("dropped.prom", "dropped_bytes{team=\"a\"} 3\n")
+	here.serves(`dropped_bytes{team="a"} 3`)
+	cluster := startAgent(t, "", "--push.empty-instance-label")
+	cluster.push("/metrics/job/cluster", "cluster_bytes 4\n")
+	cluster.push("/metrics/job/cluster/instance/db2", "cluster_named_bytes 5\n")
+	cluster.drop("dropped.prom", "cluster_dropped_bytes 6\n")
+	cluster.serves("cluster_dropped_bytes 6")
+
+	p := startPrometheus(t, here.addr, cluster.addr)
+	p.has("backup_size_bytes", "1", labels{"job": "backup", "instance": here.addr})
+	p.has("named_bytes", "2", labels{"job": "backup", "instance": "db1"})
+	p.has("dropped_bytes", "3", labels{"job": "promspool", "instance": here.addr, "team": "a"})
+	p.has("cluster_bytes", "4", labels{"job": "cluster"})
+	p.has("cluster_named_bytes", "5", labels{"job": "cluster", "instance": "db2"})
+	p.has("cluster_dropped_bytes", "6", labels{"job": "promspool", "instance": cluster.addr})
+	p.has(fmt.Sprintf("up{instance=%q}", cluster.addr), "1", labels{"job": "promspool", "instance": cluster.addr})
+	p.has(fmt.Sprintf("promspool_groups{instance=%q}", here.addr), "2", labels{"job": "promspool", "instance": here.addr})
+
+	// What is pushed, changed and deleted between scrapes gets there as well.
+	here.push("/metrics/job/backup", "backup_size_bytes 10\n")
+	waitFor(t, "Prometheus has the second value", func() bool { _, v := p.query("backup_size_bytes"); return v == "10" })
+	here.send("DELETE", "/metrics/job/backup", "")
+	waitFor(t, "Prometheus knows that the group is gone", func() bool { s, _ := p.query("backup_size_bytes"); return len(s) == 0 })
+	p.stop()
+}

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/watcher"
+)
+
+// sources are the directories beside the spool that --spool.textfile-directory
+// names. A pattern is looked at again from time to time, as node_exporter does
+// it, so that a directory made later is served as well.
+type sources struct {
+	patterns []string
+	spool    string
+	resync   time.Duration
+	store    *filestore.Store
+	reporter *reporter
+	reg      prometheus.Registerer
+	logger   *slog.Logger
+}
+
+// run serves them until ctx ends.
+func (s *sources) run(ctx context.Context) {
+	if len(s.patterns) == 0 {
+		return
+	}
+	var group sync.WaitGroup
+	defer group.Wait()
+	known := map[string]bool{}
+	tick := time.NewTicker(s.resync)
+	defer tick.Stop()
+	for {
+		for _, dir := range s.expand() {
+			if !known[dir] {
+				known[dir] = true
+				group.Go(func() { s.watch(ctx, dir) })
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// expand returns the directories that the patterns stand for. What matches
+// nothing is taken for a directory that is yet to come.
+func (s *sources) expand() []string {
+	spool, _ := os.Stat(s.spool)
+	var dirs []string
+	for _, pattern := range s.patterns {
+		matches, err := filepath.Glob(pattern)
+		if err != nil || len(matches) == 0 {
+			matches = []string{pattern}
+		}
+		for _, dir := range matches {
+			dir = filepath.Clean(dir)
+			fi, err := os.Stat(dir)
+			if err == nil && (!fi.IsDir() || os.SameFile(fi, spool)) {
+				continue // what matches beside directories, and the spool itself
+			}
+			dirs = append(dirs, dir)
+		}
+	}
+	return dirs
+}
+
+func (s *sources) watch(ctx context.Context, dir string) {
+	w, err := watchDirectory(dir, s.resync, s.reg, s.logger)
+	if err != nil {
+		s.logger.Error("A directory is not served", "directory", dir, "err", err)
+		return
+	}
+	_ = w.Run(ctx, reported{s.store.AddSource(dir), s.reporter}) // ends with ctx
+}
+
+// watchDirectory arms the watch of one directory; its metrics say which.
+func watchDirectory(dir string, resync time.Duration, reg prometheus.Registerer, logger *slog.Logger) (*watcher.Watcher, error) {
+	return watcher.New(dir, watcher.Config{
+		Match:      filestore.IsSpoolFile,
+		Resync:     resync,
+		Logger:     logger,
+		Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"directory": dir}, reg),
+	})
+}

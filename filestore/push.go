@@ -1,0 +1,181 @@
+package filestore
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Replace makes the families the whole content of the group, as PUT does. If
+// they do not fit, the group stays as it was, but for the time of its last
+// failure, and the error is a *Conflict or a *SyntaxError.
+func (s *Store) Replace(g Group, f *Families, strip ...string) error {
+	return s.push(g, f, false, strip)
+}
+
+// Update replaces the families of the names that are in f and keeps the
+// group's others, as POST does. Errors are those of Replace.
+func (s *Store) Update(g Group, f *Families, strip ...string) error {
+	return s.push(g, f, true, strip)
+}
+
+// Fail notes that a push to the group was refused before it came here. The
+// group is created if it is missing.
+func (s *Store) Fail(g Group) error {
+	defer s.groups.lock(g.FileName())()
+	return s.stampFailure(g)
+}
+
+func (s *Store) push(g Group, f *Families, keep bool, strip []string) error {
+	start := time.Now()
+	unlock := s.groups.lock(g.FileName())
+	defer func() {
+		if unlock != nil {
+			unlock()
+		}
+	}()
+	now := s.opts.Now()
+	fresh, series, err := s.canonical(g, f, strip)
+	if err == nil {
+		err = s.commit(g, true, func(old *File, oldParts []part) (*content, error) {
+			failed := 0.0
+			parts, n := fresh, series
+			if old != nil {
+				failed = old.failure
+				if keep {
+					parts, n = mergeParts(fresh, oldParts, f, series)
+					if x := collision(parts, g.FileName()); x != nil {
+						return nil, x
+					}
+				}
+			}
+			return s.groupContent(g, old, parts, n, seconds(now), failed), nil
+		})
+	}
+	var clash *Conflict
+	var bad *SyntaxError
+	if errors.As(err, &clash) || errors.As(err, &bad) {
+		return errors.Join(err, s.stampFailure(g))
+	}
+	if err != nil {
+		return doing("storing group "+g.String(), err)
+	}
+	unlock()
+	unlock = nil
+	if err := s.flush(); err != nil {
+		return doing("storing group "+g.String(), err)
+	}
+	if s.observers.Commit != nil {
+		s.observers.Commit(time.Since(start).Seconds())
+	}
+	return nil
+}
+
+// flush waits until what was renamed so far is durable.
+func (s *Store) flush() error {
+	start := time.Now()
+	if err := s.spool.dir.Load().flush(); err != nil {
+		return fmt.Errorf("flushing the directory: %w; %w", err, ErrInDoubt)
+	}
+	if s.observers.Flush != nil {
+		s.observers.Flush(time.Since(start).Seconds())
+	}
+	return nil
+}
+
+// canonical makes the parts of a push, with the labels of the group.
+func (s *Store) canonical(g Group, f *Families, strip []string) ([]part, int, error) {
+	for _, name := range [...]string{pushTime, failureTime} {
+		delete(f.byName, name) // ours, whatever was pushed
+	}
+	f.list = slices.DeleteFunc(f.list, func(f *rawFamily) bool { return f.name == pushTime || f.name == failureTime })
+	over := g.Labels()
+	slices.SortFunc(over, func(a, b Label) int { return strings.Compare(a.Name, b.Name) })
+	for _, f := range f.list {
+		if f.typ == Unstated {
+			f.typ = Untyped // a group's file states what it has
+		}
+	}
+	parts, series, _, err := canonical(f, labelling{over, strip, s.opts.EmptyInstance}, false)
+	return parts, series, err
+}
+
+// mergeParts adds to the parts of a POST those that the group keeps.
+func mergeParts(fresh, old []part, f *Families, series int) ([]part, int) {
+	parts := slices.Clone(fresh)
+	for _, p := range old {
+		name := p.desc.Value().name
+		if _, replaced := f.byName[name]; replaced || name == pushTime || name == failureTime {
+			continue
+		}
+		p.kept = true
+		parts = append(parts, p)
+		series += strings.Count(p.text, "\n")
+	}
+	return parts, series
+}
+
+// collision returns which family of a group looks like a part of a histogram
+// or summary in the same group.
+func collision(parts []part, file string) *Conflict {
+	types := make(map[string]Type, len(parts))
+	for i := range parts {
+		d := parts[i].desc.Value()
+		types[d.name] = d.typ
+	}
+	for name, t := range types {
+		for _, suffix := range compositeSuffixes {
+			if _, ok := types[name+suffix]; ok && t.reserves(suffix) {
+				return &Conflict{Family: name + suffix, File: file, Kept: file, Reason: Duplicate}
+			}
+		}
+	}
+	return nil
+}
+
+// groupContent completes the parts of a group with its two times and with the
+// HELP texts of the spool.
+func (s *Store) groupContent(g Group, old *File, parts []part, series int, pushed, failed float64) *content {
+	over := g.Labels()
+	slices.SortFunc(over, func(a, b Label) int { return strings.Compare(a.Name, b.Name) })
+	times := Families{list: []*rawFamily{
+		{name: failureTime, help: failureTimeHelp, typ: Gauge, samples: []sample{{name: failureTime, value: failed}}},
+		{name: pushTime, help: pushTimeHelp, typ: Gauge, samples: []sample{{name: pushTime, value: pushed}}},
+	}}
+	own, n, _, err := canonical(&times, labelling{over: over, emptyInstance: s.opts.EmptyInstance}, false)
+	if err != nil {
+		panic("filestore: push times that are not canonical: " + err.Error())
+	}
+	parts = append(slices.Clip(parts), own...)
+	slices.SortFunc(parts, func(a, b part) int { return strings.Compare(a.desc.Value().name, b.desc.Value().name) })
+	wants := s.agreeOnHelp(parts, old, pushed)
+	c := newContent(&ident{pushedKind, g.FileName()}, parts, series+n)
+	c.file.group, c.file.wants = g, wants
+	return c
+}
+
+// stampFailure sets the failure time of a group whose lock is held.
+func (s *Store) stampFailure(g Group) error {
+	now := s.opts.Now()
+	err := s.commit(g, false, func(old *File, oldParts []part) (*content, error) {
+		var parts []part
+		n, pushed := 0, 0.0
+		if old != nil {
+			pushed = old.push
+			for _, p := range oldParts {
+				if name := p.desc.Value().name; name != pushTime && name != failureTime {
+					p.kept = true
+					parts = append(parts, p)
+					n += strings.Count(p.text, "\n")
+				}
+			}
+		}
+		return s.groupContent(g, old, parts, n, pushed, seconds(now)), nil
+	})
+	if err == nil {
+		err = s.flush()
+	}
+	return doing("noting the failure in group "+g.String(), err)
+}

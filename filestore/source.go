@@ -1,0 +1,177 @@
+package filestore
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+// A Source is a directory whose files take part in the merge of a Store: the
+// spool itself, or one that is only read. It is safe for concurrent use.
+type Source struct {
+	store  *Store
+	path   string
+	prefix string // of the names of its files in the view; empty for the spool
+	dir    atomic.Pointer[directory]
+}
+
+// Path returns the path of the directory.
+func (src *Source) Path() string { return src.path }
+
+// key returns the name of a file in the view.
+func (src *Source) key(base string) string { return src.prefix + base }
+
+// Reload brings the view of the files with these names up to date with the
+// directory and returns the names that it could not settle, because a writer is
+// at work on them or has just left them broken: they have to be asked for again
+// soon.
+func (src *Source) Reload(names ...string) (again []string, err error) {
+	d := src.dir.Load()
+	if d == nil || d.current() != nil {
+		return src.Rescan()
+	}
+	return src.load(d, names), nil
+}
+
+// Rescan is Reload for every name in the directory or in the view. Unchanged
+// files cost a stat each. If the directory is gone its files leave the view.
+func (src *Source) Rescan() (again []string, err error) {
+	d := src.dir.Load()
+	if d == nil || d.current() != nil {
+		return src.reopen(d)
+	}
+	names, err := d.names()
+	if err != nil {
+		return nil, doing("listing the directory "+src.path, err)
+	}
+	return src.load(d, src.withKnown(names)), nil
+}
+
+// withKnown adds the names that the view has.
+func (src *Source) withKnown(names []string) []string {
+	for f := range src.store.View().Files() {
+		if base, ok := src.base(f); ok {
+			names = append(names, base)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// base returns the name of a file in the directory, if it is of this source.
+func (src *Source) base(f *File) (string, bool) {
+	base, ok := strings.CutPrefix(f.Name(), src.prefix)
+	return base, ok && !strings.ContainsRune(base, filepath.Separator)
+}
+
+// reopen follows the path to the directory that it leads to now, and loads it.
+func (src *Source) reopen(old *directory) (again []string, err error) {
+	s := src.store
+	s.mu.Lock()
+	if src.dir.Load() != old {
+		s.mu.Unlock()
+		return nil, nil // somebody else did
+	}
+	d, err := openDirectory(src.path)
+	if err != nil {
+		var updates []update
+		for f := range s.merge.files.all() {
+			if _, ok := src.base(f); ok {
+				updates = append(updates, update{old: f, oldParts: s.merge.parts(f)})
+			}
+		}
+		s.publish(updates)
+		s.mu.Unlock()
+		return nil, doing("opening the directory "+src.path, err)
+	}
+	// The old one is closed by the collector: others may be about to use it.
+	src.dir.Store(d)
+	s.mu.Unlock()
+	names, err := d.names()
+	if err != nil {
+		return nil, doing("listing the directory "+src.path, err)
+	}
+	if src == s.spool {
+		d.sweep(names)
+	}
+	return src.load(d, src.withKnown(names)), nil
+}
+
+// load brings the names up to date: they are read without a lock and published
+// together.
+func (src *Source) load(d *directory, names []string) (again []string) {
+	names = slices.DeleteFunc(names, func(n string) bool { return !IsSpoolFile(n) || strings.ContainsRune(n, os.PathSeparator) })
+	outcomes := src.lookAll(d, names)
+	s := src.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if src.dir.Load() != d {
+		return names
+	}
+	var updates []update
+	for i := range outcomes {
+		o := &outcomes[i]
+		if o.again {
+			again = append(again, o.base)
+		}
+		if !o.changed {
+			continue
+		}
+		// Unless somebody was faster: a push, or whoever writes the file.
+		old := s.merge.file(o.key)
+		at, _, err := d.stat(o.base)
+		gone := errors.Is(err, unix.ENOENT)
+		if old != o.old || gone != (o.new == nil) || !gone && err == nil && o.new.file.heldFrom.IsZero() && withoutYoung(at) != withoutYoung(o.stamp) {
+			again = append(again, o.base)
+			continue
+		}
+		u := update{old: old, new: o.new}
+		if old != nil {
+			u.oldParts = s.merge.parts(old)
+		}
+		if u.new != nil && u.new.parts == nil && len(u.new.file.parts) > 0 {
+			u.new.parts = slices.Clone(u.oldParts) // the same content under a new stamp
+		}
+		updates = append(updates, u)
+	}
+	if len(updates) > 0 {
+		s.publish(updates)
+	}
+	slices.Sort(again)
+	return slices.Compact(again)
+}
+
+// lookAll looks at many names at once.
+func (src *Source) lookAll(d *directory, names []string) []outcome {
+	v := src.store.View()
+	outcomes := make([]outcome, len(names))
+	look := func(i int) {
+		key := src.key(names[i])
+		outcomes[i] = src.store.look(d, outcome{base: names[i], key: key, old: v.File(key)})
+	}
+	if len(names) < 64 {
+		for i := range names {
+			look(i)
+		}
+		return outcomes
+	}
+	var next atomic.Int64
+	var group errgroup.Group
+	for range runtime.GOMAXPROCS(0) {
+		group.Go(func() error {
+			for i := int(next.Add(1)) - 1; i < len(names); i = int(next.Add(1)) - 1 {
+				look(i)
+			}
+			return nil
+		})
+	}
+	_ = group.Wait() // the workers have no errors
+	return outcomes
+}
