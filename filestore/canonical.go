@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"unique"
 
 	"github.com/cespare/xxhash/v2"
@@ -52,7 +53,9 @@ type record struct {
 // values differ the first counts, and the returned issue says so. In a push
 // both are an error.
 func canonical(f *Families, lab labelling, lenient bool) (parts []part, series int, issue *SyntaxError, err error) {
-	c := canonicalizer{lab: lab, lenient: lenient}
+	c := canonicalizers.Get().(*canonicalizer)
+	defer canonicalizers.Put(c)
+	c.reset(lab, lenient)
 	list := slices.DeleteFunc(slices.Clone(f.list), func(f *rawFamily) bool { return len(f.samples) == 0 })
 	slices.SortFunc(list, func(a, b *rawFamily) int { return strings.Compare(a.name, b.name) })
 
@@ -74,14 +77,14 @@ func canonical(f *Families, lab labelling, lenient bool) (parts []part, series i
 		ends = append(ends, span{len(c.text), len(c.hashes)})
 	}
 
-	text := string(c.text)
+	text, hashes := string(c.text), slices.Clone(c.hashes) // the rest is used again
 	parts = make([]part, len(list))
 	var from span
 	for i, f := range list {
 		parts[i] = part{
-			desc:   unique.Make(desc{f.name, f.typ, f.help}),
+			desc:   unique.Make(desc{f.name, f.typ, strings.TrimLeft(f.help, " \t")}), // the format has none in front
 			text:   text[from.text:ends[i].text],
-			hashes: c.hashes[from.hashes:ends[i].hashes:ends[i].hashes],
+			hashes: hashes[from.hashes:ends[i].hashes:ends[i].hashes],
 		}
 		from = ends[i]
 	}
@@ -123,6 +126,15 @@ type canonicalizer struct {
 	records []record // of the family at hand
 	labels  []Label
 	scratch []byte
+}
+
+var canonicalizers = sync.Pool{New: func() any { return new(canonicalizer) }}
+
+// reset makes it as good as new, but for the room that it has.
+func (c *canonicalizer) reset(lab labelling, lenient bool) {
+	clear(c.records) // they hold strings
+	clear(c.labels)
+	*c = canonicalizer{lab: lab, lenient: lenient, text: c.text[:0], hashes: c.hashes[:0], records: c.records[:0], labels: c.labels[:0], scratch: c.scratch[:0]}
 }
 
 func (c *canonicalizer) complain(line int, msg string) {

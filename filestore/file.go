@@ -5,8 +5,10 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unique"
+	"unsafe"
 
 	"github.com/cespare/xxhash/v2"
 )
@@ -194,7 +196,20 @@ func badContent(name string, err *SyntaxError) *content {
 }
 
 func readContent(name string, data []byte) (*content, *SyntaxError) {
-	fams, err := parse(data, fileLimits, true, true)
+	if c, ok := scanPushed(name, string(data)); ok {
+		return c, nil
+	}
+	return parsePushedOrDropped(name, data)
+}
+
+// slabs is room for the labels of files that are being read.
+var slabs = sync.Pool{New: func() any { return new([]Label) }}
+
+func parsePushedOrDropped(name string, data []byte) (*content, *SyntaxError) {
+	slab := slabs.Get().(*[]Label)
+	defer slabs.Put(slab)
+	// Nothing of the data outlives this call: descriptions and text are copies.
+	fams, err := parseWith(slab, unsafe.String(unsafe.SliceData(data), len(data)), fileLimits, true, true)
 	if err != nil {
 		return nil, err.(*SyntaxError)
 	}

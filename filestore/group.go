@@ -109,11 +109,13 @@ func (g Group) FileName() string {
 	}
 	// The escape never yields a tilde, so no plain name can be equal to one
 	// that was given a hash.
-	switch sum := sha256.Sum256([]byte(g.set)); {
+	switch {
 	case len(b) > maxPlainName:
+		sum := sha256.Sum256([]byte(g.set))
 		b = append(b[:maxPlainName-40], '~')
 		b = hex.AppendEncode(b, sum[:16])
 	case slices.ContainsFunc(b, func(c byte) bool { return 'A' <= c && c <= 'Z' }):
+		sum := sha256.Sum256([]byte(g.set))
 		b = append(b, '~')
 		b = hex.AppendEncode(b, sum[:8])
 	}

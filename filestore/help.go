@@ -48,7 +48,7 @@ func parseWants(directives []directive) map[string]want {
 		if wants == nil {
 			wants = make(map[string]want)
 		}
-		wants[name] = want{t, text}
+		wants[strings.Clone(name)] = want{t, strings.Clone(text)} // the file's bytes are not kept
 	}
 	return wants
 }

@@ -22,6 +22,8 @@ type family struct {
 	helpBy *ident // whose text that is
 	header string // as it stands in the rope
 
+	related []relation // by its name
+
 	held     map[*ident]*held // what had to give way, by file
 	culprits map[*ident]int   // how many of these gave way to the file
 }
@@ -126,10 +128,11 @@ func (m *merger) family(name string) *family {
 
 func (m *merger) newFamily(name string) *family {
 	_, own := m.own[name]
-	f := &family{name: name, beside: own, near: own}
-	for _, suffix := range compositeSuffixes {
-		_, own := m.own[name+suffix]
-		f.near = f.near || own
+	f := &family{name: name, beside: own, near: own, related: relations(name)}
+	for _, r := range f.related {
+		if _, own := m.own[r.name]; own && r.part {
+			f.near = true
+		}
 	}
 	return f
 }
@@ -322,11 +325,11 @@ func (g *merging) remove(id *ident, p *part) {
 
 // suspectRelated marks what had to give way to a family related by its name.
 func (g *merging) suspectRelated(f *family) {
-	related(f.name, func(name, _ string) {
-		if o := g.m.fams[name]; o != nil && len(o.held) > 0 {
+	for _, r := range f.related {
+		if o := g.m.fams[r.name]; o != nil && len(o.held) > 0 {
 			g.suspect[o] = true
 		}
-	})
+	}
 }
 
 func (g *merging) add(id *ident, p *part) {
@@ -351,11 +354,11 @@ func (g *merging) add(id *ident, p *part) {
 	}
 	// What gave way to a later file may now be said to give way to this one.
 	g.suspectBefore(f, id)
-	related(f.name, func(name, _ string) {
-		if o := g.m.fams[name]; o != nil {
+	for _, r := range f.related {
+		if o := g.m.fams[r.name]; o != nil {
 			g.suspectBefore(o, id)
 		}
-	})
+	}
 	if f.typ == Unstated {
 		f.typ = d.typ
 	}
@@ -425,31 +428,39 @@ func (m *merger) clashes(f *family, d desc) bool {
 	return f.typ != Unstated && f.typ != d.typ
 }
 
-// related calls yield with the names that stand in the relation of histogram
-// or summary and part to name, and the suffix between them.
-func related(name string, yield func(other, suffix string)) {
+// relation is a family name that stands to another as a histogram or summary
+// does to its parts.
+type relation struct {
+	name   string
+	suffix string
+	part   bool // name is the longer one
+}
+
+// relations returns the names related to one.
+func relations(name string) []relation {
+	all := make([]relation, 0, 4)
 	for _, s := range compositeSuffixes {
-		yield(name+s, s)
+		all = append(all, relation{name + s, s, true})
 		if base, ok := strings.CutSuffix(name, s); ok && base != "" {
-			yield(base, s)
+			all = append(all, relation{base, s, false})
 		}
 	}
+	return all
 }
 
 // collides reports whether the family meets another one by a reserved suffix.
-func (m *merger) collides(f *family, d desc) (hit bool) {
-	related(f.name, func(name, suffix string) {
-		o := m.fams[name]
-		if o == nil || o.files == 0 {
-			return
+func (m *merger) collides(f *family, d desc) bool {
+	for _, r := range f.related {
+		o := m.fams[r.name]
+		switch {
+		case o == nil || o.files == 0:
+		case r.part && d.typ.reserves(r.suffix):
+			return true
+		case !r.part && (o.types[Histogram] > 0 || o.types[Summary] > 0 && Summary.reserves(r.suffix)):
+			return true
 		}
-		if len(name) > len(f.name) {
-			hit = hit || d.typ.reserves(suffix)
-		} else {
-			hit = hit || o.types[Histogram] > 0 || o.types[Summary] > 0 && suffix != "_bucket"
-		}
-	})
-	return hit
+	}
+	return false
 }
 
 // flush applies the edits collected so far to the ropes.

@@ -90,9 +90,19 @@ func Parse(data []byte, limits Limits, utf8Names bool) (*Families, error) {
 // lines, the type "unknown" and broken HELP texts cost nothing there, while the
 // sender of a push is told.
 func parse(data []byte, limits Limits, utf8Names, lenient bool) (*Families, error) {
+	return parseWith(nil, string(data), limits, utf8Names, lenient)
+}
+
+// parseWith is parse with room for labels that the caller may use again once it
+// is done with the result.
+func parseWith(slab *[]Label, data string, limits Limits, utf8Names, lenient bool) (*Families, error) {
 	p := parser{limits: limits, utf8Names: utf8Names, lenient: lenient}
 	p.out.byName = make(map[string]*rawFamily)
-	if err := p.run(string(data)); err != nil {
+	if slab != nil {
+		p.slab = (*slab)[:0]
+		defer func() { *slab = p.slab }()
+	}
+	if err := p.run(data); err != nil {
 		return nil, err
 	}
 	if p.out.timestamp > 0 {

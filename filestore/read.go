@@ -2,7 +2,6 @@ package filestore
 
 import (
 	"errors"
-	"io"
 	"os"
 	"time"
 
@@ -145,8 +144,7 @@ func (s *Store) read(d *directory, o outcome, at stamp, link *unix.Stat_t) outco
 		}
 		return o.bad(at, mtime, &SyntaxError{Reason: Unreadable, Msg: "cannot be opened: " + plainError(err)})
 	}
-	f := os.NewFile(uintptr(fd), o.base)
-	defer f.Close() //nolint:errcheck // only read
+	defer unix.Close(fd) //nolint:errcheck // only read
 	if err := unix.Fstat(fd, &st); err != nil {
 		return o.bad(at, mtime, &SyntaxError{Reason: Unreadable, Msg: "cannot be looked at: " + plainError(err)})
 	}
@@ -173,7 +171,7 @@ func (s *Store) read(d *directory, o outcome, at stamp, link *unix.Stat_t) outco
 	if busy && !s.patienceEnds(o.key, mtime, now) {
 		return s.wait(o, mtime, now)
 	}
-	data, err := io.ReadAll(io.LimitReader(f, s.opts.MaxFileBytes+1))
+	data, err := readAll(fd, int(st.Size))
 	if err != nil {
 		return o.bad(at, mtime, &SyntaxError{Reason: Unreadable, Msg: "cannot be read: " + plainError(err)})
 	}
@@ -181,10 +179,13 @@ func (s *Store) read(d *directory, o outcome, at stamp, link *unix.Stat_t) outco
 	if err := unix.Fstat(fd, &st); err != nil || stampOf(&st) != withoutLink(before) || int64(len(data)) != before.size {
 		return s.wait(o, mtime, now)
 	}
-	if busy, known := writerAt(fd); known && busy && !s.patienceEnds(o.key, mtime, now) {
-		return s.wait(o, mtime, now)
-	}
 	at.young = now.Sub(mtime) < clockGrain || now.Sub(time.Unix(0, at.ctime)) < clockGrain
+	if at.young && !s.patienceEnds(o.key, mtime, now) {
+		// Its clock need not tell what was written while we read.
+		if busy, known := writerAt(fd); known && busy {
+			return s.wait(o, mtime, now)
+		}
+	}
 	if o.old != nil && o.old.err == nil && o.old.hash == hashOf(data) && o.old.size == int64(len(data)) && len(data) > 0 {
 		same := *o.old
 		o.new = &content{file: &same}
@@ -203,6 +204,25 @@ func (s *Store) read(d *directory, o outcome, at stamp, link *unix.Stat_t) outco
 	file.stamp, file.mtime, file.heldFrom = at, mtime, time.Time{}
 	o.changed = true
 	return o
+}
+
+// readAll reads a file of that size. What comes after it is not looked at: if the
+// file has grown its stamp tells.
+func readAll(fd, size int) ([]byte, error) {
+	b := make([]byte, size)
+	for n := 0; n < size; {
+		k, err := unix.Read(fd, b[n:])
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return nil, err
+		case k == 0:
+			return b[:n], nil
+		default:
+			n += k
+		}
+	}
+	return b, nil
 }
 
 func withoutLink(s stamp) stamp {

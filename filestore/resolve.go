@@ -81,11 +81,11 @@ func (g *merging) closure() []*family {
 			continue
 		}
 		seen[f] = true
-		related(f.name, func(name, _ string) {
-			if o := g.m.fams[name]; o != nil && !g.m.isState(o) {
+		for _, r := range f.related {
+			if o := g.m.fams[r.name]; o != nil && !g.m.isState(o) {
 				queue = append(queue, o)
 			}
-		})
+		}
 	}
 	return slices.Collect(maps.Keys(seen))
 }
@@ -178,17 +178,16 @@ func (a *admission) typeClash(t Type) (by *ident) {
 
 // suffixClash returns with whom first a part would collide by a reserved suffix.
 func (g *merging) suffixClash(state map[*family]*admission, x member) (by *ident) {
-	related(x.fam.name, func(name, suffix string) {
-		o := g.m.fams[name]
+	for _, r := range x.fam.related {
+		o := g.m.fams[r.name]
 		if o == nil || state[o] == nil || state[o].first == nil {
-			return
+			continue
 		}
-		longer := len(name) > len(x.fam.name)
-		clash := longer && x.desc.typ.reserves(suffix) || !longer && state[o].typ.reserves(suffix)
+		clash := r.part && x.desc.typ.reserves(r.suffix) || !r.part && state[o].typ.reserves(r.suffix)
 		if clash && (by == nil || compareIdent(state[o].first, by) < 0) {
 			by = state[o].first
 		}
-	})
+	}
 	return by
 }
 
@@ -230,8 +229,8 @@ func (a *admission) enter(x member, text string) {
 // beyondOwn returns what of a part does not touch the agent's own metrics.
 func (m *merger) beyondOwn(x member) (string, *held) {
 	refused := &held{Conflict: Conflict{Reason: Reserved, Series: strings.Count(x.text, "\n")}}
-	for _, suffix := range compositeSuffixes {
-		if _, ok := m.own[x.fam.name+suffix]; ok && x.desc.typ.reserves(suffix) {
+	for _, r := range x.fam.related {
+		if _, ok := m.own[r.name]; ok && r.part && x.desc.typ.reserves(r.suffix) {
 			return "", refused
 		}
 	}
@@ -332,22 +331,14 @@ func (m *merger) checkPart(c *content, id *ident, p *part, had map[string]desc, 
 			}
 		}
 	}
-	var x *Conflict
-	related(d.name, func(name, suffix string) {
-		o := m.fams[name]
-		if o == nil || x != nil {
-			return
+	for _, r := range f.related {
+		o := m.fams[r.name]
+		if o == nil || r.part && !d.typ.reserves(r.suffix) {
+			continue
 		}
-		longer := len(name) > len(d.name)
-		if longer && !d.typ.reserves(suffix) {
-			return
+		if by := m.servedBy(o, id, func(other desc) bool { return r.part || other.typ.reserves(r.suffix) }); by != nil {
+			return &Conflict{Family: d.name, Kept: by.name, Reason: Duplicate}
 		}
-		if by := m.servedBy(o, id, func(other desc) bool { return longer || other.typ.reserves(suffix) }); by != nil {
-			x = &Conflict{Family: d.name, Kept: by.name, Reason: Duplicate}
-		}
-	})
-	if x != nil {
-		return x
 	}
 	for _, h := range p.hashes {
 		if _, ok := m.seen[h]; !ok || before[h] && m.more[h] == 0 {

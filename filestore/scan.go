@@ -1,0 +1,162 @@
+package filestore
+
+import (
+	"strings"
+	"unicode/utf8"
+	"unique"
+)
+
+// scanPushed reads a file in the very form that a push gives it, several times
+// as fast as the parser, so that a start with very many groups is quick. It
+// takes nothing on trust: what is not exactly as encode writes it, or is none
+// of the usual (histograms, escapes, wishes for HELP texts), is left to the
+// parser, and ok is false.
+func scanPushed(name, data string) (c *content, ok bool) {
+	line, rest, _ := strings.Cut(data, "\n")
+	set, isGroup := strings.CutPrefix(line, directivePrefix+"group ")
+	if !isGroup || !utf8.ValidString(data) || strings.IndexByte(data, 0) >= 0 {
+		return nil, false
+	}
+	s := scanner{rest: rest}
+	for s.rest != "" {
+		if !s.family() {
+			return nil, false
+		}
+	}
+	g, err := parseGroup(set)
+	if err != nil || g.FileName() != name || len(s.parts) == 0 {
+		return nil, false
+	}
+	c = newContent(&ident{pushedKind, name}, s.parts, len(s.hashes))
+	c.file.group = g
+	return c, true
+}
+
+type scanner struct {
+	rest    string
+	parts   []part
+	hashes  []uint64
+	scratch []byte
+	last    string // the name of the family before
+}
+
+// line cuts a line off that begins with a prefix, and returns what follows it.
+func (s *scanner) line(prefix string) (string, bool) {
+	after, ok := strings.CutPrefix(s.rest, prefix)
+	end := strings.IndexByte(after, '\n')
+	if !ok || end < 0 {
+		return "", false
+	}
+	s.rest = after[end+1:]
+	return after[:end], true
+}
+
+func (s *scanner) family() bool {
+	var d desc
+	helpName, hasHelp := "", false
+	if text, ok := s.line("# HELP "); ok {
+		if helpName, d.help, ok = strings.Cut(text, " "); !ok || !plainHelp(d.help) {
+			return false
+		}
+		hasHelp = true
+	}
+	text, ok := s.line("# TYPE ")
+	name, typ, _ := strings.Cut(text, " ")
+	if !ok || hasHelp && helpName != name || name <= s.last || !plainName(name) {
+		return false
+	}
+	d.name, s.last = name, name
+	switch typ {
+	case "untyped":
+		d.typ = Untyped
+	case "counter":
+		d.typ = Counter
+	case "gauge":
+		d.typ = Gauge
+	default:
+		return false
+	}
+	// No part may look like one of another: a histogram would have been left to
+	// the parser, so any suffix will do.
+	start, from := s.rest, len(s.hashes)
+	last, first := "", true
+	for s.rest != "" && s.rest[0] != '#' {
+		base, ok := s.sample(name)
+		if !ok || !first && base <= last {
+			return false
+		}
+		last, first = base, false
+		s.hashes = append(s.hashes, identityHash(name, base))
+	}
+	if first {
+		return false
+	}
+	s.parts = append(s.parts, part{
+		desc:   unique.Make(d),
+		text:   start[:len(start)-len(s.rest)],
+		hashes: s.hashes[from:len(s.hashes):len(s.hashes)],
+	})
+	return true
+}
+
+func plainHelp(s string) bool {
+	return s != "" && s[0] != ' ' && s[0] != '\t' && strings.IndexByte(s, '\\') < 0 && s[len(s)-1] != '\r'
+}
+
+// sample cuts off a sample line of the family and returns its label set.
+func (s *scanner) sample(name string) (base string, ok bool) {
+	line, ok := s.line(name)
+	if !ok || line == "" {
+		return "", false
+	}
+	if line[0] == '{' {
+		n := scanLabels(line)
+		if n == 0 {
+			return "", false
+		}
+		base, line = line[:n], line[n:]
+	}
+	if len(line) < 2 || line[0] != ' ' {
+		return "", false
+	}
+	v, err := parseFloat(line[1:])
+	if err != nil {
+		return "", false
+	}
+	s.scratch = appendValue(s.scratch[:0], v)
+	return base, string(s.scratch) == line[1:]
+}
+
+// scanLabels returns the length of a canonical label set, not empty, at the
+// beginning of a line, or 0 if there is none.
+func scanLabels(line string) int {
+	last := ""
+	i := 1
+	for {
+		from := i
+		for i < len(line) && nameByte(line[i], i-from, false) {
+			i++
+		}
+		name := line[from:i]
+		if name <= last || strings.HasPrefix(name, "__") || !strings.HasPrefix(line[i:], `="`) {
+			return 0
+		}
+		last = name
+		i += 2
+		n := strings.IndexByte(line[i:], '"')
+		if n <= 0 || strings.IndexByte(line[i:i+n], '\\') >= 0 {
+			return 0
+		}
+		i += n + 1
+		if i >= len(line) {
+			return 0
+		}
+		if line[i] == '}' {
+			return i + 1
+		}
+		if line[i] != ',' {
+			return 0
+		}
+		i++
+	}
+}

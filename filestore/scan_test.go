@@ -1,0 +1,75 @@
+package filestore
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+// White box: that the quick reader is never another reader cannot be seen from
+// outside.
+
+// sameContent reports whether two contents are equal.
+func sameContent(a, b *content) bool {
+	return *a.file.id == *b.file.id && a.file.group == b.file.group && a.file.series == b.file.series &&
+		a.file.push == b.file.push && a.file.failure == b.file.failure && slices.Equal(a.file.parts, b.file.parts) &&
+		slices.EqualFunc(a.parts, b.parts, func(p, q part) bool {
+			return p.desc == q.desc && p.text == q.text && slices.Equal(p.hashes, q.hashes)
+		})
+}
+
+// FuzzScanPushed holds the quick reader of our own files against the parser.
+func FuzzScanPushed(f *testing.F) {
+	const head = "# promspool:group {job=\"j\"}\n"
+	for _, body := range []string{
+		"# HELP a x\n# TYPE a gauge\na{job=\"j\"} 1\n",
+		"# TYPE a untyped\na 1e+06\na{job=\"j\",x=\"1\"} NaN\n# HELP push_time_seconds y\n# TYPE push_time_seconds gauge\npush_time_seconds{job=\"j\"} 1.5e+09\n",
+		"# TYPE a counter\na{a=\"\"} 0\n", "# TYPE b gauge\nb 1\n# TYPE a gauge\na 1\n", "# TYPE a gauge\na 1.0\n", "# TYPE a gauge\na{b=\"1\",a=\"2\"} 1\n",
+		"# TYPE a gauge\na 1\na 2\n", "# TYPE a gauge\na_count 1\n", "# TYPE a gauge\na 1 5\n", "# HELP a \\n\n# TYPE a gauge\na 1\r\n", "# TYPE a gauge\na{instance=\"\",job=\"j\"} 1\n",
+	} {
+		f.Add(head + body)
+	}
+	f.Fuzz(func(t *testing.T, data string) {
+		quick, ok := scanPushed("job=j.prom", data)
+		if !ok {
+			return
+		}
+		slow, err := parsePushedOrDropped("job=j.prom", []byte(data))
+		if err != nil {
+			t.Fatalf("the parser refuses %q: %v", data, err)
+		}
+		if slow.file.issue != nil || slow.file.wants != nil || !sameContent(quick, slow) {
+			t.Fatalf("the parser sees another content in %q", data)
+		}
+	})
+}
+
+// What a push writes is read by the quick reader, or it would be of no use.
+func TestPushedFilesAreReadQuickly(t *testing.T) {
+	g, err := NewGroup(Label{"job", "j"}, Label{"path", "/x y"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	f, err := Parse([]byte("# HELP a Some text.\n# TYPE a counter\na{x=\"1\"} 1e6\na 0.25\nb{y=\"é\"} NaN\n"), Limits{}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Replace(g, f); err != nil {
+		t.Fatal(err)
+	}
+	file := s.View().File(g.FileName())
+	c := &content{file: file, parts: s.merge.parts(file)}
+	data := string(c.encode())
+	quick, ok := scanPushed(g.FileName(), data)
+	if !ok || !sameContent(quick, c) {
+		t.Errorf("not read quickly (%v):\n%s", ok, data)
+	}
+	if _, ok := scanPushed(g.FileName(), strings.Replace(data, "0.25", "0.250", 1)); ok {
+		t.Error("what is not canonical was read quickly")
+	}
+}
