@@ -3,7 +3,6 @@ package filestore
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -16,63 +15,71 @@ var errAgain = errors.New("changed meanwhile")
 // commit writes what plan makes of the group as it is. Encoding, writing and
 // flushing the file happen outside of every lock that another group needs; the
 // check, the rename and the new view happen under the one of the Store.
-func (s *Store) commit(g Group, check bool, plan func(old *File, oldParts []part) (*content, error)) error {
+//
+// The directory that is returned is in use, and its flush is what is left to do.
+func (s *Store) commit(g Group, check bool, plan func(old *File, oldParts []part) (*content, error)) (*directory, error) {
 	name := g.FileName()
 	for range 100 {
-		d := s.spool.dir.Load()
-		s.mu.Lock()
-		old := s.merge.file(name)
-		var oldParts []part
-		if old != nil {
-			oldParts = s.merge.parts(old)
-		}
-		s.mu.Unlock()
-		mine := old
-		if old != nil && old.group.IsZero() {
-			mine = nil // somebody's file under our name: replaced, not read
-		}
-		c, err := plan(mine, partsOf(mine, oldParts))
+		d, err := s.spool.inUse()
 		if err != nil {
-			return err
+			return nil, err
 		}
-		data := c.encode()
-		if int64(len(data)) > s.opts.MaxFileBytes {
-			return &SyntaxError{Reason: TooLarge, Msg: fmt.Sprintf("the group would take %d bytes, more than the limit of %d for one file", len(data), s.opts.MaxFileBytes)}
+		err = s.try(d, name, check, plan)
+		if err == nil {
+			return d, nil
 		}
-		start := time.Now()
-		tmp, err := d.prepare(name, data, c.keepTime())
-		if err != nil {
-			if d.current() != nil { // not a fault of the disk: the directory is gone
-				if _, err := s.spool.reopen(d); err != nil {
-					return err
-				}
-				continue
-			}
-			return err
-		}
-		if s.observers.Flush != nil {
-			s.observers.Flush(time.Since(start).Seconds())
-		}
-		c.file.size, c.file.hash = int64(len(data)), hashOf(data)
-
-		if err = s.install(d, tmp, name, old, mine, c, check, oldParts); err == nil {
-			return nil
-		}
-		_ = tmp.Cleanup()
+		d.done()
 		switch {
-		case errors.Is(err, errReplaced), errors.Is(err, fs.ErrNotExist):
-			if _, err := s.spool.reopen(d); err != nil {
-				return err
-			}
+		case errors.Is(err, errReplaced):
+			_, err = s.spool.reopen(d)
 		case errors.Is(err, errAgain):
-			if _, err := s.Reload(name); err != nil {
-				return err
-			}
-		default:
-			return err
+			_, err = s.Reload(name)
+		}
+		if err != nil {
+			return nil, err
 		}
 	}
-	return fmt.Errorf("the group changes too often: %w", ErrBusy)
+	return nil, fmt.Errorf("the group changes too often: %w", ErrBusy)
+}
+
+// try is one attempt of commit. errAgain and errReplaced ask for another.
+func (s *Store) try(d *directory, name string, check bool, plan func(old *File, oldParts []part) (*content, error)) error {
+	s.mu.Lock()
+	old := s.merge.file(name)
+	var oldParts []part
+	if old != nil {
+		oldParts = s.merge.parts(old)
+	}
+	s.mu.Unlock()
+	mine := old
+	if old != nil && old.group.IsZero() {
+		mine = nil // somebody's file under our name: replaced, not read
+	}
+	c, err := plan(mine, partsOf(mine, oldParts))
+	if err != nil {
+		return err
+	}
+	data := c.encode()
+	if int64(len(data)) > s.opts.MaxFileBytes {
+		return &SyntaxError{Reason: TooLarge, Msg: fmt.Sprintf("the group would take %d bytes, more than the limit of %d for one file", len(data), s.opts.MaxFileBytes)}
+	}
+	start := time.Now()
+	tmp, err := d.prepare(name, data, c.keepTime())
+	if err != nil {
+		if gone := d.current(); gone != nil { // not a fault of the disk
+			return errReplaced
+		}
+		return err
+	}
+	if s.observers.Flush != nil {
+		s.observers.Flush(time.Since(start).Seconds())
+	}
+	c.file.size, c.file.hash = int64(len(data)), hashOf(data)
+	if err := s.install(d, tmp, name, old, mine, c, check, oldParts); err != nil {
+		_ = tmp.Cleanup()
+		return err
+	}
+	return nil
 }
 
 // install makes a prepared file the group's, if it may be, under the lock of the
@@ -103,8 +110,8 @@ func partsOf(f *File, parts []part) []part {
 // mayInstall decides, under the lock of the Store, whether a prepared file may
 // be renamed to its name. If so the lock between processes is held on return.
 func (s *Store) mayInstall(d *directory, name string, old, mine *File, c *content, check bool, oldParts []part) error {
-	if err := d.current(); err != nil {
-		return err
+	if d.current() != nil {
+		return errReplaced
 	}
 	if err := d.lock(); err != nil {
 		return err

@@ -13,10 +13,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A directory is a spool that was opened: whatever happens to its path, this
-// stays the directory that it was. All files in it are named relative to it.
+// A directory is a spool, or another source, as it was found at its path:
+// whatever happens to the path, this stays the directory that it was, and all
+// files in it are named relative to it.
+//
+// It is open only while somebody works in it, because an open directory keeps
+// its file system from being unmounted. In between its identity is known: device,
+// inode and time of birth, which tell it from a new one with the number of the
+// old. Where the file system has no time of birth it stays open, which pins the
+// inode.
 type directory struct {
-	path string
+	path   string
+	id     identity
+	pinned bool
+
+	open sync.Mutex // guards what follows
+	user int
 	root *os.Root
 	dir  *os.File // the same directory, to flush, lock and stat it
 
@@ -25,32 +37,93 @@ type directory struct {
 	flushes sync.Mutex // held while one runs
 }
 
+// identity tells directories apart. It is comparable.
+type identity struct {
+	dev, ino, mount uint64
+	birth           int64 // nanoseconds
+}
+
 // flush is one flush of the directory, shared by all who wait for it.
 type flush struct {
 	done chan struct{}
 	err  error
 }
 
+// openDirectory finds the directory at the path. It is in use on return.
 func openDirectory(path string) (*directory, error) {
-	root, err := os.OpenRoot(path)
-	if err != nil {
+	d := &directory{path: path}
+	if err := d.openAt(); err != nil {
 		return nil, err
+	}
+	var ok bool
+	if d.id, ok = identify(d.dir); !ok {
+		d.pinned = true
+		d.user++ // for ever
+	}
+	d.user++
+	return d, nil
+}
+
+func (d *directory) openAt() error {
+	root, err := os.OpenRoot(d.path)
+	if err != nil {
+		return err
 	}
 	dir, err := root.Open(".")
 	if err != nil {
 		_ = root.Close()
-		return nil, err
+		return err
 	}
-	return &directory{path: path, root: root, dir: dir}, nil
+	d.root, d.dir = root, dir
+	return nil
 }
 
-func (d *directory) close() error {
-	return errors.Join(d.dir.Close(), d.root.Close())
+// use opens the directory, if nobody has it open, for whoever is going to work
+// in it and calls done afterwards. It is an error if the path leads to another
+// directory by now, or to none: what is written here then would be lost.
+func (d *directory) use() error {
+	d.open.Lock()
+	defer d.open.Unlock()
+	if d.user == 0 {
+		if err := d.openAt(); err != nil {
+			return err
+		}
+		if id, ok := identify(d.dir); !ok || id != d.id {
+			d.shut()
+			return errReplaced
+		}
+	}
+	d.user++
+	return nil
+}
+
+// done ends a use.
+func (d *directory) done() {
+	d.open.Lock()
+	defer d.open.Unlock()
+	if d.user--; d.user == 0 {
+		d.shut()
+	}
+}
+
+func (d *directory) shut() {
+	_, _ = d.dir.Close(), d.root.Close() // only read and flushed
+	d.dir, d.root = nil, nil
 }
 
 // current returns an error if the path leads to another directory by now, or
-// to none: what is written here then would be lost.
+// to none. The directory is in use.
 func (d *directory) current() error {
+	if !d.pinned {
+		id, ok, err := identifyPath(d.path)
+		switch {
+		case err != nil:
+			return err
+		case !ok || id != d.id:
+			return errReplaced
+		}
+		return nil
+	}
 	here, err := d.dir.Stat()
 	if err != nil {
 		return err
@@ -238,9 +311,6 @@ func (d *directory) names() ([]string, error) {
 
 // probe reports whether a file can be written.
 func (d *directory) probe() error {
-	if err := d.current(); err != nil {
-		return err
-	}
 	f, err := d.temp("job=probe" + Suffix)
 	if err != nil {
 		return err

@@ -37,9 +37,10 @@ func (s *Store) push(g Group, f *Families, keep bool, strip []string) error {
 		}
 	}()
 	now := s.opts.Now()
+	var d *directory
 	fresh, series, err := s.canonical(g, f, strip)
 	if err == nil {
-		err = s.commit(g, true, func(old *File, oldParts []part) (*content, error) {
+		d, err = s.commit(g, true, func(old *File, oldParts []part) (*content, error) {
 			failed := 0.0
 			parts, n := fresh, series
 			if old != nil {
@@ -64,7 +65,7 @@ func (s *Store) push(g Group, f *Families, keep bool, strip []string) error {
 	}
 	unlock()
 	unlock = nil
-	if err := s.flush(); err != nil {
+	if err := s.flush(d); err != nil {
 		return doing("storing group "+g.String(), err)
 	}
 	if s.observers.Commit != nil {
@@ -73,10 +74,12 @@ func (s *Store) push(g Group, f *Families, keep bool, strip []string) error {
 	return nil
 }
 
-// flush waits until what was renamed so far is durable.
-func (s *Store) flush() error {
+// flush waits until what was renamed in the directory so far is durable, and ends
+// its use.
+func (s *Store) flush(d *directory) error {
+	defer d.done()
 	start := time.Now()
-	if err := s.spool.dir.Load().flush(); err != nil {
+	if err := d.flush(); err != nil {
 		return fmt.Errorf("flushing the directory: %w; %w", err, ErrInDoubt)
 	}
 	if s.observers.Flush != nil {
@@ -159,7 +162,7 @@ func (s *Store) groupContent(g Group, old *File, parts []part, series int, pushe
 // stampFailure sets the failure time of a group whose lock is held.
 func (s *Store) stampFailure(g Group) error {
 	now := s.opts.Now()
-	err := s.commit(g, false, func(old *File, oldParts []part) (*content, error) {
+	d, err := s.commit(g, false, func(old *File, oldParts []part) (*content, error) {
 		var parts []part
 		n, pushed := 0, 0.0
 		if old != nil {
@@ -175,7 +178,7 @@ func (s *Store) stampFailure(g Group) error {
 		return s.groupContent(g, old, parts, n, pushed, seconds(now)), nil
 	})
 	if err == nil {
-		err = s.flush()
+		err = s.flush(d)
 	}
 	return doing("noting the failure in group "+g.String(), err)
 }

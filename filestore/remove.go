@@ -1,6 +1,9 @@
 package filestore
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 // Delete removes the group. Deleting what is not there is no error, and a file
 // of the group's name that was not pushed is left alone.
@@ -22,58 +25,65 @@ func (s *Store) Wipe() error {
 
 // remove deletes pushed files by name and makes that durable.
 func (s *Store) remove(names []string) error {
+	d, err := s.spool.inUse()
+	if err != nil {
+		return err
+	}
 	var firstErr error
 	removed := false
 	for _, name := range names {
 		unlock := s.groups.lock(name)
-		done, err := s.removeOne(name)
+		done, err := s.removeOne(d, name)
 		unlock()
 		removed = removed || done
 		if err != nil && firstErr == nil {
 			firstErr = err
 		}
 	}
-	if removed {
-		if err := s.flush(); err != nil {
-			return err
-		}
+	if !removed {
+		d.done()
+		return firstErr
+	}
+	if err := s.flush(d); err != nil {
+		return err
 	}
 	return firstErr
 }
 
-func (s *Store) removeOne(name string) (removed bool, err error) {
+func (s *Store) removeOne(d *directory, name string) (removed bool, err error) {
 	for range 100 {
-		d := s.spool.dir.Load()
-		if err := d.current(); err != nil {
-			if _, err := s.spool.reopen(d); err != nil {
-				return false, err
-			}
-			continue
-		}
 		if _, err := s.Reload(name); err != nil { // another process may have made it
 			return false, err
 		}
-		s.mu.Lock()
-		old := s.merge.file(name)
-		if old == nil || old.group.IsZero() {
-			s.mu.Unlock()
-			return false, nil
+		removed, err = s.tryRemove(d, name)
+		if !errors.Is(err, errAgain) {
+			return removed, err
 		}
-		if err := d.lock(); err != nil {
-			s.mu.Unlock()
-			return false, err
-		}
-		at, _, err := d.stat(name)
-		if err == nil && withoutYoung(at) == withoutYoung(old.stamp) {
-			if err = d.root.Remove(name); err == nil {
-				s.publish([]update{{old: old, oldParts: s.merge.parts(old)}})
-			}
-			d.unlock()
-			s.mu.Unlock()
-			return err == nil, err
-		}
-		d.unlock()
-		s.mu.Unlock()
 	}
 	return false, fmt.Errorf("the file changes too often: %w", ErrBusy)
+}
+
+func (s *Store) tryRemove(d *directory, name string) (removed bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d.current() != nil {
+		return false, errReplaced
+	}
+	old := s.merge.file(name)
+	if old == nil || old.group.IsZero() {
+		return false, nil
+	}
+	if err := d.lock(); err != nil {
+		return false, err
+	}
+	defer d.unlock()
+	at, _, err := d.stat(name)
+	if err != nil || withoutYoung(at) != withoutYoung(old.stamp) {
+		return false, errAgain
+	}
+	if err := d.root.Remove(name); err != nil {
+		return false, err
+	}
+	s.publish([]update{{old: old, oldParts: s.merge.parts(old)}})
+	return true, nil
 }

@@ -41,9 +41,6 @@ func (s *Store) SettleHelp(ctx context.Context) error {
 		}
 	}
 	err := errors.Join(group.Wait(), ctx.Err())
-	if err == nil {
-		err = s.flush()
-	}
 	if err != nil {
 		s.mu.Lock()
 		s.merge.unsettled = true
@@ -146,7 +143,7 @@ func (b *ballot) result() string {
 // setHelp rewrites a group's file with the agreed texts and nothing else changed.
 func (s *Store) setHelp(g Group, texts map[string]string) error {
 	defer s.groups.lock(g.FileName())()
-	err := s.commit(g, false, func(old *File, oldParts []part) (*content, error) {
+	d, err := s.commit(g, false, func(old *File, oldParts []part) (*content, error) {
 		if old == nil || !old.differs(texts) {
 			return nil, errNothing
 		}
@@ -169,10 +166,13 @@ func (s *Store) setHelp(g Group, texts map[string]string) error {
 		c.settled = true
 		return c, nil
 	})
-	if errors.Is(err, errNothing) {
+	switch {
+	case errors.Is(err, errNothing):
 		return nil
+	case err != nil:
+		return err
 	}
-	return err
+	return s.flush(d)
 }
 
 // errNothing ends a commit that has nothing to write.

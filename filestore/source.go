@@ -2,6 +2,8 @@ package filestore
 
 import (
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -34,8 +36,12 @@ func (src *Source) key(base string) string { return src.prefix + base }
 // soon.
 func (src *Source) Reload(names ...string) (again []string, err error) {
 	d := src.dir.Load()
-	if d == nil || d.current() != nil {
-		return src.Rescan()
+	if d == nil || d.use() != nil {
+		return src.reopen(d)
+	}
+	defer d.done()
+	if d.current() != nil {
+		return src.reopen(d)
 	}
 	return src.load(d, names), nil
 }
@@ -44,7 +50,11 @@ func (src *Source) Reload(names ...string) (again []string, err error) {
 // files cost a stat each. If the directory is gone its files leave the view.
 func (src *Source) Rescan() (again []string, err error) {
 	d := src.dir.Load()
-	if d == nil || d.current() != nil {
+	if d == nil || d.use() != nil {
+		return src.reopen(d)
+	}
+	defer d.done()
+	if d.current() != nil {
 		return src.reopen(d)
 	}
 	names, err := d.names()
@@ -52,6 +62,21 @@ func (src *Source) Rescan() (again []string, err error) {
 		return nil, doing("listing the directory "+src.path, err)
 	}
 	return src.load(d, src.withKnown(names)), nil
+}
+
+// inUse returns the directory, after following the path to another one if it
+// leads there by now. Whoever called it calls done on it.
+func (src *Source) inUse() (*directory, error) {
+	for range 10 {
+		d := src.dir.Load()
+		if d != nil && d.use() == nil {
+			return d, nil
+		}
+		if _, err := src.reopen(d); err != nil {
+			return nil, err
+		}
+	}
+	return nil, fmt.Errorf("the directory %s is replaced too often: %w", src.path, ErrBusy)
 }
 
 // withKnown adds the names that the view has.
@@ -81,19 +106,20 @@ func (src *Source) reopen(old *directory) (again []string, err error) {
 	}
 	d, err := openDirectory(src.path)
 	if err != nil {
-		var updates []update
-		for f := range s.merge.files.all() {
-			if _, ok := src.base(f); ok {
-				updates = append(updates, update{old: f, oldParts: s.merge.parts(f)})
-			}
+		// Only if there is no directory there are no files: a shortage of
+		// descriptors, say, takes nothing away.
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+			s.publish(src.allGone())
 		}
-		s.publish(updates)
 		s.mu.Unlock()
 		return nil, doing("opening the directory "+src.path, err)
 	}
-	// The old one is closed by the collector: others may be about to use it.
+	defer d.done()
 	src.dir.Store(d)
 	s.mu.Unlock()
+	if old != nil && old.pinned {
+		old.done() // for good, once nobody works in it
+	}
 	names, err := d.names()
 	if err != nil {
 		return nil, doing("listing the directory "+src.path, err)
@@ -102,6 +128,18 @@ func (src *Source) reopen(old *directory) (again []string, err error) {
 		d.sweep(names)
 	}
 	return src.load(d, src.withKnown(names)), nil
+}
+
+// allGone takes all files of the source out of the merge. The lock of the Store
+// is held.
+func (src *Source) allGone() []update {
+	var updates []update
+	for f := range src.store.merge.files.all() {
+		if _, ok := src.base(f); ok {
+			updates = append(updates, update{old: f, oldParts: src.store.merge.parts(f)})
+		}
+	}
+	return updates
 }
 
 // load brings the names up to date: they are read without a lock and published

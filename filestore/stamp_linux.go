@@ -1,6 +1,39 @@
 package filestore
 
-import "golang.org/x/sys/unix"
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// identify returns the identity of an open directory, if the file system has
+// what it takes.
+func identify(f *os.File) (id identity, ok bool) {
+	var st unix.Statx_t
+	if err := unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, identityMask, &st); err != nil {
+		return identity{}, false
+	}
+	return identityOf(&st)
+}
+
+// identifyPath returns the identity of what the path leads to.
+func identifyPath(path string) (id identity, ok bool, err error) {
+	var st unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, path, 0, identityMask, &st); err != nil {
+		return identity{}, false, &os.PathError{Op: "stat", Path: path, Err: err}
+	}
+	id, ok = identityOf(&st)
+	return id, ok, nil
+}
+
+const identityMask = unix.STATX_INO | unix.STATX_BTIME | unix.STATX_MNT_ID
+
+func identityOf(st *unix.Statx_t) (identity, bool) {
+	return identity{
+		dev: unix.Mkdev(st.Dev_major, st.Dev_minor), ino: st.Ino, mount: st.Mnt_id,
+		birth: st.Btime.Sec*1e9 + int64(st.Btime.Nsec),
+	}, st.Mask&unix.STATX_BTIME != 0
+}
 
 func statTimes(st *unix.Stat_t) (mtime, ctime int64) {
 	return st.Mtim.Nano(), st.Ctim.Nano()

@@ -1,7 +1,6 @@
 package filestore
 
 import (
-	"errors"
 	"path/filepath"
 
 	"sync"
@@ -108,7 +107,12 @@ func (s *Store) Rescan() (again []string, err error) { return s.spool.Rescan() }
 
 // Close gives back what the Store holds of the operating system. Views stay
 // valid.
-func (s *Store) Close() error { return s.spool.dir.Load().close() }
+func (s *Store) Close() error {
+	if d := s.spool.dir.Load(); d.pinned {
+		d.done()
+	}
+	return nil
+}
 
 // Path returns the path that the Store was opened with.
 func (s *Store) Path() string { return s.path }
@@ -123,9 +127,10 @@ func (s *Store) Health() error {
 	defer s.probeMu.Unlock()
 	if now := time.Now(); s.probedAt.IsZero() || now.Sub(s.probedAt) >= time.Second {
 		s.probedAt = now
-		err := s.spool.dir.Load().probe()
-		if errors.Is(err, errReplaced) { // a new one at the same path is as good
-			err = nil
+		d, err := s.spool.inUse()
+		if err == nil {
+			err = d.probe()
+			d.done()
 		}
 		s.probeErr = doing("writing to the spool "+s.path, err)
 	}

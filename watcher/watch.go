@@ -36,22 +36,22 @@ var (
 
 // openWatch watches dir. Nothing is left open on an error.
 func openWatch(dir string) (*watch, error) {
-	// The descriptor stays open as long as the watch lives. It pins the inode,
-	// without which its number could be given to a new directory of the same name
-	// at once and the comparison in check would prove nothing. Opened with
-	// O_DIRECTORY, because opening a FIFO would wait for a writer.
+	// Opened with O_DIRECTORY, because opening a FIFO would wait for a writer. It
+	// is not kept: a descriptor would keep the file system from being unmounted.
+	// The comparison in check is sound without it, because the kernel's watch
+	// pins the inode: its number is not given to another directory before the
+	// watch is gone, which check sees as well.
 	d, err := os.OpenFile(dir, os.O_RDONLY|syscall.O_DIRECTORY, 0)
 	if err != nil {
 		return nil, err
 	}
+	defer d.Close()
 	info, err := d.Stat()
 	if err != nil {
-		d.Close()
 		return nil, err
 	}
 	fs, err := fsnotify.NewWatcher()
 	if err != nil {
-		d.Close()
 		return nil, err
 	}
 	same := func() error {
@@ -79,7 +79,6 @@ func openWatch(dir string) (*watch, error) {
 				}
 			}()
 			fs.Close()
-			d.Close()
 		},
 	}
 	if err := fs.Add(dir); err != nil {
