@@ -126,6 +126,8 @@ func (s *Store) mayInstall(d *directory, name string, old, mine *File, c *conten
 			if old != nil {
 				return errAgain
 			}
+		case err == nil && old == nil && s.isWaiting(name):
+			// Somebody has it open for writing and it was never served: it gives way.
 		case err == nil && old == nil, err == nil && old.stamp.ino != 0 && withoutYoung(old.stamp) != withoutYoung(at):
 			return errAgain
 		}

@@ -112,7 +112,8 @@ func (f *File) has(name string) (desc, bool) {
 type content struct {
 	file    *File
 	parts   []part
-	settled bool // HELP texts are changed on purpose, and the time of the file is to stay
+	rest    time.Duration // how long the file says that it has to rest before it is read
+	settled bool          // HELP texts are changed on purpose, and the time of the file is to stay
 }
 
 // keepTime returns the time that the file is to have, zero for now.
@@ -202,6 +203,10 @@ func readContent(name string, data []byte) (*content, *SyntaxError) {
 	return parsePushedOrDropped(name, data)
 }
 
+// maxRest bounds what a file may say about its rest: one that is written more
+// often than that would never be read.
+const maxRest = time.Minute
+
 // slabs is room for the labels of files that are being read.
 var slabs = sync.Pool{New: func() any { return new([]Label) }}
 
@@ -232,6 +237,11 @@ func parsePushedOrDropped(name string, data []byte) (*content, *SyntaxError) {
 	}
 	if group.IsZero() {
 		c.file.push, c.file.failure = 0, 0
+		for _, d := range fams.directives {
+			if rest, err := time.ParseDuration(d.text); err == nil && d.key == "settle" {
+				c.rest = min(rest, maxRest)
+			}
+		}
 	} else {
 		c.file.wants = parseWants(fams.directives)
 	}

@@ -468,7 +468,7 @@ func (g *merging) flush() {
 	if len(g.edits) == 0 {
 		return
 	}
-	slices.SortStableFunc(g.edits, compareEdits)
+	g.sortEdits()
 	// Of a removal and an addition of the same piece the addition counts; it came later.
 	n := 0
 	for i := range g.edits {
@@ -493,6 +493,28 @@ func (g *merging) flush() {
 		g.m.main = g.m.main.apply(g.edits)
 	}
 	g.edits = g.edits[:0]
+}
+
+// sortEdits puts the edits in the order of the ropes. Of many, those of one family
+// mostly are in the order of files already, as the files were.
+func (g *merging) sortEdits() {
+	if len(g.edits) < 256 {
+		slices.SortStableFunc(g.edits, compareEdits)
+		return
+	}
+	byFamily := map[*family][]edit{}
+	for _, e := range g.edits {
+		byFamily[e.fam] = append(byFamily[e.fam], e)
+	}
+	fams := slices.SortedFunc(maps.Keys(byFamily), func(a, b *family) int { return strings.Compare(a.name, b.name) })
+	g.edits = g.edits[:0]
+	for _, f := range fams {
+		edits := byFamily[f]
+		if !slices.IsSortedFunc(edits, compareEdits) {
+			slices.SortStableFunc(edits, compareEdits)
+		}
+		g.edits = append(g.edits, edits...)
+	}
 }
 
 // header brings the header of a family up to date.

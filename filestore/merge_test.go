@@ -20,7 +20,7 @@ var testOwn = map[string]Own{"go_goroutines": {Type: Gauge}, "go_gc_seconds": {T
 // that contradictions are common.
 func randomFile(r *rand.Rand) string {
 	var b strings.Builder
-	for _, name := range []string{"a", "b", "h", "h_count", "h_sum", "s", "go_gc_seconds_count", "go_goroutines", "go_gc_seconds", "promspool_x", "promspool_job_y"} {
+	for _, name := range []string{"a", "b", "h", "h_count", "h_sum", "s", "go_gc_seconds", "go_gc_seconds_count", "go_goroutines", "go_gc_seconds", "promspool_x", "promspool_job_y"} {
 		if r.IntN(3) > 0 {
 			continue
 		}

@@ -166,7 +166,7 @@ func (s *Store) read(d *directory, o outcome, at stamp, link *unix.Stat_t) outco
 	}
 	busy, known := writerAt(fd)
 	if quiet := now.Sub(mtime); !known && quiet >= 0 && quiet < unknownRest {
-		busy = true // or so we assume
+		busy = !s.renamedIn(o, at, now) // or so we assume
 	}
 	if busy && !s.patienceEnds(o.key, mtime, now) {
 		return s.wait(o, mtime, now)
@@ -191,6 +191,9 @@ func (s *Store) read(d *directory, o outcome, at stamp, link *unix.Stat_t) outco
 		o.new = &content{file: &same}
 	} else {
 		o.new = parseFile(o.key, data)
+	}
+	if quiet := now.Sub(mtime); quiet >= 0 && quiet < o.new.rest {
+		return s.wait(o, mtime, now)
 	}
 	// What was good and has turned bad or empty just now is often a writer
 	// between two steps: the last good content stands for a moment longer.
@@ -255,6 +258,18 @@ const (
 	writerRest     = 5 * time.Second
 )
 
+// renamedIn reports whether a file has the looks of one that was complete when it
+// was put in its place: its inode was changed after the last write to it, as a
+// rename does. Where the clock is too coarse for that, another inode each time we
+// look will do after a while, or a file that is replaced very often would never
+// be read.
+func (s *Store) renamedIn(o outcome, at stamp, now time.Time) bool {
+	if at.ctime > at.mtime {
+		return true
+	}
+	return o.old != nil && o.old.stamp.ino != at.ino && now.Sub(s.waitsSince(o.key, now)) > s.opts.Hold
+}
+
 func (s *Store) patienceEnds(name string, mtime, now time.Time) bool {
 	return now.Sub(s.waitsSince(name, now)) > writerPatience && now.Sub(mtime) > writerRest
 }
@@ -268,6 +283,14 @@ func (s *Store) waitsSince(name string, now time.Time) time.Time {
 	}
 	s.waiting[name] = now
 	return now
+}
+
+// isWaiting reports whether the file is being waited for.
+func (s *Store) isWaiting(name string) bool {
+	s.waitMu.Lock()
+	defer s.waitMu.Unlock()
+	_, ok := s.waiting[name]
+	return ok
 }
 
 // settled ends the wait for a file.

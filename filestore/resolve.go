@@ -230,7 +230,7 @@ func (a *admission) enter(x member, text string) {
 func (m *merger) beyondOwn(x member) (string, *held) {
 	refused := &held{Conflict: Conflict{Reason: Reserved, Series: strings.Count(x.text, "\n")}}
 	for _, r := range x.fam.related {
-		if _, ok := m.own[r.name]; ok && r.part && x.desc.typ.reserves(r.suffix) {
+		if o, ok := m.own[r.name]; ok && !o.part && r.part && x.desc.typ.reserves(r.suffix) {
 			return "", refused
 		}
 	}

@@ -68,12 +68,13 @@ type run struct {
 	end int32
 }
 
-// Sizes in bytes. A segment of 8 KiB compresses nearly as well as one of 64,
-// and a random one percent of changed groups dirties less than a third of them.
+// Sizes in bytes. Larger segments compress better, smaller ones make a push and
+// the scrape after it cheaper: a random one percent of changed groups dirties a
+// sixth of them.
 const (
-	segmentSize     = 8 << 10
-	segmentMax      = 12 << 10
-	segmentMin      = 2 << 10
+	segmentSize     = 4 << 10
+	segmentMax      = 6 << 10
+	segmentMin      = 1 << 10
 	blockSegments   = 64
 	blockSegmentMax = 128
 )

@@ -154,12 +154,19 @@ func (src *Source) load(d *directory, names []string) (again []string) {
 		return names
 	}
 	var updates []update
+	first := len(s.merge.files.blocks) == 0 // nobody was faster, and what changes now is told
 	for i := range outcomes {
 		o := &outcomes[i]
 		if o.again {
 			again = append(again, o.base)
 		}
 		if !o.changed {
+			continue
+		}
+		if first {
+			if o.new != nil {
+				updates = append(updates, update{new: o.new})
+			}
 			continue
 		}
 		// Unless somebody was faster: a push, or whoever writes the file.

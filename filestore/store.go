@@ -74,7 +74,7 @@ func Open(dir string, opts *Options) (*Store, error) {
 	if opts != nil {
 		s.opts = *opts
 	}
-	if s.opts.MaxFileBytes == 0 {
+	if s.opts.MaxFileBytes <= 0 {
 		s.opts.MaxFileBytes = 16 << 20
 	}
 	if s.opts.Hold == 0 {

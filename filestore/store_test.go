@@ -551,3 +551,39 @@ func TestOtherDirectoriesAreReadOnly(t *testing.T) {
 	}
 	want(t, s, "m{x=\"1\"} 1\n")
 }
+
+func TestAFileMayAskForRest(t *testing.T) {
+	dir := t.TempDir()
+	now := time.Now()
+	s := open(t, dir, &filestore.Options{Now: func() time.Time { return now }})
+	name := filepath.Join(dir, "two-steps.prom")
+	must(t, os.WriteFile(name, []byte("# promspool:settle 5s\na 1\n"), 0o644))
+	now = time.Now()
+	again, err := s.Reload("two-steps.prom")
+	must(t, err)
+	want(t, s, "")
+	if len(again) != 1 {
+		t.Errorf("again = %v, want the file", again)
+	}
+	must(t, os.WriteFile(name, []byte("# promspool:settle 5s\na 1\nb 2\n"), 0o644))
+	now = time.Now().Add(6 * time.Second)
+	again, err = s.Reload("two-steps.prom")
+	must(t, err)
+	want(t, s, "a 1\nb 2\n")
+	if len(again) != 0 {
+		t.Errorf("again = %v, want nothing", again)
+	}
+}
+
+func TestAPushGoesPastAWriterOfItsFile(t *testing.T) {
+	dir := t.TempDir()
+	g := group(t, "job", "j")
+	f, err := os.Create(filepath.Join(dir, g.FileName()))
+	must(t, err)
+	defer f.Close()
+	_, err = f.WriteString("# promspool:group {job=\"j\"}\nm 1\n")
+	must(t, err)
+	s := open(t, dir, nil)
+	must(t, s.Replace(g, families(t, "m 2\n")))
+	want(t, s, "m{job=\"j\"} 2\n")
+}

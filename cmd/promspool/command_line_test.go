@@ -117,14 +117,12 @@ func TestSocketOfTheServiceManager(t *testing.T) {
 	s.stop()
 }
 
-// TestBadWebConfigIsTold is apart from the others, since it is only found once
-// the agent has logged that it serves.
 func TestBadWebConfigIsTold(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	c := command{name: promspool, args: []string{"--web.listen-address=127.0.0.1:0", "--spool.directory=" + dir, "--web.config.file=" + dir + "/none.yml"}}
 	_, stderr, status := c.run(t)
-	if status != 1 || !strings.Contains(stderr, "\npromspool: ") || !strings.HasSuffix(stderr, "none.yml: no such file or directory\n") {
+	if status != 1 || !strings.HasPrefix(stderr, "promspool: --web.config.file: ") || !strings.HasSuffix(stderr, "none.yml: no such file or directory\n") {
 		t.Errorf("exit status %d and %q, want 1 and the name of the file", status, stderr)
 	}
 }

@@ -22,23 +22,26 @@ const (
 	exitUsage   = 2 // the command line makes no sense
 )
 
-func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
 
 // run runs the command that the arguments ask for and returns the exit status.
-func run(args []string, stdout, stderr io.Writer) int {
+func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	exited := -1 // by --help or --version
 	app := kingpin.New("promspool", "Pushed and dropped metrics of one host, kept as files and served to Prometheus.\n\nWithout a command the agent is started.")
 	app.UsageWriter(stdout).ErrorWriter(stderr).Terminate(func(code int) { exited = code })
 	app.Version(version.Print("promspool"))
 	app.HelpFlag.Short('h')
+	app.UsageTemplate(kingpin.LongHelpTemplate) // with the agent's flags: it is the default command
 
-	c := common{stdout: stdout, stderr: stderr, log: &promslog.Config{Writer: stderr}}
+	c := common{stdin: stdin, stdout: stdout, stderr: stderr, log: &promslog.Config{Writer: stderr}}
 	app.Flag("spool.directory", "The spool: the directory that holds one file for each group, and dropped files.").
 		Envar("PROMSPOOL_SPOOL_DIRECTORY").Default(defaultSpool()).StringVar(&c.spool)
 	promslogflag.AddFlags(app, c.log)
 
 	commands := map[string]func() error{}
 	addServe(app, &c, commands)
+	addCheck(app, &c, commands)
+	addWrite(app, &c, commands)
 
 	command, err := app.Parse(args)
 	switch {
@@ -53,6 +56,10 @@ func run(args []string, stdout, stderr io.Writer) int {
 		if !errors.As(err, &found) {
 			fmt.Fprintf(stderr, "promspool: %v\n", err)
 		}
+		var usage *usageError
+		if errors.As(err, &usage) {
+			return exitUsage
+		}
 		return exitRefused
 	}
 	return exitDone
@@ -62,6 +69,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 type common struct {
 	spool  string
 	log    *promslog.Config
+	stdin  io.Reader
 	stdout io.Writer
 	stderr io.Writer
 }
@@ -71,6 +79,9 @@ type common struct {
 type findings struct{ n int }
 
 func (f *findings) Error() string { return fmt.Sprintf("%d findings", f.n) }
+
+// usageError is the error of a command that cannot begin with what it was given.
+type usageError struct{ error }
 
 // defaultSpool is where the package puts the spool, if it is there.
 func defaultSpool() string {

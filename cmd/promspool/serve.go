@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"path"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"strings"
@@ -105,6 +106,9 @@ func addServe(app *kingpin.Application, c *common, commands map[string]func() er
 func (s *serve) run() error {
 	start := time.Now()
 	logger := promslog.New(s.log)
+	if err := s.check(); err != nil {
+		return err
+	}
 	prefix, err := s.prefix()
 	if err != nil {
 		return err
@@ -165,8 +169,9 @@ func (s *serve) run() error {
 	store.Observe(observers(reg))
 	reg.MustRegister(exporter.NewCollector(store.View))
 	report := newReporter(store, logger)
+	more := &sources{patterns: s.textfiles, spool: s.spool, resync: s.resync, store: store, reporter: report, reg: reg, logger: logger}
+	more.start()
 	report.report()
-	more := &sources{s.textfiles, s.spool, s.resync, store, report, reg, logger}
 
 	allowed := s.allowedHosts
 	if u, err := url.Parse(s.externalURL); err == nil && u.Host != "" {
@@ -207,6 +212,25 @@ func (s *serve) run() error {
 	err = group.Wait()
 	logger.Info("Stopped")
 	return err
+}
+
+// check looks at what the flags say before anything is opened.
+func (s *serve) check() error {
+	if s.resync <= 0 {
+		s.resync = 10 * time.Second
+	}
+	if strings.HasPrefix(path.Clean("/"+s.telemetryPath)+"/", "/metrics/job/") {
+		return fmt.Errorf("--web.telemetry-path: %s is where pushes go", s.telemetryPath)
+	}
+	for _, pattern := range s.textfiles {
+		if _, err := filepath.Match(pattern, ""); err != nil {
+			return fmt.Errorf("--spool.textfile-directory: %q is no pattern: %w", pattern, err)
+		}
+	}
+	if err := web.Validate(*s.web.WebConfigFile); err != nil {
+		return fmt.Errorf("--web.config.file: %w", err)
+	}
+	return nil
 }
 
 // prefix returns the prefix of all routes, without a slash at its end.

@@ -25,29 +25,62 @@ type sources struct {
 	reporter *reporter
 	reg      prometheus.Registerer
 	logger   *slog.Logger
+
+	watches map[string]*watcher.Watcher // by directory
+	targets map[string]*filestore.Source
+}
+
+// start reads the directories that are there, so that the first scrape has them.
+func (s *sources) start() {
+	s.watches = map[string]*watcher.Watcher{}
+	s.targets = map[string]*filestore.Source{}
+	s.look()
+}
+
+// look arms a watch on each directory that is new, and reads it.
+func (s *sources) look() (added []string) {
+	for _, dir := range s.expand() {
+		if s.watches[dir] != nil {
+			continue
+		}
+		w, err := watchDirectory(dir, s.resync, s.reg, s.logger)
+		if err != nil {
+			s.logger.Error("A directory is not served", "directory", dir, "err", err)
+			continue
+		}
+		s.watches[dir], s.targets[dir] = w, s.store.AddSource(dir)
+		if _, err := s.targets[dir].Rescan(); err != nil {
+			s.logger.Warn("A directory cannot be read yet", "directory", dir, "err", err)
+		}
+		added = append(added, dir)
+	}
+	return added
 }
 
 // run serves them until ctx ends.
 func (s *sources) run(ctx context.Context) {
+	var group sync.WaitGroup
+	defer group.Wait()
+	watch := func(dir string) {
+		w, target := s.watches[dir], reported{s.targets[dir], s.reporter}
+		group.Go(func() { _ = w.Run(ctx, target) }) // ends with ctx
+	}
+	for dir := range s.watches {
+		watch(dir)
+	}
 	if len(s.patterns) == 0 {
 		return
 	}
-	var group sync.WaitGroup
-	defer group.Wait()
-	known := map[string]bool{}
 	tick := time.NewTicker(s.resync)
 	defer tick.Stop()
 	for {
-		for _, dir := range s.expand() {
-			if !known[dir] {
-				known[dir] = true
-				group.Go(func() { s.watch(ctx, dir) })
-			}
-		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			for _, dir := range s.look() {
+				watch(dir)
+			}
 		}
 	}
 }
@@ -72,15 +105,6 @@ func (s *sources) expand() []string {
 		}
 	}
 	return dirs
-}
-
-func (s *sources) watch(ctx context.Context, dir string) {
-	w, err := watchDirectory(dir, s.resync, s.reg, s.logger)
-	if err != nil {
-		s.logger.Error("A directory is not served", "directory", dir, "err", err)
-		return
-	}
-	_ = w.Run(ctx, reported{s.store.AddSource(dir), s.reporter}) // ends with ctx
 }
 
 // watchDirectory arms the watch of one directory; its metrics say which.

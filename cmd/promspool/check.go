@@ -1,0 +1,112 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/alecthomas/kingpin/v2"
+
+	"github.com/promspool/promspool/exporter"
+	"github.com/promspool/promspool/filestore"
+)
+
+// check says what in files would not be served, and why.
+type check struct {
+	*common
+	paths        []string
+	json         bool
+	nodeExporter bool
+	maxFileBytes int64
+}
+
+func addCheck(app *kingpin.Application, c *common, commands map[string]func() error) {
+	k := &check{common: c}
+	cmd := app.Command("check", `Check files: what would not be served, why, and what node_exporter would do with them.
+
+Prints a line for each finding, FILE:LINE: REASON: MESSAGE (node_exporter: WHAT IT DOES), and a summary. node_exporter is imitated as of version `+filestore.NodeExporterVersion+`. Nothing is written. Exits with 0 if nothing was found, 1 if something was, 2 if a path cannot be read.
+
+Examples:
+
+  promspool check
+
+  promspool check --node-exporter build/*.prom
+
+  promspool check --json /var/lib/node_exporter/textfile`)
+	cmd.Flag("json", "Print a JSON array of objects with file, line, reason, family, message and node_exporter.").BoolVar(&k.json)
+	cmd.Flag("node-exporter", "Also find what is served here and not, or otherwise, by node_exporter's textfile collector.").BoolVar(&k.nodeExporter)
+	cmd.Flag("max-file-bytes", "Size up to which a file is read.").Default("16777216").Int64Var(&k.maxFileBytes)
+	cmd.Arg("path", "A file, or a directory of .prom files; default is the spool. All files given are checked as if they lay in one directory.").StringsVar(&k.paths)
+	commands[cmd.FullCommand()] = k.run
+}
+
+func (k *check) run() error {
+	paths := k.paths
+	if len(paths) == 0 {
+		paths = []string{k.spool}
+	}
+	own, err := ownFamilies()
+	if err != nil {
+		return err
+	}
+	report, unread := filestore.Check(paths, &filestore.CheckOptions{Own: own, MaxFileBytes: k.maxFileBytes, NodeExporter: k.nodeExporter})
+	if k.json {
+		err = printJSON(k.stdout, report)
+	} else {
+		err = printFindings(k.stdout, report)
+	}
+	switch {
+	case unread != nil:
+		return &usageError{fmt.Errorf("cannot check %w", unread)}
+	case err != nil:
+		return err
+	case len(report.Findings) > 0:
+		return &findings{len(report.Findings)}
+	}
+	return nil
+}
+
+// ownFamilies describes what an agent serves itself, which files cannot
+// displace.
+func ownFamilies() (map[string]filestore.Own, error) {
+	reg, _ := newRegistry()
+	return exporter.OwnFamilies(reg)
+}
+
+func printJSON(w io.Writer, report *filestore.Report) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	return enc.Encode(report.Findings)
+}
+
+func printFindings(w io.Writer, report *filestore.Report) error {
+	var b strings.Builder
+	for _, f := range report.Findings {
+		b.WriteString(oneLine(f.File))
+		if f.Line > 0 {
+			fmt.Fprintf(&b, ":%d", f.Line)
+		}
+		fmt.Fprintf(&b, ": %s: %s (node_exporter: %s)\n", f.Reason, f.Message, f.NodeExporter)
+	}
+	fmt.Fprintf(&b, "%s and %s checked: %s\n", count(report.Files, "file"), count(report.Series, "sample"), count(len(report.Findings), "finding"))
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// oneLine quotes a path that would not be readable, or would take several lines.
+func oneLine(path string) string {
+	if quoted := strconv.Quote(path); quoted[1:len(quoted)-1] != path {
+		return quoted
+	}
+	return path
+}
+
+func count(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
+}

@@ -1,0 +1,70 @@
+package main_test
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestScriptCheck(t *testing.T) { runScripts(t, "check") }
+
+// runScripts runs the scripts whose names begin with that of the command. Beside
+// testscript's own commands they have
+//
+//	status N PROGRAM ARG…   which has to exit with that status
+//	entries DIR NAME…       which are all that the directory has to hold
+func runScripts(t *testing.T, name string) {
+	t.Helper()
+	t.Parallel()
+	files, err := filepath.Glob("testdata/script/" + name + "*.txtar")
+	done(t, err)
+	if len(files) == 0 {
+		t.Fatal("no scripts")
+	}
+	testscript.Run(t, testscript.Params{
+		Files: files,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("PATH", filepath.Dir(promspool)+string(os.PathListSeparator)+env.Getenv("PATH"))
+			// It has no newline at its end and so has no place in an archive.
+			return os.WriteFile(filepath.Join(env.WorkDir, "unfinished"), []byte("m 1\nm 2"), 0o644)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"status": wantStatus, "entries": wantEntries},
+	})
+}
+
+func wantStatus(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: status N PROGRAM ARG…")
+	}
+	got := 0
+	var exit *exec.ExitError
+	if err := ts.Exec(args[1], args[2:]...); errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	if args[0] != strconv.Itoa(got) {
+		ts.Fatalf("exit status %d, want %s", got, args[0])
+	}
+}
+
+func wantEntries(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: entries DIR NAME…")
+	}
+	list, err := os.ReadDir(ts.MkAbs(args[0]))
+	ts.Check(err)
+	got := []string{}
+	for _, e := range list {
+		got = append(got, e.Name())
+	}
+	if !slices.Equal(got, args[1:]) {
+		ts.Fatalf("%s holds %q, want %q", args[0], got, args[1:])
+	}
+}

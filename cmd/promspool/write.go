@@ -1,0 +1,89 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kingpin/v2"
+
+	"github.com/promspool/promspool/filestore"
+)
+
+// write makes what it reads a dropped file.
+type write struct {
+	*common
+	name       string
+	allowEmpty bool
+	force      bool
+	maxBytes   int64
+}
+
+func addWrite(app *kingpin.Application, c *common, commands map[string]func() error) {
+	w := &write{common: c}
+	cmd := app.Command("write", `Write standard input to the file NAME.prom in the spool, once it has ended and has been checked.
+
+The file is replaced at once and flushed to the disk. If the input is not in the text format, breaks off in mid-line, is empty, or contradicts itself or other files of the spool, the file stays as it is and the exit status is 1. It does not matter whether an agent is running.
+
+A pipe does not tell that the program before it has failed, and half of what that prints may be well-formed. Where it matters take the second example.
+
+Examples:
+
+  my-script | promspool write my-script
+
+  out=$(my-script) && printf '%s\n' "$out" | promspool write my-script`)
+	cmd.Flag("allow-empty", "Accept input without samples.").BoolVar(&w.allowEmpty)
+	cmd.Flag("force", "Accept input that contradicts itself or other files; part of it, or of them, will not be served.").BoolVar(&w.force)
+	cmd.Flag("max-bytes", "Size up to which input is taken.").Default("16777216").Int64Var(&w.maxBytes)
+	cmd.Arg("name", "Name of the file, with or without .prom.").Required().StringVar(&w.name)
+	commands[cmd.FullCommand()] = w.run
+}
+
+// run leaves signals alone while it waits for input: they end the program and
+// there is nothing to clean up. They are ignored for the moment of the write.
+func (w *write) run() error {
+	if _, err := filestore.DroppedName(w.name); err != nil {
+		return &usageError{err}
+	}
+	data, err := io.ReadAll(io.LimitReader(w.stdin, w.maxBytes+1))
+	switch {
+	case err != nil:
+		return fmt.Errorf("reading standard input: %w", err)
+	case int64(len(data)) > w.maxBytes:
+		return fmt.Errorf("standard input is larger than %d bytes, the limit of --max-bytes", w.maxBytes)
+	case !w.allowEmpty && !hasSamples(data):
+		return errors.New("standard input has no samples, and --allow-empty is not given")
+	}
+	own, err := ownFamilies()
+	if err != nil {
+		return err
+	}
+	signal.Ignore(os.Interrupt, syscall.SIGTERM)
+	store, err := filestore.Open(w.spool, &filestore.Options{Own: own, MaxFileBytes: w.maxBytes})
+	if err != nil {
+		return err
+	}
+	defer store.Close() //nolint:errcheck // nothing to lose
+	err = store.Drop(w.name, data, w.force)
+	var bad *filestore.SyntaxError
+	if errors.As(err, &bad) {
+		input := *bad
+		input.File = ""
+		return fmt.Errorf("standard input: %w", &input)
+	}
+	return err
+}
+
+// hasSamples reports whether there is more than comments and blanks.
+func hasSamples(data []byte) bool {
+	for line := range bytes.Lines(data) {
+		if line = bytes.TrimSpace(line); len(line) > 0 && line[0] != '#' {
+			return true
+		}
+	}
+	return false
+}
