@@ -18,7 +18,7 @@ TOOL      = go tool -modfile=.tools/go.mod
 CI_ONLY   = $(if $(filter true,$(CI)),.ci/packages && PROMSPOOL_TEST_NO_SKIP=1)
 PLATFORMS = linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 freebsd/amd64
 
-.PHONY: build run test race lint vet format staticcheck portable vuln fuzz bench conformance install dist clean help
+.PHONY: build run test race lint vet format staticcheck portable vuln fuzz bench bench-peers conformance install dist clean help
 
 build: ## build ./promspool, a static binary
 	$(BUILD) -o promspool ./cmd/promspool
@@ -55,6 +55,9 @@ fuzz: ## run each fuzz target for FUZZTIME
 bench: ## run the benchmarks COUNT times, into bench.txt (compare two: go tool -modfile=.tools/go.mod benchstat OLD NEW)
 	go test -run '^$$' -bench . -benchmem -count $(COUNT) ./filestore ./ingest ./exporter | tee bench.txt
 
+bench-peers: ## run side by side with Debian's Pushgateway and node_exporter, where the harness is at hand
+	.ci/bench-peers $(BENCHFLAGS)
+
 conformance: build ## run the black-box suites, where they are at hand
 	.ci/conformance
 
@@ -72,4 +75,4 @@ clean: ## remove what the other targets have built
 	rm -rf promspool dist bench.txt
 
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' Makefile

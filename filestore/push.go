@@ -165,6 +165,9 @@ func (s *Store) stampFailure(g Group) error {
 	d, err := s.commit(g, false, func(old *File, oldParts []part) (*content, error) {
 		var parts []part
 		n, pushed := 0, 0.0
+		if old == nil && s.View().Totals().Failed >= s.opts.MaxFailedGroups {
+			return nil, errNothing
+		}
 		if old != nil {
 			pushed = old.push
 			for _, p := range oldParts {
@@ -177,7 +180,10 @@ func (s *Store) stampFailure(g Group) error {
 		}
 		return s.groupContent(g, old, parts, n, pushed, seconds(now)), nil
 	})
-	if err == nil {
+	switch {
+	case errors.Is(err, errNothing):
+		err = nil
+	case err == nil:
 		err = s.flush(d)
 	}
 	return doing("noting the failure in group "+g.String(), err)

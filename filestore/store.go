@@ -2,7 +2,6 @@ package filestore
 
 import (
 	"path/filepath"
-
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,6 +22,10 @@ type Options struct {
 	MaxFileBytes int64
 	// MaxGroups bounds the number of pushed groups; zero means no limit.
 	MaxGroups int
+	// MaxFailedGroups bounds the number of groups that are there only because
+	// pushes to them were refused; default 1000. Beyond it a refused push to an
+	// unknown group leaves no trace.
+	MaxFailedGroups int
 	// Settle is how long a dropped file has to rest before a change of it is
 	// read; zero means not at all.
 	Settle time.Duration
@@ -76,6 +79,9 @@ func Open(dir string, opts *Options) (*Store, error) {
 	}
 	if s.opts.MaxFileBytes <= 0 {
 		s.opts.MaxFileBytes = 16 << 20
+	}
+	if s.opts.MaxFailedGroups == 0 {
+		s.opts.MaxFailedGroups = 1000
 	}
 	if s.opts.Hold == 0 {
 		s.opts.Hold = time.Second

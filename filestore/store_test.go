@@ -587,3 +587,21 @@ func TestAPushGoesPastAWriterOfItsFile(t *testing.T) {
 	must(t, s.Replace(g, families(t, "m 2\n")))
 	want(t, s, "m{job=\"j\"} 2\n")
 }
+
+func TestRefusedPushesMakeNotAnyNumberOfGroups(t *testing.T) {
+	s := open(t, t.TempDir(), &filestore.Options{MaxFailedGroups: 3})
+	bad := "m 1\nm 2\n"
+	for i := range 5 {
+		var syntax *filestore.SyntaxError
+		if err := s.Replace(group(t, "job", fmt.Sprint(i)), families(t, bad)); !errors.As(err, &syntax) {
+			t.Fatalf("Replace = %v, want a refusal", err)
+		}
+	}
+	if got := s.View().Totals(); got.Groups != 3 || got.Failed != 3 {
+		t.Errorf("%d groups, %d of them failed, want 3 and 3", got.Groups, got.Failed)
+	}
+	must(t, s.Replace(group(t, "job", "0"), families(t, "m 1\n")))
+	if got := s.View().Totals(); got.Groups != 3 || got.Failed != 2 {
+		t.Errorf("%d groups, %d of them failed, want 3 and 2", got.Groups, got.Failed)
+	}
+}

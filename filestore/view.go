@@ -26,6 +26,7 @@ type View struct {
 // Totals are counts over a View.
 type Totals struct {
 	Groups  int            // pushed groups
+	Failed  int            // of these, the ones that never saw a push succeed
 	Dropped int            // dropped files
 	Series  int            // samples in all files, merged or not
 	Bytes   int64          // size of all files
@@ -38,6 +39,9 @@ type Totals struct {
 func (t *Totals) add(f *File, n int) {
 	if f.id.kind == pushedKind {
 		t.Groups += n
+		if f.push == 0 {
+			t.Failed += n
+		}
 	} else {
 		t.Dropped += n
 	}

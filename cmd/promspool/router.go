@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/http"
+	"net/http/pprof"
 	"strings"
 
 	"github.com/promspool/promspool/exporter"
@@ -18,6 +19,18 @@ type router struct {
 	read      *exporter.Exporter
 	lifecycle bool
 	quit      func()
+	profiles  http.Handler // nil unless they are switched on
+}
+
+// profiles serves what the runtime knows of itself.
+func profiles(prefix string) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	return http.StripPrefix(prefix, mux)
 }
 
 func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -31,6 +44,12 @@ func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if rt.push.Serve(w, r, path) {
+		return
+	}
+	if rt.profiles != nil && strings.HasPrefix(path, "/debug/pprof/") {
+		if rt.push.Permit(w, r) { // whoever may not push has no business there either
+			rt.profiles.ServeHTTP(w, r)
+		}
 		return
 	}
 	switch path {

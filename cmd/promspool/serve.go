@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -47,6 +48,7 @@ type serve struct {
 	routePrefix   string
 	lifecycle     bool
 	admin         bool
+	pprof         bool
 	corsOrigin    string
 	allowedHosts  []string
 	readTimeout   time.Duration
@@ -61,6 +63,7 @@ type serve struct {
 	textfiles    []string
 	nodeMetrics  bool
 	maxGroups    int
+	maxFailed    int
 	maxFileBytes int64
 	settle       time.Duration
 	resync       time.Duration
@@ -78,6 +81,7 @@ func addServe(app *kingpin.Application, c *common, commands map[string]func() er
 	cmd.Flag("web.route-prefix", "Prefix of all routes; default is the path of --web.external-url.").StringVar(&s.routePrefix)
 	cmd.Flag("web.enable-lifecycle", "Allow to stop the agent by a PUT or POST to /-/quit.").BoolVar(&s.lifecycle)
 	cmd.Flag("web.enable-admin-api", "Allow to delete all groups by a PUT to /api/v1/admin/wipe.").BoolVar(&s.admin)
+	cmd.Flag("web.enable-pprof", "Serve profiles of the agent under /debug/pprof/ to this host.").BoolVar(&s.pprof)
 	cmd.Flag("web.cors.origin", "Regular expression of the origins whose pages may read the JSON API.").StringVar(&s.corsOrigin)
 	cmd.Flag("web.allowed-host", "A further name by which browsers may address this host; repeatable.").StringsVar(&s.allowedHosts)
 	cmd.Flag("web.read-timeout", "How long a request may take to arrive.").Default("10s").DurationVar(&s.readTimeout)
@@ -90,6 +94,7 @@ func addServe(app *kingpin.Application, c *common, commands map[string]func() er
 	cmd.Flag("push.max-labels", "Number of labels that a sample or a grouping key may have.").Default("64").IntVar(&s.limits.Labels)
 	cmd.Flag("push.max-label-name-bytes", "Length up to which a label name is taken.").Default("256").IntVar(&s.limits.LabelName)
 	cmd.Flag("push.max-label-value-bytes", "Length up to which a label value is taken.").Default("16384").IntVar(&s.limits.LabelValue)
+	cmd.Flag("push.max-failed-groups", "Number of groups up to which refused pushes leave a record of their failure in a group of their own.").Default("1000").IntVar(&s.maxFailed)
 	cmd.Flag("spool.textfile-directory", "A further directory of .prom files, which is only read; a glob pattern, repeatable.").StringsVar(&s.textfiles)
 	cmd.Flag("spool.node-exporter-metrics", "Also expose node_textfile_mtime_seconds and node_textfile_scrape_error, for alerts written for node_exporter.").BoolVar(&s.nodeMetrics)
 	cmd.Flag("spool.max-groups", "Number of groups up to which pushes may create new ones; 0 for any.").Default("0").IntVar(&s.maxGroups)
@@ -106,6 +111,10 @@ func addServe(app *kingpin.Application, c *common, commands map[string]func() er
 func (s *serve) run() error {
 	start := time.Now()
 	logger := promslog.New(s.log)
+	if os.Getenv("GOGC") == "" {
+		// Most of the heap is text without pointers: collecting it more often costs little.
+		debug.SetGCPercent(50)
+	}
 	if err := s.check(); err != nil {
 		return err
 	}
@@ -155,7 +164,7 @@ func (s *serve) run() error {
 	}
 	defer watch.Close() //nolint:errcheck // nothing to lose
 	store, err = filestore.Open(s.spool, &filestore.Options{
-		Own: own, EmptyInstance: s.emptyInstance, Unchecked: s.unchecked, MaxGroups: s.maxGroups, MaxFileBytes: s.maxFileBytes, Settle: s.settle,
+		Own: own, EmptyInstance: s.emptyInstance, Unchecked: s.unchecked, MaxGroups: s.maxGroups, MaxFailedGroups: s.maxFailed, MaxFileBytes: s.maxFileBytes, Settle: s.settle,
 	})
 	if err != nil {
 		return err
@@ -189,6 +198,9 @@ func (s *serve) run() error {
 		Info: exporter.Info{Build: buildInfo(), Start: start, Flags: s.flags(), Spool: s.spool, MetricsPath: prefix + s.telemetryPath, Watch: watch.Mode},
 	})
 	handler := &router{prefix: prefix, metrics: s.telemetryPath, push: push, read: read, quit: func() {}}
+	if s.pprof {
+		handler.profiles = profiles(prefix)
+	}
 	if s.lifecycle {
 		handler.quit, handler.lifecycle = cancel, true
 	}
