@@ -131,7 +131,9 @@ func (s *serve) run() error {
 	if s.persistenceFile != "" {
 		logger.Warn("--persistence.file is ignored: every push is on disk before it is answered", "spool", s.spool)
 	}
-	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	signaled, release := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer release() // and not before: a second signal must not cut the stop short
+	ctx, cancel := context.WithCancel(signaled)
 	defer cancel()
 
 	listeners, err := s.listen()
@@ -217,7 +219,12 @@ func (s *serve) run() error {
 	group.Go(func() error { return watch.Run(running, reported{store, report}) })
 	group.Go(func() error { more.run(running); return nil })
 	group.Go(func() error { settleHelp(running, store, logger); return nil })
-	group.Go(func() error { return systemd.Watchdog(running, store.Health) })
+	group.Go(func() error {
+		return systemd.Watchdog(running, func() error {
+			_ = store.Health() // a disk that says no is answering; one that hangs is not
+			return nil
+		})
+	})
 	if err := systemd.Ready(fmt.Sprintf("Serving %d groups and %d files from %s", view.Groups, view.Dropped, s.spool)); err != nil {
 		logger.Warn("The service manager was not told that the agent is ready", "err", err)
 	}
