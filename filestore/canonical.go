@@ -139,7 +139,7 @@ func (c *canonicalizer) reset(lab labelling, lenient bool) {
 
 func (c *canonicalizer) complain(line int, msg string) {
 	if c.issue == nil {
-		c.issue = &SyntaxError{Line: line, Reason: Duplicate, Msg: msg}
+		c.issue = &SyntaxError{Line: line, Reason: Duplicate, Msg: msg, Decoded: true}
 	}
 }
 
@@ -287,7 +287,8 @@ func (c *canonicalizer) overrules(name string) bool {
 }
 
 func (c *canonicalizer) fail(s *sample, msg string) error {
-	return &SyntaxError{Line: s.line, Reason: Syntax, Msg: msg}
+	// What has no line came as protobuf, and that had been read.
+	return &SyntaxError{Line: s.line, Reason: Syntax, Msg: msg, Decoded: s.line == 0}
 }
 
 // completeBuckets gives a pushed histogram that has a count but no +Inf bucket

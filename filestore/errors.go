@@ -34,6 +34,11 @@ type SyntaxError struct {
 	Line   int    // 1-based; 0 if it is not about a line
 	Reason Reason
 	Msg    string
+
+	// Decoded says that a push could be read, and that what is wrong is what it
+	// says. Such a push counts as one that failed; what cannot be read at all
+	// leaves no trace.
+	Decoded bool
 }
 
 func (e *SyntaxError) Error() string {

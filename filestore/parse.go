@@ -106,7 +106,7 @@ func parseWith(slab *[]Label, data string, limits Limits, utf8Names, lenient boo
 		return nil, err
 	}
 	if p.out.timestamp > 0 {
-		return nil, &SyntaxError{Line: p.out.timestamp, Reason: Timestamp, Msg: "samples must not have timestamps: Prometheus takes the time of the scrape; push the time as a value of its own instead"}
+		return nil, &SyntaxError{Line: p.out.timestamp, Reason: Timestamp, Decoded: true, Msg: "samples must not have timestamps: Prometheus takes the time of the scrape; push the time as a value of its own instead"}
 	}
 	// What has no samples says nothing: it neither makes nor replaces a family.
 	p.out.list = slices.DeleteFunc(p.out.list, func(f *rawFamily) bool {

@@ -24,7 +24,7 @@ func FromProto(mfs []*dto.MetricFamily, limits Limits, utf8Names bool) (*Familie
 		}
 	}
 	if c.timestamp {
-		return nil, &SyntaxError{Reason: Timestamp, Msg: "samples must not have timestamps: Prometheus takes the time of the scrape; push the time as a value of its own instead"}
+		return nil, &SyntaxError{Reason: Timestamp, Decoded: true, Msg: "samples must not have timestamps: Prometheus takes the time of the scrape; push the time as a value of its own instead"}
 	}
 	return &c.out, nil
 }
@@ -35,6 +35,9 @@ type converter struct {
 	timestamp bool
 	out       Families
 }
+
+// wrong is the error for what was read and cannot be.
+func wrong(r Reason, msg string) error { return &SyntaxError{Reason: r, Msg: msg, Decoded: true} }
 
 func refuse(r Reason, msg string) error { return &SyntaxError{Reason: r, Msg: msg} }
 
@@ -89,17 +92,17 @@ func (c *converter) metric(f *rawFamily, m *dto.Metric) error {
 		n, v := l.GetName(), l.GetValue()
 		switch {
 		case n == "":
-			return refuse(Syntax, "a label of family "+f.name+" has no name")
+			return wrong(Syntax, "a label of family "+f.name+" has no name")
 		case !utf8.ValidString(n) || !utf8.ValidString(v) || strings.IndexByte(n, 0) >= 0 || strings.IndexByte(v, 0) >= 0:
 			return refuse(Encoding, "a label of family "+f.name+" is not UTF-8 text")
 		case strings.HasPrefix(n, "__"):
-			return refuse(Reserved, "a label name begins with two underscores, which is reserved")
+			return wrong(Reserved, "a label name begins with two underscores, which is reserved")
 		case !c.utf8Names && !model.LegacyValidation.IsValidLabelName(n):
 			return refuse(Syntax, "a label name is not [a-zA-Z_][a-zA-Z0-9_]*, and other names are not switched on")
 		case c.limits.LabelName > 0 && len(n) > c.limits.LabelName, c.limits.LabelValue > 0 && len(v) > c.limits.LabelValue:
 			return refuse(TooLarge, "a label of family "+f.name+" is longer than the limit")
 		case slices.ContainsFunc(labels, func(l Label) bool { return l.Name == n }):
-			return refuse(Syntax, "a label of family "+f.name+" is given twice")
+			return wrong(Syntax, "a label of family "+f.name+" is given twice")
 		}
 		labels = append(labels, Label{n, v})
 		if c.limits.Labels > 0 && len(labels) > c.limits.Labels {
@@ -159,7 +162,7 @@ func (c *converter) metric(f *rawFamily, m *dto.Metric) error {
 		add(f.name+"_count", count)
 	}
 	if mismatch {
-		return refuse(Syntax, "a metric of family "+f.name+" has no value of the family's type")
+		return wrong(Syntax, "a metric of family "+f.name+" has no value of the family's type")
 	}
 	if c.limits.Series > 0 && c.out.series > c.limits.Series {
 		return refuse(TooLarge, "more samples than the limit")

@@ -57,8 +57,11 @@ func (s *Store) push(g Group, f *Families, keep bool, strip []string) error {
 	}
 	var clash *Conflict
 	var bad *SyntaxError
-	if errors.As(err, &clash) || errors.As(err, &bad) {
+	switch {
+	case errors.As(err, &clash), errors.As(err, &bad) && bad.Decoded:
 		return errors.Join(err, s.stampFailure(g))
+	case bad != nil:
+		return err
 	}
 	if err != nil {
 		return doing("storing group "+g.String(), err)

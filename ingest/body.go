@@ -46,10 +46,10 @@ func decode(body []byte, header http.Header, o Options) (*filestore.Families, er
 	return filestore.Parse(body, o.Limits, o.UTF8Names)
 }
 
-// hasTimestamps reports whether all that is wrong with a body are timestamps.
-func hasTimestamps(err error) bool {
+// wasDecoded reports whether a body was read and only what it says is wrong.
+func wasDecoded(err error) bool {
 	var bad *filestore.SyntaxError
-	return errors.As(err, &bad) && bad.Reason == filestore.Timestamp
+	return errors.As(err, &bad) && bad.Decoded
 }
 
 // isProtobuf reports whether a Content-Type announces delimited protobuf.

@@ -37,11 +37,11 @@ func TestMethods(t *testing.T) {
 
 	for _, method := range []string{"GET", "HEAD", "PATCH", "CONNECTED"} {
 		got := a.want(405, method, path, "")
-		if allow := got.header.Get("Allow"); allow != "DELETE, POST, PUT" {
+		if allow := got.header.Get("Allow"); allow != "DELETE, OPTIONS, POST, PUT" {
 			t.Errorf("%s: Allow is %q", method, allow)
 		}
 	}
-	if got := a.want(200, "OPTIONS", path, ""); got.header.Get("Allow") != "DELETE, POST, PUT" {
+	if got := a.want(200, "OPTIONS", path, ""); got.header.Get("Allow") != "DELETE, OPTIONS, POST, PUT" {
 		t.Errorf("OPTIONS: Allow is %q", got.header.Get("Allow"))
 	}
 }
@@ -119,7 +119,7 @@ func TestWipe(t *testing.T) {
 	a.want(200, "PUT", "/metrics/job/a", "m 1\n")
 	a.want(200, "PUT", "/metrics/job/b", "m 1\n")
 	for _, method := range []string{"GET", "POST", "DELETE"} {
-		if got := a.want(405, method, path, ""); got.header.Get("Allow") != "PUT" || !strings.Contains(got.body, "use PUT") {
+		if got := a.want(405, method, path, ""); got.header.Get("Allow") != "OPTIONS, PUT" || !strings.Contains(got.body, "use PUT") {
 			t.Errorf("%s = %v", method, got)
 		}
 	}

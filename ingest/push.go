@@ -22,7 +22,7 @@ func (h *Handler) Push(w http.ResponseWriter, r *http.Request, path string) {
 		g, err := h.remove(r, path)
 		h.answer(w, r, "delete", g, http.StatusAccepted, err)
 	default:
-		h.otherMethod(w, r, "push", "DELETE, POST, PUT", "a group is written with PUT or POST and removed with DELETE")
+		h.otherMethod(w, r, "push", "DELETE, OPTIONS, POST, PUT", "a group is written with PUT or POST and removed with DELETE")
 	}
 }
 
@@ -42,7 +42,7 @@ func (h *Handler) push(w http.ResponseWriter, r *http.Request, path string) (g f
 	h.metrics.received(r.Method, len(body))
 	families, err := decode(body, r.Header, h.options)
 	switch {
-	case err != nil && hasTimestamps(err):
+	case err != nil && wasDecoded(err):
 		return g, errors.Join(err, h.store.Fail(g))
 	case err != nil:
 		return g, err
@@ -72,7 +72,7 @@ func (h *Handler) Wipe(w http.ResponseWriter, r *http.Request) {
 	case !h.admin:
 		h.answer(w, r, "wipe", none, 0, refuse(http.StatusNotFound, "404 page not found"))
 	case r.Method != http.MethodPut:
-		h.otherMethod(w, r, "wipe", "PUT", "to remove all groups use PUT")
+		h.otherMethod(w, r, "wipe", "OPTIONS, PUT", "to remove all groups use PUT")
 	default:
 		err := h.guard.check(r)
 		if err == nil {
