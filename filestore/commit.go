@@ -4,9 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/google/renameio/v2"
-	"golang.org/x/sys/unix"
 )
 
 // errAgain asks commit to start over: the ground has shifted.
@@ -75,29 +72,11 @@ func (s *Store) try(d *directory, name string, check bool, plan func(old *File, 
 		s.observers.Flush(time.Since(start).Seconds())
 	}
 	c.file.size, c.file.hash = int64(len(data)), hashOf(data)
-	if err := s.install(d, tmp, name, old, mine, c, check, oldParts); err != nil {
-		_ = tmp.Cleanup()
-		return err
-	}
-	return nil
-}
-
-// install makes a prepared file the group's, if it may be, under the lock of the
-// Store.
-func (s *Store) install(d *directory, tmp *renameio.PendingFile, name string, old, mine *File, c *content, check bool, oldParts []part) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.mayInstall(d, name, old, mine, c, check, oldParts); err != nil {
-		return err
-	}
-	defer d.unlock()
-	at, err := d.install(tmp, name)
+	err = s.install(&prepared{d: d, tmp: tmp, name: name, old: old, mine: mine, oldParts: oldParts, content: c, check: check})
 	if err != nil {
-		return err
+		_ = tmp.Cleanup()
 	}
-	c.file.stamp, c.file.mtime = at, time.Unix(0, at.mtime)
-	s.publish([]update{{old: old, oldParts: oldParts, new: c}})
-	return nil
+	return err
 }
 
 func partsOf(f *File, parts []part) []part {
@@ -105,49 +84,6 @@ func partsOf(f *File, parts []part) []part {
 		return nil
 	}
 	return parts
-}
-
-// mayInstall decides, under the lock of the Store, whether a prepared file may
-// be renamed to its name. If so the lock between processes is held on return.
-func (s *Store) mayInstall(d *directory, name string, old, mine *File, c *content, check bool, oldParts []part) error {
-	if d.current() != nil {
-		return errReplaced
-	}
-	if err := d.lock(); err != nil {
-		return err
-	}
-	err := func() error {
-		if s.merge.file(name) != old {
-			return errAgain
-		}
-		at, _, err := d.stat(name)
-		switch {
-		case errors.Is(err, unix.ENOENT):
-			if old != nil {
-				return errAgain
-			}
-		case err == nil && old == nil && s.isWaiting(name):
-			// Somebody has it open for writing and it was never served: it gives way.
-		case err == nil && old == nil, err == nil && old.stamp.ino != 0 && withoutYoung(old.stamp) != withoutYoung(at):
-			return errAgain
-		}
-		if mine == nil && s.opts.MaxGroups > 0 && s.merge.totals.Groups >= s.opts.MaxGroups {
-			return fmt.Errorf("the spool holds %d groups, the limit: %w", s.merge.totals.Groups, ErrFull)
-		}
-		if !c.settled && !s.merge.helpAgreed(c, mine) {
-			return errAgain
-		}
-		if check && !s.opts.Unchecked {
-			if x := s.merge.check(c, oldParts); x != nil {
-				return x
-			}
-		}
-		return nil
-	}()
-	if err != nil {
-		d.unlock()
-	}
-	return err
 }
 
 func withoutYoung(s stamp) stamp {

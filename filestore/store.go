@@ -44,6 +44,8 @@ type Store struct {
 
 	groups keyedMutex // held by the writer of a group from its reading to its rename
 
+	turns turns // of commits whose files are ready
+
 	mu    sync.Mutex // guards merge and the moment of a commit; never held while anything is flushed or read
 	merge *merger
 
