@@ -116,7 +116,7 @@ type content struct {
 	settled bool          // HELP texts are changed on purpose, and the time of the file is to stay
 }
 
-// keepTime returns the time that the file is to have, zero for now.
+// keepTime returns the time that the file is to have; zero if that of its writing.
 func (c *content) keepTime() time.Time {
 	if c.settled {
 		return c.file.mtime
