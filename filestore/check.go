@@ -150,7 +150,7 @@ func (c *checker) file(path string) (*checked, error) {
 // read reads a file as a Store does that has waited for its writer for long.
 func (c *checker) read(d *directory, base string) (*checked, error) {
 	for range 3 {
-		s := &Store{waiting: map[string]time.Time{base: {}}}
+		s := &Store{waiting: map[string]*wait{base: {}}} // for ever so long
 		s.opts = Options{MaxFileBytes: c.opts.MaxFileBytes, Now: func() time.Time { return time.Now().Add(time.Hour) }}
 		s.view.Store(newMerger(nil).view())
 		o := s.look(d, outcome{base: base, key: base})

@@ -3,6 +3,7 @@ package filestore
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 )
 
@@ -16,7 +17,11 @@ var errAgain = errors.New("changed meanwhile")
 // The directory that is returned is in use, and its flush is what is left to do.
 func (s *Store) commit(g Group, check bool, plan func(old *File, oldParts []part) (*content, error)) (*directory, error) {
 	name := g.FileName()
-	for range 100 {
+	for attempt := range 120 {
+		if attempt > 3 {
+			// Whoever is at the file now may need a moment.
+			time.Sleep(time.Duration(min(attempt, 20)) * time.Millisecond)
+		}
 		d, err := s.spool.inUse()
 		if err != nil {
 			return nil, err
@@ -75,6 +80,9 @@ func (s *Store) try(d *directory, name string, check bool, plan func(old *File, 
 	err = s.install(&prepared{d: d, tmp: tmp, name: name, old: old, mine: mine, oldParts: oldParts, content: c, check: check})
 	if err != nil {
 		_ = tmp.Cleanup()
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return errAgain // somebody removed the temporary file
 	}
 	return err
 }

@@ -211,10 +211,9 @@ func (d *directory) prepare(name string, data []byte, mtime time.Time) (*renamei
 	if err != nil {
 		return nil, err
 	}
-	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	if err == nil || errors.Is(err, unix.ENOLCK) || errors.Is(err, unix.EOPNOTSUPP) {
-		_, err = f.Write(data)
-	}
+	// If that fails its age protects the file from a sweep all the same.
+	_ = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	_, err = f.Write(data)
 	if err == nil && !mtime.IsZero() {
 		err = d.root.Chtimes(tempName(f), mtime, mtime)
 	}
@@ -278,8 +277,12 @@ func tempName(f *renameio.PendingFile) string {
 // leftover matches the temporary names of commits.
 var leftover = regexp.MustCompile(`^\.job=.*\.prom[0-9]+$`)
 
+// sweepAge is how old a leftover without content has to be.
+const sweepAge = time.Second
+
 // sweep removes what killed processes left of their commits, and nothing else:
-// only names that are ours, and only where nobody holds the lock on the file.
+// only names that are ours, and only where nobody holds the lock on the file. A
+// new file without content may belong to a writer who has yet to take it.
 func (d *directory) sweep(names []string) (removed int) {
 	for _, name := range names {
 		if !leftover.MatchString(name) {
@@ -289,7 +292,7 @@ func (d *directory) sweep(names []string) (removed int) {
 		if err != nil {
 			continue
 		}
-		if fi, err := f.Stat(); err == nil && fi.Mode().IsRegular() && unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+		if fi, err := f.Stat(); err == nil && fi.Mode().IsRegular() && (fi.Size() > 0 || time.Since(fi.ModTime()) > sweepAge) && unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
 			if d.root.Remove(name) == nil {
 				removed++
 			}

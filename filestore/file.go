@@ -238,8 +238,12 @@ func parsePushedOrDropped(name string, data []byte) (*content, *SyntaxError) {
 	if group.IsZero() {
 		c.file.push, c.file.failure = 0, 0
 		for _, d := range fams.directives {
-			if rest, err := time.ParseDuration(d.text); err == nil && d.key == "settle" {
-				c.rest = min(rest, maxRest)
+			if d.key != "settle" {
+				continue
+			}
+			rest, err := time.ParseDuration(strings.TrimSpace(d.text))
+			if c.rest = min(rest, maxRest); err != nil && issue == nil {
+				c.file.issue = &SyntaxError{File: name, Reason: Syntax, Msg: "the line # promspool:settle names no duration such as 2s"}
 			}
 		}
 	} else {

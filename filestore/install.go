@@ -151,8 +151,9 @@ func (s *Store) mayInstall(p *prepared, before int) error {
 		if p.old != nil {
 			return errAgain
 		}
-	case err == nil && p.old == nil && s.isWaiting(p.name):
-		// Somebody has it open for writing and it was never served: it gives way.
+	case err == nil && s.isUnfit(p.name, at):
+		// What is there is half-written or broken just now. The group is what was
+		// good last, and that is what this commit builds on.
 	case err == nil && p.old == nil, err == nil && p.old.stamp.ino != 0 && withoutYoung(p.old.stamp) != withoutYoung(at):
 		return errAgain
 	}

@@ -158,7 +158,11 @@ func (p *parser) run(s string) error {
 			if strings.Trim(s, " \t") == "" {
 				return nil
 			}
-			return p.failf(Incomplete, "the last line does not end in a newline, so its writer may have died in the middle of it")
+			hint := ""
+			if !p.lenient {
+				hint = " (with curl use --data-binary: -d takes the newlines out)"
+			}
+			return p.failf(Incomplete, "the last line does not end in a newline, so its writer may have died in the middle of it%s", hint)
 		}
 		line := strings.TrimSuffix(s[:end], "\r")
 		s = s[end+1:]

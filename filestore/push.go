@@ -43,6 +43,11 @@ func (s *Store) push(g Group, f *Families, keep bool, strip []string) error {
 		d, err = s.commit(g, true, func(old *File, oldParts []part) (*content, error) {
 			failed := 0.0
 			parts, n := fresh, series
+			if old == nil && keep {
+				if err := s.unreadable(g); err != nil {
+					return nil, err
+				}
+			}
 			if old != nil {
 				failed = old.failure
 				if keep {
@@ -76,6 +81,22 @@ func (s *Store) push(g Group, f *Families, keep bool, strip []string) error {
 	}
 	return nil
 }
+
+// unreadable returns an error if the group has a file that cannot be taken for
+// its content, so that what the group holds is not known.
+func (s *Store) unreadable(g Group) error {
+	f := s.View().File(g.FileName())
+	switch {
+	case f == nil || !f.group.IsZero():
+		return nil
+	case f.Err() != nil:
+		return fmt.Errorf("what the group holds is not known, because its file cannot be used (%w): mend or remove the file, or replace the group with PUT", asText(f.Err()))
+	}
+	return fmt.Errorf("the file %q of the group was put there by somebody else: remove it, or replace it with PUT", f.Name())
+}
+
+// asText keeps an error about a file from being taken for one about a push.
+func asText(err error) error { return errors.New(err.Error()) }
 
 // flush waits until what was renamed in the directory so far is durable, and ends
 // its use.

@@ -169,6 +169,10 @@ func (s *Store) read(d *directory, o outcome, at stamp, link *unix.Stat_t) outco
 		busy = !s.renamedIn(o, at, now) // or so we assume
 	}
 	if busy && !s.patienceEnds(o.key, mtime, now) {
+		// Another process of ours has its file open for a moment after the rename.
+		if now.Sub(s.waitsSince(o.key, now)) >= s.opts.Hold {
+			s.unfit(o.key, at, now)
+		}
 		return s.wait(o, mtime, now)
 	}
 	data, err := readAll(fd, int(st.Size))
@@ -199,6 +203,7 @@ func (s *Store) read(d *directory, o outcome, at stamp, link *unix.Stat_t) outco
 	// between two steps: the last good content stands for a moment longer.
 	if o.old != nil && o.old.err == nil && o.old.series > 0 && (o.new.file.err != nil || o.new.file.series == 0) {
 		if age := now.Sub(mtime); age >= 0 && age < s.opts.Hold {
+			s.unfit(o.key, at, now)
 			return s.wait(o, mtime, now)
 		}
 	}
@@ -274,23 +279,43 @@ func (s *Store) patienceEnds(name string, mtime, now time.Time) bool {
 	return now.Sub(s.waitsSince(name, now)) > writerPatience && now.Sub(mtime) > writerRest
 }
 
+// wait is what is known of a file that cannot be read yet.
+type wait struct {
+	since time.Time
+	unfit stamp // of what was found half-written or broken; zero if nothing was
+}
+
 // waitsSince returns since when the file is being waited for.
 func (s *Store) waitsSince(name string, now time.Time) time.Time {
 	s.waitMu.Lock()
 	defer s.waitMu.Unlock()
-	if t, ok := s.waiting[name]; ok {
-		return t
-	}
-	s.waiting[name] = now
-	return now
+	return s.waitFor(name, now).since
 }
 
-// isWaiting reports whether the file is being waited for.
-func (s *Store) isWaiting(name string) bool {
+func (s *Store) waitFor(name string, now time.Time) *wait {
+	w := s.waiting[name]
+	if w == nil {
+		w = &wait{since: now}
+		s.waiting[name] = w
+	}
+	return w
+}
+
+// unfit takes note that the file as it is with this stamp is half-written or
+// broken.
+func (s *Store) unfit(name string, at stamp, now time.Time) {
 	s.waitMu.Lock()
 	defer s.waitMu.Unlock()
-	_, ok := s.waiting[name]
-	return ok
+	s.waitFor(name, now).unfit = withoutYoung(at)
+}
+
+// isUnfit reports whether the file with this stamp was found so. Nothing is lost
+// if a push replaces it.
+func (s *Store) isUnfit(name string, at stamp) bool {
+	s.waitMu.Lock()
+	defer s.waitMu.Unlock()
+	w := s.waiting[name]
+	return w != nil && w.unfit == withoutYoung(at)
 }
 
 // settled ends the wait for a file.

@@ -61,6 +61,9 @@ func (src *Source) Rescan() (again []string, err error) {
 	if err != nil {
 		return nil, doing("listing the directory "+src.path, err)
 	}
+	if src == src.store.spool && !src.store.opts.NoSweep {
+		d.sweep(names)
+	}
 	return src.load(d, src.withKnown(names)), nil
 }
 
@@ -124,7 +127,7 @@ func (src *Source) reopen(old *directory) (again []string, err error) {
 	if err != nil {
 		return nil, doing("listing the directory "+src.path, err)
 	}
-	if src == s.spool {
+	if src == s.spool && !s.opts.NoSweep {
 		d.sweep(names)
 	}
 	return src.load(d, src.withKnown(names)), nil

@@ -26,6 +26,8 @@ type Options struct {
 	// pushes to them were refused; default 1000. Beyond it a refused push to an
 	// unknown group leaves no trace.
 	MaxFailedGroups int
+	// NoSweep leaves what killed processes left of their commits to others.
+	NoSweep bool
 	// Settle is how long a dropped file has to rest before a change of it is
 	// read; zero means not at all.
 	Settle time.Duration
@@ -53,7 +55,7 @@ type Store struct {
 	view  atomic.Pointer[View]
 
 	waitMu  sync.Mutex
-	waiting map[string]time.Time // files that cannot be read yet, and since when
+	waiting map[string]*wait // files that cannot be read yet, and since when
 
 	probeMu   sync.Mutex
 	probedAt  time.Time
@@ -75,7 +77,7 @@ func (s *Store) Observe(o Observers) { s.observers = o }
 // Open reads the whole directory; a returned Store is ready. It removes what
 // killed processes left of their commits. opts may be nil.
 func Open(dir string, opts *Options) (*Store, error) {
-	s := &Store{path: dir, waiting: make(map[string]time.Time)}
+	s := &Store{path: dir, waiting: make(map[string]*wait)}
 	if opts != nil {
 		s.opts = *opts
 	}

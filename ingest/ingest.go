@@ -56,6 +56,7 @@ import (
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/promspool/promspool/filestore"
 )
@@ -83,6 +84,9 @@ type Config struct {
 // defaultMaxBytes is the default of Config.MaxBytes and Options.MaxBytes.
 const defaultMaxBytes = 16 << 20
 
+// bodiesAtOnce is how many bodies of the largest size are decoded at a time.
+const bodiesAtOnce = 4
+
 // A Handler answers the push API. It is safe for concurrent use.
 type Handler struct {
 	store   *filestore.Store
@@ -90,6 +94,7 @@ type Handler struct {
 	success int // the answer to a push
 	admin   bool
 	guard   *guard
+	room    *semaphore.Weighted // bytes of bodies that are being decoded and stored
 	log     *slog.Logger
 	metrics *metrics
 }
@@ -109,6 +114,7 @@ func New(cfg Config) (*Handler, error) {
 	if h.options.MaxBytes <= 0 {
 		h.options.MaxBytes = defaultMaxBytes
 	}
+	h.room = semaphore.NewWeighted(bodiesAtOnce * h.options.MaxBytes)
 	if cfg.Unchecked {
 		h.success = http.StatusAccepted
 	}

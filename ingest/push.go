@@ -40,6 +40,17 @@ func (h *Handler) push(w http.ResponseWriter, r *http.Request, path string) (g f
 		return g, err
 	}
 	h.metrics.received(r.Method, len(body))
+	// What a body comes to in memory is known only when it is decompressed, so
+	// few large ones are decoded and stored at a time. The wait is short: no
+	// client is waited for here.
+	weight := int64(len(body))
+	if r.Header.Get("Content-Encoding") != "" {
+		weight = h.options.MaxBytes
+	}
+	if err := h.room.Acquire(r.Context(), weight); err != nil {
+		return g, refuse(http.StatusServiceUnavailable, "the client has gone")
+	}
+	defer h.room.Release(weight)
 	families, err := decode(body, r.Header, h.options)
 	switch {
 	case err != nil && wasDecoded(err):

@@ -47,6 +47,11 @@ func (k *check) run() error {
 	if len(paths) == 0 {
 		paths = []string{k.spool}
 	}
+	for _, path := range paths {
+		if path == "" || path == "-" {
+			return &usageError{fmt.Errorf("cannot check %q: name files or directories; what a script prints is checked by promspool write", path)}
+		}
+	}
 	own, err := ownFamilies()
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
+	"github.com/alecthomas/units"
 	"github.com/prometheus/exporter-toolkit/web"
 	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
 
@@ -35,14 +36,14 @@ type serve struct {
 	allowRemote   bool
 	unchecked     bool
 	utf8Names     bool
-	maxBytes      int64
+	maxBytes      units.Base2Bytes
 	limits        filestore.Limits
 
 	textfiles    []string
 	nodeMetrics  bool
 	maxGroups    int
 	maxFailed    int
-	maxFileBytes int64
+	maxFileBytes units.Base2Bytes
 	settle       time.Duration
 	resync       time.Duration
 
@@ -67,7 +68,7 @@ func addServe(app *kingpin.Application, c *common, commands map[string]func() er
 	cmd.Flag("push.allow-remote", "Accept pushes and deletions from other hosts.").BoolVar(&s.allowRemote)
 	cmd.Flag("push.disable-consistency-check", "Accept pushes that contradict others; what contradicts is left out of the scrape.").BoolVar(&s.unchecked)
 	cmd.Flag("push.enable-utf8-names", "Accept names outside of [a-zA-Z_:][a-zA-Z0-9_:]*. node_exporter refuses the files of such groups.").BoolVar(&s.utf8Names)
-	cmd.Flag("push.max-bytes", "Size up to which the body of a push is taken, decompressed.").Default("16777216").Int64Var(&s.maxBytes)
+	cmd.Flag("push.max-bytes", "Size up to which the body of a push is taken, decompressed.").Default("16MiB").BytesVar(&s.maxBytes)
 	cmd.Flag("push.max-series", "Number of samples up to which a push is taken.").Default("100000").IntVar(&s.limits.Series)
 	cmd.Flag("push.max-labels", "Number of labels that a sample or a grouping key may have.").Default("64").IntVar(&s.limits.Labels)
 	cmd.Flag("push.max-label-name-bytes", "Length up to which a label name is taken.").Default("256").IntVar(&s.limits.LabelName)
@@ -76,7 +77,7 @@ func addServe(app *kingpin.Application, c *common, commands map[string]func() er
 	cmd.Flag("spool.textfile-directory", "A further directory of .prom files, which is only read; a glob pattern, repeatable.").StringsVar(&s.textfiles)
 	cmd.Flag("spool.node-exporter-metrics", "Also expose node_textfile_mtime_seconds and node_textfile_scrape_error, for alerts written for node_exporter.").BoolVar(&s.nodeMetrics)
 	cmd.Flag("spool.max-groups", "Number of groups up to which pushes may create new ones; 0 for any.").Default("0").IntVar(&s.maxGroups)
-	cmd.Flag("spool.max-file-bytes", "Size up to which a file is read.").Default("16777216").Int64Var(&s.maxFileBytes)
+	cmd.Flag("spool.max-file-bytes", "Size up to which a file is read.").Default("16MiB").BytesVar(&s.maxFileBytes)
 	cmd.Flag("spool.settle", "How long a dropped file has to rest before a change of it is read, for writers that close it half-way.").Default("0s").DurationVar(&s.settle)
 	cmd.Flag("spool.resync", "How often the directory is compared with what is served, whatever the kernel reports.").Default("10s").DurationVar(&s.resync)
 	cmd.Flag("persistence.file", "Accepted for Pushgateway's sake and ignored: every push is on disk.").StringVar(&s.persistenceFile)

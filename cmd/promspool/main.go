@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/common/promslog"
@@ -31,7 +32,6 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	app.UsageWriter(stdout).ErrorWriter(stderr).Terminate(func(code int) { exited = code })
 	app.Version(version.Print("promspool"))
 	app.HelpFlag.Short('h')
-	app.UsageTemplate(kingpin.LongHelpTemplate) // with the agent's flags: it is the default command
 
 	c := common{stdin: stdin, stdout: stdout, stderr: stderr, log: &promslog.Config{Writer: stderr}}
 	app.Flag("spool.directory", "The spool: the directory that holds one file for each group, and dropped files.").
@@ -43,6 +43,9 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	addCheck(app, &c, commands)
 	addWrite(app, &c, commands)
 
+	if !slices.ContainsFunc(args, func(arg string) bool { return app.GetCommand(arg) != nil }) {
+		app.UsageTemplate(kingpin.LongHelpTemplate) // with the agent's flags: it is the default command
+	}
 	command, err := app.Parse(args)
 	switch {
 	case exited >= 0:

@@ -77,6 +77,10 @@ func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Allow", "GET, HEAD, OPTIONS")
 			return
 		}
+		if r.Method == http.MethodPut || r.Method == http.MethodPost || r.Method == http.MethodDelete {
+			http.Error(w, "404 page not found: pushes go to "+rt.prefix+"/metrics/job/JOB", http.StatusNotFound)
+			return
+		}
 		notFound(w)
 	}
 }

@@ -52,7 +52,7 @@ func (s *serve) run() error {
 		}
 	}
 	if s.persistenceFile != "" {
-		logger.Warn("--persistence.file is ignored: every push is on disk before it is answered", "spool", s.spool)
+		logger.Warn("--persistence.file is ignored, and what it holds is not read: every push is in the spool before it is answered", "spool", s.spool)
 	}
 	signaled, release := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer release() // and not before: a second signal must not cut the stop short
@@ -89,7 +89,7 @@ func (s *serve) run() error {
 	}
 	defer watch.Close() //nolint:errcheck // nothing to lose
 	store, err = filestore.Open(s.spool, &filestore.Options{
-		Own: own, EmptyInstance: s.emptyInstance, Unchecked: s.unchecked, MaxGroups: s.maxGroups, MaxFailedGroups: s.maxFailed, MaxFileBytes: s.maxFileBytes, Settle: s.settle,
+		Own: own, EmptyInstance: s.emptyInstance, Unchecked: s.unchecked, MaxGroups: s.maxGroups, MaxFailedGroups: s.maxFailed, MaxFileBytes: int64(s.maxFileBytes), Settle: s.settle,
 	})
 	if err != nil {
 		return err
@@ -112,7 +112,7 @@ func (s *serve) run() error {
 		allowed = append(allowed, u.Host)
 	}
 	push, err := ingest.New(ingest.Config{
-		Store: store, Limits: s.limits, MaxBytes: s.maxBytes, UTF8Names: s.utf8Names, Unchecked: s.unchecked,
+		Store: store, Limits: s.limits, MaxBytes: int64(s.maxBytes), UTF8Names: s.utf8Names, Unchecked: s.unchecked,
 		AllowRemote: s.allowRemote, AllowedHosts: allowed, Admin: s.admin, Logger: logger, Registerer: reg, Requests: requests,
 	})
 	if err != nil {

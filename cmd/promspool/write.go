@@ -63,7 +63,7 @@ func (w *write) run() error {
 		return err
 	}
 	signal.Ignore(os.Interrupt, syscall.SIGTERM)
-	store, err := filestore.Open(w.spool, &filestore.Options{Own: own, MaxFileBytes: w.maxBytes})
+	store, err := filestore.Open(w.spool, &filestore.Options{Own: own, MaxFileBytes: w.maxBytes, NoSweep: true})
 	if err != nil {
 		return err
 	}
