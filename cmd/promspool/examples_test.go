@@ -126,3 +126,53 @@ func TestNodeExporterExample(t *testing.T) {
 	node := startServer(t, listensOn, args[0], args[1:]...)
 	wantLines(t, nodePage(t, node), "node_textfile_scrape_error 0", `backup_size_bytes{job="backup"} 42`)
 }
+
+func TestWriteExample(t *testing.T) {
+	t.Parallel()
+	a := startAgent(t, "")
+	who := filepath.Join(t.TempDir(), "who")
+	script, err := filepath.Abs(examples + "/write/users-logged-in")
+	done(t, err)
+	line := command{
+		name: "/bin/bash", args: []string{"-o", "pipefail", "-c", script + " | " + promspool + " --spool.directory=" + a.spool + " write users-logged-in"},
+		env: []string{"PATH=/usr/local/bin:/usr/bin:/bin", "WHO=" + who},
+	}
+	done(t, os.WriteFile(who, []byte("#!/bin/sh\necho 'ann pts/0 today'\necho 'ann pts/1 today'\necho 'bob pts/2 today'\n"), 0o755))
+	line.must(t)
+	waitFor(t, "the page has the users", func() bool { return strings.Contains(a.page(), `users_logged_in{user="bob"} 1`) })
+	wantLines(t, a.page(), `users_logged_in{user="ann"} 2`)
+	before := a.merge()
+
+	done(t, os.WriteFile(who, []byte("#!/bin/sh\nexit 1\n"), 0o755))
+	if _, stderr, status := line.run(t); status == 0 || stderr == "" {
+		t.Errorf("a script that fails ends with status %d and says %q", status, stderr)
+	}
+	if after := a.restart().merge(); after != before {
+		t.Errorf("after a script that failed the agent serves\n%s\nwant\n%s", after, before)
+	}
+}
+
+// TestTimerExample verifies the units, with programs that are there, and runs
+// the command of the service.
+func TestTimerExample(t *testing.T) {
+	t.Parallel()
+	analyze := need(t, "systemd-analyze")
+	dir := t.TempDir()
+	service := example(t, "systemd-timer/users-logged-in.service")
+	script, err := filepath.Abs(examples + "/write/users-logged-in")
+	done(t, err)
+	service = replace(t, replace(t, service, "/usr/local/bin/users-logged-in", script), "/usr/bin/promspool", promspool)
+	done(t, os.WriteFile(dir+"/users-logged-in.service", []byte(service), 0o644))
+	done(t, os.WriteFile(dir+"/users-logged-in.timer", []byte(example(t, "systemd-timer/users-logged-in.timer")), 0o644))
+	command{name: analyze, args: []string{"verify", "--recursive-errors=one", dir + "/users-logged-in.timer", dir + "/users-logged-in.service"}}.must(t)
+
+	start := regexp.MustCompile(`(?m)^ExecStart=/bin/bash -o pipefail -c '(.*)'$`).FindStringSubmatch(service)
+	if start == nil {
+		t.Fatalf("no command in\n%s", service)
+	}
+	spool := t.TempDir()
+	command{name: "/bin/bash", args: []string{"-o", "pipefail", "-c", start[1]}, env: []string{"PATH=/usr/local/bin:/usr/bin:/bin", "WHO=echo ann", "PROMSPOOL_SPOOL_DIRECTORY=" + spool}}.must(t)
+	text, err := os.ReadFile(spool + "/users-logged-in.prom")
+	done(t, err)
+	wantLines(t, string(text), `users_logged_in{user="ann"} 1`)
+}

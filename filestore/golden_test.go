@@ -1,0 +1,64 @@
+package filestore_test
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/promspool/promspool/filestore"
+)
+
+var update = flag.Bool("update", false, "write what is served into the golden files")
+
+// TestGoldenMerges holds merges against what they are to be: each archive has
+// files and, as "served", the exposition, what agents' families get beside it,
+// and the conflicts.
+func TestGoldenMerges(t *testing.T) {
+	names, err := filepath.Glob("testdata/merge/*.txtar")
+	must(t, err)
+	if len(names) == 0 {
+		t.Fatal("no golden files")
+	}
+	own := map[string]filestore.Own{"go_goroutines": {Type: filestore.Gauge}}
+	for _, name := range names {
+		t.Run(strings.TrimSuffix(filepath.Base(name), ".txtar"), func(t *testing.T) {
+			archive, err := txtar.ParseFile(name)
+			must(t, err)
+			files, want := map[string][]byte{}, ""
+			for _, f := range archive.Files {
+				if f.Name == "served" {
+					want = string(f.Data)
+				} else {
+					files[f.Name] = f.Data
+				}
+			}
+			v := filestore.Merge(own, files)
+			got := string(v.AppendTo(nil))
+			for _, name := range v.Beside() {
+				got += "beside " + name + ":\n" + string(v.AppendBeside(nil, name))
+			}
+			for _, c := range v.Conflicts() {
+				got += c.File + ": " + string(c.Reason) + ": " + c.Error() + "\n"
+			}
+			if *update {
+				kept := archive.Files[:0]
+				for _, f := range archive.Files {
+					if f.Name != "served" {
+						kept = append(kept, f)
+					}
+				}
+				archive.Files = append(kept, txtar.File{Name: "served", Data: []byte(got)})
+				must(t, os.WriteFile(name, txtar.Format(archive), 0o644))
+				return
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("served (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
