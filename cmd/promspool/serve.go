@@ -14,10 +14,12 @@ import (
 	"os/signal"
 	"regexp"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/mdlayher/vsock"
 	"github.com/prometheus/common/promslog"
 	"github.com/prometheus/common/version"
 	"github.com/prometheus/exporter-toolkit/web"
@@ -174,13 +176,26 @@ func (s *serve) listen() ([]net.Listener, error) {
 		return all, nil
 	}
 	for _, address := range *s.web.WebListenAddresses {
-		l, err := net.Listen("tcp", address)
+		l, err := listenOn(address)
 		if err != nil {
 			return nil, fmt.Errorf("listening on %s: %w", address, plainCause(err))
 		}
 		all = append(all, l)
 	}
 	return all, nil
+}
+
+// listenOn opens one address: host:port, or vsock://:port as in the toolkit.
+func listenOn(address string) (net.Listener, error) {
+	port, ok := strings.CutPrefix(address, "vsock://:")
+	if !ok {
+		return net.Listen("tcp", address)
+	}
+	n, err := strconv.ParseUint(port, 10, 32)
+	if err != nil {
+		return nil, fmt.Errorf("%q is no port", port)
+	}
+	return vsock.Listen(uint32(n), nil)
 }
 
 // plainCause is the error below the address, which the sentence has already.
