@@ -211,7 +211,7 @@ func (d *directory) prepare(name string, data []byte, mtime time.Time) (*renamei
 	if err != nil {
 		return nil, err
 	}
-	// If that fails its age protects the file from a sweep all the same.
+	// If that fails a sweep is at it, and what it removes is written again.
 	_ = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	_, err = f.Write(data)
 	if err == nil && !mtime.IsZero() {
@@ -277,12 +277,9 @@ func tempName(f *renameio.PendingFile) string {
 // leftover matches the temporary names of commits.
 var leftover = regexp.MustCompile(`^\.job=.*\.prom[0-9]+$`)
 
-// sweepAge is how old a leftover without content has to be.
-const sweepAge = time.Second
-
 // sweep removes what killed processes left of their commits, and nothing else:
 // only names that are ours, and only where nobody holds the lock on the file. A
-// new file without content may belong to a writer who has yet to take it.
+// writer who has made his file and not yet taken the lock starts over.
 func (d *directory) sweep(names []string) (removed int) {
 	for _, name := range names {
 		if !leftover.MatchString(name) {
@@ -292,7 +289,7 @@ func (d *directory) sweep(names []string) (removed int) {
 		if err != nil {
 			continue
 		}
-		if fi, err := f.Stat(); err == nil && fi.Mode().IsRegular() && (fi.Size() > 0 || time.Since(fi.ModTime()) > sweepAge) && unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+		if fi, err := f.Stat(); err == nil && fi.Mode().IsRegular() && unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
 			if d.root.Remove(name) == nil {
 				removed++
 			}

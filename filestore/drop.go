@@ -3,6 +3,7 @@ package filestore
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"time"
 	"unicode"
@@ -64,6 +65,9 @@ func (s *Store) Drop(name string, data []byte, force bool) error {
 			return doing("storing "+name, s.flush(d))
 		}
 		d.done()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // the temporary file was swept away
+		}
 		if !errors.Is(err, errReplaced) {
 			break
 		}
