@@ -54,6 +54,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/semaphore"
@@ -86,6 +87,9 @@ const defaultMaxBytes = 16 << 20
 
 // bodiesAtOnce is how many bodies of the largest size are decoded at a time.
 const bodiesAtOnce = 4
+
+// roomPatience is how long a push waits for its turn to be decoded.
+const roomPatience = 30 * time.Second
 
 // A Handler answers the push API. It is safe for concurrent use.
 type Handler struct {

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -41,14 +42,17 @@ func (h *Handler) push(w http.ResponseWriter, r *http.Request, path string) (g f
 	}
 	h.metrics.received(r.Method, len(body))
 	// What a body comes to in memory is known only when it is decompressed, so
-	// few large ones are decoded and stored at a time. The wait is short: no
-	// client is waited for here.
+	// few large ones are decoded and stored at a time. The wait is short, as no
+	// client is waited for here. That of this request may have closed its end
+	// already, as it has sent everything, and still want the answer.
 	weight := int64(len(body))
 	if r.Header.Get("Content-Encoding") != "" {
 		weight = h.options.MaxBytes
 	}
-	if err := h.room.Acquire(r.Context(), weight); err != nil {
-		return g, refuse(http.StatusServiceUnavailable, "the client has gone")
+	patience, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), roomPatience)
+	defer cancel()
+	if err := h.room.Acquire(patience, weight); err != nil {
+		return g, refuse(http.StatusServiceUnavailable, "too many large pushes at once, try again")
 	}
 	defer h.room.Release(weight)
 	families, err := decode(body, r.Header, h.options)
