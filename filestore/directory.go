@@ -172,20 +172,14 @@ const lockPatience = 5 * time.Second
 // fails instead of hanging.
 func (d *directory) lock() error {
 	fd := int(d.dir.Fd())
+	deadline := time.Now().Add(lockPatience)
 	err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
-	for wait := time.Millisecond; err == unix.EWOULDBLOCK || err == unix.EINTR; wait = min(2*wait, 50*time.Millisecond) {
-		if wait == 50*time.Millisecond {
-			break
+	for wait := time.Millisecond; err == unix.EWOULDBLOCK || err == unix.EINTR; wait = min(2*wait, 20*time.Millisecond) {
+		if time.Now().After(deadline) {
+			return ErrBusy
 		}
 		time.Sleep(wait)
 		err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
-	}
-	for deadline := time.Now().Add(lockPatience); (err == unix.EWOULDBLOCK || err == unix.EINTR) && time.Now().Before(deadline); {
-		time.Sleep(20 * time.Millisecond)
-		err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
-	}
-	if err == unix.EWOULDBLOCK {
-		return ErrBusy
 	}
 	if errors.Is(err, unix.ENOLCK) || errors.Is(err, unix.EOPNOTSUPP) {
 		return nil // a file system without locks: then one process has to do
