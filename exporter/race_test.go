@@ -47,7 +47,7 @@ func TestScrapesWhileTheSpoolChanges(t *testing.T) {
 					var f *filestore.Families
 					f, err = filestore.Parse(fmt.Appendf(nil, "one %d\nthe_other %d\n{\"ut.f8\",\"l.x\"=\"1\"} 1\n", i, i), filestore.Limits{}, true)
 					if err == nil {
-						err = s.Replace(g, f)
+						err = s.Replace(g, f, filestore.PushOptions{})
 					}
 				}
 				if err != nil {

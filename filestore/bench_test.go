@@ -53,7 +53,7 @@ func fill(b *testing.B, dir string, n int) {
 	for i := range n {
 		g := benchGroup(b, i)
 		if i < jobKinds { // what a push writes
-			must(b, one.Replace(g, families(b, benchText(i, 0))))
+			must(b, one.Replace(g, families(b, benchText(i, 0)), filestore.PushOptions{}))
 			data, err := os.ReadFile(filepath.Join(one.Path(), g.FileName()))
 			must(b, err)
 			must(b, os.WriteFile(filepath.Join(dir, g.FileName()), data, 0o644))
@@ -97,7 +97,7 @@ func BenchmarkPush(b *testing.B) {
 			for b.Loop() {
 				i++
 				k := i * 7919 % n
-				must(b, s.Replace(benchGroup(b, k), families(b, benchText(k, i))))
+				must(b, s.Replace(benchGroup(b, k), families(b, benchText(k, i)), filestore.PushOptions{}))
 			}
 		})
 		b.Run(fmt.Sprintf("groups=%d/writers=32", n), func(b *testing.B) {
@@ -105,7 +105,7 @@ func BenchmarkPush(b *testing.B) {
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
 					k := rand.IntN(n)
-					must(b, s.Replace(benchGroup(b, k), families(b, benchText(k, rand.IntN(1000)))))
+					must(b, s.Replace(benchGroup(b, k), families(b, benchText(k, rand.IntN(1000))), filestore.PushOptions{}))
 				}
 			})
 		})
@@ -169,7 +169,7 @@ func BenchmarkText(b *testing.B) {
 							for range max(1, n*churn/100) {
 								i++
 								k := rand.IntN(n)
-								must(b, s.Replace(benchGroup(b, k), families(b, benchText(k, i))))
+								must(b, s.Replace(benchGroup(b, k), families(b, benchText(k, i)), filestore.PushOptions{}))
 							}
 							b.StartTimer()
 						}

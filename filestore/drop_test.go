@@ -63,7 +63,7 @@ func TestDropRefusesAndKeepsWhatIsThere(t *testing.T) {
 	dir := t.TempDir()
 	opts := &filestore.Options{MaxFileBytes: 1000, Own: map[string]filestore.Own{"go_info": {Type: filestore.Gauge}}}
 	s := open(t, dir, opts)
-	must(t, s.Replace(group(t, "job", "a"), families(t, "# TYPE pushed gauge\npushed 1\n# TYPE h histogram\nh_bucket{le=\"+Inf\"} 1\nh_sum 1\nh_count 1\n")))
+	must(t, s.Replace(group(t, "job", "a"), families(t, "# TYPE pushed gauge\npushed 1\n# TYPE h histogram\nh_bucket{le=\"+Inf\"} 1\nh_sum 1\nh_count 1\n"), filestore.PushOptions{}))
 	must(t, s.Drop("other", []byte("# TYPE c counter\nc{x=\"1\"} 1\n"), false))
 	must(t, s.Drop("mine", []byte("m 1\n"), false))
 	for _, tt := range []struct {

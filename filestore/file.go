@@ -20,6 +20,7 @@ type File struct {
 	group Group
 	parts []unique.Handle[desc] // by name
 	wants map[string]want       // see help.go; nil if there are none
+	attrs attributes            // of a group, see attributes.go
 
 	series   int
 	size     int64
@@ -220,7 +221,7 @@ func parsePushedOrDropped(name string, data []byte) (*content, *SyntaxError) {
 	}
 	id := droppedIdent(name)
 	var group Group
-	if d := fams.directives; len(d) > 0 && d[0].key == "group" && strings.HasPrefix(string(data[:min(len(data), 64)]), directivePrefix) {
+	if d := fams.directives; len(d) > 0 && d[0].key == groupDirective && strings.HasPrefix(string(data[:min(len(data), 64)]), directivePrefix) {
 		if g, err := parseGroup(d[0].text); err == nil && g.FileName() == name {
 			group, id.kind = g, pushedKind
 		}
@@ -247,22 +248,23 @@ func parsePushedOrDropped(name string, data []byte) (*content, *SyntaxError) {
 			}
 		}
 	} else {
-		c.file.wants = parseWants(fams.directives)
+		c.file.wants, c.file.attrs = parseWants(fams.directives), attributesFrom(fams.directives)
 	}
 	return c, nil
 }
 
 // encode returns the bytes of a pushed file.
 func (c *content) encode() []byte {
-	size := len(directivePrefix) + len(c.file.group.set) + 16
+	size := len(directivePrefix) + len(c.file.group.set) + 16 + c.file.attrs.size()
 	for i := range c.parts {
 		d := c.parts[i].desc.Value()
 		size += 2*len(d.name) + len(d.help) + len(c.parts[i].text) + 40
 	}
 	b := make([]byte, 0, size)
-	b = append(b, directivePrefix+"group "...)
+	b = append(b, directivePrefix+groupDirective+" "...)
 	b = append(b, c.file.group.set...)
 	b = append(b, '\n')
+	b = c.file.attrs.appendTo(b)
 	b = appendWants(b, c.file.wants)
 	for i := range c.parts {
 		d := c.parts[i].desc.Value()

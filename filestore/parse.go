@@ -75,7 +75,10 @@ type directive struct {
 	key, text string
 }
 
-const directivePrefix = "# promspool:"
+const (
+	directivePrefix = "# promspool:"
+	groupDirective  = "group"
+)
 
 // Parse reads a push in the text format 0.0.4. Names outside of
 // [a-zA-Z_:][a-zA-Z0-9_:]* are accepted, in quotes, only if utf8Names is set.

@@ -79,7 +79,7 @@ func TestWhatIsForgiven(t *testing.T) {
 			s := open(t, t.TempDir(), nil)
 			f, err := filestore.Parse([]byte(text), filestore.Limits{}, false)
 			must(t, err)
-			must(t, s.Replace(group(t, "job", "j"), f))
+			must(t, s.Replace(group(t, "job", "j"), f, filestore.PushOptions{}))
 			want(t, s, "a{job=\"j\",x=\"1\"} 1\n")
 		})
 	}

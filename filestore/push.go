@@ -8,17 +8,23 @@ import (
 	"time"
 )
 
+// PushOptions say how a push is stored. The zero value is a plain push.
+type PushOptions struct {
+	// Strip are labels that are taken off all samples of the push.
+	Strip []string
+}
+
 // Replace makes the families the whole content of the group, as PUT does. If
 // they do not fit, the group stays as it was, but for the time of its last
 // failure, and the error is a *Conflict or a *SyntaxError.
-func (s *Store) Replace(g Group, f *Families, strip ...string) error {
-	return s.push(g, f, false, strip)
+func (s *Store) Replace(g Group, f *Families, opts PushOptions) error {
+	return s.push(g, f, false, opts)
 }
 
 // Update replaces the families of the names that are in f and keeps the
 // group's others, as POST does. Errors are those of Replace.
-func (s *Store) Update(g Group, f *Families, strip ...string) error {
-	return s.push(g, f, true, strip)
+func (s *Store) Update(g Group, f *Families, opts PushOptions) error {
+	return s.push(g, f, true, opts)
 }
 
 // Fail notes that a push to the group was refused before it came here. The
@@ -28,7 +34,7 @@ func (s *Store) Fail(g Group) error {
 	return s.stampFailure(g)
 }
 
-func (s *Store) push(g Group, f *Families, keep bool, strip []string) error {
+func (s *Store) push(g Group, f *Families, keep bool, opts PushOptions) error {
 	start := time.Now()
 	unlock := s.groups.lock(g.FileName())
 	defer func() {
@@ -38,7 +44,7 @@ func (s *Store) push(g Group, f *Families, keep bool, strip []string) error {
 	}()
 	now := s.opts.Now()
 	var d *directory
-	fresh, series, err := s.canonical(g, f, strip)
+	fresh, series, err := s.canonical(g, f, opts.Strip)
 	if err == nil {
 		d, err = s.commit(g, true, func(old *File, oldParts []part) (*content, error) {
 			failed := 0.0
@@ -57,7 +63,9 @@ func (s *Store) push(g Group, f *Families, keep bool, strip []string) error {
 					}
 				}
 			}
-			return s.groupContent(g, old, parts, n, seconds(now), failed), nil
+			c := s.groupContent(g, old, parts, n, seconds(now), failed)
+			c.file.attrs = attributesOf(old, keep, opts)
+			return c, nil
 		})
 	}
 	var clash *Conflict
@@ -80,6 +88,15 @@ func (s *Store) push(g Group, f *Families, keep bool, strip []string) error {
 		s.observers.Commit(time.Since(start).Seconds())
 	}
 	return nil
+}
+
+// attributesOf returns the attributes of a group after a push: those of a later
+// version stay whatever was pushed. old is nil if there was no group.
+func attributesOf(old *File, _ bool, _ PushOptions) attributes {
+	if old == nil {
+		return nil
+	}
+	return old.attrs
 }
 
 // unreadable returns an error if the group has a file that cannot be taken for
@@ -162,7 +179,8 @@ func collision(parts []part, file string) *Conflict {
 	return nil
 }
 
-// groupContent completes the parts of a group with its two times and with the
+// groupContent completes the parts of a group with its two times, with the
+// attributes it had and with the
 // HELP texts of the spool.
 func (s *Store) groupContent(g Group, old *File, parts []part, series int, pushed, failed float64) *content {
 	over := g.Labels()
@@ -180,6 +198,9 @@ func (s *Store) groupContent(g Group, old *File, parts []part, series int, pushe
 	wants := s.agreeOnHelp(parts, old, pushed)
 	c := newContent(&ident{pushedKind, g.FileName()}, parts, series+n)
 	c.file.group, c.file.wants = g, wants
+	if old != nil {
+		c.file.attrs = old.attrs
+	}
 	return c
 }
 

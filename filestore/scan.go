@@ -13,11 +13,14 @@ import (
 // parser, and ok is false.
 func scanPushed(name, data string) (c *content, ok bool) {
 	line, rest, _ := strings.Cut(data, "\n")
-	set, isGroup := strings.CutPrefix(line, directivePrefix+"group ")
+	set, isGroup := strings.CutPrefix(line, directivePrefix+groupDirective+" ")
 	if !isGroup || !utf8.ValidString(data) || strings.IndexByte(data, 0) >= 0 {
 		return nil, false
 	}
 	s := scanner{rest: rest}
+	if !s.attributes() {
+		return nil, false
+	}
 	for s.rest != "" {
 		if !s.family() {
 			return nil, false
@@ -28,12 +31,13 @@ func scanPushed(name, data string) (c *content, ok bool) {
 		return nil, false
 	}
 	c = newContent(&ident{pushedKind, name}, s.parts, len(s.hashes))
-	c.file.group = g
+	c.file.group, c.file.attrs = g, s.attrs
 	return c, true
 }
 
 type scanner struct {
 	rest    string
+	attrs   attributes
 	parts   []part
 	hashes  []uint64
 	scratch []byte
@@ -49,6 +53,22 @@ func (s *scanner) line(prefix string) (string, bool) {
 	}
 	s.rest = after[end+1:]
 	return after[:end], true
+}
+
+// attributes reads the lines about the group.
+func (s *scanner) attributes() bool {
+	for {
+		text, ok := s.line(directivePrefix)
+		if !ok {
+			return true
+		}
+		key, value, _ := strings.Cut(text, " ")
+		n := len(s.attrs)
+		if !isAttribute(key) || strings.HasSuffix(text, "\r") || n > 0 && s.attrs[n-1].key > key {
+			return false
+		}
+		s.attrs = append(s.attrs, attribute{key, value})
+	}
 }
 
 func (s *scanner) family() bool {

@@ -12,7 +12,7 @@ import (
 // sameContent reports whether two contents are equal.
 func sameContent(a, b *content) bool {
 	return *a.file.id == *b.file.id && a.file.group == b.file.group && a.file.series == b.file.series &&
-		a.file.push == b.file.push && a.file.failure == b.file.failure && slices.Equal(a.file.parts, b.file.parts) &&
+		slices.Equal(a.file.attrs, b.file.attrs) && a.file.push == b.file.push && a.file.failure == b.file.failure && slices.Equal(a.file.parts, b.file.parts) &&
 		slices.EqualFunc(a.parts, b.parts, func(p, q part) bool {
 			return p.desc == q.desc && p.text == q.text && slices.Equal(p.hashes, q.hashes)
 		})
@@ -25,6 +25,7 @@ func FuzzScanPushed(f *testing.F) {
 		"# HELP a x\n# TYPE a gauge\na{job=\"j\"} 1\n",
 		"# TYPE a untyped\na 1e+06\na{job=\"j\",x=\"1\"} NaN\n# HELP push_time_seconds y\n# TYPE push_time_seconds gauge\npush_time_seconds{job=\"j\"} 1.5e+09\n",
 		"# TYPE a counter\na{a=\"\"} 0\n", "# TYPE b gauge\nb 1\n# TYPE a gauge\na 1\n", "# TYPE a gauge\na 1.0\n", "# TYPE a gauge\na{b=\"1\",a=\"2\"} 1\n",
+		"# promspool:future x y\n# promspool:owner \\\\ \\n\n# TYPE a gauge\na 1\n", "# promspool:x\n# promspool:x y\n# TYPE a gauge\na 1\n# promspool:a\n",
 		"# TYPE a gauge\na 1\na 2\n", "# TYPE a gauge\na_count 1\n", "# TYPE a gauge\na 1 5\n", "# HELP a \\n\n# TYPE a gauge\na 1\r\n", "# TYPE a gauge\na{instance=\"\",job=\"j\"} 1\n",
 	} {
 		f.Add(head + body)
@@ -59,7 +60,7 @@ func TestPushedFilesAreReadQuickly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Replace(g, f); err != nil {
+	if err := s.Replace(g, f, PushOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	file := s.View().File(g.FileName())
@@ -71,5 +72,24 @@ func TestPushedFilesAreReadQuickly(t *testing.T) {
 	}
 	if _, ok := scanPushed(g.FileName(), strings.Replace(data, "0.25", "0.250", 1)); ok {
 		t.Error("what is not canonical was read quickly")
+	}
+}
+
+func TestAttributes(t *testing.T) {
+	a := attributes(nil).with("b", "1\n\\n\r").with("a", "").with("b", "2\n\\n\r").withAll("c", "x", "y")
+	if v, ok := a.get("b"); v != "2\n\\n\r" || !ok {
+		t.Errorf("get = %q, %v", v, ok)
+	}
+	if got, want := string(a.appendTo(nil)), "# promspool:a\n# promspool:b 2\\n\\\\n\\r\n# promspool:c x\n# promspool:c y\n"; got != want {
+		t.Errorf("written as %q, want %q", got, want)
+	}
+	if a.size() < len(a.appendTo(nil)) {
+		t.Errorf("size = %d, which is too small", a.size())
+	}
+	if b := a.without("b").without("c").without("none"); !slices.Equal(b, attributes{{"a", ""}}) || len(a) != 4 {
+		t.Errorf("without = %v, leaving %v", b, a)
+	}
+	if _, ok := a.get("none"); ok {
+		t.Error("there is a value of a key that is not there")
 	}
 }

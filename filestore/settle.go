@@ -162,7 +162,7 @@ func (s *Store) setHelp(g Group, texts map[string]string) error {
 			}
 		}
 		c := newContent(&ident{pushedKind, g.FileName()}, parts, old.series)
-		c.file.group, c.file.wants, c.file.mtime = g, wants, old.mtime
+		c.file.group, c.file.wants, c.file.attrs, c.file.mtime = g, wants, old.attrs, old.mtime
 		c.settled = true
 		return c, nil
 	})

@@ -147,11 +147,11 @@ func want(t *testing.T, s *filestore.Store, text string) {
 func TestReplaceUpdateDelete(t *testing.T) {
 	s := open(t, t.TempDir(), nil)
 	g := group(t, "job", "j", "instance", "i")
-	must(t, s.Replace(g, families(t, "a 1\nb 2\n")))
+	must(t, s.Replace(g, families(t, "a 1\nb 2\n"), filestore.PushOptions{}))
 	want(t, s, `a{instance="i",job="j"} 1`+"\n"+`b{instance="i",job="j"} 2`+"\n")
-	must(t, s.Update(g, families(t, "b{x=\"1\"} 3\nc 4\n")))
+	must(t, s.Update(g, families(t, "b{x=\"1\"} 3\nc 4\n"), filestore.PushOptions{}))
 	want(t, s, `a{instance="i",job="j"} 1`+"\n"+`b{instance="i",job="j",x="1"} 3`+"\n"+`c{instance="i",job="j"} 4`+"\n")
-	must(t, s.Replace(g, families(t, "c 5\n")))
+	must(t, s.Replace(g, families(t, "c 5\n"), filestore.PushOptions{}))
 	want(t, s, `c{instance="i",job="j"} 5`+"\n")
 	must(t, s.Delete(group(t, "job", "j")))
 	want(t, s, `c{instance="i",job="j"} 5`+"\n")
@@ -172,7 +172,7 @@ func TestTheFileIsAsDocumented(t *testing.T) {
 	now := time.Unix(1763628000, 500_000_000)
 	s := open(t, dir, &filestore.Options{Now: func() time.Time { return now }})
 	g := group(t, "instance", "db1", "job", "backup")
-	must(t, s.Replace(g, families(t, "# HELP backup_duration_seconds How long it took.\n# TYPE backup_duration_seconds gauge\nbackup_duration_seconds{job=\"other\"} 1.8e3\n")))
+	must(t, s.Replace(g, families(t, "# HELP backup_duration_seconds How long it took.\n# TYPE backup_duration_seconds gauge\nbackup_duration_seconds{job=\"other\"} 1.8e3\n"), filestore.PushOptions{}))
 	got, err := os.ReadFile(filepath.Join(dir, "job=backup,instance=db1.prom"))
 	must(t, err)
 	const text = `# promspool:group {job="backup",instance="db1"}
@@ -201,8 +201,8 @@ func TestAPushThatClashesIsRefusedAndNoted(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(dir, "drop.prom"), []byte("# TYPE d gauge\nd 1\nx{job=\"b\"} 1\n"), 0o644))
 	s := open(t, dir, &filestore.Options{Own: map[string]filestore.Own{"go_goroutines": {Type: filestore.Gauge}}})
 	a, b := group(t, "job", "a"), group(t, "job", "b")
-	must(t, s.Replace(a, families(t, "# TYPE m gauge\nm 1\n# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_count 1\nh_sum 1\n")))
-	must(t, s.Replace(b, families(t, "keep 1\n")))
+	must(t, s.Replace(a, families(t, "# TYPE m gauge\nm 1\n# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_count 1\nh_sum 1\n"), filestore.PushOptions{}))
+	must(t, s.Replace(b, families(t, "keep 1\n"), filestore.PushOptions{}))
 	before := samples(s.View())
 	for name, text := range map[string]string{
 		"another type":                "# TYPE m counter\nm 1\n",
@@ -216,9 +216,9 @@ func TestAPushThatClashesIsRefusedAndNoted(t *testing.T) {
 		"twice by the group's labels": "z{job=\"1\"} 1\nz{job=\"2\"} 1\n",
 	} {
 		t.Run(name, func(t *testing.T) {
-			for _, push := range []func(filestore.Group, *filestore.Families, ...string) error{s.Replace, s.Update} {
+			for _, push := range []func(filestore.Group, *filestore.Families, filestore.PushOptions) error{s.Replace, s.Update} {
 				at := time.Now().Truncate(time.Microsecond).Add(-time.Microsecond)
-				err := push(b, families(t, text))
+				err := push(b, families(t, text), filestore.PushOptions{})
 				var clash *filestore.Conflict
 				var bad *filestore.SyntaxError
 				if !errors.As(err, &clash) && !errors.As(err, &bad) {
@@ -233,21 +233,21 @@ func TestAPushThatClashesIsRefusedAndNoted(t *testing.T) {
 			}
 		})
 	}
-	must(t, s.Update(b, families(t, "# TYPE go_goroutines gauge\ngo_goroutines 7\n")))
+	must(t, s.Update(b, families(t, "# TYPE go_goroutines gauge\ngo_goroutines 7\n"), filestore.PushOptions{}))
 	if got := string(s.View().AppendBeside(nil, "go_goroutines")); got != "go_goroutines{job=\"b\"} 7\n" {
 		t.Errorf("beside the agent's own: %q", got)
 	}
 	// The one thing that may be in the way of itself.
-	must(t, s.Replace(b, families(t, "# TYPE own gauge\nown 1\n")))
-	must(t, s.Replace(b, families(t, "# TYPE own counter\nown 1\n")))
+	must(t, s.Replace(b, families(t, "# TYPE own gauge\nown 1\n"), filestore.PushOptions{}))
+	must(t, s.Replace(b, families(t, "# TYPE own counter\nown 1\n"), filestore.PushOptions{}))
 }
 
 func TestUpdateAgainstItsOwnHistogram(t *testing.T) {
 	s := open(t, t.TempDir(), nil)
 	g := group(t, "job", "a")
-	must(t, s.Replace(g, families(t, "# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_count 1\nh_sum 1\n")))
+	must(t, s.Replace(g, families(t, "# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_count 1\nh_sum 1\n"), filestore.PushOptions{}))
 	var clash *filestore.Conflict
-	if err := s.Update(g, families(t, "h_count 1\n")); !errors.As(err, &clash) {
+	if err := s.Update(g, families(t, "h_count 1\n"), filestore.PushOptions{}); !errors.As(err, &clash) {
 		t.Errorf("Update = %v, want a conflict", err)
 	}
 }
@@ -283,7 +283,7 @@ func TestACopyOfAPushedFileIsADroppedFile(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, nil)
 	g := group(t, "job", "a")
-	must(t, s.Replace(g, families(t, "m 1\n")))
+	must(t, s.Replace(g, families(t, "m 1\n"), filestore.PushOptions{}))
 	data, err := os.ReadFile(filepath.Join(dir, g.FileName()))
 	must(t, err)
 	must(t, os.WriteFile(filepath.Join(dir, "copy.prom"), data, 0o644))
@@ -306,7 +306,7 @@ func TestTwoStoresOnOneDirectory(t *testing.T) {
 	for i, s := range []*filestore.Store{a, b} {
 		wg.Go(func() {
 			for k := range n {
-				if err := s.Update(g, families(t, fmt.Sprintf("m%d_%d 1\n", i, k))); err != nil {
+				if err := s.Update(g, families(t, fmt.Sprintf("m%d_%d 1\n", i, k)), filestore.PushOptions{}); err != nil {
 					t.Error(err)
 				}
 			}
@@ -328,16 +328,16 @@ func TestTheDirectoryIsReplaced(t *testing.T) {
 	must(t, os.Mkdir(dir, 0o755))
 	s := open(t, dir, nil)
 	g, h := group(t, "job", "g"), group(t, "job", "h")
-	must(t, s.Replace(g, families(t, "m 1\n")))
+	must(t, s.Replace(g, families(t, "m 1\n"), filestore.PushOptions{}))
 	must(t, os.Rename(dir, dir+".old"))
-	if err := s.Replace(h, families(t, "m 2\n")); err == nil {
+	if err := s.Replace(h, families(t, "m 2\n"), filestore.PushOptions{}); err == nil {
 		t.Error("a push without a directory was acknowledged")
 	}
 	if got := samples(s.View()); got != "" {
 		t.Errorf("without a directory this is served:\n%s", got)
 	}
 	must(t, os.Mkdir(dir, 0o755))
-	must(t, s.Replace(h, families(t, "m 2\n")))
+	must(t, s.Replace(h, families(t, "m 2\n"), filestore.PushOptions{}))
 	want(t, s, "m{job=\"h\"} 2\n")
 	if _, err := os.Stat(filepath.Join(dir, h.FileName())); err != nil {
 		t.Error(err)
@@ -398,9 +398,9 @@ func TestViewIsAPureFunctionOfTheDirectory(t *testing.T) {
 				var err error
 				switch r.IntN(6) {
 				case 0:
-					err = s.Replace(g, families(t, body()))
+					err = s.Replace(g, families(t, body()), filestore.PushOptions{})
 				case 1:
-					err = s.Update(g, families(t, body()))
+					err = s.Update(g, families(t, body()), filestore.PushOptions{})
 				case 2:
 					err = s.Delete(g)
 				case 3:
@@ -469,7 +469,7 @@ func TestOneHelpTextInTheSpool(t *testing.T) {
 		if help != "" {
 			text = "# HELP m " + help + "\n" + text
 		}
-		must(t, s.Replace(group(t, "job", job), families(t, text)))
+		must(t, s.Replace(group(t, "job", job), families(t, text), filestore.PushOptions{}))
 	}
 	check := func(when, help string, n int) {
 		t.Helper()
@@ -584,7 +584,7 @@ func TestAPushGoesPastAWriterOfItsFile(t *testing.T) {
 	_, err = f.WriteString("# promspool:group {job=\"j\"}\nm 1\n")
 	must(t, err)
 	s := open(t, dir, nil)
-	must(t, s.Replace(g, families(t, "m 2\n")))
+	must(t, s.Replace(g, families(t, "m 2\n"), filestore.PushOptions{}))
 	want(t, s, "m{job=\"j\"} 2\n")
 }
 
@@ -593,14 +593,14 @@ func TestRefusedPushesMakeNotAnyNumberOfGroups(t *testing.T) {
 	bad := "m 1\nm 2\n"
 	for i := range 5 {
 		var syntax *filestore.SyntaxError
-		if err := s.Replace(group(t, "job", fmt.Sprint(i)), families(t, bad)); !errors.As(err, &syntax) {
+		if err := s.Replace(group(t, "job", fmt.Sprint(i)), families(t, bad), filestore.PushOptions{}); !errors.As(err, &syntax) {
 			t.Fatalf("Replace = %v, want a refusal", err)
 		}
 	}
 	if got := s.View().Totals(); got.Groups != 3 || got.Failed != 3 {
 		t.Errorf("%d groups, %d of them failed, want 3 and 3", got.Groups, got.Failed)
 	}
-	must(t, s.Replace(group(t, "job", "0"), families(t, "m 1\n")))
+	must(t, s.Replace(group(t, "job", "0"), families(t, "m 1\n"), filestore.PushOptions{}))
 	if got := s.View().Totals(); got.Groups != 3 || got.Failed != 2 {
 		t.Errorf("%d groups, %d of them failed, want 3 and 2", got.Groups, got.Failed)
 	}
@@ -611,7 +611,7 @@ func TestPostToAGroupWhoseFileIsBroken(t *testing.T) {
 	now := time.Now()
 	s := open(t, dir, &filestore.Options{Now: func() time.Time { return now }})
 	g := group(t, "job", "j")
-	must(t, s.Replace(g, families(t, "keep 1\na 1\n")))
+	must(t, s.Replace(g, families(t, "keep 1\na 1\n"), filestore.PushOptions{}))
 	name := filepath.Join(dir, g.FileName())
 	good, err := os.ReadFile(name)
 	must(t, err)
@@ -620,19 +620,19 @@ func TestPostToAGroupWhoseFileIsBroken(t *testing.T) {
 	_, err = s.Rescan()
 	must(t, err)
 	// Just now: the last good content stands, and a push builds on it.
-	must(t, s.Update(g, families(t, "b 1\n")))
+	must(t, s.Update(g, families(t, "b 1\n"), filestore.PushOptions{}))
 	want(t, s, "a{job=\"j\"} 1\nb{job=\"j\"} 1\nkeep{job=\"j\"} 1\n")
 	// For long: nobody knows what the group holds.
 	must(t, os.WriteFile(name, []byte("half"), 0o644))
 	now = time.Now().Add(time.Minute)
 	_, err = s.Rescan()
 	must(t, err)
-	if err := s.Update(g, families(t, "c 1\n")); err == nil || !strings.Contains(err.Error(), g.FileName()) {
+	if err := s.Update(g, families(t, "c 1\n"), filestore.PushOptions{}); err == nil || !strings.Contains(err.Error(), g.FileName()) {
 		t.Errorf("Update = %v, want an error that names the file", err)
 	}
 	if data, err := os.ReadFile(name); err != nil || string(data) != "half" {
 		t.Errorf("the file holds %q, %v", data, err)
 	}
-	must(t, s.Replace(g, families(t, "c 1\n")))
+	must(t, s.Replace(g, families(t, "c 1\n"), filestore.PushOptions{}))
 	want(t, s, "c{job=\"j\"} 1\n")
 }

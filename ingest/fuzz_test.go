@@ -94,7 +94,7 @@ func FuzzDecode(f *testing.F) {
 			}
 			return
 		}
-		if err := store.Replace(g, families, "y"); err != nil {
+		if err := store.Replace(g, families, filestore.PushOptions{Strip: []string{"y"}}); err != nil {
 			return // what is wrong with it shows only when it is put together
 		}
 		checkScrape(t, store.View().AppendTo(nil))

@@ -55,6 +55,7 @@ func (h *Handler) push(w http.ResponseWriter, r *http.Request, path string) (g f
 		return g, refuse(http.StatusServiceUnavailable, "too many large pushes at once, try again")
 	}
 	defer h.room.Release(weight)
+	opts := filestore.PushOptions{Strip: strip}
 	families, err := decode(body, r.Header, h.options)
 	switch {
 	case err != nil && wasDecoded(err):
@@ -62,9 +63,9 @@ func (h *Handler) push(w http.ResponseWriter, r *http.Request, path string) (g f
 	case err != nil:
 		return g, err
 	case r.Method == http.MethodPut:
-		return g, h.store.Replace(g, families, strip...)
+		return g, h.store.Replace(g, families, opts)
 	}
-	return g, h.store.Update(g, families, strip...)
+	return g, h.store.Update(g, families, opts)
 }
 
 // remove deletes the group. A body is not looked at.

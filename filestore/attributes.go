@@ -1,0 +1,117 @@
+package filestore
+
+import (
+	"slices"
+	"strings"
+)
+
+// What is known of a group beside its metrics stands in comments of its file,
+// after the group's own line and ordered by key:
+//
+//	# promspool:KEY VALUE
+//
+// A value is one line: a backslash, a line feed and a carriage return in it are
+// escaped. Each rewrite of the file carries these lines on, also those whose
+// keys are of a later version and say nothing to this one; what a push changes
+// of them is decided in one place, see attributesOf.
+
+// attribute is one such line. The value is as it stands in the file.
+type attribute struct {
+	key, value string
+}
+
+// attributes are ordered by key, and of one key as they stand in the file. They
+// are never changed, so Files share them.
+type attributes []attribute
+
+// isAttribute reports whether a directive is kept as an attribute: the group's
+// line and the wishes for HELP texts are kept in other ways.
+func isAttribute(key string) bool {
+	return key != "" && key != groupDirective && key != helpDirective
+}
+
+// attributesFrom collects them from what was read. The file's bytes are not kept.
+func attributesFrom(directives []directive) attributes {
+	var a attributes
+	for _, d := range directives {
+		if isAttribute(d.key) {
+			a = append(a, attribute{strings.Clone(d.key), strings.Clone(strings.TrimRight(d.text, "\r"))})
+		}
+	}
+	slices.SortStableFunc(a, func(x, y attribute) int { return strings.Compare(x.key, y.key) })
+	return a
+}
+
+// get returns the first value of the key, and whether there is one.
+func (a attributes) get(key string) (value string, ok bool) {
+	for i := range a {
+		if a[i].key == key {
+			return unescapeValue(a[i].value), true
+		}
+	}
+	return "", false
+}
+
+// with returns the attributes with this value as the only one of the key.
+func (a attributes) with(key, value string) attributes {
+	return a.withAll(key, value)
+}
+
+// without returns the attributes without those of the key.
+func (a attributes) without(key string) attributes { return a.withAll(key) }
+
+// withAll returns the attributes with these values as those of the key.
+func (a attributes) withAll(key string, values ...string) attributes {
+	from := 0
+	for from < len(a) && a[from].key < key {
+		from++
+	}
+	to := from
+	for to < len(a) && a[to].key == key {
+		to++
+	}
+	if from == to && len(values) == 0 {
+		return a
+	}
+	list := make(attributes, 0, len(a)+len(values))
+	list = append(list, a[:from]...)
+	for _, v := range values {
+		list = append(list, attribute{key, escapeValue(v)})
+	}
+	return append(list, a[to:]...)
+}
+
+func (a attributes) appendTo(b []byte) []byte {
+	for i := range a {
+		b = append(b, directivePrefix...)
+		b = append(b, a[i].key...)
+		if a[i].value != "" {
+			b = append(b, ' ')
+			b = append(b, a[i].value...)
+		}
+		b = append(b, '\n')
+	}
+	return b
+}
+
+func (a attributes) size() int {
+	n := 0
+	for i := range a {
+		n += len(directivePrefix) + len(a[i].key) + len(a[i].value) + 2
+	}
+	return n
+}
+
+var (
+	valueEscaper   = strings.NewReplacer(`\`, `\\`, "\n", `\n`, "\r", `\r`)
+	valueUnescaper = strings.NewReplacer(`\\`, `\`, `\n`, "\n", `\r`, "\r")
+)
+
+func escapeValue(s string) string { return valueEscaper.Replace(s) }
+
+func unescapeValue(s string) string {
+	if strings.IndexByte(s, '\\') < 0 {
+		return s
+	}
+	return valueUnescaper.Replace(s)
+}
