@@ -147,17 +147,23 @@ func TestGoClientWithBasicAuth(t *testing.T) {
 	}
 }
 
-// TestPythonClient runs what users of Debian's package write.
-func TestPythonClient(t *testing.T) {
-	t.Parallel()
-	const python = "/usr/bin/python3" // others do not see Debian's packages
-	need(t, python)
+// needPython returns the path of a Python that has the official client.
+func needPython(t *testing.T) string {
+	t.Helper()
+	python := need(t, "/usr/bin/python3") // others do not see Debian's packages
 	if _, stderr, status := (command{name: python, args: []string{"-c", "import prometheus_client"}}).run(t); status != 0 {
 		if os.Getenv("PROMSPOOL_TEST_NO_SKIP") != "" {
 			t.Fatal(stderr)
 		}
 		t.Skip(stderr)
 	}
+	return python
+}
+
+// TestPythonClient runs what users of Debian's package write.
+func TestPythonClient(t *testing.T) {
+	t.Parallel()
+	python := needPython(t)
 	a := startAgent(t, "")
 	call := func(function string) {
 		t.Helper()

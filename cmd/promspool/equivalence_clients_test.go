@@ -242,15 +242,8 @@ func TestGoClientWithNativeHistogram(t *testing.T) {
 // TestEquivalenceForThePythonClient has Debian's package do all it can.
 func TestEquivalenceForThePythonClient(t *testing.T) {
 	t.Parallel()
-	const python = "/usr/bin/python3" // others do not see Debian's packages
-	need(t, python)
+	python := needPython(t)
 	need(t, "prometheus-pushgateway")
-	if _, stderr, status := (command{name: python, args: []string{"-c", "import prometheus_client"}}).run(t); status != 0 {
-		if os.Getenv("PROMSPOOL_TEST_NO_SKIP") != "" {
-			t.Fatal(stderr)
-		}
-		t.Skip(stderr)
-	}
 	for _, handler := range []string{"default_handler", "passthrough_redirect_handler", "basic_auth_handler"} {
 		t.Run(handler, func(t *testing.T) {
 			t.Parallel()
