@@ -32,6 +32,7 @@ type serve struct {
 	allowedHosts  []string
 	readTimeout   time.Duration
 
+	pushSocket    pushSocket
 	emptyInstance bool
 	allowRemote   bool
 	unchecked     bool
@@ -64,6 +65,9 @@ func addServe(app *kingpin.Application, c *common, commands map[string]func() er
 	cmd.Flag("web.cors.origin", "Regular expression of the origins whose pages may read the JSON API.").StringVar(&s.corsOrigin)
 	cmd.Flag("web.allowed-host", "A further name by which browsers may address this host; repeatable.").StringsVar(&s.allowedHosts)
 	cmd.Flag("web.read-timeout", "How long a request may take to arrive.").Default("10s").DurationVar(&s.readTimeout)
+	cmd.Flag("push.socket", "Also take pushes on a unix socket at this path; who may connect to the file may push.").StringVar(&s.pushSocket.path)
+	cmd.Flag("push.socket-mode", "Mode of --push.socket.").Default("0660").StringVar(&s.pushSocket.mode)
+	cmd.Flag("push.socket-group", "Group of --push.socket, by name or number; default is that of the agent.").StringVar(&s.pushSocket.group)
 	cmd.Flag("push.empty-instance-label", `Give pushed metrics without an instance the label instance="", as Pushgateway does.`).BoolVar(&s.emptyInstance)
 	cmd.Flag("push.allow-remote", "Accept pushes and deletions from other hosts.").BoolVar(&s.allowRemote)
 	cmd.Flag("push.disable-consistency-check", "Accept pushes that contradict others; what contradicts is left out of the scrape.").BoolVar(&s.unchecked)

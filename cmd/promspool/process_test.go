@@ -68,6 +68,18 @@ func need(t *testing.T, name string) string {
 	return ""
 }
 
+// needRoot skips the test, saying for what, if it does not run as root.
+func needRoot(t *testing.T, why string) {
+	t.Helper()
+	if os.Geteuid() == 0 {
+		return
+	}
+	if os.Getenv("PROMSPOOL_TEST_NO_SKIP") != "" {
+		t.Fatalf("needs root: %s", why)
+	}
+	t.Skipf("needs root: %s", why)
+}
+
 // done fails the test if something that has to succeed did not.
 func done(t *testing.T, err error) {
 	t.Helper()

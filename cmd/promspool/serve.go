@@ -65,6 +65,13 @@ func (s *serve) run() error {
 	if err != nil {
 		return err
 	}
+	pushListeners, err := s.listenForPushes()
+	if err != nil {
+		return err
+	}
+	for _, l := range pushListeners {
+		defer l.Close() //nolint:errcheck // closed by the server, if it came to that
+	}
 	reg, requests := newRegistry()
 	var store *filestore.Store
 	if s.nodeMetrics {
@@ -135,11 +142,26 @@ func (s *serve) run() error {
 	view := store.View().Totals()
 	logger.Info("Serving", "spool", s.spool, "groups", view.Groups, "files", view.Dropped, "series", view.Series,
 		"on", addresses(listeners), "metrics", prefix+s.telemetryPath, "version", version.Version)
+	if len(pushListeners) > 0 {
+		logger.Info("Taking pushes over a socket as well", "socket", addresses(pushListeners))
+	}
 	var group errgroup.Group
 	running, stop := context.WithCancel(ctx)
+	hosts := ingest.NewHostRule(allowed...)
 	group.Go(func() error {
 		defer stop()
-		return s.serveHTTP(running, listeners, ingest.NewHostRule(allowed...).Handler(handler), logger)
+		return s.serveHTTP(running, listeners, hosts.Handler(handler), logger, func(l net.Listener, srv *http.Server) error {
+			return web.Serve(l, srv, s.web, logger)
+		})
+	})
+	group.Go(func() error {
+		err := s.serveHTTP(running, pushListeners, hosts.Handler(handler.onlyPushAndRead()), logger, func(l net.Listener, srv *http.Server) error {
+			return srv.Serve(l) // the rights of the file stand for users and TLS
+		})
+		if err != nil {
+			stop()
+		}
+		return err
 	})
 	group.Go(func() error { return watch.Run(running, reported{store, report}) })
 	group.Go(func() error { more.run(running); return nil })
@@ -218,25 +240,16 @@ func addresses(listeners []net.Listener) string {
 // shutdownPatience is how long requests in flight have to end after a signal.
 const shutdownPatience = 15 * time.Second
 
-// serveHTTP answers on all listeners until ctx ends, and then what is in flight.
-func (s *serve) serveHTTP(ctx context.Context, listeners []net.Listener, handler http.Handler, logger *slog.Logger) error {
+// serveHTTP answers on the listeners until ctx ends, and then what is in flight.
+func (s *serve) serveHTTP(ctx context.Context, listeners []net.Listener, handler http.Handler, logger *slog.Logger, serve func(net.Listener, *http.Server) error) error {
 	var group errgroup.Group
 	done, stop := context.WithCancel(ctx)
 	defer stop()
 	for _, l := range listeners {
-		// One server for each: the toolkit wraps its handler.
-		srv := &http.Server{
-			Handler:           handler,
-			ReadHeaderTimeout: min(s.readTimeout, 10*time.Second),
-			ReadTimeout:       s.readTimeout,
-			WriteTimeout:      s.readTimeout + time.Minute,
-			IdleTimeout:       2 * time.Minute,
-			MaxHeaderBytes:    256 << 10,
-			ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
-		}
+		srv := s.newServer(handler, logger) // one for each: the toolkit wraps its handler
 		group.Go(func() error {
 			defer stop()
-			if err := web.Serve(l, srv, s.web, logger); !errors.Is(err, http.ErrServerClosed) {
+			if err := serve(l, srv); !errors.Is(err, http.ErrServerClosed) {
 				return fmt.Errorf("serving on %s: %w", l.Addr(), err)
 			}
 			return nil
@@ -253,6 +266,19 @@ func (s *serve) serveHTTP(ctx context.Context, listeners []net.Listener, handler
 		})
 	}
 	return group.Wait()
+}
+
+// newServer returns a server that waits for nobody for ever.
+func (s *serve) newServer(handler http.Handler, logger *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: min(s.readTimeout, 10*time.Second),
+		ReadTimeout:       s.readTimeout,
+		WriteTimeout:      s.readTimeout + time.Minute,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    256 << 10,
+		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+	}
 }
 
 // settleHelp lets changed HELP texts through, off the path of pushes.
