@@ -52,6 +52,18 @@ func (a attributes) get(key string) (value string, ok bool) {
 	return "", false
 }
 
+// Attributes returns the values of the attributes of that key which the group
+// has, in the order of the file; nil if there are none. The caller owns the slice.
+func (f *File) Attributes(key string) []string {
+	var values []string
+	for i := range f.attrs {
+		if f.attrs[i].key == key {
+			values = append(values, unescapeValue(f.attrs[i].value))
+		}
+	}
+	return values
+}
+
 // with returns the attributes with this value as the only one of the key.
 func (a attributes) with(key, value string) attributes {
 	return a.withAll(key, value)

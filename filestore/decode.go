@@ -32,14 +32,27 @@ func (v *View) Families(f *File) []Family {
 	out := make([]Family, 0, len(f.parts))
 	for _, h := range f.parts {
 		d := h.Value()
-		fam := Family{Name: d.name, Help: d.help, Type: d.typ}
-		eachMetric(d, v.text(f, d.name), func(base []byte, lines string) bool {
-			fam.Metrics = append(fam.Metrics, decodeMetric(d, string(base), lines))
-			return true
-		})
-		out = append(out, fam)
+		out = append(out, decodeFamily(d, v.text(f, d.name)))
 	}
 	return out
+}
+
+// Family is the one of that name of those that Families returns.
+func (v *View) Family(f *File, name string) (Family, bool) {
+	d, ok := f.has(name)
+	if !ok {
+		return Family{}, false
+	}
+	return decodeFamily(d, v.text(f, name)), true
+}
+
+func decodeFamily(d desc, text string) Family {
+	f := Family{Name: d.name, Help: d.help, Type: d.typ}
+	eachMetric(d, text, func(base []byte, lines string) bool {
+		f.Metrics = append(f.Metrics, decodeMetric(d, string(base), lines))
+		return true
+	})
+	return f
 }
 
 func decodeMetric(d desc, base, lines string) Metric {

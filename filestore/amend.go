@@ -1,0 +1,143 @@
+package filestore
+
+import (
+	"errors"
+	"strings"
+	"time"
+)
+
+// Held is what a group holds at the moment of an [Store.Amend]. It is valid
+// until the function that was given it returns.
+type Held struct {
+	file  *File
+	parts []part
+}
+
+// Exists reports whether the group is there at all.
+func (h *Held) Exists() bool { return h.file != nil }
+
+// Family returns the group's family of that name, as it is stored. The caller
+// owns it.
+func (h *Held) Family(name string) (Family, bool) {
+	for i := range h.parts {
+		if d := h.parts[i].desc.Value(); d.name == name {
+			return decodeFamily(d, h.parts[i].text), true
+		}
+	}
+	return Family{}, false
+}
+
+// Attributes returns the values of the group's attributes of that key, in the
+// order of the file; nil if there are none.
+func (h *Held) Attributes(key string) []string {
+	if h.file == nil {
+		return nil
+	}
+	return h.file.Attributes(key)
+}
+
+// An Edit is what an Amend makes of a group. Families of the names in Put take
+// the place of the group's, as in a POST; those named in Remove go; all others
+// stay as they are. Attributes are the values of the keys in it, one line each
+// in the file; an empty list takes the key away.
+type Edit struct {
+	Put        *Families // nil for none
+	Remove     []string
+	Attributes map[string][]string
+}
+
+// Amend changes a group by what it holds: edit is given that, and what it
+// returns is done. Nobody else changes the group in between, neither in this
+// process nor in another: if somebody did, edit is called again with what is
+// there then, so it must not do anything but decide. If it returns nil and no
+// error, nothing is done; its error becomes that of Amend, as it is.
+//
+// Otherwise the promise and the errors are those of Update, but for this: a
+// refusal does not set the time of the group's last failure.
+func (s *Store) Amend(g Group, edit func(held *Held) (*Edit, error)) error {
+	start := time.Now()
+	unlock := s.groups.lock(g.FileName())
+	defer func() {
+		if unlock != nil {
+			unlock()
+		}
+	}()
+	var refused error // by edit
+	now := seconds(s.opts.Now())
+	d, err := s.commit(g, true, func(old *File, oldParts []part) (*content, error) {
+		refused = nil
+		if old == nil {
+			if err := s.unreadable(g); err != nil {
+				return nil, err
+			}
+		}
+		e, err := edit(&Held{old, oldParts})
+		switch {
+		case err != nil:
+			refused = err
+			return nil, err
+		case e == nil:
+			return nil, errNothing
+		}
+		return s.amended(g, old, oldParts, e, now)
+	})
+	var clash *Conflict
+	var bad *SyntaxError
+	switch {
+	case refused != nil:
+		return refused
+	case errors.Is(err, errNothing):
+		return nil
+	case errors.As(err, &clash), errors.As(err, &bad):
+		return err
+	case err != nil:
+		return doing("storing group "+g.String(), err)
+	}
+	unlock()
+	unlock = nil
+	if err := s.flush(d); err != nil {
+		return doing("storing group "+g.String(), err)
+	}
+	if s.observers.Commit != nil {
+		s.observers.Commit(time.Since(start).Seconds())
+	}
+	return nil
+}
+
+// amended makes the content of the group after an edit.
+func (s *Store) amended(g Group, old *File, oldParts []part, e *Edit, now float64) (*content, error) {
+	put := e.Put
+	if put == nil {
+		put = &Families{byName: map[string]*rawFamily{}}
+	}
+	fresh, series, err := s.canonical(g, put, nil)
+	if err != nil {
+		return nil, err
+	}
+	gone := make(map[string]bool, len(e.Remove))
+	for _, name := range e.Remove {
+		gone[name] = true
+	}
+	parts := fresh
+	for _, p := range oldParts {
+		name := p.desc.Value().name
+		if _, replaced := put.byName[name]; replaced || gone[name] || name == pushTime || name == failureTime {
+			continue
+		}
+		p.kept = true
+		parts = append(parts, p)
+		series += strings.Count(p.text, "\n")
+	}
+	if x := collision(parts, g.FileName()); x != nil {
+		return nil, x
+	}
+	failed := 0.0
+	if old != nil {
+		failed = old.failure
+	}
+	c := s.groupContent(g, old, parts, series, now, failed)
+	for _, key := range sortedKeys(e.Attributes) {
+		c.file.attrs = c.file.attrs.withAll(key, e.Attributes[key]...)
+	}
+	return c, nil
+}
