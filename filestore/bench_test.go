@@ -197,3 +197,20 @@ func BenchmarkParse(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkRemove removes 10,000 groups of ten series.
+func BenchmarkRemove(b *testing.B) {
+	for b.Loop() {
+		b.StopTimer()
+		s, dir := filled(b, 10000)
+		b.StartTimer()
+		removed, err := s.Remove(func(*filestore.File) bool { return true })
+		b.StopTimer()
+		must(b, err)
+		if len(removed) != 10000 {
+			b.Fatalf("removed %d", len(removed))
+		}
+		must(b, os.RemoveAll(dir))
+		b.StartTimer()
+	}
+}

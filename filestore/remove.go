@@ -3,87 +3,139 @@ package filestore
 import (
 	"errors"
 	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Delete removes the group. Deleting what is not there is no error, and a file
 // of the group's name that was not pushed is left alone.
 func (s *Store) Delete(g Group) error {
-	err := s.remove([]string{g.FileName()})
+	_, err := s.remove([]string{g.FileName()}, wasPushed)
 	return doing("deleting group "+g.String(), err)
 }
 
 // Wipe removes every pushed group and no dropped file.
 func (s *Store) Wipe() error {
+	_, err := s.remove(s.View().names(wasPushed), wasPushed)
+	return doing("wiping the spool", err)
+}
+
+// Remove removes the files for which pick reports true, pushed or dropped, and
+// returns them in the order of the View. What it returns is gone for good, also
+// if there is an error beside it, unless the error is [ErrInDoubt]. A file that
+// changes meanwhile is asked for again, so that a group which is pushed to in
+// this moment is not removed for its age before that. A crash leaves each file
+// as it was or removed. Files of other sources than the spool are left alone.
+//
+// pick is called under locks, more than once for a file, and must not call the
+// Store. Files are removed some hundreds at a time, and other commits take their turn
+// in between.
+func (s *Store) Remove(pick func(*File) bool) ([]*File, error) {
+	removed, err := s.remove(s.View().names(pick), pick)
+	return removed, doing("removing files from the spool", err)
+}
+
+func wasPushed(f *File) bool { return !f.group.IsZero() }
+
+// names lists the files of the spool that are picked.
+func (v *View) names(pick func(*File) bool) []string {
 	var names []string
-	for f := range s.View().Files() {
-		if f.id.kind == pushedKind {
+	for f := range v.Files() {
+		if f.id.kind != otherKind && pick(f) {
 			names = append(names, f.Name())
 		}
 	}
-	return doing("wiping the spool", s.remove(names))
+	return names
 }
 
-// remove deletes pushed files by name and makes that durable.
-func (s *Store) remove(names []string) error {
+// removeAtOnce is how many files go under one lock and into one view: enough for
+// the view to cost little beside the files, and few enough for no push to wait
+// for long.
+const removeAtOnce = 256
+
+// remove deletes files by name, if they are still picked, and makes that durable.
+func (s *Store) remove(names []string, pick func(*File) bool) (removed []*File, err error) {
 	d, err := s.spool.inUse()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var firstErr error
-	removed := false
-	for _, name := range names {
-		unlock := s.groups.lock(name)
-		done, err := s.removeOne(d, name)
-		unlock()
-		removed = removed || done
-		if err != nil && firstErr == nil {
-			firstErr = err
-		}
+	for len(names) > 0 && err == nil {
+		batch := names[:min(len(names), removeAtOnce)]
+		names = names[len(batch):]
+		var gone []*File
+		gone, err = s.removeBatch(d, batch, pick)
+		removed = append(removed, gone...)
 	}
-	if !removed {
+	if len(removed) == 0 {
 		d.done()
-		return firstErr
+		return nil, err
 	}
-	if err := s.flush(d); err != nil {
-		return err
+	if flushErr := s.flush(d); flushErr != nil {
+		return removed, flushErr
 	}
-	return firstErr
+	return removed, err
 }
 
-func (s *Store) removeOne(d *directory, name string) (removed bool, err error) {
-	for range 100 {
-		if _, err := s.Reload(name); err != nil { // another process may have made it
-			return false, err
+// removeBatch deletes some files. It ends at the first error: what is wrong with
+// one removal is wrong with the directory.
+func (s *Store) removeBatch(d *directory, names []string, pick func(*File) bool) (removed []*File, err error) {
+	for attempt := range 100 {
+		if attempt > 3 {
+			time.Sleep(time.Duration(min(attempt, 20)) * time.Millisecond) // whoever writes there may need a moment
 		}
-		removed, err = s.tryRemove(d, name)
-		if !errors.Is(err, errAgain) {
+		if _, err := s.Reload(names...); err != nil { // another process may have made or changed them
 			return removed, err
 		}
+		gone, again, err := s.tryRemove(d, names, pick)
+		if removed = append(removed, gone...); err != nil || len(again) == 0 {
+			return removed, err
+		}
+		names = again
 	}
-	return false, fmt.Errorf("the file changes too often: %w", ErrBusy)
+	return removed, fmt.Errorf("the file %q changes too often: %w", names[0], ErrBusy)
 }
 
-func (s *Store) tryRemove(d *directory, name string) (removed bool, err error) {
+// tryRemove deletes the files that are as the view has them and returns the
+// names of the others.
+func (s *Store) tryRemove(d *directory, names []string, pick func(*File) bool) (removed []*File, again []string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if d.current() != nil {
-		return false, errReplaced
-	}
-	old := s.merge.file(name)
-	if old == nil || old.group.IsZero() {
-		return false, nil
+		return nil, nil, errReplaced
 	}
 	if err := d.lock(); err != nil {
-		return false, err
+		return nil, nil, err
 	}
 	defer d.unlock()
-	at, _, err := d.stat(name)
-	if err != nil || withoutYoung(at) != withoutYoung(old.stamp) {
-		return false, errAgain
+	var updates []update
+	defer func() {
+		if len(updates) > 0 {
+			s.publish(updates)
+		}
+	}()
+	for _, name := range names {
+		old := s.merge.file(name)
+		if old == nil || !pick(old) {
+			continue
+		}
+		at, _, err := d.stat(name)
+		switch {
+		case errors.Is(err, unix.ENOENT), err == nil && withoutYoung(at) != withoutYoung(old.stamp):
+			again = append(again, name)
+			continue
+		case err != nil && old.err == nil: // else it cannot be looked at, which is what is known of it
+			return removed, nil, fmt.Errorf("looking at %q: %w", PrintableName(name), err)
+		}
+		// Not by the root, which would remove an empty directory as well.
+		if err := unix.Unlinkat(int(d.dir.Fd()), name, 0); errors.Is(err, unix.ENOENT) {
+			again = append(again, name)
+			continue
+		} else if err != nil {
+			return removed, nil, fmt.Errorf("removing %q: %w", PrintableName(name), err)
+		}
+		removed = append(removed, old)
+		updates = append(updates, update{old: old, oldParts: s.merge.parts(old)})
 	}
-	if err := d.root.Remove(name); err != nil {
-		return false, err
-	}
-	s.publish([]update{{old: old, oldParts: s.merge.parts(old)}})
-	return true, nil
+	return removed, again, nil
 }
