@@ -7,6 +7,13 @@
 //	POST   /metrics/job/JOB{/LABEL/VALUE}   replace the group's families of the names in the body
 //	DELETE /metrics/job/JOB{/LABEL/VALUE}   remove the group
 //	PUT    /api/v1/admin/wipe               remove all groups (only if offered)
+//	DELETE /api/v1/admin/groups             remove the groups that are selected (only if offered)
+//
+// The selection is made by match[], a selector of grouping keys as in PromQL,
+// repeated for further groups; older_than takes of these only groups whose last
+// push is that long ago (of a group that never took one, the last that was
+// refused). With dry_run nothing is removed. The answer is JSON and lists what
+// was, or would be.
 //
 // The path is percent-decoded once and then split, so an encoded slash
 // separates like any other. A value that has to contain one, or that is empty,
@@ -24,7 +31,8 @@
 //
 // # Answers
 //
-//	200  the push is on stable storage and in every later scrape (202 if pushes are not checked)
+//	200  the push is on stable storage and in every later scrape (202 if pushes are not checked),
+//	     or the groups that the answer lists are removed
 //	202  the group, or all, is removed, or was never there
 //	400  the path, the body, or what it says beside the rest of the spool is wrong
 //	403  not from this host, or from a page of another origin
@@ -72,7 +80,7 @@ type Config struct {
 	Unchecked    bool             // answer a push with 202; the Store has to be opened unchecked, too
 	AllowRemote  bool             // accept writes from other hosts
 	AllowedHosts []string         // further names of this host, see NewHostRule
-	Admin        bool             // offer to wipe
+	Admin        bool             // offer to wipe and to remove in bulk
 	Logger       *slog.Logger     // nil for none
 
 	// Registerer gets the sizes and durations of pushes; may be nil.
@@ -142,11 +150,15 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, path string) boo
 		h.Push(w, r, rest)
 		return true
 	}
-	if path == "/api/v1/admin/wipe" {
+	switch path {
+	case "/api/v1/admin/wipe":
 		h.Wipe(w, r)
-		return true
+	case "/api/v1/admin/groups":
+		h.RemoveGroups(w, r)
+	default:
+		return false
 	}
-	return false
+	return true
 }
 
 // pushPath returns what follows "/metrics/" in a path that leads to a push,

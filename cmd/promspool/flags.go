@@ -60,7 +60,7 @@ func addServe(app *kingpin.Application, c *common, commands map[string]func() er
 	cmd.Flag("web.external-url", "The URL under which the agent is reachable from outside, for links and for the route prefix.").StringVar(&s.externalURL)
 	cmd.Flag("web.route-prefix", "Prefix of all routes; default is the path of --web.external-url.").StringVar(&s.routePrefix)
 	cmd.Flag("web.enable-lifecycle", "Allow to stop the agent by a PUT or POST to /-/quit.").BoolVar(&s.lifecycle)
-	cmd.Flag("web.enable-admin-api", "Allow to delete all groups by a PUT to /api/v1/admin/wipe.").BoolVar(&s.admin)
+	cmd.Flag("web.enable-admin-api", "Allow to delete all groups by a PUT to /api/v1/admin/wipe, and some by a DELETE to /api/v1/admin/groups.").BoolVar(&s.admin)
 	cmd.Flag("web.enable-pprof", "Serve profiles of the agent under /debug/pprof/ to this host.").BoolVar(&s.pprof)
 	cmd.Flag("web.cors.origin", "Regular expression of the origins whose pages may read the JSON API.").StringVar(&s.corsOrigin)
 	cmd.Flag("web.allowed-host", "A further name by which browsers may address this host; repeatable.").StringsVar(&s.allowedHosts)

@@ -1,0 +1,155 @@
+package ingest
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/prometheus/common/model"
+
+	"github.com/promspool/promspool/filestore"
+)
+
+// A RemovedGroup is one group in the answer to a deletion in bulk. Its members
+// are those of /api/v1/files that last beyond the file.
+type RemovedGroup struct {
+	Name        string            `json:"name"`
+	Labels      map[string]string `json:"labels"`
+	Size        int64             `json:"size_bytes"`
+	Series      int               `json:"series"`
+	LastPush    *time.Time        `json:"last_push,omitempty"`
+	LastFailure *time.Time        `json:"last_failure,omitempty"`
+}
+
+// Removed are the data of the answer to a deletion in bulk: what was removed,
+// or would be.
+type Removed struct {
+	DryRun bool           `json:"dry_run"`
+	Groups []RemovedGroup `json:"groups"`
+}
+
+// NewRemoved describes files that were removed.
+func NewRemoved(files []*filestore.File, dryRun bool) *Removed {
+	r := &Removed{DryRun: dryRun, Groups: make([]RemovedGroup, 0, len(files))}
+	for _, f := range files {
+		g := RemovedGroup{Name: filestore.PrintableName(f.Name()), Labels: map[string]string{}, Size: f.Size(), Series: f.Series()}
+		for _, l := range f.Group().Labels() {
+			g.Labels[l.Name] = l.Value
+		}
+		if at := f.LastPush().UTC(); !at.IsZero() {
+			g.LastPush = &at
+		}
+		if at := f.LastFailure().UTC(); !at.IsZero() {
+			g.LastFailure = &at
+		}
+		r.Groups = append(r.Groups, g)
+	}
+	return r
+}
+
+// RemoveGroups answers a request to remove the groups that are selected. If that
+// is not offered there is no such route.
+func (h *Handler) RemoveGroups(w http.ResponseWriter, r *http.Request) {
+	var none filestore.Group
+	switch {
+	case !h.admin:
+		h.answer(w, r, "groups", none, 0, refuse(http.StatusNotFound, "404 page not found"))
+	case r.Method != http.MethodDelete:
+		h.otherMethod(w, r, "groups", "DELETE, OPTIONS", "to remove groups use DELETE, to see what it would remove add dry_run=1")
+	default:
+		removed, err := h.removeGroups(r)
+		if err != nil {
+			h.answer(w, r, "groups", none, 0, err)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-store")
+		_ = json.NewEncoder(w).Encode(struct { // the client is gone if this fails
+			Status string   `json:"status"`
+			Data   *Removed `json:"data"`
+		}{"success", removed})
+		h.metrics.answered("groups", r.Method, http.StatusOK)
+	}
+}
+
+func (h *Handler) removeGroups(r *http.Request) (*Removed, error) {
+	if err := h.guard.check(r); err != nil {
+		return nil, err
+	}
+	sel, dryRun, err := parseSelection(r.URL.RawQuery, time.Now())
+	if err != nil {
+		return nil, &refusal{http.StatusBadRequest, err.Error()}
+	}
+	if dryRun {
+		var files []*filestore.File
+		for f := range h.store.View().Files() {
+			if sel.Has(f) {
+				files = append(files, f)
+			}
+		}
+		return NewRemoved(files, true), nil
+	}
+	files, err := h.store.Remove(sel.Has)
+	if len(files) > 0 {
+		h.log.Info("groups were removed", "groups", len(files), "match", sel.Match, "older_than", sel.OlderThan, "remote", r.RemoteAddr)
+	}
+	if err != nil && len(files) > 0 {
+		err = fmt.Errorf("after %d groups were removed: %w", len(files), err)
+	}
+	return NewRemoved(files, false), err
+}
+
+// parseSelection reads the parameters of a deletion. One that is not known, or
+// is given twice, is refused: without the limit that was meant by it too much
+// would be removed.
+func parseSelection(query string, now time.Time) (sel *filestore.Selection, dryRun bool, err error) {
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return nil, false, errors.New("the query is not percent-encoded as it should be")
+	}
+	sel = &filestore.Selection{Now: now}
+	for name, given := range values {
+		switch name {
+		case "match[]":
+			for _, s := range given {
+				ms, err := filestore.ParseMatchers(s)
+				if err != nil {
+					return nil, false, err
+				}
+				sel.Match = append(sel.Match, ms)
+			}
+			continue
+		case "older_than":
+			var d model.Duration
+			d, err = model.ParseDuration(given[0])
+			if err != nil {
+				err = fmt.Errorf("older_than: %q is no duration such as 12h or 7d", given[0])
+			}
+			sel.OlderThan = time.Duration(d)
+		case "dry_run":
+			switch strings.ToLower(given[0]) {
+			case "", "1", "true":
+				dryRun = true
+			case "0", "false":
+			default:
+				err = fmt.Errorf("dry_run: %s is neither true nor false", quote(given[0]))
+			}
+		default:
+			err = fmt.Errorf("the parameter %s is not known: there are match[], older_than and dry_run", quote(name))
+		}
+		if err == nil && len(given) > 1 {
+			err = fmt.Errorf("the parameter %s is given twice", name)
+		}
+		if err != nil {
+			return nil, false, err
+		}
+	}
+	if sel.Match == nil {
+		return nil, false, errors.New(`at least one match[] such as match[]={job="backup"} is needed`)
+	}
+	return sel, dryRun, nil
+}

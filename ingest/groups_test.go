@@ -1,0 +1,114 @@
+package ingest_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/ingest"
+)
+
+const bulk = "/api/v1/admin/groups"
+
+func withAdmin(c *ingest.Config) { c.Admin = true }
+
+// removes sends a deletion in bulk and returns the names that it answers.
+func (a *agent) removes(dryRun bool, query string) []string {
+	a.t.Helper()
+	got := a.do(http.MethodDelete, bulk+"?"+query, nil)
+	if got.code != 200 || got.header.Get("Content-Type") != "application/json" {
+		a.t.Fatalf("DELETE %s?%s = %d %q %v", bulk, query, got.code, got.body, got.header)
+	}
+	var doc struct {
+		Status string
+		Data   ingest.Removed
+	}
+	if err := json.Unmarshal([]byte(got.body), &doc); err != nil || doc.Status != "success" || doc.Data.DryRun != dryRun || doc.Data.Groups == nil {
+		a.t.Fatalf("%v, %q", err, got.body)
+	}
+	names := []string{}
+	for _, g := range doc.Data.Groups {
+		names = append(names, g.Name)
+	}
+	return names
+}
+
+func query(match ...string) string { return url.Values{"match[]": match}.Encode() }
+
+func TestRemoveGroups(t *testing.T) {
+	long := time.Now().Add(-48 * time.Hour)
+	clock := long
+	a := start(t, &filestore.Options{Now: func() time.Time { return clock }}, withAdmin)
+	for _, path := range []string{"job/ci_1", "job/ci_2", "job/backup/instance/db1", "job/keep"} {
+		a.want(200, "PUT", "/metrics/"+path, "m 1\n")
+	}
+	clock = time.Now()
+	a.want(200, "PUT", "/metrics/job/ci_3", "m 1\n")
+
+	for _, tt := range []struct {
+		query string
+		want  []string
+	}{
+		{query(`job="none"`), []string{}},
+		{query(`job=~"ci_.*"`) + "&older_than=1d&dry_run=1", []string{"job=ci_1.prom", "job=ci_2.prom"}},
+		{query(`job=~"ci_.*"`) + "&older_than=0s&dry_run=", []string{"job=ci_1.prom", "job=ci_2.prom", "job=ci_3.prom"}},
+		{query(`{instance="db1"}`, `job="keep"`) + "&dry_run=true", []string{"job=backup,instance=db1.prom", "job=keep.prom"}},
+	} {
+		if got := a.removes(strings.Contains(tt.query, "dry"), tt.query); !slices.Equal(got, tt.want) {
+			t.Errorf("%s would remove %q, want %q", tt.query, got, tt.want)
+		}
+	}
+	if n := len(a.samples()); n != 5 {
+		t.Fatalf("a dry run left %d groups", n)
+	}
+	if got := a.removes(false, query(`job=~"ci_.*"`, `instance="db1"`)+"&older_than=24h&dry_run=false"); !slices.Equal(got, []string{"job=backup,instance=db1.prom", "job=ci_1.prom", "job=ci_2.prom"}) {
+		t.Errorf("removed %q", got)
+	}
+	a.wantSamples(`m{job="ci_3"} 1`, `m{job="keep"} 1`)
+
+	// The answer says what is lost.
+	got := a.do("DELETE", bulk+"?"+query("job=ci_3"), nil)
+	want := `{"status":"success","data":{"dry_run":false,"groups":[{"name":"job=ci_3.prom","labels":{"job":"ci_3"},"size_bytes":`
+	if !strings.HasPrefix(got.body, want) || !strings.Contains(got.body, `"series":3,"last_push":"`) || strings.Contains(got.body, "last_failure") {
+		t.Errorf("the answer is %s", got.body)
+	}
+}
+
+func TestRemoveGroupsRefused(t *testing.T) {
+	a := start(t, nil, withAdmin)
+	a.want(200, "PUT", "/metrics/job/a", "m 1\n")
+	for query, sentence := range map[string]string{
+		"":                                  "at least one match[]",
+		"older_than=1d":                     "at least one match[]",
+		"match[]=":                          "names no label",
+		"match[]={}":                        "names no label",
+		"match[]=up":                        "expected one of",
+		"match=job%3Da":                     `the parameter "match" is not known`,
+		query("job=a") + "&older_then=7d":   `the parameter "older_then" is not known`,
+		query("job=a") + "&older_than=x":    `older_than: "x" is no duration`,
+		query("job=a") + "&older_than=-1h":  "is no duration",
+		query("job=a") + "&older_than=":     "is no duration",
+		query("job=a") + "&dry_run=perhaps": "neither true nor false",
+		query("job=a") + "&older_than=1h&older_than=2h": "older_than is given twice",
+		"match[]=%zz":       "percent-encoded",
+		query("job=a", "{"): "the braces are not closed",
+	} {
+		if got := a.want(400, "DELETE", bulk+"?"+query, ""); !strings.Contains(got.body, sentence) {
+			t.Errorf("%s: %q, want %q", query, got.body, sentence)
+		}
+	}
+	a.want(405, "GET", bulk+"?"+query("job=a"), "")
+	a.want(405, "POST", bulk+"?"+query("job=a"), "")
+	a.want(200, "OPTIONS", bulk, "")
+	a.want(403, "DELETE", bulk+"?"+query("job=a"), "", "Sec-Fetch-Site", "cross-site")
+	a.want(421, "DELETE", bulk+"?"+query("job=a"), "", "Sec-Fetch-Site", "same-origin", "Host", "attacker.example")
+	a.wantSamples(`m{job="a"} 1`)
+
+	without := start(t, nil, nil)
+	without.want(404, "DELETE", bulk+"?"+query("job=a"), "")
+}
