@@ -70,15 +70,15 @@ func TestRemoveByAge(t *testing.T) {
 	clock := now.Add(-48 * time.Hour)
 	s := open(t, t.TempDir(), &filestore.Options{Now: func() time.Time { return clock }})
 	for _, job := range []string{"old", "renewed", "failing"} {
-		must(t, s.Replace(group(t, "job", job), families(t, "m 1\n")))
+		must(t, s.Replace(group(t, "job", job), families(t, "m 1\n"), filestore.PushOptions{}))
 	}
 	must(t, s.Fail(group(t, "job", "failed")))
 	clock = now.Add(-time.Hour)
 	must(t, s.Fail(group(t, "job", "failing"))) // its results are old nevertheless
 	must(t, s.Fail(group(t, "job", "failed_lately")))
-	must(t, s.Replace(group(t, "job", "renewed"), families(t, "m 1\n")))
+	must(t, s.Replace(group(t, "job", "renewed"), families(t, "m 1\n"), filestore.PushOptions{}))
 	clock = now.Add(time.Hour)
-	must(t, s.Replace(group(t, "job", "tomorrow"), families(t, "m 1\n")))
+	must(t, s.Replace(group(t, "job", "tomorrow"), families(t, "m 1\n"), filestore.PushOptions{}))
 	old := filepath.Join(s.Path(), "mine.prom")
 	must(t, errors.Join(os.WriteFile(old, []byte("n 1\n"), 0o644), os.Chtimes(old, now.Add(-72*time.Hour), now.Add(-72*time.Hour))))
 	rescan(t, s)
@@ -97,9 +97,9 @@ func TestRemoveAsksAgain(t *testing.T) {
 	clock := time.Now().Add(-time.Hour)
 	s := open(t, t.TempDir(), &filestore.Options{Now: func() time.Time { return clock }})
 	g := group(t, "job", "a")
-	must(t, s.Replace(g, families(t, "m 1\n")))
+	must(t, s.Replace(g, families(t, "m 1\n"), filestore.PushOptions{}))
 	other := open(t, s.Path(), nil)
-	must(t, other.Replace(g, families(t, "m 2\n")))
+	must(t, other.Replace(g, families(t, "m 2\n"), filestore.PushOptions{}))
 	removed, err := s.Remove((&filestore.Selection{OlderThan: time.Minute, Now: time.Now()}).Has)
 	if err != nil || len(removed) != 0 {
 		t.Errorf("removed %q, %v", names(removed), err)
@@ -157,7 +157,7 @@ func TestRemoveBesidePushes(t *testing.T) {
 	var groups []filestore.Group
 	for i := range 40 {
 		groups = append(groups, group(t, "job", fmt.Sprintf("j%d", i)))
-		must(t, s.Replace(groups[i], families(t, "m 1\n")))
+		must(t, s.Replace(groups[i], families(t, "m 1\n"), filestore.PushOptions{}))
 	}
 	clock.Lock()
 	clock.ahead = time.Hour
@@ -165,7 +165,7 @@ func TestRemoveBesidePushes(t *testing.T) {
 	var all sync.WaitGroup
 	for _, g := range groups[:20] {
 		all.Go(func() {
-			if err := s.Replace(g, families(t, "m 2\n")); err != nil {
+			if err := s.Replace(g, families(t, "m 2\n"), filestore.PushOptions{}); err != nil {
 				t.Error(err)
 			}
 		})
