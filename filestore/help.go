@@ -97,8 +97,9 @@ func (s *Store) agreeOnHelp(parts []part, old *File, now float64) map[string]wan
 		own, since := d.help, now
 		had := false
 		var before want
+		var stored desc
 		if old != nil {
-			_, had = old.has(d.name)
+			stored, had = old.has(d.name)
 			before = old.wants[d.name]
 		}
 		if parts[i].kept && before.text != "" {
@@ -107,6 +108,9 @@ func (s *Store) agreeOnHelp(parts []part, old *File, now float64) map[string]wan
 			since = before.since
 		}
 		help := s.merge.helpFor(d.name, own, had)
+		if s.opts.Only != nil && had {
+			help = stored.help // the others' texts are not known, but that was one of them
+		}
 		if help != d.help {
 			d.help = help
 			parts[i].desc = unique.Make(d)

@@ -160,7 +160,7 @@ func (s *Store) mayInstall(p *prepared, before int) error {
 	if groups := s.merge.totals.Groups + before; p.mine == nil && s.opts.MaxGroups > 0 && groups >= s.opts.MaxGroups {
 		return fmt.Errorf("the spool holds %d groups, the limit: %w", groups, ErrFull)
 	}
-	if !p.content.settled && !s.merge.helpAgreed(p.content, p.mine) {
+	if !p.content.settled && s.opts.Only == nil && !s.merge.helpAgreed(p.content, p.mine) {
 		return errAgain
 	}
 	if p.check && !s.opts.Unchecked {

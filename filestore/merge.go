@@ -124,7 +124,7 @@ func (m *merger) newFamily(name string) *family {
 // IsReserved reports whether a family of that name is the agent's: whatever
 // begins with promspool_, but for the metrics of jobs, which are pushed.
 func IsReserved(name string) bool {
-	return strings.HasPrefix(name, "promspool_") && !strings.HasPrefix(name, "promspool_job_")
+	return strings.HasPrefix(name, "promspool_") && !strings.HasPrefix(name, RecordPrefix)
 }
 
 func (m *merger) file(name string) *File {

@@ -56,8 +56,8 @@ func (s *Store) push(g Group, f *Families, keep bool, opts PushOptions) error {
 			}
 			if old != nil {
 				failed = old.failure
-				if keep {
-					parts, n = mergeParts(fresh, oldParts, f, series)
+				if kept := keptBy(keep, old, oldParts); len(kept) > 0 {
+					parts, n = mergeParts(fresh, kept, f, series)
 					if x := collision(parts, g.FileName()); x != nil {
 						return nil, x
 					}
@@ -146,7 +146,30 @@ func (s *Store) canonical(g Group, f *Families, strip []string) ([]part, int, er
 	return parts, series, err
 }
 
-// mergeParts adds to the parts of a POST those that the group keeps.
+// RecordAttribute is the key of the attribute that marks a group in which
+// promspool itself keeps a record of a job, in families whose names begin with
+// RecordPrefix. The record is no more the pushers' than push_time_seconds is: a
+// job that is recorded may well replace its own group at its end.
+const (
+	RecordAttribute = "job"
+	RecordPrefix    = "promspool_job_"
+)
+
+// keptBy returns which parts of a group a push does not touch unless it has
+// families of their names: all in a POST, the record in a PUT.
+func keptBy(post bool, old *File, parts []part) []part {
+	if post {
+		return parts
+	}
+	if _, ok := old.attrs.get(RecordAttribute); !ok {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(parts), func(p part) bool {
+		return !strings.HasPrefix(p.desc.Value().name, RecordPrefix)
+	})
+}
+
+// mergeParts adds to the parts of a push those that the group keeps.
 func mergeParts(fresh, old []part, f *Families, series int) ([]part, int) {
 	parts := slices.Clone(fresh)
 	for _, p := range old {

@@ -57,14 +57,27 @@ func (src *Source) Rescan() (again []string, err error) {
 	if d.current() != nil {
 		return src.reopen(d)
 	}
+	names, err := src.list(d)
+	if err != nil {
+		return nil, err
+	}
+	return src.load(d, src.withKnown(names)), nil
+}
+
+// list returns the names that are to be looked at, after sweeping.
+func (src *Source) list(d *directory) ([]string, error) {
+	s := src.store
+	if src == s.spool && s.opts.Only != nil {
+		return slices.Clone(s.opts.Only), nil
+	}
 	names, err := d.names()
 	if err != nil {
 		return nil, doing("listing the directory "+src.path, err)
 	}
-	if src == src.store.spool && !src.store.opts.NoSweep {
+	if src == s.spool && !s.opts.NoSweep {
 		d.sweep(names)
 	}
-	return src.load(d, src.withKnown(names)), nil
+	return names, nil
 }
 
 // inUse returns the directory, after following the path to another one if it
@@ -123,12 +136,9 @@ func (src *Source) reopen(old *directory) (again []string, err error) {
 	if old != nil && old.pinned {
 		old.done() // for good, once nobody works in it
 	}
-	names, err := d.names()
+	names, err := src.list(d)
 	if err != nil {
-		return nil, doing("listing the directory "+src.path, err)
-	}
-	if src == s.spool && !s.opts.NoSweep {
-		d.sweep(names)
+		return nil, err
 	}
 	return src.load(d, src.withKnown(names)), nil
 }

@@ -26,6 +26,13 @@ type Options struct {
 	// pushes to them were refused; default 1000. Beyond it a refused push to an
 	// unknown group leaves no trace.
 	MaxFailedGroups int
+	// Only, if not nil, are the names of the files in the directory that are
+	// looked at, whatever else is there: for a program that changes one group and
+	// cannot wait until ten thousand are read. What is not looked at is not
+	// compared with what is written, so that has to be such that it cannot
+	// contradict others; families that the group has already keep their HELP
+	// texts, which are those of the spool.
+	Only []string
 	// NoSweep leaves what killed processes left of their commits to others.
 	NoSweep bool
 	// Settle is how long a dropped file has to rest before a change of it is
