@@ -115,6 +115,8 @@ type content struct {
 	parts   []part
 	rest    time.Duration // how long the file says that it has to rest before it is read
 	settled bool          // HELP texts are changed on purpose, and the time of the file is to stay
+
+	pretended bool // a dry run: checked, published, and not written
 }
 
 // keepTime returns the time that the file is to have; zero if that of its writing.

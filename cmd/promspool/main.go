@@ -42,6 +42,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	addServe(app, &c, commands)
 	addCheck(app, &c, commands)
 	addWrite(app, &c, commands)
+	addMigrate(app, &c, commands)
 
 	if !slices.ContainsFunc(args, func(arg string) bool { return app.GetCommand(arg) != nil }) {
 		app.UsageTemplate(kingpin.LongHelpTemplate) // with the agent's flags: it is the default command

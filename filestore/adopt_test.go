@@ -1,0 +1,83 @@
+package filestore_test
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/promspool/promspool/filestore"
+)
+
+func TestAdopt(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, nil)
+	a, b := group(t, "job", "a"), group(t, "job", "b", "x", "1")
+	// Numbers whose last digits a time in nanoseconds would not keep.
+	at := filestore.Adoption{Pushed: 1.7951823907525506e+09, Failed: 1.7951823907525508e+09}
+	must(t, s.Adopt(a, families(t, "# TYPE m gauge\nm{instance=\"\"} 1\npush_time_seconds 5\n"), at))
+	want(t, s, `m{instance="",job="a"} 1`+"\n")
+	before, err := os.ReadFile(dir + "/" + a.FileName())
+	must(t, err)
+	for _, line := range []string{`push_failure_time_seconds{job="a"} 1.7951823907525508e+09`, `push_time_seconds{job="a"} 1.7951823907525506e+09`} {
+		if !strings.Contains(string(before), "\n"+line+"\n") {
+			t.Errorf("no line %s in\n%s", line, before)
+		}
+	}
+
+	if err := s.Adopt(a, families(t, "m 2\n"), at); !errors.Is(err, filestore.ErrExists) {
+		t.Errorf("a group that is there: %v", err)
+	}
+	var clash *filestore.Conflict
+	if err := s.Adopt(b, families(t, "# TYPE m counter\nm 2\nn 1\n"), at); !errors.As(err, &clash) {
+		t.Errorf("another type: %v", err)
+	}
+	var bad *filestore.SyntaxError
+	if err := s.Adopt(b, families(t, "n{x=\"1\"} 1\nn{x=\"2\"} 1\n"), at); !errors.As(err, &bad) {
+		t.Errorf("a series twice: %v", err)
+	}
+	must(t, os.WriteFile(dir+"/"+b.FileName(), []byte("broken\n"), 0o644))
+	_, err = s.Reload(b.FileName())
+	must(t, err)
+	if err := s.Adopt(b, families(t, "n 1\n"), at); !errors.Is(err, filestore.ErrExists) {
+		t.Errorf("a file that is there: %v", err)
+	}
+	must(t, os.Remove(dir+"/"+b.FileName()))
+	_, err = s.Reload(b.FileName())
+	must(t, err)
+	after, err := os.ReadFile(dir + "/" + a.FileName())
+	must(t, err)
+	if string(after) != string(before) || s.View().Totals().Groups != 1 {
+		t.Errorf("what was refused has left a trace: %d groups, and\n%s", s.View().Totals().Groups, after)
+	}
+
+	at = filestore.Adoption{Overwrite: true}
+	must(t, s.Adopt(a, families(t, "n 3\n"), at))
+	want(t, s, `n{job="a"} 3`+"\n")
+	if at := s.View().File(a.FileName()).LastPush(); !at.IsZero() {
+		t.Errorf("a group that was never pushed has been so at %v", at)
+	}
+}
+
+func TestAdoptDry(t *testing.T) {
+	dir := t.TempDir()
+	s, err := filestore.Open(dir, nil)
+	must(t, err)
+	defer s.Close() //nolint:errcheck // nothing to lose
+	dry := filestore.Adoption{Pushed: float64(time.Now().Unix()), DryRun: true}
+	must(t, s.Adopt(group(t, "job", "a"), families(t, "# TYPE m gauge\nm 1\n"), dry))
+	var clash *filestore.Conflict
+	if err := s.Adopt(group(t, "job", "b"), families(t, "# TYPE m counter\nm 1\n"), dry); !errors.As(err, &clash) {
+		t.Errorf("one that contradicts another of the run: %v", err)
+	}
+	must(t, s.Adopt(group(t, "job", "c"), families(t, "# HELP m Text.\n# TYPE m gauge\nm 1\n"), dry))
+	if n := s.View().Totals().Groups; n != 2 {
+		t.Errorf("the view has %d groups, want two", n)
+	}
+	entries, err := os.ReadDir(dir)
+	must(t, err)
+	if len(entries) != 0 {
+		t.Errorf("the directory has %v", entries)
+	}
+}
