@@ -7,11 +7,12 @@ import (
 )
 
 var (
-	groupsDesc = prometheus.NewDesc("promspool_groups", "Pushed groups in the spool.", nil, nil)
-	filesDesc  = prometheus.NewDesc("promspool_files", "Dropped files in the spool: those that were not pushed.", nil, nil)
-	seriesDesc = prometheus.NewDesc("promspool_series", "Samples in all files of the spool, whether or not they can be served.", nil, nil)
-	bytesDesc  = prometheus.NewDesc("promspool_spool_bytes", "Size of all files of the spool.", nil, nil)
-	faultsDesc = prometheus.NewDesc("promspool_files_with_errors", "Files that are not served, or not all of them, by the reason why. See promspool_file_error for which.", []string{"reason"}, nil)
+	groupsDesc     = prometheus.NewDesc("promspool_groups", "Pushed groups in the spool.", nil, nil)
+	filesDesc      = prometheus.NewDesc("promspool_files", "Dropped files in the spool: those that were not pushed.", nil, nil)
+	seriesDesc     = prometheus.NewDesc("promspool_series", "Samples in all files of the spool, whether or not they can be served.", nil, nil)
+	bytesDesc      = prometheus.NewDesc("promspool_spool_bytes", "Size of all files of the spool.", nil, nil)
+	groupBytesDesc = prometheus.NewDesc("promspool_spool_group_bytes", "Size of the files of pushed groups, for which promspool_spool_limit_bytes is the limit.", nil, nil)
+	faultsDesc     = prometheus.NewDesc("promspool_files_with_errors", "Files that are not served, or not all of them, by the reason why. See promspool_file_error for which.", []string{"reason"}, nil)
 )
 
 // NewCollector returns metrics about the spool as a whole. They are computed
@@ -27,7 +28,7 @@ type collector struct{ view func() *filestore.View }
 
 // Describe implements prometheus.Collector.
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range [...]*prometheus.Desc{groupsDesc, filesDesc, seriesDesc, bytesDesc, faultsDesc} {
+	for _, d := range [...]*prometheus.Desc{groupsDesc, filesDesc, seriesDesc, bytesDesc, groupBytesDesc, faultsDesc} {
 		ch <- d
 	}
 }
@@ -42,6 +43,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(filesDesc, float64(t.Dropped))
 	gauge(seriesDesc, float64(t.Series))
 	gauge(bytesDesc, float64(t.Bytes))
+	gauge(groupBytesDesc, float64(t.GroupBytes))
 	for _, r := range filestore.Reasons {
 		gauge(faultsDesc, float64(t.Faults[r]), string(r))
 	}

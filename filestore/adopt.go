@@ -46,7 +46,7 @@ func (s *Store) Adopt(g Group, f *Families, a Adoption) error {
 func (s *Store) pretend(p *prepared) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.mayInstall(p, 0); err != nil {
+	if err := s.mayInstall(p, nil); err != nil {
 		return err
 	}
 	s.publish([]update{{old: p.old, oldParts: p.oldParts, new: p.content}})

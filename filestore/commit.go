@@ -63,7 +63,7 @@ func (s *Store) try(d *directory, name string, check bool, plan func(old *File, 
 	}
 	data := c.encode()
 	if int64(len(data)) > s.opts.MaxFileBytes {
-		return &SyntaxError{Reason: TooLarge, Msg: fmt.Sprintf("the group would take %d bytes, more than the limit of %d for one file", len(data), s.opts.MaxFileBytes)}
+		return &SyntaxError{Reason: TooLarge, Msg: fmt.Sprintf("the group would take %d bytes, more than --spool.max-file-bytes=%d", len(data), s.opts.MaxFileBytes)}
 	}
 	if c.pretended {
 		return s.pretend(&prepared{d: d, name: name, old: old, mine: mine, oldParts: oldParts, content: c, check: check})

@@ -89,7 +89,7 @@ func (s *Store) mayDrop(c *content, force bool) error {
 	case f.err != nil:
 		return f.err
 	case f.size > s.opts.MaxFileBytes:
-		return &SyntaxError{File: f.Name(), Reason: TooLarge, Msg: fmt.Sprintf("larger than %d bytes, the limit for files", s.opts.MaxFileBytes)}
+		return &SyntaxError{File: f.Name(), Reason: TooLarge, Msg: fmt.Sprintf("larger than --spool.max-file-bytes=%d", s.opts.MaxFileBytes)}
 	case f.issue != nil && !force && !s.opts.Unchecked:
 		return f.issue
 	}

@@ -157,9 +157,6 @@ func firstValue(text string) float64 {
 	return v
 }
 
-// fileLimits keep one file from costing more than its size warrants.
-var fileLimits = Limits{Labels: 1000}
-
 // parseFile makes the content of a file from its bytes. It always returns one:
 // if the bytes cannot be used, its File has an Err.
 func parseFile(name string, data []byte) *content {

@@ -2,7 +2,6 @@ package filestore
 
 import (
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -92,7 +91,7 @@ func (s *Store) installAll(batch []*prepared) (left []*prepared) {
 		case p.d != d || len(batch) > 1 && s.merge.touches(&seen, p.content):
 			left = append(left, p)
 		default:
-			if p.err = s.mayInstall(p, len(fits)); p.err == nil {
+			if p.err = s.mayInstall(p, fits); p.err == nil {
 				fits = append(fits, p)
 			} else {
 				p.done = true
@@ -139,9 +138,9 @@ func (s *Store) renameAll(fits []*prepared) {
 }
 
 // mayInstall decides, under the lock of the Store and the one between processes,
-// whether a prepared file may be renamed to its name. before counts what is
+// whether a prepared file may be renamed to its name, beside those that are
 // going to be installed with it.
-func (s *Store) mayInstall(p *prepared, before int) error {
+func (s *Store) mayInstall(p *prepared, with []*prepared) error {
 	if s.merge.file(p.name) != p.old {
 		return errAgain
 	}
@@ -157,8 +156,8 @@ func (s *Store) mayInstall(p *prepared, before int) error {
 	case err == nil && p.old == nil, err == nil && p.old.stamp.ino != 0 && withoutYoung(p.old.stamp) != withoutYoung(at):
 		return errAgain
 	}
-	if groups := s.merge.totals.Groups + before; p.mine == nil && s.opts.MaxGroups > 0 && groups >= s.opts.MaxGroups {
-		return fmt.Errorf("the spool holds %d groups, the limit: %w", groups, ErrFull)
+	if err := s.roomFor(p, with); err != nil {
+		return err
 	}
 	if !p.content.settled && s.opts.Only == nil && !s.merge.helpAgreed(p.content, p.mine) {
 		return errAgain

@@ -32,14 +32,6 @@ func (t Type) String() string { return typeNames[t] }
 // composite reports whether one metric of the type has several lines.
 func (t Type) composite() bool { return t >= Summary }
 
-// Limits bound what is accepted. Zero means no limit.
-type Limits struct {
-	Series     int // samples in one push or file
-	Labels     int // labels of one sample
-	LabelName  int // bytes
-	LabelValue int // bytes
-}
-
 // Families are metric families as they were read, not yet part of a group or a
 // file. They may be used for one commit only and by one goroutine at a time.
 type Families struct {
@@ -469,7 +461,7 @@ func (p *parser) sample() error {
 		return err
 	}
 	if p.out.series++; p.limits.Series > 0 && p.out.series > p.limits.Series {
-		return p.failf(TooLarge, "more than %d samples, the limit", p.limits.Series)
+		return p.failf(TooLarge, "%s", p.limits.samples())
 	}
 	f := p.familyOf(name)
 	p.last = f
@@ -538,7 +530,7 @@ func (p *parser) labels(name string) (string, []Label, error) {
 			}
 			p.slab = append(p.slab, label)
 			if p.limits.Labels > 0 && len(p.slab)-from > p.limits.Labels {
-				return "", nil, p.failf(TooLarge, "more than %d labels, the limit", p.limits.Labels)
+				return "", nil, p.failf(TooLarge, "a sample has %s", p.limits.labels())
 			}
 		}
 		p.blanks()
@@ -602,9 +594,9 @@ func (p *parser) checkLabel(l Label) error {
 	case strings.HasPrefix(l.Name, "__"):
 		return p.failf(Reserved, "a label name begins with two underscores, which is reserved")
 	case p.limits.LabelName > 0 && len(l.Name) > p.limits.LabelName:
-		return p.failf(TooLarge, "a label name is longer than %d bytes, the limit", p.limits.LabelName)
+		return p.failf(TooLarge, "a label name is %s", p.limits.nameBytes())
 	case p.limits.LabelValue > 0 && len(l.Value) > p.limits.LabelValue:
-		return p.failf(TooLarge, "a label value is longer than %d bytes, the limit", p.limits.LabelValue)
+		return p.failf(TooLarge, "a label value is %s", p.limits.valueBytes())
 	}
 	return nil
 }

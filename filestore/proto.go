@@ -81,7 +81,7 @@ func (c *converter) family(mf *dto.MetricFamily) error {
 		c.out.list = append(c.out.list, f)
 	}
 	if c.limits.Series > 0 && len(c.out.list) > c.limits.Series {
-		return refuse(TooLarge, "more metric families than the limit for samples")
+		return refuse(TooLarge, c.limits.samples())
 	}
 	return nil
 }
@@ -99,14 +99,16 @@ func (c *converter) metric(f *rawFamily, m *dto.Metric) error {
 			return wrong(Reserved, "a label name begins with two underscores, which is reserved")
 		case !c.utf8Names && !model.LegacyValidation.IsValidLabelName(n):
 			return refuse(Syntax, "a label name is not [a-zA-Z_][a-zA-Z0-9_]*, and other names are not switched on")
-		case c.limits.LabelName > 0 && len(n) > c.limits.LabelName, c.limits.LabelValue > 0 && len(v) > c.limits.LabelValue:
-			return refuse(TooLarge, "a label of family "+f.name+" is longer than the limit")
+		case c.limits.LabelName > 0 && len(n) > c.limits.LabelName:
+			return refuse(TooLarge, "a label name of family "+f.name+" is "+c.limits.nameBytes())
+		case c.limits.LabelValue > 0 && len(v) > c.limits.LabelValue:
+			return refuse(TooLarge, "a label value of family "+f.name+" is "+c.limits.valueBytes())
 		case slices.ContainsFunc(labels, func(l Label) bool { return l.Name == n }):
 			return wrong(Syntax, "a label of family "+f.name+" is given twice")
 		}
 		labels = append(labels, Label{n, v})
 		if c.limits.Labels > 0 && len(labels) > c.limits.Labels {
-			return refuse(TooLarge, "a sample of family "+f.name+" has more labels than the limit")
+			return refuse(TooLarge, "a sample of family "+f.name+" has "+c.limits.labels())
 		}
 	}
 	if m.TimestampMs != nil {
@@ -165,7 +167,7 @@ func (c *converter) metric(f *rawFamily, m *dto.Metric) error {
 		return wrong(Syntax, "a metric of family "+f.name+" has no value of the family's type")
 	}
 	if c.limits.Series > 0 && c.out.series > c.limits.Series {
-		return refuse(TooLarge, "more samples than the limit")
+		return refuse(TooLarge, c.limits.samples())
 	}
 	return nil
 }

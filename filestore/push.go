@@ -233,7 +233,7 @@ func (s *Store) stampFailure(g Group) error {
 	d, err := s.commit(g, false, func(old *File, oldParts []part) (*content, error) {
 		var parts []part
 		n, pushed := 0, 0.0
-		if old == nil && s.View().Totals().Failed >= s.opts.MaxFailedGroups {
+		if old == nil && !s.mayRecordFailure() {
 			return nil, errNothing
 		}
 		if old != nil {

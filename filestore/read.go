@@ -2,6 +2,7 @@ package filestore
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"time"
 
@@ -156,7 +157,7 @@ func (s *Store) read(d *directory, o outcome, at stamp, link *unix.Stat_t) outco
 	case isLink && !mayFollow(link, &st):
 		return o.bad(at, mtime, &SyntaxError{Reason: Unreadable, Msg: "a symbolic link is followed only if root, the agent or the owner of its target made it"})
 	case st.Size > s.opts.MaxFileBytes:
-		return o.bad(before, mtime, &SyntaxError{Reason: TooLarge, Msg: "larger than the limit for files"})
+		return o.bad(before, mtime, &SyntaxError{Reason: TooLarge, Msg: fmt.Sprintf("larger than --spool.max-file-bytes=%d", s.opts.MaxFileBytes)})
 	}
 	at, mtime = before, time.Unix(0, before.mtime)
 	o.stamp = at

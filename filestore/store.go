@@ -22,9 +22,12 @@ type Options struct {
 	MaxFileBytes int64
 	// MaxGroups bounds the number of pushed groups; zero means no limit.
 	MaxGroups int
+	// MaxBytes bounds the size of the files of pushed groups, all together; zero
+	// means no limit.
+	MaxBytes int64
 	// MaxFailedGroups bounds the number of groups that are there only because
-	// pushes to them were refused; default 1000. Beyond it a refused push to an
-	// unknown group leaves no trace.
+	// pushes to them were refused; default 1000, negative for none.
+	// Beyond it a refused push to an unknown group leaves no trace.
 	MaxFailedGroups int
 	// Only, if not nil, are the names of the files in the directory that are
 	// looked at, whatever else is there: for a program that changes one group and

@@ -25,12 +25,14 @@ type View struct {
 
 // Totals are counts over a View.
 type Totals struct {
-	Groups  int            // pushed groups
-	Failed  int            // of these, the ones that never saw a push succeed
-	Dropped int            // dropped files
-	Series  int            // samples in all files, merged or not
-	Bytes   int64          // size of all files
-	Faults  map[Reason]int // files with a fault of that class
+	Groups  int   // pushed groups
+	Failed  int   // of these, the ones that never saw a push succeed
+	Dropped int   // dropped files
+	Series  int   // samples in all files, merged or not
+	Bytes   int64 // size of all files
+	// GroupBytes is the size of the files of pushed groups.
+	GroupBytes int64
+	Faults     map[Reason]int // files with a fault of that class
 
 	blamed map[*ident][]Reason
 }
@@ -39,6 +41,7 @@ type Totals struct {
 func (t *Totals) add(f *File, n int) {
 	if f.id.kind == pushedKind {
 		t.Groups += n
+		t.GroupBytes += int64(n) * f.size
 		if f.push == 0 {
 			t.Failed += n
 		}

@@ -34,7 +34,7 @@ func parsePath(path string, utf8Names bool, limits filestore.Limits) (g filestor
 		return g, nil, refuse(http.StatusBadRequest, "the path has a percent sign without two hexadecimal digits after it")
 	}
 	if n := (strings.Count(decoded, "/") + 1) / 2; limits.Labels > 0 && n > limits.Labels {
-		return g, nil, refuse(http.StatusBadRequest, "the path has %d labels, more than the limit of %d", n, limits.Labels)
+		return g, nil, refuse(http.StatusBadRequest, "the path has %d labels, more than --push.max-labels=%d", n, limits.Labels)
 	}
 	labels, err := splitPath(decoded, utf8Names)
 	if err != nil {
@@ -152,10 +152,10 @@ func labelValue(name, value string) (string, error) {
 func checkLimits(labels []filestore.Label, limits filestore.Limits) error {
 	for _, l := range labels {
 		if limits.LabelName > 0 && len(l.Name) > limits.LabelName {
-			return refuse(http.StatusBadRequest, "a label name in the path is longer than %d bytes, the limit", limits.LabelName)
+			return refuse(http.StatusBadRequest, "a label name in the path is longer than --push.max-label-name-bytes=%d bytes", limits.LabelName)
 		}
 		if limits.LabelValue > 0 && len(l.Value) > limits.LabelValue {
-			return refuse(http.StatusBadRequest, "the value of label %s in the path is longer than %d bytes, the limit", quote(l.Name), limits.LabelValue)
+			return refuse(http.StatusBadRequest, "the value of label %s in the path is longer than --push.max-label-value-bytes=%d bytes", quote(l.Name), limits.LabelValue)
 		}
 	}
 	return nil

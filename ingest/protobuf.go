@@ -41,7 +41,7 @@ func decodeProtobuf(body []byte, o Options) (*filestore.Families, error) {
 		}
 		families = append(families, family)
 		if s := o.Limits.Series; s > 0 && (len(families) > s || len(family.GetMetric()) > s) {
-			return nil, &filestore.SyntaxError{Reason: filestore.TooLarge, Msg: fmt.Sprintf("more than %d samples, the limit", s)}
+			return nil, &filestore.SyntaxError{Reason: filestore.TooLarge, Msg: fmt.Sprintf("more than --push.max-series=%d samples", s)}
 		}
 	}
 	return filestore.FromProto(families, o.Limits, o.UTF8Names)

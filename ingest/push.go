@@ -52,7 +52,7 @@ func (h *Handler) push(w http.ResponseWriter, r *http.Request, path string) (g f
 	patience, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), roomPatience)
 	defer cancel()
 	if err := h.room.Acquire(patience, weight); err != nil {
-		return g, refuse(http.StatusServiceUnavailable, "too many large pushes at once, try again")
+		return g, refuse(http.StatusServiceUnavailable, "pushes under way come to %d times --push.max-bytes=%d, try again", bodiesAtOnce, h.options.MaxBytes)
 	}
 	defer h.room.Release(weight)
 	opts := filestore.PushOptions{Strip: strip}

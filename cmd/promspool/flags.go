@@ -32,6 +32,8 @@ type serve struct {
 	allowedHosts  []string
 	readTimeout   time.Duration
 
+	maxConnections int
+
 	pushSocket    pushSocket
 	emptyInstance bool
 	allowRemote   bool
@@ -40,13 +42,14 @@ type serve struct {
 	maxBytes      units.Base2Bytes
 	limits        filestore.Limits
 
-	textfiles    []string
-	nodeMetrics  bool
-	maxGroups    int
-	maxFailed    int
-	maxFileBytes units.Base2Bytes
-	settle       time.Duration
-	resync       time.Duration
+	textfiles     []string
+	nodeMetrics   bool
+	maxGroups     int
+	maxSpoolBytes units.Base2Bytes
+	maxFailed     int
+	maxFileBytes  units.Base2Bytes
+	settle        time.Duration
+	resync        time.Duration
 
 	persistenceFile     string
 	persistenceInterval time.Duration
@@ -65,6 +68,7 @@ func addServe(app *kingpin.Application, c *common, commands map[string]func() er
 	cmd.Flag("web.cors.origin", "Regular expression of the origins whose pages may read the JSON API.").StringVar(&s.corsOrigin)
 	cmd.Flag("web.allowed-host", "A further name by which browsers may address this host; repeatable.").StringsVar(&s.allowedHosts)
 	cmd.Flag("web.read-timeout", "How long a request may take to arrive.").Default("10s").DurationVar(&s.readTimeout)
+	cmd.Flag("web.max-connections", "Number of connections that may be open at each address; 0 for any. One that is idle makes room for another.").Default("512").IntVar(&s.maxConnections)
 	cmd.Flag("push.socket", "Also take pushes on a unix socket at this path; who may connect to the file may push.").StringVar(&s.pushSocket.path)
 	cmd.Flag("push.socket-mode", "Mode of --push.socket.").Default("0660").StringVar(&s.pushSocket.mode)
 	cmd.Flag("push.socket-group", "Group of --push.socket, by name or number; default is that of the agent.").StringVar(&s.pushSocket.group)
@@ -81,6 +85,7 @@ func addServe(app *kingpin.Application, c *common, commands map[string]func() er
 	cmd.Flag("spool.textfile-directory", "A further directory of .prom files, which is only read; a glob pattern, repeatable.").StringsVar(&s.textfiles)
 	cmd.Flag("spool.node-exporter-metrics", "Also expose node_textfile_mtime_seconds and node_textfile_scrape_error, for alerts written for node_exporter.").BoolVar(&s.nodeMetrics)
 	cmd.Flag("spool.max-groups", "Number of groups up to which pushes may create new ones; 0 for any.").Default("0").IntVar(&s.maxGroups)
+	cmd.Flag("spool.max-bytes", "Size up to which the files of pushed groups may grow all together; 0 for any.").Default("0B").BytesVar(&s.maxSpoolBytes)
 	cmd.Flag("spool.max-file-bytes", "Size up to which a file is read.").Default("16MiB").BytesVar(&s.maxFileBytes)
 	cmd.Flag("spool.settle", "How long a dropped file has to rest before a change of it is read, for writers that close it half-way.").Default("0s").DurationVar(&s.settle)
 	cmd.Flag("spool.resync", "How often the directory is compared with what is served, whatever the kernel reports.").Default("10s").DurationVar(&s.resync)
@@ -91,6 +96,9 @@ func addServe(app *kingpin.Application, c *common, commands map[string]func() er
 
 // check looks at what the flags say before anything is opened.
 func (s *serve) check() error {
+	if err := s.limitsMakeSense(); err != nil {
+		return &usageError{err}
+	}
 	if s.resync <= 0 {
 		s.resync = 10 * time.Second
 	}
@@ -104,6 +112,40 @@ func (s *serve) check() error {
 	}
 	if err := web.Validate(*s.web.WebConfigFile); err != nil {
 		return fmt.Errorf("--web.config.file: %w", err)
+	}
+	return nil
+}
+
+// limitsMakeSense refuses what would be no limit at all, or no agent.
+func (s *serve) limitsMakeSense() error {
+	for _, f := range []struct {
+		flag  string
+		value int64
+		least int64
+	}{
+		{"web.max-connections", int64(s.maxConnections), 0},
+		{"web.read-timeout", int64(s.readTimeout), 1},
+		{"push.max-bytes", int64(s.maxBytes), 1},
+		{"push.max-series", int64(s.limits.Series), 0},
+		{"push.max-labels", int64(s.limits.Labels), 0},
+		{"push.max-label-name-bytes", int64(s.limits.LabelName), 0},
+		{"push.max-label-value-bytes", int64(s.limits.LabelValue), 0},
+		{"push.max-failed-groups", int64(s.maxFailed), 0},
+		{"spool.max-groups", int64(s.maxGroups), 0},
+		{"spool.max-bytes", int64(s.maxSpoolBytes), 0},
+		{"spool.max-file-bytes", int64(s.maxFileBytes), 1},
+		{"spool.settle", int64(s.settle), 0},
+	} {
+		switch {
+		case f.value >= f.least:
+		case f.least == 0:
+			return fmt.Errorf("--%s may not be negative", f.flag)
+		default:
+			return fmt.Errorf("--%s has to be more than nothing", f.flag)
+		}
+	}
+	if s.maxFailed == 0 {
+		s.maxFailed = -1 // none, and not the default
 	}
 	return nil
 }

@@ -98,7 +98,7 @@ func (s *serve) run() error {
 	}
 	defer watch.Close() //nolint:errcheck // nothing to lose
 	store, err = filestore.Open(s.spool, &filestore.Options{
-		Own: own, EmptyInstance: s.emptyInstance, Unchecked: s.unchecked, MaxGroups: s.maxGroups, MaxFailedGroups: s.maxFailed, MaxFileBytes: int64(s.maxFileBytes), Settle: s.settle,
+		Own: own, EmptyInstance: s.emptyInstance, Unchecked: s.unchecked, MaxGroups: s.maxGroups, MaxBytes: int64(s.maxSpoolBytes), MaxFailedGroups: s.maxFailed, MaxFileBytes: int64(s.maxFileBytes), Settle: s.settle,
 	})
 	if err != nil {
 		return err
@@ -110,7 +110,7 @@ func (s *serve) run() error {
 		logger.Error("The spool cannot be written; what is there is served", "err", err)
 	}
 	store.Observe(observers(reg))
-	reg.MustRegister(exporter.NewCollector(store.View))
+	reg.MustRegister(exporter.NewCollector(store.View), exporter.NewRoom(store.Space, s.maxGroups, int64(s.maxSpoolBytes)))
 	report := newReporter(store, logger)
 	more := &sources{patterns: s.textfiles, spool: s.spool, resync: s.resync, store: store, reporter: report, reg: reg, logger: logger}
 	more.start()
@@ -247,6 +247,7 @@ func (s *serve) serveHTTP(ctx context.Context, listeners []net.Listener, handler
 	defer stop()
 	for _, l := range listeners {
 		srv := s.newServer(handler, logger) // one for each: the toolkit wraps its handler
+		l = limitConnections(l, s.maxConnections, srv)
 		group.Go(func() error {
 			defer stop()
 			if err := serve(l, srv); !errors.Is(err, http.ErrServerClosed) {
