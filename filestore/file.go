@@ -221,7 +221,7 @@ func parsePushedOrDropped(name string, data []byte) (*content, *SyntaxError) {
 	id := droppedIdent(name)
 	var group Group
 	if d := fams.directives; len(d) > 0 && d[0].key == groupDirective && strings.HasPrefix(string(data[:min(len(data), 64)]), directivePrefix) {
-		if g, err := parseGroup(d[0].text); err == nil && g.FileName() == name {
+		if g, file, err := parseGroup(d[0].text); err == nil && file == name {
 			group, id.kind = g, pushedKind
 		}
 	}

@@ -97,9 +97,11 @@ const maxPlainName = 180
 // where the file system does not tell upper from lower case. Names are made
 // for people and are never parsed back: the first line of the file says which
 // group it is.
-func (g Group) FileName() string {
+func (g Group) FileName() string { return g.fileName(g.Labels()) }
+
+func (g Group) fileName(labels []Label) string {
 	b := make([]byte, 0, 64)
-	for i, l := range g.Labels() {
+	for i, l := range labels {
 		if i > 0 {
 			b = append(b, ',')
 		}
@@ -137,19 +139,18 @@ func appendEscapedName(b []byte, s string) []byte {
 	return b
 }
 
-// parseGroup reads the label set of a header line and returns the group, if it
-// is one in canonical form.
-func parseGroup(set string) (Group, error) {
+// parseGroup reads the label set of a header line and returns the group and the
+// name of its file, if the set is in canonical form.
+func parseGroup(set string) (g Group, file string, err error) {
 	labels, err := parseLabelSet(set)
 	if err != nil {
-		return Group{}, err
+		return Group{}, "", err
 	}
-	g, err := NewGroup(labels...)
-	if err != nil {
-		return Group{}, err
+	if g, err = NewGroup(labels...); err != nil {
+		return Group{}, "", err
 	}
 	if g.set != set {
-		return Group{}, errors.New("the label set is not in canonical form")
+		return Group{}, "", errors.New("the label set is not in canonical form")
 	}
-	return g, nil
+	return g, g.fileName(labels), nil // canonical, so they are in order
 }

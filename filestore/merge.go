@@ -185,7 +185,20 @@ type merging struct {
 // apply brings the merge up to date with the updates, which are about distinct
 // files.
 func (m *merger) apply(updates []update) {
-	g := merging{m: m, touched: map[*family]bool{}, suspect: map[*family]bool{}, helps: map[*family]bool{}, files: map[*ident]*File{}}
+	g := m.begin()
+	g.take(updates)
+	g.finish()
+}
+
+// begin starts a change of the merge. Between take and finish it may have what
+// is not to be served, so no view is made of it.
+func (m *merger) begin() *merging {
+	return &merging{m: m, touched: map[*family]bool{}, suspect: map[*family]bool{}, helps: map[*family]bool{}, files: map[*ident]*File{}}
+}
+
+// take adds the updates. It may be called again, with other files.
+func (g *merging) take(updates []update) {
+	m := g.m
 	changes := make([]change, 0, len(updates))
 	for i := range updates {
 		u := &updates[i]
@@ -224,6 +237,11 @@ func (m *merger) apply(updates []update) {
 	slices.SortFunc(changes, func(a, b change) int { return compareIdent(a.id, b.id) })
 	m.files = m.files.with(changes)
 	g.flush()
+}
+
+// finish settles what the updates have brought up.
+func (g *merging) finish() {
+	m := g.m
 	if len(g.suspect) > 0 {
 		g.resolve()
 		g.flush()

@@ -17,7 +17,8 @@ func scanPushed(name, data string) (c *content, ok bool) {
 	if !isGroup || !utf8.ValidString(data) || strings.IndexByte(data, 0) >= 0 {
 		return nil, false
 	}
-	s := scanner{rest: rest}
+	lines := strings.Count(rest, "\n") // a family takes three, or two
+	s := scanner{rest: rest, parts: make([]part, 0, lines/3+1), hashes: make([]uint64, 0, lines/2)}
 	if !s.attributes() {
 		return nil, false
 	}
@@ -26,8 +27,8 @@ func scanPushed(name, data string) (c *content, ok bool) {
 			return nil, false
 		}
 	}
-	g, err := parseGroup(set)
-	if err != nil || g.FileName() != name || len(s.parts) == 0 {
+	g, file, err := parseGroup(set)
+	if err != nil || file != name || len(s.parts) == 0 {
 		return nil, false
 	}
 	c = newContent(&ident{pushedKind, name}, s.parts, len(s.hashes))
@@ -139,12 +140,21 @@ func (s *scanner) sample(name string) (base string, ok bool) {
 	if len(line) < 2 || line[0] != ' ' {
 		return "", false
 	}
-	v, err := parseFloat(line[1:])
+	return base, s.canonicalValue(line[1:])
+}
+
+// canonicalValue reports whether that is how appendValue writes a number. Short
+// integers, the most common ones, are told by their looks.
+func (s *scanner) canonicalValue(text string) bool {
+	if len(text) <= 6 && text[0] != '0' && strings.Trim(text, "0123456789") == "" || text == "0" {
+		return true
+	}
+	v, err := parseFloat(text)
 	if err != nil {
-		return "", false
+		return false
 	}
 	s.scratch = appendValue(s.scratch[:0], v)
-	return base, string(s.scratch) == line[1:]
+	return string(s.scratch) == text
 }
 
 // scanLabels returns the length of a canonical label set, not empty, at the

@@ -159,27 +159,26 @@ func (src *Source) allGone() []update {
 // together.
 func (src *Source) load(d *directory, names []string) (again []string) {
 	names = slices.DeleteFunc(names, func(n string) bool { return !IsSpoolFile(n) || strings.ContainsRune(n, os.PathSeparator) })
-	outcomes := src.lookAll(d, names)
 	s := src.store
+	s.mu.Lock()
+	if len(s.merge.files.blocks) == 0 && src.dir.Load() == d {
+		defer s.mu.Unlock()
+		return src.loadFirst(d, names)
+	}
+	s.mu.Unlock()
+	outcomes := src.lookAll(d, names)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if src.dir.Load() != d {
 		return names
 	}
 	var updates []update
-	first := len(s.merge.files.blocks) == 0 // nobody was faster, and what changes now is told
 	for i := range outcomes {
 		o := &outcomes[i]
 		if o.again {
 			again = append(again, o.base)
 		}
 		if !o.changed {
-			continue
-		}
-		if first {
-			if o.new != nil {
-				updates = append(updates, update{new: o.new})
-			}
 			continue
 		}
 		// Unless somebody was faster: a push, or whoever writes the file.
@@ -204,6 +203,42 @@ func (src *Source) load(d *directory, names []string) (again []string) {
 	}
 	slices.Sort(again)
 	return slices.Compact(again)
+}
+
+// loadChunk is how many files are in memory at a time while a store is filled.
+// Tests have smaller ones.
+var loadChunk = 512
+
+// loadFirst is load for a store without files. Nothing is compared, since the
+// lock of the Store is held throughout, and the files are merged some hundred
+// at a time while the next ones are read: the names are in order, so each lot
+// goes to the end of every family and little is built twice. All at once would
+// take several times the memory of what stays.
+func (src *Source) loadFirst(d *directory, names []string) (again []string) {
+	lots := make(chan []outcome, 1)
+	go func() {
+		defer close(lots)
+		for lot := range slices.Chunk(names, loadChunk) {
+			lots <- src.lookAll(d, lot)
+		}
+	}()
+	g := src.store.merge.begin()
+	for lot := range lots {
+		updates := make([]update, 0, len(lot))
+		for i := range lot {
+			o := &lot[i]
+			if o.again {
+				again = append(again, o.base)
+			}
+			if o.new != nil {
+				updates = append(updates, update{new: o.new})
+			}
+		}
+		g.take(updates)
+	}
+	g.finish()
+	src.store.view.Store(src.store.merge.view())
+	return again
 }
 
 // lookAll looks at many names at once.

@@ -30,6 +30,9 @@ func (g *merging) noteState(id *ident) {
 // state brings the metrics about one file up to date.
 func (g *merging) state(id *ident, f *File) {
 	m := g.m
+	if f != nil && id.kind == pushedKind && f.Problem() == nil && f.heldFrom.IsZero() && len(m.held) == 0 && m.states[id] == (state{}) {
+		return // as it is with nearly every file
+	}
 	m.totals.blame(id, nil)
 	var faults, mtime, since string
 	if f != nil {

@@ -61,8 +61,9 @@ type Store struct {
 	mu    sync.Mutex // guards merge and the moment of a commit; never held while anything is flushed or read
 	merge *merger
 
-	spool *Source
-	view  atomic.Pointer[View]
+	spool     *Source
+	unsettled []string
+	view      atomic.Pointer[View]
 
 	waitMu  sync.Mutex
 	waiting map[string]*wait // files that cannot be read yet, and since when
@@ -106,11 +107,17 @@ func Open(dir string, opts *Options) (*Store, error) {
 	s.merge = newMerger(s.opts.Own)
 	s.view.Store(s.merge.view())
 	s.spool = &Source{store: s, path: dir}
-	if _, err := s.spool.reopen(nil); err != nil {
+	var err error
+	if s.unsettled, err = s.spool.reopen(nil); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
+
+// Unsettled returns the names of the files that Open could not settle because a
+// writer was at work on them: they have to be asked for again, see
+// [Source.Reload].
+func (s *Store) Unsettled() []string { return s.unsettled }
 
 // AddSource makes the files of a directory part of the merge, which are only
 // read; their names in the view are paths. It does not load them yet: that

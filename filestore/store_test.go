@@ -367,6 +367,7 @@ func TestLeftoversAreSwept(t *testing.T) {
 // TestViewIsAPureFunctionOfTheDirectory plays random pushes, drops, deletions
 // and renames; open checks at the end, and this in between.
 func TestViewIsAPureFunctionOfTheDirectory(t *testing.T) {
+	filestore.SetLoadChunk(t, 2)
 	for seed := range uint64(30) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			dir := t.TempDir()

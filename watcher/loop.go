@@ -39,8 +39,9 @@ func newLoop(w *Watcher, t Target) *loop {
 	}
 }
 
-// start takes over the watch that New made and does the first pass. Listening
-// comes first: the pass may take long, and the kernel keeps only so many events.
+// start takes over the watch that New made and does the first pass, if nobody
+// has done it. Listening comes first: the pass may take long, and the kernel
+// keeps only so many events.
 func (l *loop) start() {
 	if l.first != nil {
 		l.adopt(l.first)
@@ -50,6 +51,10 @@ func (l *loop) start() {
 		if isMissing(l.firstErr) {
 			l.lostTo = causeDirectory
 		}
+	}
+	if l.loaded && l.watch != nil {
+		l.schedule(nil)
+		return
 	}
 	l.rescan(causeStart)
 }
@@ -117,6 +122,11 @@ func (l *loop) rescan(c cause) {
 	}
 
 	l.pace.note(took)
+	l.schedule(err)
+}
+
+// schedule sets when the next pass is due after one that ended in err.
+func (l *loop) schedule(err error) {
 	now := time.Now()
 	l.troubled = now.Add(l.pace.pause())
 	base := l.cfg.Resync

@@ -4,6 +4,7 @@ package watcher
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -262,6 +263,50 @@ func TestResync(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestLoadedTargetIsNotReadAgain: what the kernel has reported since New is, and
+// what the target could not settle, and everything in its time.
+func TestLoadedTargetIsNotReadAgain(t *testing.T) {
+	k, d := &kernel{}, &diary{}
+	loaded := func(dir string) (*watch, error) {
+		w, err := k.open(dir)
+		go k.write("since.prom")
+		return w, err
+	}
+	synctest.Test(t, func(t *testing.T) {
+		w, err := newWatcher("/spool", Config{}, loaded)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Loaded("unsettled.prom")
+		d.start = time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), 11*time.Second)
+		defer cancel()
+		if err := w.Run(ctx, d); err != nil {
+			t.Errorf("Run() = %v, want nil", err)
+		}
+		d.want(t, "2ms unsettled.prom", "20ms since.prom", "10s *")
+	})
+}
+
+// TestLoadedTargetWithoutAWatch is read again: nobody has told what has changed.
+func TestLoadedTargetWithoutAWatch(t *testing.T) {
+	k, d := &kernel{openErr: syscall.ENOSPC}, &diary{}
+	synctest.Test(t, func(t *testing.T) {
+		w, err := newWatcher("/spool", Config{}, k.open)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Loaded()
+		d.start = time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), 100*ms)
+		defer cancel()
+		if err := w.Run(ctx, d); err != nil {
+			t.Errorf("Run() = %v, want nil", err)
+		}
+		d.want(t, "0s *")
+	})
 }
 
 // TestFailedRescan: it is repeated soon, and the log tells what is new only.

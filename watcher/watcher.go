@@ -103,6 +103,8 @@ type Watcher struct {
 	claimed  atomic.Bool
 	mode     atomic.Value // string
 
+	loaded bool // the target has read the directory since New
+
 	closing sync.Once
 	closed  chan struct{}
 }
@@ -156,6 +158,17 @@ func newWatcher(dir string, cfg Config, open func(string) (*watch, error)) (*Wat
 	w.first, w.firstErr = open(w.dir)
 	w.setMode(w.first)
 	return w, nil
+}
+
+// Loaded says that the target has read the whole directory since New, but for
+// the names in again, which it could not settle. Run then does not begin with a
+// Rescan, unless there is no watch: what has changed since is reported. It must
+// not be called after Run.
+func (w *Watcher) Loaded(again ...string) {
+	w.loaded = true
+	for _, name := range again {
+		w.inbox.again(name, 1)
+	}
 }
 
 // Run tells t what may have changed until ctx ends or the Watcher is closed,
