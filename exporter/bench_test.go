@@ -61,14 +61,14 @@ func benchmarkScrape(b *testing.B, groups int) {
 		b.Fatal(err)
 	}
 	defer s.Close()
-	reg := prometheus.NewRegistry()
-	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	own, err := exporter.OwnFamilies(reg)
+	reg, process := prometheus.NewRegistry(), prometheus.NewRegistry()
+	process.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	own, err := exporter.OwnFamilies(process)
 	if err != nil {
 		b.Fatal(err)
 	}
 	reg.MustRegister(exporter.NewCollector(s.View))
-	e := exporter.New(exporter.Config{View: s.View, Own: reg, OwnFamilies: own})
+	e := exporter.New(exporter.Config{View: s.View, Own: reg, Process: process, OwnFamilies: own})
 	for _, c := range []struct{ name, coding, accept string }{
 		{"identity", "", allowUTF8}, {"gzip", "gzip", allowUTF8}, {"identity-classic", "", ""}, {"gzip-classic", "gzip", ""}, {"zstd", "zstd", allowUTF8}, {"protobuf", "gzip", protobuf},
 	} {

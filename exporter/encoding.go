@@ -33,6 +33,9 @@ func (b body) size() int {
 	if b.view != nil {
 		n += b.view.Len()
 	}
+	if b.ready != nil {
+		n += len(b.ready.text)
+	}
 	return n
 }
 
@@ -42,6 +45,9 @@ func (b body) each(yield func([]byte)) {
 		for chunk := range b.view.Chunks() {
 			yield(chunk)
 		}
+	}
+	if b.ready != nil {
+		yield(b.ready.text)
 	}
 	yield(b.tail)
 }
@@ -59,18 +65,24 @@ func (b body) sendGzip(w http.ResponseWriter, head bool) {
 	if b.view != nil {
 		d = b.view.Deflated()
 	}
+	ready := &passage{}
+	if b.ready != nil {
+		ready = b.ready
+	}
 	// No name, no time, of no system; the method is deflate.
 	header := []byte{0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff}
 	end := filestore.Deflate(make([]byte, 0, len(b.tail)/4+64), b.tail)
 	end = append(end, 3, 0) // an empty block that is the last one
-	end = binary.LittleEndian.AppendUint32(end, crc32.Update(d.CRC, crc32.IEEETable, b.tail))
+	crc := crc32.Update(d.CRC, crc32.IEEETable, ready.text)
+	end = binary.LittleEndian.AppendUint32(end, crc32.Update(crc, crc32.IEEETable, b.tail))
 	end = binary.LittleEndian.AppendUint32(end, uint32(b.size())) // by RFC modulo 2^32
 
-	out := begin(w, len(header)+d.Size+len(end), head)
+	out := begin(w, len(header)+d.Size+len(ready.packed)+len(end), head)
 	out.add(header)
 	for _, part := range d.Parts {
 		out.add(part)
 	}
+	out.add(ready.packed)
 	out.add(end)
 	out.end()
 }

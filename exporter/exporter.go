@@ -7,7 +7,7 @@
 // immutable. So a request takes the one that is current, never waits for
 // anybody and never sees half a change; a scrape copies what is there already,
 // however many groups there are. Only the agent's own metrics are rendered each
-// time. Whatever a file holds, a scrape is answered with 200 and with text that
+// time, and those of its process once a second. Whatever a file holds, a scrape is answered with 200 and with text that
 // Prometheus takes: what cannot be served was left out when the view was made.
 //
 // # The pages
@@ -47,7 +47,11 @@ type Config struct {
 	// Own gathers the program's own metrics. They must not have the names of
 	// the families that the view holds about its files (promspool_file_…).
 	Own prometheus.Gatherer
-	// OwnFamilies is what the store was told about Own, see [OwnFamilies].
+	// Process gathers what is to be told of the process and its runtime. It is
+	// asked at most once a second. Nil means that there is nothing.
+	Process prometheus.Gatherer
+	// OwnFamilies is what the store was told about Own and Process, see
+	// [OwnFamilies].
 	OwnFamilies map[string]filestore.Own
 	// Health returns why the spool cannot be used; nil if it can.
 	Health func() error
@@ -94,7 +98,8 @@ type Exporter struct {
 
 	metrics, apiStatus, apiMetrics, apiFiles, healthy, ready, page http.Handler
 
-	plain atomic.Pointer[plainView] // what was found out about the last view
+	process process
+	plain   atomic.Pointer[plainView] // what was found out about the last view
 }
 
 // New returns an Exporter. It reads nothing before the first request.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
@@ -55,14 +56,27 @@ func typeOf(t dto.MetricType) filestore.Type {
 }
 
 // own renders the program's own metrics, each family together with what files
-// add to it, and what files would add to families that are not there now.
-func (e *Exporter) own(v *filestore.View) []byte {
+// add to it, and what files would add to families that are not there now. The
+// text of the process comes ready, unless files have a part in it.
+func (e *Exporter) own(v *filestore.View) (ready *passage, rest []byte) {
 	mfs, err := e.cfg.Own.Gather()
 	if err != nil {
 		e.cfg.Logger.Warn("gathering the program's own metrics", "err", err)
 	}
-	var b bytes.Buffer
+	ready = e.process.get(e.cfg, time.Now())
 	beside := v.Beside()
+	if len(beside) > 0 || !ready.told {
+		mfs = slices.Concat(ready.families, mfs)
+		ready = &passage{}
+	}
+	var b bytes.Buffer
+	e.render(&b, v, beside, mfs)
+	return ready, b.Bytes()
+}
+
+// render appends the families with what is in files beside them. It takes them
+// out of beside, and appends what is left of that at the end.
+func (e *Exporter) render(b *bytes.Buffer, v *filestore.View, beside []string, mfs []*dto.MetricFamily) {
 	for _, mf := range mfs {
 		name := mf.GetName()
 		i, shared := slices.BinarySearch(beside, name)
@@ -71,7 +85,7 @@ func (e *Exporter) own(v *filestore.View) []byte {
 			continue
 		}
 		start := b.Len()
-		if _, err := expfmt.MetricFamilyToText(&b, mf); err != nil {
+		if _, err := expfmt.MetricFamilyToText(b, mf); err != nil {
 			e.cfg.Logger.Warn("rendering the program's own metrics", "family", name, "err", err)
 			b.Truncate(start)
 			continue
@@ -84,7 +98,6 @@ func (e *Exporter) own(v *filestore.View) []byte {
 	for _, name := range beside {
 		b.Write(v.AppendFamily(b.AvailableBuffer(), name))
 	}
-	return b.Bytes()
 }
 
 // displaced reports whether the merge has a family of that name, although it

@@ -12,10 +12,12 @@ import (
 	"github.com/promspool/promspool/filestore"
 )
 
-// A body is what a scrape sends: all of a view, if there is one, and then text.
+// A body is what a scrape sends: all of a view, if there is one, then what is
+// ready, if anything is, and then text.
 type body struct {
-	view *filestore.View
-	tail []byte
+	view  *filestore.View
+	ready *passage
+	tail  []byte
 }
 
 func (e *Exporter) serveMetrics(w http.ResponseWriter, r *http.Request) {
@@ -37,13 +39,14 @@ func (e *Exporter) serveMetrics(w http.ResponseWriter, r *http.Request) {
 // text stands in for what cannot be said in another one.
 func (e *Exporter) body(format expfmt.Format, only filter) (expfmt.Format, body) {
 	v := e.cfg.View()
-	own := e.own(v)
+	ready, own := e.own(v)
 	escape := format.ToEscapingScheme() != model.NoEscaping && !(e.isPlain(v) && plainNames(own))
 	protobuf := format.FormatType() == expfmt.TypeProtoDelim
 	if !escape && !protobuf && only == nil {
-		return format, body{v, own}
+		return format, body{v, ready, own}
 	}
 
+	own = slices.Concat(ready.text, own)
 	var text []byte
 	if escape || only == nil {
 		// How names are escaped must not depend on what is asked for.

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/promspool/promspool/exporter"
 	"github.com/promspool/promspool/filestore"
@@ -76,8 +77,8 @@ func (k *check) run() error {
 // ownFamilies describes what an agent serves itself, which files cannot
 // displace.
 func ownFamilies() (map[string]filestore.Own, error) {
-	reg, _ := newRegistry()
-	return exporter.OwnFamilies(reg)
+	reg, process, _ := newRegistry()
+	return exporter.OwnFamilies(prometheus.Gatherers{reg, process})
 }
 
 func printJSON(w io.Writer, report *filestore.Report) error {

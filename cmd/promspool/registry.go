@@ -11,11 +11,11 @@ import (
 	"github.com/promspool/promspool/filestore"
 )
 
-// newRegistry returns the registry of the agent's own metrics and the counter of
-// its answers.
-func newRegistry() (*prometheus.Registry, *prometheus.CounterVec) {
-	reg := prometheus.NewRegistry()
-	requests := prometheus.NewCounterVec(prometheus.CounterOpts{
+// newRegistry returns the registry of the agent's own metrics, the one of those
+// that any process has, and the counter of the agent's answers.
+func newRegistry() (reg, process *prometheus.Registry, requests *prometheus.CounterVec) {
+	reg, process = prometheus.NewRegistry(), prometheus.NewRegistry()
+	requests = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "promspool_http_requests_total",
 		Help: "Requests answered, by handler, status code and method.",
 	}, []string{"handler", "code", "method"})
@@ -23,11 +23,13 @@ func newRegistry() (*prometheus.Registry, *prometheus.CounterVec) {
 	reg.MustRegister(
 		requests,
 		legacyCounter{requests},
-		collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		versioncollector.NewCollector("promspool"),
 	)
-	return reg, requests
+	process.MustRegister(
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	return reg, process, requests
 }
 
 // observers registers histograms of how long the steps of a commit take.

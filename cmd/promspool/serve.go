@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/mdlayher/vsock"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/promslog"
 	"github.com/prometheus/common/version"
 	"github.com/prometheus/exporter-toolkit/web"
@@ -72,7 +73,7 @@ func (s *serve) run() error {
 	for _, l := range pushListeners {
 		defer l.Close() //nolint:errcheck // closed by the server, if it came to that
 	}
-	reg, requests := newRegistry()
+	reg, process, requests := newRegistry()
 	var store *filestore.Store
 	if s.nodeMetrics {
 		reg.MustRegister(exporter.NewTextfileCollector(s.spool, func() *filestore.View {
@@ -82,7 +83,7 @@ func (s *serve) run() error {
 			return store.View()
 		}))
 	}
-	own, err := exporter.OwnFamilies(reg)
+	own, err := exporter.OwnFamilies(prometheus.Gatherers{reg, process})
 	if err != nil {
 		return fmt.Errorf("describing the agent's own metrics: %w", err)
 	}
@@ -104,6 +105,7 @@ func (s *serve) run() error {
 		return err
 	}
 	defer store.Close() //nolint:errcheck // nothing to lose
+	watch.Loaded(store.Unsettled()...)
 	if err := store.Health(); errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EROFS) {
 		return err
 	} else if err != nil {
@@ -128,7 +130,7 @@ func (s *serve) run() error {
 		return fmt.Errorf("registering metrics: %w", err)
 	}
 	read := exporter.New(exporter.Config{
-		View: store.View, Own: reg, OwnFamilies: own, Health: store.Health, CORSOrigin: cors, Requests: requests, Logger: logger,
+		View: store.View, Own: reg, Process: process, OwnFamilies: own, Health: store.Health, CORSOrigin: cors, Requests: requests, Logger: logger,
 		Info: exporter.Info{Build: buildInfo(), Start: start, Flags: s.flags(), Spool: s.spool, MetricsPath: prefix + s.telemetryPath, Watch: watch.Mode},
 	})
 	handler := &router{prefix: prefix, metrics: s.telemetryPath, push: push, read: read, quit: func() {}}
