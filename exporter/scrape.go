@@ -98,6 +98,9 @@ type plainView struct {
 
 // isPlain reports whether all names in the view are of the classic set.
 func (e *Exporter) isPlain(v *filestore.View) bool {
+	if v.PlainNames() {
+		return true
+	}
 	p := weak.Make(v)
 	if last := e.plain.Load(); last != nil && last.view == p {
 		return last.plain

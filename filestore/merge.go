@@ -65,6 +65,7 @@ type merger struct {
 	totals Totals
 
 	unsettled bool // some group would have another HELP text, see SettleHelp
+	quoted    int  // parts that may have a name in quotes
 
 	fileError, fileTime, fileHeld *family
 	states                        map[*ident]state
@@ -300,6 +301,9 @@ func (g *merging) remove(id *ident, p *part) {
 	for _, h := range p.hashes {
 		g.m.unsee(h)
 	}
+	if maybeQuoted(p.text) {
+		g.m.quoted--
+	}
 	f.files--
 	f.types[d.typ]--
 	if f.helpBy == id {
@@ -345,6 +349,9 @@ func (g *merging) add(id *ident, p *part) {
 		})
 		return
 	}
+	if maybeQuoted(p.text) {
+		g.m.quoted++
+	}
 	f.files++
 	f.types[d.typ]++
 	if g.m.clashes(f, d) || g.m.collides(f, d) {
@@ -385,6 +392,12 @@ func (g *merging) suspectBefore(f *family, id *ident) {
 			return
 		}
 	}
+}
+
+// maybeQuoted reports whether canonical text may have the name of a metric or of
+// a label in quotes. A value may look like that, too.
+func maybeQuoted(text string) bool {
+	return strings.Contains(text, `{"`) || strings.Contains(text, `"=`)
 }
 
 // see adds a metric to the index and reports whether it was there already.

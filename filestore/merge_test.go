@@ -38,7 +38,10 @@ func randomFile(r *rand.Rand) string {
 			fmt.Fprintf(&b, "# TYPE %s %s\n", name, typ)
 		}
 		for range 1 + r.IntN(3) {
-			l := []string{"", `x="1"`, `x="2"`, `x="3"`, `x=""`, `instance=""`, `x="1",instance=""`}[r.IntN(7)]
+			l := []string{"", `x="1"`, `x="2"`, `x="3"`, `x=""`, `instance=""`, `x="1",instance=""`, ""}[r.IntN(8)]
+			if r.IntN(60) == 0 {
+				l = `"x.y"="1"`
+			}
 			with := func(more string) string {
 				return "{" + strings.Trim(l+","+more, ",") + "}"
 			}
@@ -68,7 +71,7 @@ func show(v *View) string {
 		b = fmt.Appendf(b, "conflict: %s in %s, %d: %v\n", c.File, c.Family, c.Series, c)
 	}
 	t := v.Totals()
-	b = fmt.Appendf(b, "%d groups, %d dropped, %d series, %d bytes", t.Groups, t.Dropped, t.Series, t.Bytes)
+	b = fmt.Appendf(b, "%d groups, %d dropped, %d series, %d bytes, plain: %v", t.Groups, t.Dropped, t.Series, t.Bytes, v.PlainNames())
 	for _, r := range Reasons {
 		b = fmt.Appendf(b, ", %d %s", t.Faults[r], r)
 	}

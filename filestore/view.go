@@ -19,6 +19,7 @@ type View struct {
 	beside rope
 	held   map[heldKey]*held
 	totals Totals
+	plain  bool // no name is in quotes
 
 	packed atomic.Pointer[Deflated] // made when somebody asks
 }
@@ -78,7 +79,7 @@ func (t *Totals) blame(id *ident, reasons []Reason) {
 
 // view returns the merge as it is now.
 func (m *merger) view() *View {
-	v := &View{files: m.files, main: m.main, beside: m.beside, held: m.held, totals: m.totals}
+	v := &View{files: m.files, main: m.main, beside: m.beside, held: m.held, totals: m.totals, plain: m.quoted == 0}
 	v.totals.blamed = nil
 	return v
 }
@@ -140,6 +141,10 @@ func (v *View) AppendTo(b []byte) []byte {
 	})
 	return b
 }
+
+// PlainNames reports whether it is known that every name is of the classic set,
+// so that none stands in quotes.
+func (v *View) PlainNames() bool { return v.plain }
 
 // Chunks yields the exposition in pieces of some kilobytes, which must not be
 // changed.
