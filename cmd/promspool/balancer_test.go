@@ -24,7 +24,7 @@ func startMember(t *testing.T, listens, spool string) *member {
 	if spool == "" {
 		spool = filepath.Join(t.TempDir(), "spool")
 	}
-	s := startServer(t, `msg=Serving .* on=(\S+)`, promspool, "--web.listen-address="+listens, "--spool.directory="+spool, "--push.allow-remote")
+	s := startServer(t, `msg=Serving .* on=(\S+)`, promspool, "--web.listen-address="+listens, "--spool.directory="+spool, "--push.allow-remote", "--web.enable-admin-api")
 	return &member{&agent{server: s, url: "http://" + listens, spool: spool}, listens}
 }
 
@@ -134,6 +134,7 @@ func TestBalancerExample(t *testing.T) {
 	for name, start := range map[string]func(t *testing.T, addr string, members []*member){"haproxy": startHaproxy, "nginx": startNginx} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			need(t, "curl")
 			var members []*member
 			for range 3 {
 				members = append(members, startMember(t, freeAddress(t), ""))
@@ -193,15 +194,22 @@ func TestBalancerExample(t *testing.T) {
 			prometheus.has(newest, "4", labels{"job": "backup", "zone": "z0"})
 			prometheus.has(`count(backup_size_bytes{zone="z0"})`, "2", labels{})
 
+			// The command for old copies finds this one.
+			stoodIn := meanwhile[0]
+			old := replace(t, strings.TrimSpace(lineOf(t, "balancer/README.md", "older_than")), "member1:9091", stoodIn.listens)
+			old = replace(t, old, "older_than=2d", "dry_run=1 -d older_than=0s")
+			if out := (command{name: "/bin/sh", args: []string{"-c", old}}).must(t); !strings.Contains(out, `"zone":"z0"`) {
+				t.Errorf("%s prints\n%s", old, out)
+			}
+
 			// Deleted through the balancer one copy stays, deleted everywhere none.
 			var addresses []string
 			for _, m := range members {
 				addresses = append(addresses, m.listens)
 			}
 			mustThrough(t, addr, "DELETE", path, "")
-			wantLines(t, meanwhile[0].page(), `backup_size_bytes{job="backup",zone="z0"} 3`)
+			wantLines(t, stoodIn.page(), `backup_size_bytes{job="backup",zone="z0"} 3`)
 			everywhere := command{name: examples + "/balancer/delete-everywhere", args: []string{strings.TrimPrefix(path, "/metrics/")}, env: []string{"MEMBERS=" + strings.Join(addresses, " ")}}
-			need(t, "curl")
 			everywhere.must(t)
 			for _, m := range members {
 				wantNone(t, m.page(), `zone="z0"`)

@@ -33,6 +33,21 @@ func commandOf(t *testing.T, readme, program, with string) []string {
 	return nil
 }
 
+// lineOf returns the one line of an example that has the text.
+func lineOf(t *testing.T, name, text string) string {
+	t.Helper()
+	var found []string
+	for line := range strings.Lines(example(t, name)) {
+		if strings.Contains(line, text) {
+			found = append(found, line)
+		}
+	}
+	if len(found) != 1 {
+		t.Fatalf("%s has %q with %q, want one line", name, found, text)
+	}
+	return found[0]
+}
+
 // set exchanges the value of a flag that is there exactly once.
 func set(t *testing.T, args []string, flag, value string) {
 	t.Helper()
@@ -171,5 +186,8 @@ func TestFleetRules(t *testing.T) {
 	a.kill()
 	collector.kill()
 	engine.has(down, "0", labels{"job": "promspool", "instance": "a"})
-	waitFor(t, "b is silent", func() bool { series, _ := engine.query(silent); return len(series) == 1 && series[0]["instance"] == "b" })
+	waitFor(t, "b is silent", func() bool {
+		series, _ := engine.query(silent)
+		return len(series) == 1 && series[0]["instance"] == "b"
+	})
 }
