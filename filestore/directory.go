@@ -30,7 +30,9 @@ type directory struct {
 	open sync.Mutex // guards what follows
 	user int
 	root *os.Root
-	dir  *os.File // the same directory, to flush, lock and stat it
+	dir  *os.File // the same directory, to flush and stat it
+
+	locked *os.File // what the lock is on while we have it, see lock
 
 	mu      sync.Mutex
 	next    *flush     // the one that whoever comes now takes part in; nil if there is none
@@ -162,33 +164,6 @@ func (d *directory) flush() error {
 	d.flushes.Unlock()
 	close(f.done)
 	return f.err
-}
-
-// lockPatience is how long a commit waits for another process.
-const lockPatience = 5 * time.Second
-
-// lock keeps other processes from committing. It is held for the moment of a
-// rename, so whoever holds it for longer is not one of us: then the commit
-// fails instead of hanging.
-func (d *directory) lock() error {
-	fd := int(d.dir.Fd())
-	deadline := time.Now().Add(lockPatience)
-	err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
-	for wait := time.Millisecond; err == unix.EWOULDBLOCK || err == unix.EINTR; wait = min(2*wait, 20*time.Millisecond) {
-		if time.Now().After(deadline) {
-			return ErrBusy
-		}
-		time.Sleep(wait)
-		err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
-	}
-	if errors.Is(err, unix.ENOLCK) || errors.Is(err, unix.EOPNOTSUPP) {
-		return nil // a file system without locks: then one process has to do
-	}
-	return err
-}
-
-func (d *directory) unlock() {
-	_ = unix.Flock(int(d.dir.Fd()), unix.LOCK_UN) // fails only on a bad descriptor
 }
 
 // filePerm lets other exporters, under other users, read what is written.

@@ -13,14 +13,16 @@ import (
 	"github.com/promspool/promspool/filestore"
 )
 
-// entries lists a directory, hidden files included.
+// entries lists a directory, hidden files included, but for the lock of a spool.
 func entries(t *testing.T, dir string) []string {
 	t.Helper()
 	list, err := os.ReadDir(dir)
 	must(t, err)
 	var all []string
 	for _, e := range list {
-		all = append(all, e.Name())
+		if e.Name() != spoolLock {
+			all = append(all, e.Name())
+		}
 	}
 	return all
 }

@@ -50,9 +50,8 @@ func TestRemove(t *testing.T) {
 	if err != nil || len(removed) != 501 || removed[0].Group() != group(t, "job", "j000", "odd", "0") {
 		t.Fatalf("removed %d files, %v", len(removed), err)
 	}
-	entries, err := os.ReadDir(dir)
-	if err != nil || len(entries) != 500 {
-		t.Errorf("%d files are left, %v", len(entries), err)
+	if left := entries(t, dir); len(left) != 500 {
+		t.Errorf("%d files are left", len(left))
 	}
 	if got := s.View().Totals(); got.Groups != 499 || got.Dropped != 1 {
 		t.Errorf("the view has %d groups, %d dropped files", got.Groups, got.Dropped)

@@ -121,7 +121,9 @@ func files(t *testing.T, dir string) []string {
 	done(t, err)
 	names := []string{}
 	for _, e := range entries {
-		names = append(names, e.Name())
+		if e.Name() != ".promspool.lock" {
+			names = append(names, e.Name())
+		}
 	}
 	return names
 }

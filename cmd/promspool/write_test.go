@@ -93,7 +93,9 @@ func TestWriteIsServedByARunningAgent(t *testing.T) {
 func TestWriteWaitsForTheLock(t *testing.T) {
 	t.Parallel()
 	spool := t.TempDir()
-	dir, err := os.Open(spool)
+	lock := filepath.Join(spool, ".promspool.lock")
+	done(t, os.Mkdir(lock, 0o700))
+	dir, err := os.Open(lock)
 	done(t, err)
 	defer dir.Close()
 	done(t, unix.Flock(int(dir.Fd()), unix.LOCK_EX))

@@ -1,0 +1,173 @@
+package filestore
+
+import (
+	"errors"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// What keeps other processes from committing is a lock of the kernel on an empty
+// directory in the spool, which whoever may write the spool may open, and nobody
+// else. Whatever can be opened can be locked: on the spool itself, which
+// everybody may read, any user could hold it for ever. It is a directory because
+// no link can lead to one, no open waits for one, and nothing is ever written to
+// it.
+//
+// It is left in place, and made again if it is gone. Whoever has just locked one
+// that was removed has locked nothing, so the name is looked at once more.
+const spoolLock = ".promspool.lock"
+
+// lockPatience is how long a commit waits for another process.
+const lockPatience = 5 * time.Second
+
+// lock keeps other processes from committing. It is held for the moment of a
+// rename, so whoever holds it for longer is not one of us: then the commit
+// fails instead of hanging. The directory is in use, and the lock of the Store is
+// held.
+func (d *directory) lock() error {
+	deadline := time.Now().Add(lockPatience)
+	for {
+		f, err := d.openSpoolLock()
+		if err != nil {
+			return err
+		}
+		err = flockUntil(f, deadline)
+		if err == nil && !d.leadsTo(f.Name(), f) {
+			_ = f.Close()
+			if time.Now().After(deadline) {
+				return ErrBusy
+			}
+			continue
+		}
+		if errors.Is(err, unix.ENOLCK) || errors.Is(err, unix.EOPNOTSUPP) {
+			err = nil // a file system without locks: then one process has to do
+		}
+		if err != nil {
+			_ = f.Close()
+			return err
+		}
+		d.locked = f
+		return nil
+	}
+}
+
+func (d *directory) unlock() {
+	// Not by closing alone: a child that is about to be started has the file open, too.
+	_ = unix.Flock(int(d.locked.Fd()), unix.LOCK_UN)
+	_ = d.locked.Close()
+	d.locked = nil
+}
+
+func flockUntil(f *os.File, deadline time.Time) error {
+	fd := int(f.Fd())
+	err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+	for wait := time.Millisecond; err == unix.EWOULDBLOCK || err == unix.EINTR; wait = min(2*wait, 20*time.Millisecond) {
+		if time.Now().After(deadline) {
+			return ErrBusy
+		}
+		time.Sleep(wait)
+		err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+	}
+	return err
+}
+
+// leadsTo reports whether the name is still that of the open file.
+func (d *directory) leadsTo(name string, f *os.File) bool {
+	var here, there unix.Stat_t
+	if unix.Fstat(int(f.Fd()), &here) != nil {
+		return false
+	}
+	err := unix.Fstatat(int(d.dir.Fd()), name, &there, unix.AT_SYMLINK_NOFOLLOW)
+	return err == nil && here.Dev == there.Dev && here.Ino == there.Ino
+}
+
+// openSpoolLock opens what is to be locked, and makes it if it is not there. What
+// somebody has put there instead is removed where we may.
+func (d *directory) openSpoolLock() (*os.File, error) {
+	at := int(d.dir.Fd())
+	var err error
+	for range 20 {
+		var f *os.File
+		f, err = d.openPlain(spoolLock)
+		switch {
+		case err == nil:
+			return f, nil
+		case errors.Is(err, unix.ENOENT):
+			switch err = d.makeSpoolLock(); {
+			case err == nil, errors.Is(err, unix.EEXIST):
+			case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+				return d.openPlain(".") // a full disk does not keep groups from being deleted
+			default:
+				return nil, doing("making the lock "+spoolLock+" of the spool", err)
+			}
+		case errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
+			if unix.Unlinkat(at, spoolLock, 0) != nil {
+				return nil, errBadLock
+			}
+		case errors.Is(err, unix.EACCES):
+			// Somebody is about to make it, or it is not meant to be a lock. Only the
+			// owner of the spool is sure that nobody who may commit has it.
+			var spool unix.Stat_t
+			if unix.Fstat(at, &spool) != nil || int(spool.Uid) != os.Geteuid() || unix.Unlinkat(at, spoolLock, unix.AT_REMOVEDIR) != nil {
+				time.Sleep(5 * time.Millisecond)
+			}
+		default:
+			return nil, doing("opening the lock "+spoolLock+" of the spool", err)
+		}
+	}
+	return nil, errBadLock
+}
+
+var errBadLock = errors.New("the lock " + spoolLock + " of the spool is not a directory that we may read: remove it")
+
+// openPlain opens a directory of that name, and nothing else.
+func (d *directory) openPlain(name string) (*os.File, error) {
+	for {
+		fd, err := unix.Openat(int(d.dir.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err == nil {
+			return os.NewFile(uintptr(fd), name), nil
+		}
+		if err != unix.EINTR {
+			return nil, &os.PathError{Op: "open", Path: name, Err: err}
+		}
+	}
+}
+
+// makeSpoolLock makes the directory for the lock. Its group is that of the spool,
+// and so is its owner if root makes it, so that whoever may write the spool may
+// open it, whatever the umask.
+func (d *directory) makeSpoolLock() error {
+	var spool, made unix.Stat_t
+	if err := unix.Fstat(int(d.dir.Fd()), &spool); err != nil {
+		return err
+	}
+	perm := uint32(0o700)
+	if spool.Mode&0o020 != 0 {
+		perm |= 0o050
+	}
+	if spool.Mode&0o002 != 0 {
+		perm |= 0o005
+	}
+	if err := unix.Mkdirat(int(d.dir.Fd()), spoolLock, perm); err != nil {
+		return err
+	}
+	f, err := d.openPlain(spoolLock)
+	if err != nil {
+		return nil // another one by now
+	}
+	defer f.Close() //nolint:errcheck // nothing was written
+	if err := unix.Fstat(int(f.Fd()), &made); err != nil || int(made.Uid) != os.Geteuid() {
+		return err
+	}
+	if uid := os.Geteuid(); uid == 0 && (made.Uid != spool.Uid || made.Gid != spool.Gid) {
+		err = unix.Fchown(int(f.Fd()), int(spool.Uid), int(spool.Gid))
+	} else if made.Gid != spool.Gid {
+		_ = unix.Fchown(int(f.Fd()), -1, int(spool.Gid)) // whoever is in the group may
+	}
+	if err == nil && uint32(made.Mode)&perm != perm {
+		err = unix.Fchmod(int(f.Fd()), perm)
+	}
+	return err
+}

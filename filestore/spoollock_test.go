@@ -1,0 +1,174 @@
+package filestore_test
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/promspool/promspool/filestore"
+)
+
+const spoolLock = ".promspool.lock"
+
+// needRoot skips the test, saying for what, if it does not run as root.
+func needRoot(t *testing.T, why string) {
+	t.Helper()
+	if os.Geteuid() == 0 {
+		return
+	}
+	if os.Getenv("PROMSPOOL_TEST_NO_SKIP") != "" {
+		t.Fatalf("needs root: %s", why)
+	}
+	t.Skipf("needs root: %s", why)
+}
+
+// as runs do under another user, in whose name files are made and opened.
+func as(uid, gid int, do func()) {
+	var done sync.WaitGroup
+	done.Go(func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		_ = unix.Setfsgid(gid)
+		_ = unix.Setfsuid(uid)
+		do()
+	})
+	done.Wait()
+}
+
+func TestReadersOfTheSpoolCannotLockIt(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, nil)
+	reader, err := os.Open(dir)
+	must(t, err)
+	defer reader.Close()
+	must(t, unix.Flock(int(reader.Fd()), unix.LOCK_EX))
+	start := time.Now()
+	must(t, s.Replace(group(t, "job", "a"), families(t, "m 1\n"), filestore.PushOptions{}))
+	must(t, s.Delete(group(t, "job", "a")))
+	must(t, s.Drop("dropped", []byte("m 1\n"), false))
+	if took := time.Since(start); took > 4*time.Second {
+		t.Errorf("whoever can read the spool held up a push for %v", took)
+	}
+}
+
+// TestWhoMayOpenTheLock has it follow the rights of the spool, whatever the umask.
+func TestWhoMayOpenTheLock(t *testing.T) {
+	needRoot(t, "becomes other users")
+	const owner, member, stranger, group1 = 4001, 4002, 4003, 4100
+	old := unix.Umask(0o077)
+	defer unix.Umask(old)
+	for _, tt := range []struct {
+		mode                       fs.FileMode
+		byOwner, byMember, byOther bool
+	}{
+		{0o755, true, false, false},
+		{0o775, true, true, false},
+		{0o775 | fs.ModeSetgid, true, true, false},
+		{0o777 | fs.ModeSticky, true, true, true},
+	} {
+		t.Run(tt.mode.String(), func(t *testing.T) {
+			dir := t.TempDir()
+			must(t, os.Chmod(filepath.Dir(dir), 0o755))
+			must(t, os.Chown(dir, owner, group1))
+			must(t, os.Chmod(dir, tt.mode))
+			must(t, open(t, dir, nil).Replace(group(t, "job", "a"), families(t, "m 1\n"), filestore.PushOptions{}))
+			for name, who := range map[string]struct {
+				uid, gid int
+				may      bool
+			}{"owner": {owner, owner, tt.byOwner}, "member": {member, group1, tt.byMember}, "stranger": {stranger, stranger, tt.byOther}} {
+				as(who.uid, who.gid, func() {
+					f, err := os.Open(filepath.Join(dir, spoolLock))
+					if err == nil {
+						f.Close()
+					}
+					if (err == nil) != who.may {
+						t.Errorf("the %s opens the lock: %v, want that it may: %v", name, err, who.may)
+					}
+				})
+			}
+		})
+	}
+}
+
+func TestCommitsOfOthersAreWaitedFor(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, nil)
+	put := func() error {
+		return s.Replace(group(t, "job", "a"), families(t, "m 1\n"), filestore.PushOptions{})
+	}
+	must(t, put())
+	other, err := os.Open(filepath.Join(dir, spoolLock))
+	must(t, err)
+	defer other.Close()
+	must(t, unix.Flock(int(other.Fd()), unix.LOCK_EX))
+	pushed := make(chan error, 1)
+	go func() { pushed <- put() }()
+	select {
+	case err := <-pushed:
+		t.Fatalf("a push went past the lock: %v", err)
+	case <-time.After(100 * time.Millisecond):
+	}
+	must(t, unix.Flock(int(other.Fd()), unix.LOCK_UN))
+	must(t, <-pushed)
+
+	// And what an operator has removed is no lock any more.
+	must(t, unix.Flock(int(other.Fd()), unix.LOCK_EX))
+	go func() { pushed <- put() }()
+	must(t, os.Remove(filepath.Join(dir, spoolLock)))
+	must(t, <-pushed)
+}
+
+// TestLockThatSomebodyElsePut has all kinds of files stand in its place.
+func TestLockThatSomebodyElsePut(t *testing.T) {
+	outside := filepath.Join(t.TempDir(), "outside")
+	must(t, os.Mkdir(outside, 0o700))
+	file := filepath.Join(outside, "file")
+	must(t, os.WriteFile(file, []byte("precious"), 0o600))
+	for name, put := range map[string]func(path string) error{
+		"file":         func(path string) error { return os.WriteFile(path, nil, 0o666) },
+		"hard link":    func(path string) error { return os.Link(file, path) },
+		"link":         func(path string) error { return os.Symlink(outside, path) },
+		"link to file": func(path string) error { return os.Symlink(file, path) },
+		"link nowhere": func(path string) error { return os.Symlink(path+".none", path) },
+		"pipe":         func(path string) error { return unix.Mkfifo(path, 0o666) },
+		"directory":    func(path string) error { return os.Mkdir(path, 0o700) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			must(t, put(filepath.Join(dir, spoolLock)))
+			s := open(t, dir, nil)
+			must(t, s.Replace(group(t, "job", "a"), families(t, "m 1\n"), filestore.PushOptions{}))
+			if fi, err := os.Lstat(filepath.Join(dir, spoolLock)); err != nil || !fi.IsDir() {
+				t.Errorf("the lock is %v, %v", fi.Mode(), err)
+			}
+		})
+	}
+	if b, err := os.ReadFile(file); err != nil || string(b) != "precious" {
+		t.Errorf("outside there is %q, %v", b, err)
+	}
+	if fi, err := os.Stat(outside); err != nil || fi.Mode().Perm() != 0o700 {
+		t.Errorf("outside has the mode %v, %v", fi.Mode(), err)
+	}
+}
+
+// TestLockThatCannotBeOpened says so, and does without none.
+func TestLockThatCannotBeOpened(t *testing.T) {
+	needRoot(t, "makes the lock somebody else's")
+	dir := t.TempDir()
+	must(t, os.Chmod(filepath.Dir(dir), 0o755))
+	must(t, os.Chmod(dir, 0o777|fs.ModeSticky))
+	lock := filepath.Join(dir, spoolLock)
+	must(t, os.Mkdir(lock, 0o700))
+	as(4001, 4001, func() {
+		s := open(t, dir, nil)
+		if err := s.Replace(group(t, "job", "a"), families(t, "m 1\n"), filestore.PushOptions{}); err == nil || !strings.Contains(err.Error(), spoolLock) {
+			t.Errorf("a push without the lock: %v", err)
+		}
+	})
+}
