@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/prometheus/common/model"
@@ -103,6 +104,56 @@ func (m *Matcher) appendTo(b []byte) []byte {
 	}
 	return strconv.AppendQuote(b, m.value)
 }
+
+// ParseGroup reads a group as people write it: job=backup,instance=db1, with or
+// without braces, each value in quotes or of plain characters, as for
+// ParseMatchers. It is what Group.Name writes.
+func ParseGroup(s string) (Group, error) {
+	ms, err := ParseMatchers(s)
+	if err != nil {
+		return Group{}, fmt.Errorf("a group has the form job=backup,instance=db1: %w", err)
+	}
+	labels := make([]Label, 0, len(ms))
+	for _, m := range ms {
+		if m.re != nil || m.not {
+			return Group{}, fmt.Errorf("%s is no group but a selector of groups", quoteShort(s))
+		}
+		labels = append(labels, Label{m.name, m.value})
+	}
+	g, err := NewGroup(labels...)
+	if err != nil {
+		return Group{}, fmt.Errorf("%s is no group: %w", quoteShort(s), err)
+	}
+	return g, nil
+}
+
+// Name returns the group as ParseGroup reads it, for people: without quotes and
+// braces where all its values are plain, else with both and in one line of
+// printable characters.
+func (g Group) Name() string {
+	labels := g.Labels()
+	plain := func(s string) bool {
+		return !strings.ContainsAny(s, notPlain) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
+	}
+	b := []byte{}
+	for i, l := range labels {
+		if !plain(l.Value) || !model.LegacyValidation.IsValidLabelName(l.Name) {
+			var ms Matchers
+			for _, l := range labels {
+				ms = append(ms, &Matcher{name: l.Name, value: l.Value})
+			}
+			return ms.String()
+		}
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(append(append(b, l.Name...), '='), l.Value...)
+	}
+	return string(b)
+}
+
+// notPlain are the characters that a value without quotes cannot have.
+const notPlain = "{}!=~,\\\"'` \t\r\n"
 
 // matcherParser reads a list of matchers. Prometheus' and Alertmanager's own
 // parsers come with the whole of these programs.
@@ -211,7 +262,7 @@ func (p *matcherParser) value() (string, error) {
 	if p.rest != "" && strings.IndexByte("\"'`", p.rest[0]) >= 0 {
 		return p.quoted()
 	}
-	end := strings.IndexAny(p.rest, "{}!=~,\\\"'` \t\r\n")
+	end := strings.IndexAny(p.rest, notPlain)
 	if end < 0 {
 		end = len(p.rest)
 	}

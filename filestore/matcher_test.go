@@ -3,6 +3,7 @@ package filestore_test
 import (
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/promspool/promspool/filestore"
 )
@@ -98,6 +99,35 @@ func TestMatchersRefused(t *testing.T) {
 	}
 }
 
+func TestParseGroup(t *testing.T) {
+	for in, want := range map[string]string{
+		`job=backup,instance=db1`:          `job=backup,instance=db1`,
+		`instance=db1,job=backup`:          `job=backup,instance=db1`,
+		`{job="a b"}`:                      `{job="a b"}`,
+		`job="backup",instance=""`:         `job=backup`,
+		"job='\x1b[1m'":                    `{job="\x1b[1m"}`,
+		`"with.dot"=x,job=http://a:9/`:     `{job="http://a:9/","with.dot"="x"}`,
+		`job=a,instance=http://db1:9/b?c#`: `job=a,instance=http://db1:9/b?c#`,
+	} {
+		g, err := filestore.ParseGroup(in)
+		if err != nil || g.Name() != want {
+			t.Errorf("%s is %s, %v, want %s", in, g.Name(), err, want)
+		}
+	}
+	for in, want := range map[string]string{
+		`job=~"a.*"`:     `"job=~\"a.*\"" is no group but a selector of groups`,
+		`job!=a`:         `is no group but a selector`,
+		`instance=a`:     `is no group: job name is required`,
+		`job=a,job=b`:    `label "job" is given twice`,
+		`backup`:         `a group has the form job=backup,instance=db1: matcher "backup": expected one of`,
+		`job=a,with.a=b`: `a group has the form`,
+	} {
+		if g, err := filestore.ParseGroup(in); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s is %s, %v, want %s", in, g.Name(), err, want)
+		}
+	}
+}
+
 // FuzzMatchers looks for a panic, for matchers that do not survive their own
 // text, and for ones that do not find the group that they spell out.
 func FuzzMatchers(f *testing.F) {
@@ -115,6 +145,12 @@ func FuzzMatchers(f *testing.F) {
 		g, err := filestore.NewGroup(filestore.Label{Name: "job", Value: "x"}, filestore.Label{Name: "v", Value: value})
 		if err != nil {
 			return
+		}
+		if again, err := filestore.ParseGroup(g.Name()); err != nil || again != g {
+			t.Errorf("%s is named %s, and that is %s, %v", g, g.Name(), again, err)
+		}
+		if strings.ContainsFunc(g.Name(), func(r rune) bool { return !unicode.IsPrint(r) }) {
+			t.Errorf("%s has a name with unprintable characters: %q", g, g.Name())
 		}
 		// A group's own text is a selector that finds it.
 		ms, err := filestore.ParseMatchers(strings.ReplaceAll(g.String(), "\n", `\n`))

@@ -54,6 +54,40 @@ func parsePath(path string, utf8Names bool, limits filestore.Limits) (g filestor
 	return g, strip, nil
 }
 
+// GroupPath returns the path of the group, such as "job/backup/instance/a": what
+// ParsePath makes the group of, and Pushgateway as well. Values that a path
+// cannot have are in base64.
+func GroupPath(g filestore.Group) string {
+	var b strings.Builder
+	for i, l := range g.Labels() {
+		if i > 0 {
+			b.WriteByte('/')
+		}
+		b.WriteString(url.PathEscape(model.EscapeName(l.Name, model.ValueEncodingEscaping)))
+		if strings.Contains(l.Value, "/") || l.Value == "." || l.Value == ".." {
+			b.WriteString(base64Suffix + "/" + base64.RawURLEncoding.EncodeToString([]byte(l.Value)))
+		} else {
+			b.WriteString("/" + url.PathEscape(l.Value))
+		}
+	}
+	return b.String()
+}
+
+// CheckGroup refuses a group that a path could not name under these options.
+// Only their limits and UTF8Names count.
+func CheckGroup(g filestore.Group, o Options) error {
+	labels := g.Labels()
+	if o.Limits.Labels > 0 && len(labels) > o.Limits.Labels {
+		return refuse(http.StatusBadRequest, "the group has %d labels, more than --push.max-labels=%d", len(labels), o.Limits.Labels)
+	}
+	for _, l := range labels {
+		if !o.UTF8Names && !model.LegacyValidation.IsValidLabelName(l.Name) {
+			return refuse(http.StatusBadRequest, "improper label name %s", quote(l.Name))
+		}
+	}
+	return checkLimits(labels, o.Limits)
+}
+
 // dirty reports whether a path, still encoded, has a component that cleaning
 // would remove. Clients and proxies disagree about what such a path means. An
 // empty component at the end is none: it is a slash too many or an empty value.
@@ -152,10 +186,10 @@ func labelValue(name, value string) (string, error) {
 func checkLimits(labels []filestore.Label, limits filestore.Limits) error {
 	for _, l := range labels {
 		if limits.LabelName > 0 && len(l.Name) > limits.LabelName {
-			return refuse(http.StatusBadRequest, "a label name in the path is longer than --push.max-label-name-bytes=%d bytes", limits.LabelName)
+			return refuse(http.StatusBadRequest, "a label name of the group is longer than --push.max-label-name-bytes=%d bytes", limits.LabelName)
 		}
 		if limits.LabelValue > 0 && len(l.Value) > limits.LabelValue {
-			return refuse(http.StatusBadRequest, "the value of label %s in the path is longer than --push.max-label-value-bytes=%d bytes", quote(l.Name), limits.LabelValue)
+			return refuse(http.StatusBadRequest, "the value of label %s of the group is longer than --push.max-label-value-bytes=%d bytes", quote(l.Name), limits.LabelValue)
 		}
 	}
 	return nil

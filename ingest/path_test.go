@@ -140,3 +140,41 @@ func TestEmptyLabelIsStripped(t *testing.T) {
 	a.want(200, "POST", "/metrics/job/j", "n{x=\"1\"} 1\n")
 	a.wantSamples(`m{job="j",y="2"} 1`, `n{job="j",x="1"} 1`)
 }
+
+func TestGroupPath(t *testing.T) {
+	for want, path := range map[string]string{
+		"job/backup/instance/db1":               "job/backup/instance/db1",
+		"job@base64/L3Zhci90bXA/x/a%20b%3F":     "job@base64/L3Zhci90bXA/x/a%20b%3f",
+		"job@base64/Lg/x@base64/Li4":            "job/%2e/x/%2e%2e",
+		"job/%0A%22/U__with_2e_dot/%CE%A0+%3B=": "job/%0a%22/with.dot/%ce%a0+;=",
+	} {
+		g, _, err := ingest.ParsePath(path, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := ingest.GroupPath(g); got != want {
+			t.Errorf("the path of %v is %s, want %s", g, got, want)
+		}
+	}
+}
+
+func TestCheckGroup(t *testing.T) {
+	g, err := filestore.NewGroup(filestore.Label{Name: "job", Value: "backup"}, filestore.Label{Name: "with.dot", Value: "x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		want string
+		o    ingest.Options
+	}{
+		{`improper label name "with.dot"`, ingest.Options{}},
+		{"", ingest.Options{UTF8Names: true, Limits: filestore.Limits{Labels: 2, LabelName: 8, LabelValue: 6}}},
+		{"2 labels, more than --push.max-labels=1", ingest.Options{UTF8Names: true, Limits: filestore.Limits{Labels: 1}}},
+		{"a label name of the group is longer than --push.max-label-name-bytes=7 bytes", ingest.Options{UTF8Names: true, Limits: filestore.Limits{LabelName: 7}}},
+		{`label "job" of the group is longer than --push.max-label-value-bytes=5 bytes`, ingest.Options{UTF8Names: true, Limits: filestore.Limits{LabelValue: 5}}},
+	} {
+		if err := ingest.CheckGroup(g, tt.o); (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("with %+v: %v, want %q", tt.o, err, tt.want)
+		}
+	}
+}
