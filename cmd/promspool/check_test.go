@@ -5,9 +5,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -19,6 +21,9 @@ func TestScriptCheck(t *testing.T) { runScripts(t, "check") }
 //
 //	status N PROGRAM ARG…   which has to exit with that status
 //	entries DIR NAME…       which are all that the directory has to hold
+//	agent FLAG…             starts an agent on the script's spool, until the end of
+//	                        the script; $URL is where it is
+//	eventually PATTERN PROGRAM ARG…  runs it until what it prints matches
 func runScripts(t *testing.T, name string) {
 	t.Helper()
 	t.Parallel()
@@ -34,8 +39,53 @@ func runScripts(t *testing.T, name string) {
 			// It has no newline at its end and so has no place in an archive.
 			return os.WriteFile(filepath.Join(env.WorkDir, "unfinished"), []byte("m 1\nm 2"), 0o644)
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"status": wantStatus, "entries": wantEntries},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"status": wantStatus, "entries": wantEntries, "agent": scriptAgent, "eventually": eventually,
+		},
 	})
+}
+
+func scriptAgent(ts *testscript.TestScript, neg bool, args []string) {
+	if neg {
+		ts.Fatalf("usage: agent FLAG…")
+	}
+	cmd := exec.Command(promspool, append([]string{"--web.listen-address=127.0.0.1:0"}, args...)...)
+	cmd.Dir = ts.MkAbs(".")
+	cmd.Env = append(os.Environ(), "PROMSPOOL_SPOOL_DIRECTORY="+ts.MkAbs("spool"))
+	log := &buffer{}
+	cmd.Stderr = log
+	ts.Check(cmd.Start())
+	ts.Defer(func() {
+		_ = cmd.Process.Kill() // it may have exited
+		_ = cmd.Wait()
+	})
+	listens := regexp.MustCompile(`msg=Serving .* on=([0-9.:]+)`)
+	within(ts, "the agent listens:\n"+log.String(), func() bool {
+		found := listens.FindStringSubmatch(log.String())
+		if found != nil {
+			ts.Setenv("URL", "http://"+found[1])
+		}
+		return found != nil
+	})
+}
+
+func eventually(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: eventually PATTERN PROGRAM ARG…")
+	}
+	want := regexp.MustCompile("(?m)" + args[0])
+	within(ts, args[0], func() bool {
+		_ = ts.Exec(args[1], args[2:]...) // what it prints is what counts
+		return want.MatchString(ts.ReadFile("stdout"))
+	})
+}
+
+func within(ts *testscript.TestScript, what string, holds func() bool) {
+	for deadline := time.Now().Add(patience); !holds(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			ts.Fatalf("waited %v in vain until %s", patience, what)
+		}
+	}
 }
 
 func wantStatus(ts *testscript.TestScript, neg bool, args []string) {

@@ -9,11 +9,8 @@ import (
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
-	"github.com/alecthomas/units"
 	"github.com/prometheus/exporter-toolkit/web"
 	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
-
-	"github.com/promspool/promspool/filestore"
 )
 
 // serve is the agent: its flags, and what is made of them.
@@ -34,22 +31,14 @@ type serve struct {
 
 	maxConnections int
 
-	pushSocket    pushSocket
-	emptyInstance bool
-	allowRemote   bool
-	unchecked     bool
-	utf8Names     bool
-	maxBytes      units.Base2Bytes
-	limits        filestore.Limits
+	rules
+	pushSocket  pushSocket
+	allowRemote bool
 
-	textfiles     []string
-	nodeMetrics   bool
-	maxGroups     int
-	maxSpoolBytes units.Base2Bytes
-	maxFailed     int
-	maxFileBytes  units.Base2Bytes
-	settle        time.Duration
-	resync        time.Duration
+	textfiles   []string
+	nodeMetrics bool
+	settle      time.Duration
+	resync      time.Duration
 
 	persistenceFile     string
 	persistenceInterval time.Duration
@@ -72,21 +61,10 @@ func addServe(app *kingpin.Application, c *common, commands map[string]func() er
 	cmd.Flag("push.socket", "Also take pushes on a unix socket at this path; who may connect to the file may push.").StringVar(&s.pushSocket.path)
 	cmd.Flag("push.socket-mode", "Mode of --push.socket.").Default("0660").StringVar(&s.pushSocket.mode)
 	cmd.Flag("push.socket-group", "Group of --push.socket, by name or number; default is that of the agent.").StringVar(&s.pushSocket.group)
-	cmd.Flag("push.empty-instance-label", `Give pushed metrics without an instance the label instance="", as Pushgateway does.`).BoolVar(&s.emptyInstance)
+	s.rules.addFlags(cmd)
 	cmd.Flag("push.allow-remote", "Accept pushes and deletions from other hosts.").BoolVar(&s.allowRemote)
-	cmd.Flag("push.disable-consistency-check", "Accept pushes that contradict others; what contradicts is left out of the scrape.").BoolVar(&s.unchecked)
-	cmd.Flag("push.enable-utf8-names", "Accept names outside of [a-zA-Z_:][a-zA-Z0-9_:]*. node_exporter refuses the files of such groups.").BoolVar(&s.utf8Names)
-	cmd.Flag("push.max-bytes", "Size up to which the body of a push is taken, decompressed.").Default("16MiB").BytesVar(&s.maxBytes)
-	cmd.Flag("push.max-series", "Number of samples up to which a push is taken.").Default("100000").IntVar(&s.limits.Series)
-	cmd.Flag("push.max-labels", "Number of labels that a sample or a grouping key may have.").Default("64").IntVar(&s.limits.Labels)
-	cmd.Flag("push.max-label-name-bytes", "Length up to which a label name is taken.").Default("256").IntVar(&s.limits.LabelName)
-	cmd.Flag("push.max-label-value-bytes", "Length up to which a label value is taken.").Default("16384").IntVar(&s.limits.LabelValue)
-	cmd.Flag("push.max-failed-groups", "Number of groups up to which refused pushes leave a record of their failure in a group of their own.").Default("1000").IntVar(&s.maxFailed)
 	cmd.Flag("spool.textfile-directory", "A further directory of .prom files, which is only read; a glob pattern, repeatable.").StringsVar(&s.textfiles)
 	cmd.Flag("spool.node-exporter-metrics", "Also expose node_textfile_mtime_seconds and node_textfile_scrape_error, for alerts written for node_exporter.").BoolVar(&s.nodeMetrics)
-	cmd.Flag("spool.max-groups", "Number of groups up to which pushes may create new ones; 0 for any.").Default("0").IntVar(&s.maxGroups)
-	cmd.Flag("spool.max-bytes", "Size up to which the files of pushed groups may grow all together; 0 for any.").Default("0B").BytesVar(&s.maxSpoolBytes)
-	cmd.Flag("spool.max-file-bytes", "Size up to which a file is read.").Default("16MiB").BytesVar(&s.maxFileBytes)
 	cmd.Flag("spool.settle", "How long a dropped file has to rest before a change of it is read, for writers that close it half-way.").Default("0s").DurationVar(&s.settle)
 	cmd.Flag("spool.resync", "How often the directory is compared with what is served, whatever the kernel reports.").Default("10s").DurationVar(&s.resync)
 	cmd.Flag("persistence.file", "Accepted for Pushgateway's sake and ignored: every push is on disk.").StringVar(&s.persistenceFile)
@@ -96,8 +74,8 @@ func addServe(app *kingpin.Application, c *common, commands map[string]func() er
 
 // check looks at what the flags say before anything is opened.
 func (s *serve) check() error {
-	if err := s.limitsMakeSense(); err != nil {
-		return &usageError{err}
+	if err := checkBounds(append(s.bounds(), bound{"web.max-connections", int64(s.maxConnections), 0}, bound{"web.read-timeout", int64(s.readTimeout), 1}, bound{"spool.settle", int64(s.settle), 0})...); err != nil {
+		return err
 	}
 	if s.resync <= 0 {
 		s.resync = 10 * time.Second
@@ -112,40 +90,6 @@ func (s *serve) check() error {
 	}
 	if err := web.Validate(*s.web.WebConfigFile); err != nil {
 		return fmt.Errorf("--web.config.file: %w", err)
-	}
-	return nil
-}
-
-// limitsMakeSense refuses what would be no limit at all, or no agent.
-func (s *serve) limitsMakeSense() error {
-	for _, f := range []struct {
-		flag  string
-		value int64
-		least int64
-	}{
-		{"web.max-connections", int64(s.maxConnections), 0},
-		{"web.read-timeout", int64(s.readTimeout), 1},
-		{"push.max-bytes", int64(s.maxBytes), 1},
-		{"push.max-series", int64(s.limits.Series), 0},
-		{"push.max-labels", int64(s.limits.Labels), 0},
-		{"push.max-label-name-bytes", int64(s.limits.LabelName), 0},
-		{"push.max-label-value-bytes", int64(s.limits.LabelValue), 0},
-		{"push.max-failed-groups", int64(s.maxFailed), 0},
-		{"spool.max-groups", int64(s.maxGroups), 0},
-		{"spool.max-bytes", int64(s.maxSpoolBytes), 0},
-		{"spool.max-file-bytes", int64(s.maxFileBytes), 1},
-		{"spool.settle", int64(s.settle), 0},
-	} {
-		switch {
-		case f.value >= f.least:
-		case f.least == 0:
-			return fmt.Errorf("--%s may not be negative", f.flag)
-		default:
-			return fmt.Errorf("--%s has to be more than nothing", f.flag)
-		}
-	}
-	if s.maxFailed == 0 {
-		s.maxFailed = -1 // none, and not the default
 	}
 	return nil
 }

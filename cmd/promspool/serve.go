@@ -98,9 +98,9 @@ func (s *serve) run() error {
 		return fmt.Errorf("watching the spool: %w", err)
 	}
 	defer watch.Close() //nolint:errcheck // nothing to lose
-	store, err = filestore.Open(s.spool, &filestore.Options{
-		Own: own, EmptyInstance: s.emptyInstance, Unchecked: s.unchecked, MaxGroups: s.maxGroups, MaxBytes: int64(s.maxSpoolBytes), MaxFailedGroups: s.maxFailed, MaxFileBytes: int64(s.maxFileBytes), Settle: s.settle,
-	})
+	opts := s.rules.store(own)
+	opts.Settle = s.settle
+	store, err = filestore.Open(s.spool, opts)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,147 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/prometheus/common/model"
+
+	"github.com/promspool/promspool/filestore"
+)
+
+// open opens the spool for a command that works on it itself, whether or not an
+// agent does as well. The command closes it.
+func (c *common) open(opts *filestore.Options) (*filestore.Store, error) {
+	if opts.Own == nil {
+		own, err := ownFamilies()
+		if err != nil {
+			return nil, err
+		}
+		opts.Own = own
+	}
+	opts.NoSweep = true
+	store, err := filestore.Open(c.spool, opts)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w: say with --spool.directory or PROMSPOOL_SPOOL_DIRECTORY where the spool is", err)
+	}
+	return store, err
+}
+
+// settle gives what is just being written a moment to come to its end: a
+// command has not seen what was there before.
+func settle(store *filestore.Store) error {
+	for deadline := time.Now().Add(time.Second); ; time.Sleep(20 * time.Millisecond) {
+		again, err := store.Rescan()
+		if err != nil || len(again) == 0 || time.Now().After(deadline) {
+			return err
+		}
+	}
+}
+
+// find returns the file that an argument names: by the name of the file, with or
+// without its end, or by the group.
+func find(v *filestore.View, arg string) (*filestore.File, error) {
+	for _, name := range [...]string{arg, arg + filestore.Suffix} {
+		if f := v.File(name); f != nil {
+			return f, nil
+		}
+	}
+	if strings.HasSuffix(arg, filestore.Suffix) || !strings.ContainsAny(arg, "={") {
+		return nil, fmt.Errorf("the spool has no file %s", oneLine(arg))
+	}
+	g, err := filestore.ParseGroup(arg)
+	if err != nil {
+		return nil, err
+	}
+	if f := v.File(g.FileName()); f != nil {
+		return f, nil
+	}
+	ms, err := filestore.ParseMatchers(arg)
+	if err != nil {
+		return nil, err
+	}
+	more := 0
+	for f := range v.Files() {
+		if ms.Match(f.Group()) {
+			more++
+		}
+	}
+	if more > 0 {
+		return nil, fmt.Errorf("the spool has no group %s, but %s with further labels: --match selects groups by some of their labels", g.Name(), count(more, "group"))
+	}
+	return nil, fmt.Errorf("the spool has no group %s", g.Name())
+}
+
+// groupOf returns the group that arguments of the form LABEL=VALUE name.
+func groupOf(args []string) (filestore.Group, error) {
+	g, err := filestore.ParseGroup(strings.Join(args, ","))
+	if err != nil {
+		return g, &usageError{err}
+	}
+	return g, nil
+}
+
+// nameOf returns what a file is called on the command line.
+func nameOf(f *filestore.File) string {
+	if g := f.Group(); !g.IsZero() {
+		return g.Name()
+	}
+	return oneLine(f.Name())
+}
+
+// printable returns foreign text without anything that a terminal would act upon.
+func printable(s string) string {
+	if !strings.ContainsFunc(s, func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }) {
+		return s
+	}
+	var b strings.Builder
+	for i, r := range s {
+		if r != utf8.RuneError && unicode.IsPrint(r) {
+			b.WriteRune(r)
+			continue
+		}
+		_, n := utf8.DecodeRuneInString(s[i:])
+		q := strconv.Quote(s[i : i+n])
+		b.WriteString(q[1 : len(q)-1])
+	}
+	return b.String()
+}
+
+// selection is made by --match and a flag for the age.
+type selection struct {
+	match []string
+	older duration
+}
+
+// parse returns what the flags select. That may be every group.
+func (s *selection) parse(now time.Time) (*filestore.Selection, error) {
+	sel := &filestore.Selection{OlderThan: time.Duration(s.older), Now: now}
+	for _, m := range s.match {
+		ms, err := filestore.ParseMatchers(m)
+		if err != nil {
+			return nil, &usageError{fmt.Errorf("--match: %w", err)}
+		}
+		sel.Match = append(sel.Match, ms)
+	}
+	return sel, nil
+}
+
+// duration is a flag that takes what Prometheus takes, such as 7d or 1h30m.
+type duration time.Duration
+
+func (d *duration) Set(s string) error {
+	parsed, err := model.ParseDuration(s)
+	if err != nil {
+		return fmt.Errorf("%q is no duration such as 12h or 7d", s)
+	}
+	*d = duration(parsed)
+	return nil
+}
+
+func (d *duration) String() string { return model.Duration(*d).String() }

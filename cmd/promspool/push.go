@@ -1,0 +1,145 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kingpin/v2"
+
+	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/ingest"
+)
+
+// push stores what it reads in a group, or removes one.
+type push struct {
+	*common
+	rules
+	remote  remote
+	labels  []string
+	file    string
+	replace bool
+	remove  bool
+	empty   bool
+}
+
+func addPush(app *kingpin.Application, c *common, commands map[string]func() error) {
+	p := &push{common: c}
+	cmd := app.Command("push", `Push standard input, or a file, to a group.
+
+Metrics of the names in the input are replaced, the group's others stay, as with POST; with --replace the group holds nothing else afterwards, as with PUT. The push goes straight into the spool and it does not matter whether an agent is running; with --url it goes to an agent or Pushgateway. It is checked as over HTTP, is all or nothing, and is on the disk when the command ends with status 0. Whoever may write to the spool may push this way.
+
+If the agent has other --push flags than their defaults, give them here as well, or use --url.
+
+Examples:
+
+  echo 'backup_duration_seconds 1800' | promspool push job=backup instance=db1
+
+  promspool push --replace --file=metrics.txt job=nightly
+
+  promspool push --delete job=nightly
+
+  my-script | promspool push --url=http://localhost:9091 job=my-script`)
+	cmd.Flag("file", "Read this file instead of standard input.").StringVar(&p.file)
+	cmd.Flag("replace", "Replace the whole group.").BoolVar(&p.replace)
+	cmd.Flag("delete", "Remove the group; there is no input.").BoolVar(&p.remove)
+	cmd.Flag("allow-empty", "Accept input without samples: the time of the push is noted, and with --replace the group is emptied.").BoolVar(&p.empty)
+	p.remote.addFlags(cmd)
+	p.rules.addFlags(cmd)
+	cmd.Arg("label", "LABEL=VALUE, the grouping key: job and whatever else tells the group from others.").Required().StringsVar(&p.labels)
+	commands[cmd.FullCommand()] = p.run
+}
+
+func (p *push) run() error {
+	g, err := groupOf(p.labels)
+	if err != nil {
+		return err
+	}
+	if err := checkBounds(p.bounds()...); err != nil {
+		return err
+	}
+	switch {
+	case p.remove && (p.replace || p.file != ""):
+		return &usageError{errors.New("--delete takes no input and nothing in the group's place")}
+	case p.remove && p.remote.url != "":
+		_, err := p.remote.do(http.MethodDelete, "/metrics/"+ingest.GroupPath(g), nil, nil)
+		return err
+	case p.remove:
+		return p.delete(g)
+	}
+	body, err := p.input(p.file, int64(p.maxBytes))
+	switch {
+	case err != nil:
+		return err
+	case !p.empty && !hasSamples(body):
+		return errors.New("the input has no samples, and --allow-empty is not given")
+	case p.remote.url != "":
+		method := http.MethodPost
+		if p.replace {
+			method = http.MethodPut
+		}
+		_, err := p.remote.do(method, "/metrics/"+ingest.GroupPath(g), nil, bytes.NewReader(body))
+		return err
+	}
+	return p.store(g, body)
+}
+
+// input reads standard input or a file to its end.
+func (c *common) input(file string, limit int64) ([]byte, error) {
+	in, name := c.stdin, "standard input"
+	if file != "" && file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return nil, &usageError{err}
+		}
+		defer f.Close() //nolint:errcheck // only read
+		in, name = f, oneLine(file)
+	}
+	data, err := io.ReadAll(io.LimitReader(in, limit+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("reading %s: %w", name, err)
+	case int64(len(data)) > limit:
+		return nil, fmt.Errorf("%s is larger than %d bytes, the limit of --push.max-bytes", name, limit)
+	}
+	return data, nil
+}
+
+// store does what the agent does with a push.
+func (p *push) store(g filestore.Group, body []byte) error {
+	if err := ingest.CheckGroup(g, p.body()); err != nil {
+		return err
+	}
+	signal.Ignore(os.Interrupt, syscall.SIGTERM)
+	store, err := p.open(p.rules.store(nil))
+	if err != nil {
+		return err
+	}
+	defer store.Close() //nolint:errcheck // nothing to lose
+	families, err := ingest.Decode(bytes.NewReader(body), http.Header{}, p.body())
+	var bad *filestore.SyntaxError
+	switch {
+	case errors.As(err, &bad) && bad.Decoded:
+		return errors.Join(err, store.Fail(g))
+	case err != nil:
+		return err
+	case p.replace:
+		return store.Replace(g, families, filestore.PushOptions{})
+	}
+	return store.Update(g, families, filestore.PushOptions{})
+}
+
+func (p *push) delete(g filestore.Group) error {
+	signal.Ignore(os.Interrupt, syscall.SIGTERM)
+	store, err := p.open(p.rules.store(nil))
+	if err != nil {
+		return err
+	}
+	defer store.Close() //nolint:errcheck // nothing to lose
+	return store.Delete(g)
+}

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/common/version"
+)
+
+// remote is the agent, or Pushgateway, that a command talks to if it is told its
+// URL.
+type remote struct {
+	url     string
+	timeout time.Duration
+}
+
+func (r *remote) addFlags(cmd *kingpin.CmdClause) {
+	cmd.Flag("url", "Ask the agent or Pushgateway at this URL, such as http://localhost:9091 or unix:///run/promspool/push.sock, instead of going to the spool.").StringVar(&r.url)
+	cmd.Flag("timeout", "How long to wait for the agent of --url.").Default("10s").DurationVar(&r.timeout)
+}
+
+// maxAnswer bounds what is read of an answer.
+const maxAnswer = 256 << 20
+
+// do sends a request to a path of the agent and returns the body of its answer. An
+// answer that is no success is an error, with the sentence that came.
+func (r *remote) do(method, path string, query url.Values, body io.Reader) ([]byte, error) {
+	u, client, err := r.parse()
+	if err != nil {
+		return nil, &usageError{err}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), r.timeout)
+	defer cancel()
+	target := strings.TrimSuffix(u.String(), "/") + path
+	if len(query) > 0 {
+		target += "?" + query.Encode()
+	}
+	req, err := http.NewRequestWithContext(ctx, method, target, body)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("User-Agent", "promspool/"+version.Version)
+	if body != nil {
+		req.Header.Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		var asked *url.Error
+		if errors.As(err, &asked) {
+			err = asked.Err // the rest is repeated below, without a password
+		}
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = fmt.Errorf("no answer within --timeout=%s", r.timeout)
+		}
+		return nil, fmt.Errorf("asking %s: %w", u.Redacted(), err)
+	}
+	defer resp.Body.Close() //nolint:errcheck // only read
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return nil, fmt.Errorf("the answer of %s breaks off: %w", u.Redacted(), err)
+	}
+	if resp.StatusCode/100 != 2 {
+		sentence, _, _ := strings.Cut(strings.TrimSpace(string(answer[:min(len(answer), 4096)])), "\n")
+		return nil, fmt.Errorf("%s answers %s: %s", u.Redacted(), resp.Status, printable(sentence))
+	}
+	return answer, nil
+}
+
+// parse returns the URL and a client that reaches it.
+func (r *remote) parse() (*url.URL, *http.Client, error) {
+	u, err := url.Parse(r.url)
+	switch {
+	case err != nil:
+		return nil, nil, fmt.Errorf("--url: %w", err)
+	case u.Scheme == "unix" && u.Host == "" && u.Path != "":
+		dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", u.Path)
+		}
+		return &url.URL{Scheme: "http", Host: "localhost"}, &http.Client{Transport: &http.Transport{DialContext: dial}, CheckRedirect: noRedirect}, nil
+	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
+		return nil, nil, fmt.Errorf("--url: %q is no URL such as http://localhost:9091", r.url)
+	case u.RawQuery != "" || u.Fragment != "":
+		return nil, nil, fmt.Errorf("--url: %q has more than an address and a path", u.Redacted())
+	}
+	return u, &http.Client{CheckRedirect: noRedirect}, nil
+}
+
+// noRedirect keeps a redirected PUT from becoming a GET that succeeds.
+func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+
+	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/ingest"
+)
+
+// rm removes groups, and files by their names.
+type rm struct {
+	*common
+	remote remote
+	selection
+	names []string
+	yes   bool
+	json  bool
+}
+
+func addRm(app *kingpin.Application, c *common, commands map[string]func() error) {
+	r := &rm{common: c}
+	cmd := app.Command("rm", `Remove groups, by name or by what is asked of them.
+
+A GROUP, such as job=backup,instance=db1, or a file of the spool is removed at once. What --match selects is only listed, until --yes is given as well. It does not matter whether an agent is running. When the command ends the removal is on the disk; if it is interrupted each file is as it was or removed. With --url an agent is asked instead, which for --match has to run with --web.enable-admin-api.
+
+The age for --older-than is that of the last push; of a group that never took one, of the last that was refused.
+
+Examples:
+
+  promspool rm job=backup,instance=db1
+
+  promspool rm --match='{job=~"ci_.*"}' --older-than=7d
+
+  promspool rm --match='{job=~"ci_.*"}' --older-than=7d --yes`)
+	cmd.Flag("match", `Select groups by matchers of their labels, such as {job=~"ci_.*",instance!=""}; repeatable, for groups that match one of them.`).StringsVar(&r.match)
+	cmd.Flag("older-than", "Of these, only groups whose last push is that long ago, such as 12h or 7d.").SetValue(&r.older)
+	cmd.Flag("yes", "Remove what --match selects.").BoolVar(&r.yes)
+	cmd.Flag("json", "Print a JSON object with dry_run and the list groups, each with name, labels, size_bytes, series, last_push and last_failure.").BoolVar(&r.json)
+	r.remote.addFlags(cmd)
+	cmd.Arg("name", "A group such as job=backup,instance=db1, or the name of a file in the spool.").StringsVar(&r.names)
+	commands[cmd.FullCommand()] = r.run
+}
+
+func (r *rm) run() error {
+	switch {
+	case len(r.names) == 0 && len(r.match) == 0 && r.older != 0:
+		return &usageError{errors.New(`--older-than needs a --match as well, and --match='job!=""' is every group`)}
+	case len(r.names) == 0 && len(r.match) == 0:
+		return &usageError{errors.New("name a group or a file, or select groups with --match")}
+	case len(r.names) > 0 && (len(r.match) > 0 || r.older != 0):
+		return &usageError{errors.New("a name goes with no --match and no --older-than")}
+	}
+	var removed *ingest.Removed
+	var err error
+	switch {
+	case r.remote.url != "" && len(r.names) > 0:
+		return r.removeRemoteNames()
+	case r.remote.url != "":
+		removed, err = r.removeRemote()
+	default:
+		removed, err = r.removeHere()
+	}
+	if removed != nil {
+		if printErr := r.print(removed); err == nil {
+			err = printErr
+		}
+	}
+	return err
+}
+
+func (r *rm) removeHere() (*ingest.Removed, error) {
+	sel, err := r.parse(time.Now())
+	if err != nil {
+		return nil, err
+	}
+	store, err := r.open(&filestore.Options{})
+	if err != nil {
+		return nil, err
+	}
+	defer store.Close() //nolint:errcheck // nothing to lose
+	if err := settle(store); err != nil {
+		return nil, err
+	}
+	pick := sel.Has
+	if len(r.names) > 0 {
+		named := map[string]bool{}
+		for _, name := range r.names {
+			f, err := find(store.View(), name)
+			if err != nil {
+				return nil, fmt.Errorf("%w; nothing was removed", err)
+			}
+			named[f.Name()] = true
+		}
+		pick = func(f *filestore.File) bool { return named[f.Name()] }
+	} else if !r.yes {
+		return ingest.NewRemoved(slices.DeleteFunc(slices.Collect(store.View().Files()), func(f *filestore.File) bool { return !pick(f) }), true), nil
+	}
+	signal.Ignore(os.Interrupt, syscall.SIGTERM)
+	files, err := store.Remove(pick)
+	if err != nil {
+		err = fmt.Errorf("%w (%s removed before)", err, count(len(files), "file"))
+	}
+	return ingest.NewRemoved(files, false), err
+}
+
+// removeRemoteNames deletes groups as any client does.
+func (r *rm) removeRemoteNames() error {
+	var groups []filestore.Group
+	for _, name := range r.names {
+		g, err := filestore.ParseGroup(name)
+		if err != nil {
+			return &usageError{fmt.Errorf("over --url only groups can be removed: %w", err)}
+		}
+		groups = append(groups, g)
+	}
+	for _, g := range groups {
+		if _, err := r.remote.do(http.MethodDelete, "/metrics/"+ingest.GroupPath(g), nil, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *rm) removeRemote() (*ingest.Removed, error) {
+	if _, err := r.parse(time.Now()); err != nil {
+		return nil, err
+	}
+	query := url.Values{"match[]": r.match}
+	if r.older != 0 {
+		query.Set("older_than", r.older.String())
+	}
+	if !r.yes {
+		query.Set("dry_run", "true")
+	}
+	answer, err := r.remote.do(http.MethodDelete, "/api/v1/admin/groups", query, nil)
+	if err != nil {
+		return nil, err
+	}
+	var doc struct {
+		Status string
+		Data   *ingest.Removed
+	}
+	if err := json.Unmarshal(answer, &doc); err != nil || doc.Status != "success" || doc.Data == nil {
+		return nil, errors.New("the answer is not that of a promspool")
+	}
+	return doc.Data, nil
+}
+
+func (r *rm) print(removed *ingest.Removed) error {
+	if r.json {
+		return printDocument(r.stdout, removed)
+	}
+	var b strings.Builder
+	for _, g := range removed.Groups {
+		b.WriteString(oneLine(nameOfRemoved(&g)))
+		b.WriteByte('\n')
+	}
+	switch n := len(removed.Groups); {
+	case n == 0:
+		b.WriteString("no group is meant by that\n")
+	case removed.DryRun:
+		fmt.Fprintf(&b, "%s would be removed: add --yes to do it\n", count(n, "group"))
+	case len(r.names) > 0:
+		fmt.Fprintf(&b, "%s removed\n", count(n, "file"))
+	default:
+		fmt.Fprintf(&b, "%s removed\n", count(n, "group"))
+	}
+	_, err := io.WriteString(r.stdout, b.String())
+	return err
+}
+
+// nameOfRemoved is nameOf what is no longer there.
+func nameOfRemoved(g *ingest.RemovedGroup) string {
+	var labels []filestore.Label
+	for name, value := range g.Labels {
+		labels = append(labels, filestore.Label{Name: name, Value: value})
+	}
+	if group, err := filestore.NewGroup(labels...); err == nil {
+		return group.Name()
+	}
+	return g.Name
+}
+
+// printDocument prints what a program reads.
+func printDocument(w io.Writer, doc any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	return enc.Encode(doc)
+}

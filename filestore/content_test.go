@@ -1,0 +1,47 @@
+package filestore_test
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/promspool/promspool/filestore"
+)
+
+func TestContent(t *testing.T) {
+	s := open(t, t.TempDir(), &filestore.Options{MaxFileBytes: 500})
+	path := func(name string) string { return filepath.Join(s.Path(), name) }
+	const broken = "m 1\nrubbish"
+	must(t, os.WriteFile(path("broken.prom"), []byte(broken), 0o644))
+	must(t, os.WriteFile(path("large.prom"), []byte(strings.Repeat("# much\n", 100)), 0o644))
+	must(t, os.WriteFile(path("target"), []byte("n 1\n"), 0o644))
+	must(t, os.Symlink("target", path("link.prom")))
+	must(t, unix.Mkfifo(path("pipe.prom"), 0o644))
+	must(t, os.Symlink("/dev/zero", path("zero.prom")))
+	must(t, s.Replace(group(t, "job", "a"), families(t, "p 1\n"), filestore.PushOptions{}))
+	rescan(t, s)
+	for name, want := range map[string]string{"broken.prom": broken, "link.prom": "n 1\n"} {
+		if data, err := s.Content(s.View().File(name)); err != nil || string(data) != want {
+			t.Errorf("%s holds %q, %v", name, data, err)
+		}
+	}
+	pushed, err := os.ReadFile(path("job=a.prom"))
+	must(t, err)
+	if data, err := s.Content(s.View().File("job=a.prom")); err != nil || !slices.Equal(data, pushed) {
+		t.Errorf("the group holds %q, %v, want %q", data, err, pushed)
+	}
+	for name, want := range map[string]string{
+		"large.prom": `reading "large.prom": larger than the limit`, "pipe.prom": "not a regular file", "zero.prom": "not a regular file",
+	} {
+		if data, err := s.Content(s.View().File(name)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s holds %q, %v, want %s", name, data, err, want)
+		}
+	}
+	for _, name := range []string{"link.prom", "pipe.prom", "zero.prom", "large.prom"} { // a merge of files knows none
+		must(t, os.Remove(path(name)))
+	}
+}
