@@ -87,14 +87,6 @@ func groupOf(args []string) (filestore.Group, error) {
 	return g, nil
 }
 
-// nameOf returns what a file is called on the command line.
-func nameOf(f *filestore.File) string {
-	if g := f.Group(); !g.IsZero() {
-		return g.Name()
-	}
-	return oneLine(f.Name())
-}
-
 // printable returns foreign text without anything that a terminal would act upon.
 func printable(s string) string {
 	if !strings.ContainsFunc(s, func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }) {

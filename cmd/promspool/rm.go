@@ -182,7 +182,7 @@ func (r *rm) print(removed *ingest.Removed) error {
 	return err
 }
 
-// nameOfRemoved is nameOf what is no longer there.
+// nameOfRemoved returns what a group was called on the command line, or the file.
 func nameOfRemoved(g *ingest.RemovedGroup) string {
 	var labels []filestore.Label
 	for name, value := range g.Labels {
