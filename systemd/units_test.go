@@ -1,10 +1,10 @@
 package systemd_test
 
 import (
-	"bytes"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -30,33 +30,64 @@ func run(t *testing.T, name string, args ...string) {
 	}
 }
 
-// unitWithProgram returns a copy of the unit whose program is there: verify
-// wants an executable, and nothing is installed yet.
-func unitWithProgram(t *testing.T) string {
+// unitRoot returns a root directory with the units of this package, a program
+// for them to run, since verify wants one, and what the system's targets are.
+func unitRoot(t *testing.T) string {
 	t.Helper()
-	unit, err := os.ReadFile("promspool.service")
-	if err != nil {
-		t.Fatal(err)
+	root := t.TempDir()
+	units := filepath.Join(root, "usr/lib/systemd/system")
+	for _, dir := range []string{units, filepath.Join(root, "usr/bin")} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
-	from, to := []byte("ExecStart=/usr/bin/promspool "), []byte("ExecStart=/bin/true ")
-	if !bytes.Contains(unit, from) {
-		t.Fatalf("promspool.service has no %q", from)
+	for to, patterns := range map[string][]string{
+		units:                                    {"*.service", "*.socket", "*.timer", "/lib/systemd/system/*.target", "/lib/systemd/system/*.slice"},
+		filepath.Join(root, "usr/bin/promspool"): {"/bin/true"},
+	} {
+		for _, pattern := range patterns {
+			files, err := filepath.Glob(pattern)
+			if err != nil || len(files) == 0 {
+				t.Fatalf("nothing like %s: %v", pattern, err)
+			}
+			run(t, "/bin/cp", append([]string{"-L"}, append(files, to)...)...)
+		}
 	}
-	path := filepath.Join(t.TempDir(), "promspool.service")
-	if err := os.WriteFile(path, bytes.Replace(unit, from, to, 1), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return path
+	return root
 }
 
-func TestUnitIsValid(t *testing.T) {
-	// Without --recursive-errors an unknown key is only a warning.
-	run(t, program(t, "systemd-analyze"), "verify", "--recursive-errors=one", unitWithProgram(t))
+// units are the names to verify: those of the files and an instance of each template.
+func units(t *testing.T) []string {
+	t.Helper()
+	var names []string
+	for _, kind := range []string{"service", "socket", "timer"} {
+		found, err := filepath.Glob("*." + kind)
+		if err != nil || len(found) == 0 {
+			t.Fatalf("no %s: %v", kind, err)
+		}
+		names = append(names, found...)
+	}
+	for _, name := range names {
+		if template, kind, ok := strings.Cut(name, "@."); ok {
+			names = append(names, template+"@backup."+kind)
+		}
+	}
+	return names
+}
+
+func TestUnitsAreValid(t *testing.T) {
+	analyze, root := program(t, "systemd-analyze"), unitRoot(t)
+	for _, unit := range units(t) {
+		t.Run(unit, func(t *testing.T) {
+			// Without --recursive-errors an unknown key is only a warning.
+			run(t, analyze, "verify", "--root="+root, "--man=no", "--recursive-errors=one", unit)
+		})
+	}
 }
 
 func TestUnitIsConfined(t *testing.T) {
 	// The threshold is in tenths: an exposure above 2.0 of 10 fails.
-	run(t, program(t, "systemd-analyze"), "security", "--offline=yes", "--threshold=20", unitWithProgram(t))
+	run(t, program(t, "systemd-analyze"), "security", "--offline=yes", "--root="+unitRoot(t), "--threshold=20", "promspool.service")
 }
 
 // TestUserAndDirectories applies both files, in their order, to an empty root.

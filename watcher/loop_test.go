@@ -343,3 +343,26 @@ func TestStrangeEvents(t *testing.T) {
 		d.want(t, "0s *", "20ms \x00 . .. / spool x \xff\n")
 	})
 }
+
+// TestPingWaitsForTheWorkUnderWay: a Target that hangs is one that is silent.
+func TestPingWaitsForTheWorkUnderWay(t *testing.T) {
+	k, d := &kernel{}, &diary{takes: 50 * ms}
+	running(t, k, d, Config{}, func(t *testing.T, w *Watcher) {
+		time.Sleep(10 * ms) // the first Rescan is under way
+		short, cancel := context.WithTimeout(t.Context(), 20*ms)
+		defer cancel()
+		if err := w.Ping(short); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Ping() of a busy loop = %v, want the end of the context", err)
+		}
+		if err := w.Ping(t.Context()); err != nil || time.Since(d.start) != 50*ms {
+			t.Errorf("Ping() = %v after %v, want nil after 50ms", err, time.Since(d.start))
+		}
+		if err := w.Ping(t.Context()); err != nil || time.Since(d.start) != 50*ms {
+			t.Errorf("Ping() of an idle loop = %v after %v, want nil at once", err, time.Since(d.start))
+		}
+		w.Close()
+		if err := w.Ping(t.Context()); err != nil {
+			t.Errorf("Ping() after Close() = %v, want nil", err)
+		}
+	})
+}

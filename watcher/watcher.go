@@ -90,7 +90,7 @@ const (
 )
 
 // A Watcher watches one directory. It is made by New and used up by one Run.
-// Mode and Close are safe for concurrent use, also while Run runs.
+// Ping, Mode and Close are safe for concurrent use, also while Run runs.
 type Watcher struct {
 	dir     string
 	cfg     Config
@@ -105,6 +105,7 @@ type Watcher struct {
 
 	loaded bool // the target has read the directory since New
 
+	pings   chan struct{}
 	closing sync.Once
 	closed  chan struct{}
 }
@@ -146,6 +147,7 @@ func newWatcher(dir string, cfg Config, open func(string) (*watch, error)) (*Wat
 		dir:    filepath.Clean(dir), // as fsnotify will call it
 		cfg:    cfg,
 		open:   open,
+		pings:  make(chan struct{}),
 		closed: make(chan struct{}),
 	}
 	w.inbox = newInbox(w.dir, cfg.Match, cfg.Settle)
@@ -190,6 +192,8 @@ func (w *Watcher) Run(ctx context.Context, t Target) error {
 		select {
 		case <-ctx.Done():
 		case <-w.closed:
+		case <-w.pings:
+			continue
 		case <-w.inbox.wake:
 		case <-timer.C:
 		}
@@ -199,6 +203,20 @@ func (w *Watcher) Run(ctx context.Context, t Target) error {
 		}
 		l.step()
 		timer.Reset(time.Until(l.next()))
+	}
+}
+
+// Ping returns nil as soon as Run is between two pieces of work, and not before
+// there is a Run: that it returns shows that no call of the Target hangs. After
+// Close it returns nil at once. It returns an error only when ctx ends.
+func (w *Watcher) Ping(ctx context.Context) error {
+	select {
+	case w.pings <- struct{}{}:
+		return nil
+	case <-w.closed:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for the watch on %s: %w", w.dir, ctx.Err())
 	}
 }
 

@@ -14,12 +14,9 @@ import (
 	"os/signal"
 	"regexp"
 	"runtime/debug"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
-	"github.com/mdlayher/vsock"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/promslog"
 	"github.com/prometheus/common/version"
@@ -62,11 +59,11 @@ func (s *serve) run() error {
 	ctx, cancel := context.WithCancel(signaled)
 	defer cancel()
 
-	listeners, err := s.listen()
+	listeners, passed, err := s.listen(logger)
 	if err != nil {
 		return err
 	}
-	pushListeners, err := s.listenForPushes()
+	pushListeners, err := s.listenForPushes(passed)
 	if err != nil {
 		return err
 	}
@@ -171,7 +168,7 @@ func (s *serve) run() error {
 	group.Go(func() error {
 		return systemd.Watchdog(running, func() error {
 			_ = store.Health() // a disk that says no is answering; one that hangs is not
-			return nil
+			return watch.Ping(running)
 		})
 	})
 	if err := systemd.Ready(fmt.Sprintf("Serving %d groups and %d files from %s", view.Groups, view.Dropped, s.spool)); err != nil {
@@ -180,63 +177,6 @@ func (s *serve) run() error {
 	err = group.Wait()
 	logger.Info("Stopped")
 	return err
-}
-
-// listen opens the sockets first of all: a port that is taken is told at once,
-// and what connects while the spool is read waits and is answered then.
-func (s *serve) listen() ([]net.Listener, error) {
-	var all []net.Listener
-	if *s.web.WebSystemdSocket {
-		named, err := systemd.Listeners()
-		if err != nil {
-			return nil, fmt.Errorf("taking the sockets of the service manager: %w", err)
-		}
-		for _, ls := range named {
-			all = append(all, ls...)
-		}
-		if len(all) == 0 {
-			return nil, errors.New("--web.systemd-socket is given, but the service manager has passed no socket")
-		}
-		return all, nil
-	}
-	for _, address := range *s.web.WebListenAddresses {
-		l, err := listenOn(address)
-		if err != nil {
-			return nil, fmt.Errorf("listening on %s: %w", address, plainCause(err))
-		}
-		all = append(all, l)
-	}
-	return all, nil
-}
-
-// listenOn opens one address: host:port, or vsock://:port as in the toolkit.
-func listenOn(address string) (net.Listener, error) {
-	port, ok := strings.CutPrefix(address, "vsock://:")
-	if !ok {
-		return net.Listen("tcp", address)
-	}
-	n, err := strconv.ParseUint(port, 10, 32)
-	if err != nil {
-		return nil, fmt.Errorf("%q is no port", port)
-	}
-	return vsock.Listen(uint32(n), nil)
-}
-
-// plainCause is the error below the address, which the sentence has already.
-func plainCause(err error) error {
-	var op *net.OpError
-	if errors.As(err, &op) {
-		return op.Err
-	}
-	return err
-}
-
-func addresses(listeners []net.Listener) string {
-	var all []string
-	for _, l := range listeners {
-		all = append(all, l.Addr().String())
-	}
-	return strings.Join(all, " ")
 }
 
 // shutdownPatience is how long requests in flight have to end after a signal.
@@ -249,7 +189,7 @@ func (s *serve) serveHTTP(ctx context.Context, listeners []net.Listener, handler
 	defer stop()
 	for _, l := range listeners {
 		srv := s.newServer(handler, logger) // one for each: the toolkit wraps its handler
-		l = limitConnections(l, s.maxConnections, srv)
+		l := newDrain(limitConnections(l, s.maxConnections, srv), srv)
 		group.Go(func() error {
 			defer stop()
 			if err := serve(l, srv); !errors.Is(err, http.ErrServerClosed) {
@@ -260,6 +200,7 @@ func (s *serve) serveHTTP(ctx context.Context, listeners []net.Listener, handler
 		group.Go(func() error {
 			<-done.Done()
 			_ = systemd.Stopping() // only for a prettier status
+			l.finish(srv)
 			ctx, cancel := context.WithTimeout(context.Background(), shutdownPatience)
 			defer cancel()
 			if err := srv.Shutdown(ctx); err != nil {

@@ -24,16 +24,17 @@ type pushSocket struct {
 	group string // name or number; empty to leave it to the system
 }
 
-// listenForPushes opens what takes pushes beside the agent's addresses.
-func (s *serve) listenForPushes() ([]net.Listener, error) {
+// listenForPushes opens what takes pushes beside the agent's addresses, and
+// beside what the service manager has passed for that.
+func (s *serve) listenForPushes(passed []net.Listener) ([]net.Listener, error) {
 	if s.pushSocket.path == "" {
-		return nil, nil
+		return passed, nil
 	}
 	l, err := s.pushSocket.listen()
 	if err != nil {
 		return nil, err
 	}
-	return []net.Listener{l}, nil
+	return append(passed, l), nil
 }
 
 // listen makes the socket. It never has other rights than it is to have, and

@@ -1,0 +1,124 @@
+package main_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+)
+
+// manager is a shell that runs agents one after the other on the sockets that
+// systemd-socket-activate has opened for it, as the service manager would: the
+// sockets stay open while there is no agent. It ends after an agent that ends
+// while the file PID.stop is there.
+const manager = `while [ ! -e "$0.stop" ]; do sh -c 'echo $$ >"$0.new"; mv "$0.new" "$0"; LISTEN_PID=$$ exec "$@"' "$@" || exit; done`
+
+// TestRestartRefusesNoConnection pushes and scrapes all the time, on connections
+// of their own, while the agent is restarted again and again.
+func TestRestartRefusesNoConnection(t *testing.T) {
+	t.Parallel()
+	activate := need(t, "systemd-socket-activate")
+	dir, err := os.MkdirTemp("", "promspool-test-") // not t.TempDir: the path of a socket must be short
+	done(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	pidFile, spool, local := dir+"/pid", dir+"/spool", dir+"/push.sock"
+	port := freePort(t)
+	s := startServer(t, `Listening on (127\S+) as 3`, activate, "--listen="+port, "--listen="+local, "--fdname=web:push",
+		"/bin/sh", "-c", manager, pidFile, pidFile, promspool, "--spool.directory="+spool)
+	pid := func() int {
+		text, _ := os.ReadFile(pidFile)
+		n, _ := strconv.Atoi(strings.TrimSpace(string(text)))
+		return n
+	}
+	t.Cleanup(func() { // an agent of a shell that is killed would go on
+		done(t, os.WriteFile(pidFile+".stop", nil, 0o644))
+		waitFor(t, "all have ended", func() bool {
+			if n := pid(); n > 0 {
+				_ = syscall.Kill(n, syscall.SIGTERM)
+			}
+			return s.hasExited()
+		})
+	})
+
+	web := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+	unix := &http.Client{Timeout: patience, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", local)
+		},
+	}}
+	stop := make(chan struct{})
+	var hammers sync.WaitGroup
+	var answers atomic.Int64
+	hammer := func(c *http.Client, method, path string) {
+		hammers.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				req, err := http.NewRequest(method, "http://"+port+path, strings.NewReader(fmt.Sprintln("number", i)))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				resp, err := c.Do(req)
+				if err != nil {
+					t.Errorf("request %d: %v", i, err)
+					return
+				}
+				if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != http.StatusOK {
+					t.Errorf("request %d: %s, %v, want 200", i, resp.Status, err)
+				}
+				resp.Body.Close()
+				answers.Add(1)
+			}
+		})
+	}
+	hammer(web, http.MethodPut, "/metrics/job/web")
+	hammer(web, http.MethodPut, "/metrics/job/more")
+	hammer(web, http.MethodGet, "/metrics")
+	hammer(unix, http.MethodPut, "/metrics/job/local")
+
+	const restarts = 6
+	var last int
+	for range restarts {
+		waitFor(t, "another agent runs", func() bool { n := pid(); return n > 0 && n != last })
+		last = pid()
+		before := answers.Load()
+		waitFor(t, "the agent answers", func() bool { return answers.Load() > before+20 || t.Failed() })
+		done(t, syscall.Kill(last, syscall.SIGTERM))
+	}
+	waitFor(t, "another agent runs", func() bool { return pid() != last })
+	before := answers.Load()
+	waitFor(t, "the last agent answers", func() bool { return answers.Load() > before+20 || t.Failed() })
+	close(stop)
+	hammers.Wait()
+	t.Logf("%d connections over %d restarts", answers.Load(), restarts)
+	if got := files(t, spool); len(got) != 3 {
+		t.Errorf("the spool has %q, want the three groups", got)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "push.sock")); err != nil {
+		t.Errorf("the agent has removed a socket that is not its own: %v", err)
+	}
+}
+
+// freePort returns an address that nobody listens on, for a program that cannot
+// choose one by itself.
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	done(t, err)
+	defer l.Close()
+	return l.Addr().String()
+}
