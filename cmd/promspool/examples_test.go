@@ -28,6 +28,20 @@ func replace(t *testing.T, text, from, to string) string {
 	return strings.Replace(text, from, to, 1)
 }
 
+// TestExamplesAreListed holds the list of examples against what is there.
+func TestExamplesAreListed(t *testing.T) {
+	t.Parallel()
+	var listed []string
+	for _, link := range regexp.MustCompile(`\]\(([^)]*)\)`).FindAllStringSubmatch(example(t, "README.md"), -1) {
+		listed = append(listed, link[1])
+	}
+	slices.Sort(listed)
+	there := slices.DeleteFunc(files(t, examples), func(name string) bool { return name == "README.md" })
+	if !slices.Equal(listed, there) {
+		t.Errorf("examples/README.md lists %q, there are %q", listed, there)
+	}
+}
+
 // TestCronExample runs what cron would run, with a program to back up databases.
 func TestCronExample(t *testing.T) {
 	t.Parallel()

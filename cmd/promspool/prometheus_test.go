@@ -15,12 +15,12 @@ import (
 // A realPrometheus is the program, with an empty database.
 type realPrometheus struct{ *server }
 
-// startPrometheus starts a Prometheus with the configuration of the example, but
+// startPrometheus starts a Prometheus with a configuration of the examples, but
 // these targets and a short interval.
-func startPrometheus(t *testing.T, targets ...string) *realPrometheus {
+func startPrometheus(t *testing.T, name string, targets ...string) *realPrometheus {
 	t.Helper()
 	program := need(t, "prometheus")
-	config := example(t, "prometheus/prometheus.yml")
+	config := example(t, "prometheus/"+name)
 	config = replace(t, config, "- localhost:9091\n", "- "+strings.Join(targets, "\n          - ")+"\n")
 	config = replace(t, config, "scrape_interval: 15s", "scrape_interval: 1s")
 	dir := t.TempDir()
@@ -78,9 +78,22 @@ func (p *realPrometheus) has(expr, value string, want labels) {
 	}
 }
 
-func TestPromtoolAcceptsTheExample(t *testing.T) {
+func TestPromtoolAcceptsTheExamples(t *testing.T) {
 	t.Parallel()
-	command{name: need(t, "promtool"), args: []string{"check", "config", filepath.Join(examples, "prometheus/prometheus.yml")}}.must(t)
+	for _, name := range []string{"prometheus.yml", "target-labels.yml"} {
+		command{name: need(t, "promtool"), args: []string{"check", "config", filepath.Join(examples, "prometheus", name)}}.must(t)
+	}
+}
+
+func TestPrometheusHasTheLabelsOfTheTarget(t *testing.T) {
+	t.Parallel()
+	need(t, "prometheus")
+	a := startAgent(t, "")
+	a.push("/metrics/job/backup", "backup_size_bytes 1\n")
+	a.push("/metrics/job/backup/instance/db1", "named_bytes 2\n")
+	p := startPrometheus(t, "target-labels.yml", a.addr)
+	p.has("backup_size_bytes", "1", labels{"job": "promspool", "instance": a.addr, "exported_job": "backup"})
+	p.has("named_bytes", "2", labels{"job": "promspool", "instance": a.addr, "exported_job": "backup", "exported_instance": "db1"})
 }
 
 func TestPrometheusHasTheLabelsThatTheExamplePromises(t *testing.T) {
@@ -97,7 +110,7 @@ func TestPrometheusHasTheLabelsThatTheExamplePromises(t *testing.T) {
 	cluster.drop("dropped.prom", "cluster_dropped_bytes 6\n")
 	cluster.serves("cluster_dropped_bytes 6")
 
-	p := startPrometheus(t, here.addr, cluster.addr)
+	p := startPrometheus(t, "prometheus.yml", here.addr, cluster.addr)
 	p.has("backup_size_bytes", "1", labels{"job": "backup", "instance": here.addr})
 	p.has("named_bytes", "2", labels{"job": "backup", "instance": "db1"})
 	p.has("dropped_bytes", "3", labels{"job": "promspool", "instance": here.addr, "team": "a"})
