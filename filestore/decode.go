@@ -1,6 +1,9 @@
 package filestore
 
-import "strings"
+import (
+	"iter"
+	"strings"
+)
 
 // A Family is a metric family of one file, taken apart for display.
 type Family struct {
@@ -44,6 +47,34 @@ func (v *View) Family(f *File, name string) (Family, bool) {
 		return Family{}, false
 	}
 	return decodeFamily(d, v.text(f, name)), true
+}
+
+// Metrics yields what Families returns metric by metric, each with its family,
+// whose own Metrics are nil. It takes apart no more than is asked for.
+func (v *View) Metrics(f *File) iter.Seq2[Family, Metric] {
+	return func(yield func(Family, Metric) bool) {
+		more := true
+		for _, h := range f.parts {
+			d := h.Value()
+			fam := Family{Name: d.name, Help: d.help, Type: d.typ}
+			eachMetric(d, v.text(f, d.name), func(base []byte, lines string) bool {
+				more = yield(fam, decodeMetric(d, string(base), lines))
+				return more
+			})
+			if !more {
+				return
+			}
+		}
+	}
+}
+
+// Value returns the value of the first sample that a file of this view has of a
+// family, and whether there is one.
+func (v *View) Value(f *File, family string) (value float64, ok bool) {
+	if _, ok := f.has(family); !ok {
+		return 0, false
+	}
+	return firstValue(v.text(f, family)), true
 }
 
 func decodeFamily(d desc, text string) Family {
