@@ -63,7 +63,7 @@ func (e *Exporter) serveGroups(w http.ResponseWriter, r *http.Request) {
 		}
 		j.buf = appendGroup(j.buf, v, f)
 	}
-	j.end()
+	j.end("")
 }
 
 // appendGroup appends one group as Pushgateway shows it. Its families are

@@ -138,7 +138,7 @@ func TestAPIFiles(t *testing.T) {
 {"name":"bad\\xff.prom","kind":"file","size_bytes":%d,"series":0,"error":{"reason":"syntax","line":2,"message":"MESSAGE"}},
 {"name":"fine.prom","kind":"file","size_bytes":4,"series":1},
 {"name":"z.prom","kind":"file","size_bytes":%d,"series":2,"conflicts":[{"family":"a","kept":%q,"reason":"type-conflict","series":2}]}
-]}`, g, len(fs[g]), len(fs["bad\xff.prom"]), len(fs["z.prom"]), g)
+],"matched":4}`, g, len(fs[g]), len(fs["bad\xff.prom"]), len(fs["z.prom"]), g)
 	v := merge(nil, fs)
 	want = strings.Replace(want, "MESSAGE", v.File("bad\xff.prom").Problem().Msg, 1)
 	e := exporter.New(exporter.Config{View: func() *filestore.View { return v }})

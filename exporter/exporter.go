@@ -19,6 +19,7 @@
 //	Healthy     /-/healthy        200, or 503 and a sentence
 //	Ready       /-/ready          the same
 //	Page        / and /status     for people
+//	Asset       /ui/              what the page asks for
 //
 // The paths are for the caller to choose; links on the page are relative.
 // Every page answers GET and HEAD, OPTIONS with what it allows, and any other
@@ -34,6 +35,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/promspool/promspool/filestore"
 )
@@ -64,7 +66,7 @@ type Config struct {
 	// that there are no CORS headers at all.
 	CORSOrigin *regexp.Regexp
 	// CanWrite reports whether whoever sent the request may push and delete.
-	// The page says so; nil means that it says nothing about it.
+	// Only they are offered to remove groups; nil means that nobody is.
 	CanWrite func(*http.Request) bool
 	// Requests counts the answers by the labels handler, code and method,
 	// method in lower case. Answers to methods that a page does not have are
@@ -83,9 +85,12 @@ type Info struct {
 	Start time.Time
 	// Flags holds the value of each flag, by name without dashes.
 	Flags map[string]string
+	// Host is the name of this host.
+	Host string
 	// Spool is the path of the spool directory.
 	Spool string
-	// MetricsPath is where the scrape is; default /metrics.
+	// MetricsPath is where the scrape is, under the same prefix as the page;
+	// default /metrics.
 	MetricsPath string
 	// Watch returns in a word how changes of the spool are noticed; may be nil.
 	Watch func() string
@@ -96,10 +101,11 @@ type Info struct {
 type Exporter struct {
 	cfg Config
 
-	metrics, apiStatus, apiMetrics, apiFiles, healthy, ready, page http.Handler
+	metrics, apiStatus, apiMetrics, apiFiles, healthy, ready, page, asset http.Handler
 
 	process process
 	plain   atomic.Pointer[plainView] // what was found out about the last view
+	turn    *semaphore.Weighted       // one listing at a time: scrapes must not wait for them
 }
 
 // New returns an Exporter. It reads nothing before the first request.
@@ -116,7 +122,7 @@ func New(cfg Config) *Exporter {
 	if cfg.CORSOrigin != nil {
 		cfg.CORSOrigin = regexp.MustCompile("^(?:" + cfg.CORSOrigin.String() + ")$") // it compiled without, so it does with
 	}
-	e := &Exporter{cfg: cfg}
+	e := &Exporter{cfg: cfg, turn: semaphore.NewWeighted(1)}
 	e.metrics = e.counted("metrics", e.serveMetrics)
 	e.apiStatus = e.counted("api/v1/status", e.serveStatus)
 	e.apiMetrics = e.counted("api/v1/metrics", e.serveGroups)
@@ -124,6 +130,7 @@ func New(cfg Config) *Exporter {
 	e.healthy = e.counted("healthy", answer(cfg.Health))
 	e.ready = e.counted("ready", answer(cfg.Ready))
 	e.page = e.counted("status", e.servePage)
+	e.asset = e.counted("static", e.serveAsset)
 	return e
 }
 
@@ -148,13 +155,23 @@ func (e *Exporter) APIStatus(w http.ResponseWriter, r *http.Request) { e.api(e.a
 // group by group.
 func (e *Exporter) APIMetrics(w http.ResponseWriter, r *http.Request) { e.api(e.apiMetrics, w, r) }
 
-// APIFiles lists all files of the spool: groups first, then dropped files, by
-// name, with what is wrong with them.
+// APIFiles lists the files of the spool with what is wrong with them: groups
+// first, then dropped files, by name. The parameters make it less, or another
+// order: kind=group or file; search=WORDS, which have to be in the labels or
+// the name, or matchers in braces; state=faulty; sort=name, samples, size or
+// time, after a dash for the largest first; limit and offset. How many files
+// there were before these two is in the member matched.
 func (e *Exporter) APIFiles(w http.ResponseWriter, r *http.Request) { e.api(e.apiFiles, w, r) }
 
-// Page shows the state of the spool to people. The page is complete in itself:
-// nothing else is requested for it and there is no script on it.
+// Page shows the state of the spool to people: groups, files, jobs and the agent
+// itself, searched, sorted and cut into pages here. Each request costs a look at
+// every file. The page asks for [Exporter.Asset] below ui/ and for itself, and
+// for nothing of other origins.
 func (e *Exporter) Page(w http.ResponseWriter, r *http.Request) { read(e.page, w, r) }
+
+// Asset answers with the style sheet, the script or the icon of the page that
+// the last component of the path names.
+func (e *Exporter) Asset(w http.ResponseWriter, r *http.Request) { read(e.asset, w, r) }
 
 // counted wraps a handler so that its answers are counted.
 func (e *Exporter) counted(name string, h http.HandlerFunc) http.Handler {

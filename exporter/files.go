@@ -3,6 +3,7 @@ package exporter
 import (
 	"encoding/json"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/promspool/promspool/filestore"
@@ -41,11 +42,21 @@ type fileConflict struct {
 }
 
 func (e *Exporter) serveFiles(w http.ResponseWriter, r *http.Request) {
-	j := newJSONList(w, r)
+	l, err := parseListing(r.URL.Query())
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	if e.turn.Acquire(r.Context(), 1) != nil {
+		return // nobody waits for it any more
+	}
 	v := e.cfg.View()
 	conflicts := conflictsByFile(v)
+	found := l.find(v, conflicts)
+	e.turn.Release(1)
+	j := newJSONList(w, r)
 	now := time.Now()
-	for f := range v.Files() {
+	for _, f := range found.files {
 		if !j.next() {
 			break
 		}
@@ -55,7 +66,7 @@ func (e *Exporter) serveFiles(w http.ResponseWriter, r *http.Request) {
 		}
 		j.buf = append(j.buf, b...)
 	}
-	j.end()
+	j.end(`,"matched":` + strconv.Itoa(found.matched))
 }
 
 func newFileEntry(f *filestore.File, conflicts []*filestore.Conflict, now time.Time) *fileEntry {

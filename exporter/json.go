@@ -50,8 +50,12 @@ func (j *jsonList) flush() {
 	j.buf = j.buf[:0]
 }
 
-func (j *jsonList) end() {
-	j.buf = append(j.buf, "]}\n"...)
+// end ends the list, and the answer with the members that are given as they are
+// to stand there, each after a comma.
+func (j *jsonList) end(more string) {
+	j.buf = append(j.buf, ']')
+	j.buf = append(j.buf, more...)
+	j.buf = append(j.buf, "}\n"...)
 	j.flush()
 }
 

@@ -2,162 +2,152 @@ package exporter
 
 import (
 	"bytes"
-	"crypto/sha256"
-	_ "embed" // for the page
-	"encoding/base64"
-	"fmt"
 	"html/template"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
 	"github.com/promspool/promspool/filestore"
 )
 
-var (
-	//go:embed ui/page.html
-	pageHTML string
-	//go:embed ui/page.css
-	pageCSS string
+// The page is made on the server, whole, for each request. The script asks for
+// the same page and takes over the part that changed; so all but the removing
+// of groups works without it, and there is one place that turns what others
+// wrote into HTML.
+var pageTemplate = template.Must(template.ParseFS(ui, "ui/*.html"))
 
-	pageTemplate = template.Must(template.New("page").Parse(pageHTML))
+// pagePolicy lets nothing take effect but the files of the page. No string can
+// become markup in the browser, not even by our own script.
+const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; " +
+	"base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 
-	// Nothing but the one style sheet, known by its hash, may take effect.
-	pagePolicy = fmt.Sprintf("default-src 'none'; style-src 'sha256-%s'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'", hash64(pageCSS))
+// The views of the page, as the parameter view has them.
+const (
+	viewGroups = "groups"
+	viewFiles  = "files"
+	viewJobs   = "jobs"
+	viewStatus = "status"
+	viewFile   = "file" // what one file holds
 )
 
-func hash64(s string) string {
-	sum := sha256.Sum256([]byte(s))
-	return base64.StdEncoding.EncodeToString(sum[:])
-}
-
-// pageRows is how many groups and how many files are shown.
-const pageRows = 200
-
 type pageData struct {
-	CSS      template.CSS
-	Spool    string
-	Watch    string
-	Metrics  string // link, relative
-	Version  string
-	Start    time.Time
-	Up       string
-	Trouble  string // why the spool is not healthy or not ready
-	Writing  string
-	Totals   filestore.Totals
-	Faulty   int
-	Groups   []pageRow
-	Files    []pageRow
-	MoreRows struct{ Groups, Files int }
+	Title   string
+	Host    string
+	Spool   string
+	Trouble string // why the spool is not healthy or not ready
+	Reading bool   // whoever asks may not write
+	Metrics string // link
+	Tabs    []tab
+
+	// One of these is there.
+	List    *listData
+	Jobs    *jobsData
+	Status  *statusData
+	Content *content
+	Missing string // the name of the file that is not there
 }
 
-type pageRow struct {
-	Name     string // of the file
-	Labels   []filestore.Label
-	Series   int
-	Age      string
-	LastPush string
-	Failed   bool // the last push did
-	Problems []string
+type tab struct {
+	Title, Link, Count string
+	Current            bool
 }
 
 func (e *Exporter) servePage(w http.ResponseWriter, r *http.Request) {
+	if e.turn.Acquire(r.Context(), 1) != nil {
+		return // nobody waits for it any more
+	}
+	p := e.pageData(r, time.Now())
+	e.turn.Release(1)
 	var b bytes.Buffer
-	if err := pageTemplate.Execute(&b, e.pageData(r, time.Now())); err != nil {
+	if err := pageTemplate.ExecuteTemplate(&b, "page.html", p); err != nil {
 		panic(err) // the template fits the data, whatever they say
 	}
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Content-Security-Policy", pagePolicy)
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cache-Control", noCache)
+	if p.Missing != "" {
+		w.WriteHeader(http.StatusNotFound)
+	}
 	body{tail: b.Bytes()}.sendPlain(w, r.Method == http.MethodHead)
 }
 
 func (e *Exporter) pageData(r *http.Request, now time.Time) *pageData {
-	v, info := e.cfg.View(), e.cfg.Info
+	v, q := e.cfg.View(), r.URL.Query()
+	mayWrite := e.cfg.CanWrite != nil && e.cfg.CanWrite(r)
 	p := &pageData{
-		CSS:     template.CSS(pageCSS),
-		Spool:   info.Spool,
-		Metrics: strings.TrimPrefix(info.MetricsPath, "/"),
-		Version: info.Build["version"],
-		Start:   info.Start.UTC(),
-		Up:      ago(now, info.Start),
-		Totals:  v.Totals(),
+		Host:    e.cfg.Info.Host,
+		Spool:   visible(e.cfg.Info.Spool),
+		Metrics: strings.TrimPrefix(e.cfg.Info.MetricsPath, "/"),
+		Reading: e.cfg.CanWrite != nil && !mayWrite,
 	}
-	if info.Watch != nil {
-		p.Watch = info.Watch()
-	}
-	for _, check := range []func() error{e.cfg.Health, e.cfg.Ready} {
-		if check != nil && p.Trouble == "" {
-			if err := check(); err != nil {
-				p.Trouble = err.Error()
-			}
-		}
-	}
-	if e.cfg.CanWrite != nil {
-		p.Writing = "Pushes and deletions are not accepted from where you are."
-		if e.cfg.CanWrite(r) {
-			p.Writing = "Pushes and deletions are accepted from where you are."
-		}
+	if err := e.trouble(); err != nil {
+		p.Trouble = visible(err.Error())
 	}
 	conflicts := conflictsByFile(v)
-	for f := range v.Files() {
-		problem := len(conflicts[f.Name()]) > 0 || f.Problem() != nil
-		if problem {
-			p.Faulty++
+	view := q.Get("view")
+	switch view {
+	case viewFiles:
+		p.Title, p.List = "Files", newListData(v, q, view, conflicts, now, mayWrite)
+	case viewJobs:
+		p.Title, p.Jobs = "Jobs", newJobsData(v, q, now)
+	case viewStatus:
+		p.Title, p.Status = "Status", e.statusData(v, now)
+	case viewFile:
+		f := v.File(q.Get("name"))
+		if f == nil {
+			p.Title, p.Missing = "Not there", visible(filestore.PrintableName(shorten(q.Get("name"), maxLabel)))
+			break
 		}
-		rows, more := &p.Files, &p.MoreRows.Files
-		if !f.Group().IsZero() {
-			rows, more = &p.Groups, &p.MoreRows.Groups
-		}
-		if len(*rows) == pageRows {
-			*more++
-			continue
-		}
-		*rows = append(*rows, newPageRow(f, conflicts[f.Name()], now))
+		l, _ := parseListing(q) // an offset that is none is the first
+		p.Title, p.Content = "Metrics", newContent(v, f, newRow(f, conflicts[f.Name()], now, mayWrite), l.offset, now)
+		view = viewOf(f)
+	default:
+		view = viewGroups
+		p.Title, p.List = "Groups", newListData(v, q, view, conflicts, now, mayWrite)
+	}
+	totals := v.Totals()
+	for _, t := range []tab{
+		{"Groups", viewGroups, count(totals.Groups), false}, {"Files", viewFiles, count(totals.Dropped), false}, {"Jobs", viewJobs, "", false}, {"Status", viewStatus, "", false},
+	} {
+		t.Current, t.Link = t.Link == view, link(t.Link)
+		p.Tabs = append(p.Tabs, t)
 	}
 	return p
 }
 
-func newPageRow(f *filestore.File, conflicts []*filestore.Conflict, now time.Time) pageRow {
-	row := pageRow{
-		Name:     filestore.PrintableName(f.Name()),
-		Labels:   f.Group().Labels(),
-		Series:   f.Series(),
-		Age:      ago(now, f.ModTime()),
-		LastPush: ago(now, f.LastPush()),
-		Failed:   !pushed(f),
+// trouble returns why the spool is not healthy or not ready.
+func (e *Exporter) trouble() error {
+	for _, check := range []func() error{e.cfg.Health, e.cfg.Ready} {
+		if check != nil {
+			if err := check(); err != nil {
+				return err
+			}
+		}
 	}
-	if p := f.Problem(); p != nil {
-		row.Problems = append(row.Problems, p.Error())
-	}
-	for _, c := range conflicts {
-		row.Problems = append(row.Problems, c.Error())
-	}
-	if t := f.HeldSince(); !t.IsZero() {
-		row.Problems = append(row.Problems, "the last good content is served in place of what it holds now, since "+ago(now, t))
-	}
-	return row
+	return nil
 }
 
-// ago says roughly how long ago t was.
-func ago(now, t time.Time) string {
-	if t.IsZero() {
-		return ""
+// viewOf returns the view that lists the file.
+func viewOf(f *filestore.File) string {
+	if f.Group().IsZero() {
+		return viewFiles
 	}
-	d := now.Sub(t)
-	switch {
-	case d < -time.Minute:
-		return "in the future"
-	case d < time.Second:
-		return "just now"
-	case d < 2*time.Minute:
-		return fmt.Sprintf("%d s ago", int(d.Seconds()))
-	case d < 2*time.Hour:
-		return fmt.Sprintf("%d min ago", int(d.Minutes()))
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%d h ago", int(d.Hours()))
+	return viewGroups
+}
+
+// link returns a relative link to a view with parameters in pairs; those that
+// are empty are left out.
+func link(view string, parameters ...string) string {
+	q := url.Values{"view": {view}}
+	for i := 0; i < len(parameters); i += 2 {
+		if parameters[i+1] != "" {
+			q.Set(parameters[i], parameters[i+1])
+		}
 	}
-	return fmt.Sprintf("%d days ago", int(d.Hours()/24))
+	return "?" + q.Encode()
 }

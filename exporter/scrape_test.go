@@ -4,8 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
-	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -31,11 +29,6 @@ const (
 	protobuf  = `application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited`
 	allowUTF8 = "text/plain;version=0.0.4;escaping=allow-utf-8"
 )
-
-func hash64(s string) string {
-	sum := sha256.Sum256([]byte(s))
-	return base64.StdEncoding.EncodeToString(sum[:])
-}
 
 // large is a spool with text of several buffers.
 func large() files {

@@ -111,6 +111,10 @@ func (h *Handler) Permit(w http.ResponseWriter, r *http.Request) bool {
 	return err == nil
 }
 
+// MayWrite reports whether whoever sent the request may write. A request to
+// read tells less than one to write: it has no origin to be judged by.
+func (h *Handler) MayWrite(r *http.Request) bool { return h.guard.check(r) == nil }
+
 // otherMethod answers OPTIONS and refuses what is not allowed.
 func (h *Handler) otherMethod(w http.ResponseWriter, r *http.Request, handler, allow, hint string) {
 	w.Header().Set("Allow", allow)

@@ -52,7 +52,7 @@ func startBrowser(t *testing.T) *browser {
 	home := t.TempDir()
 	args := []string{
 		"--headless=new", "--remote-debugging-pipe", "--user-data-dir=" + home, "--no-first-run", "--disable-gpu", "--hide-scrollbars",
-		"--disable-dev-shm-usage", "--disable-breakpad", "--disable-component-update", "--disable-background-networking", "--disable-sync",
+		"--disable-dev-shm-usage", "--log-level=3", "--disable-breakpad", "--disable-component-update", "--disable-background-networking", "--disable-sync",
 		// Nothing but this host is there, by whatever name a test uses for it.
 		"--no-proxy-server", "--host-resolver-rules=MAP * 127.0.0.1",
 	}

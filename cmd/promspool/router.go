@@ -73,6 +73,10 @@ func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// The links on the page are relative. Nobody pushes here.
 		http.Redirect(w, r, rt.prefix+"/", http.StatusFound)
 	default:
+		if strings.HasPrefix(path, "/ui/") {
+			rt.read.Asset(w, r)
+			return
+		}
 		if r.Method == http.MethodOptions && strings.HasPrefix(path, "/api/v1/") {
 			w.Header().Set("Allow", "GET, HEAD, OPTIONS")
 			return

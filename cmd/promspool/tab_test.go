@@ -3,6 +3,8 @@ package main_test
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -210,4 +212,28 @@ func (p *tab) click(selector string) {
 	for _, event := range []string{"mousePressed", "mouseReleased"} {
 		p.do("Input.dispatchMouseEvent", map[string]any{"type": event, "x": at["x"], "y": at["y"], "button": "left", "clickCount": 1})
 	}
+}
+
+// sized gives the page that width in pixels and the dark scheme or the light one.
+func (p *tab) sized(width int, dark bool) {
+	p.t.Helper()
+	scheme := "light"
+	if dark {
+		scheme = "dark"
+	}
+	p.do("Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600})
+	p.do("Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{{"name": "prefers-color-scheme", "value": scheme}}})
+}
+
+// picture saves what the page looks like in the directory that
+// PROMSPOOL_TEST_PICTURES names, if it names one.
+func (p *tab) picture(name string) {
+	p.t.Helper()
+	dir := os.Getenv("PROMSPOOL_TEST_PICTURES")
+	if dir == "" {
+		return
+	}
+	var shot struct{ Data []byte }
+	p.b.must(p.t, p.session, "Page.captureScreenshot", map[string]any{"format": "png"}, &shot)
+	done(p.t, os.WriteFile(filepath.Join(dir, name+".png"), shot.Data, 0o644))
 }

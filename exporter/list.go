@@ -1,0 +1,84 @@
+package exporter
+
+import (
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/promspool/promspool/filestore"
+)
+
+type listData struct {
+	View, Search, Sort string
+	Faulty             bool
+	Wrong              string // what is wrong with the search
+	Said               string // what was found, in a sentence
+	All, AllFaulty     string // how many there are
+	Columns            []column
+	Rows               []row
+	Pages              pages
+}
+
+type column struct {
+	Key, Title, Link string
+	Number           bool
+	Sorted           string // ascending, descending or nothing, as in aria-sort
+}
+
+func newListData(v *filestore.View, q url.Values, view string, conflicts map[string][]*filestore.Conflict, now time.Time, mayWrite bool) *listData {
+	l, wrong := parseListing(q)
+	if l.limit = rowsAtOnce; q.Get("sort") == "" && view == viewFiles {
+		l.order = "name"
+	}
+	noun, changed := "group", "Last push"
+	if l.kind = "group"; view == viewFiles {
+		l.kind, noun, changed = "file", "file", "Changed"
+	}
+	x := l.find(v, conflicts)
+	if x.matched > 0 && len(x.files) == 0 { // beyond the end, as after a removal
+		l.offset = (x.matched - 1) / rowsAtOnce * rowsAtOnce
+		x = l.find(v, conflicts)
+	}
+	d := &listData{
+		View: view, Search: l.search, Faulty: l.faulty, Sort: q.Get("sort"),
+		All: count(x.total), AllFaulty: count(x.faulty),
+		Said: said(noun, x.matched, l.offset, len(x.files)),
+	}
+	if wrong != nil {
+		d.Wrong = visible(wrong.Error())
+	}
+	state := ""
+	if l.faulty {
+		state = "faulty"
+	}
+	to := func(sort string, offset int) string {
+		return link(view, "search", l.search, "state", state, "sort", sort, "offset", offsetText(offset))
+	}
+	d.Pages = newPages(x.matched, l.offset, func(offset int) string { return to(q.Get("sort"), offset) })
+	for _, c := range []column{{"name", "Labels", "", false, ""}, {"samples", "Samples", "", true, ""}, {"size", "Size", "", true, ""}, {"time", changed, "", false, ""}} {
+		if c.Key == "name" && view == viewFiles {
+			c.Title = "Name"
+		}
+		// The first click sorts names up and anything else down.
+		first, second := c.Key, "-"+c.Key
+		if c.Key != "name" {
+			first, second = second, first
+		}
+		next := first
+		if l.order == c.Key {
+			c.Sorted = "ascending"
+			if l.down {
+				c.Sorted = "descending"
+			}
+			if l.down == strings.HasPrefix(first, "-") {
+				next = second
+			}
+		}
+		c.Link = to(next, 0)
+		d.Columns = append(d.Columns, c)
+	}
+	for _, f := range x.files {
+		d.Rows = append(d.Rows, newRow(f, conflicts[f.Name()], now, mayWrite))
+	}
+	return d
+}

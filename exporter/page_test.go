@@ -1,0 +1,330 @@
+package exporter_test
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/promspool/promspool/exporter"
+	"github.com/promspool/promspool/filestore"
+)
+
+// many is a spool of 120 groups and some files; it returns what the groups are
+// called, in the order of the view.
+func many(t *testing.T) (fs files, names []string) {
+	fs = files{"good.prom": "good 1\n", "Bad.prom": "bad\n"}
+	for i := range 120 {
+		names = append(names, group(t, fs, strings.Repeat(" ", i%7)+fmt.Sprintf("# TYPE push_time_seconds gauge\npush_time_seconds{job=\"J%03d\"} %d\n", i, 1_700_000_000+i*47%120), filestore.Label{Name: "job", Value: fmt.Sprintf("J%03d", i)}))
+	}
+	return fs, names
+}
+
+type listed struct {
+	Data []struct {
+		Name string
+		Size int `json:"size_bytes"`
+	}
+	Matched int
+}
+
+func list(t *testing.T, e *exporter.Exporter, query string) (names []string, matched int) {
+	t.Helper()
+	w := get(e.APIFiles, "/?"+query)
+	var l listed
+	if err := json.Unmarshal(w.Body.Bytes(), &l); err != nil || w.Code != 200 {
+		t.Fatalf("%s gives %d %v %s", query, w.Code, err, w.Body)
+	}
+	for _, x := range l.Data {
+		names = append(names, x.Name)
+	}
+	return names, l.Matched
+}
+
+func TestFilesAreListedAsAskedFor(t *testing.T) {
+	fs, names := many(t)
+	e := serve(t, fs, nil)
+	byTime := slices.SortedStableFunc(slices.Values(names), func(a, b string) int {
+		at := func(name string) int { return slices.Index(names, name) * 47 % 120 }
+		return cmp.Compare(at(a), at(b))
+	})
+	bySize := slices.SortedStableFunc(slices.Values(names), func(a, b string) int { return cmp.Compare(len(fs[b]), len(fs[a])) })
+	backwards := slices.Clone(names)
+	slices.Reverse(backwards)
+	for query, want := range map[string]struct {
+		names   []string
+		matched int
+	}{
+		"":                                       {slices.Concat(names, []string{"Bad.prom", "good.prom"}), 122},
+		"kind=group":                             {names, 120},
+		"kind=file":                              {[]string{"Bad.prom", "good.prom"}, 2},
+		"kind=group&limit=7&offset=50":           {names[50:57], 120},
+		"kind=group&limit=7&offset=118":          {names[118:], 120},
+		"kind=group&limit=7&offset=500":          {nil, 120},
+		"kind=group&sort=-name&limit=3&offset=1": {backwards[1:4], 120},
+		"kind=group&sort=time":                   {byTime, 120},
+		"kind=group&sort=-size&limit=60&offset=30": {bySize[30:90], 120},
+		"kind=group&sort=-size&limit=9&offset=500": {nil, 120},
+		"search=j00+JOB":     {names[:10], 10},
+		"search=j00+nothing": {nil, 0},
+		"search=BAD":         {[]string{"Bad.prom"}, 1},
+		"search=%7Bjob%3D~%22J01.%22%7D&sort=-name": {backwards[100:110], 10},
+		"state=faulty":                               {[]string{"Bad.prom"}, 1},
+		"state=faulty&search=good":                   {nil, 0},
+		"search=" + url.QueryEscape(`job="J119"`):    {names[119:], 1},
+		"search=j11&sort=-time&limit=2&kind=group":   {nil, 10},
+		"search=" + url.QueryEscape(`{job!~"J.*"}`):  {nil, 0},
+		"search=" + strings.Repeat("x", 1000):        {nil, 0},
+		"search=&state=&sort=&limit=&kind=file&q=un": {[]string{"Bad.prom", "good.prom"}, 2},
+	} {
+		got, matched := list(t, e, query)
+		if query == "search=j11&sort=-time&limit=2&kind=group" {
+			if want.matched != matched || len(got) != 2 || slices.Index(byTime, got[0]) < slices.Index(byTime, got[1]) {
+				t.Errorf("%s gives %q of %d", query, got, matched)
+			}
+			continue
+		}
+		if !slices.Equal(got, want.names) || matched != want.matched {
+			t.Errorf("%s gives %d of %d: %q\nwant %d: %q", query, len(got), matched, got, want.matched, want.names)
+		}
+	}
+	for query, word := range map[string]string{
+		"limit=x": "limit", "offset=-1": "offset", "sort=colour": "sort", "kind=x": "kind", "state=x": "state", "search=%7Bjob%3Dx": "braces", "search=" + strings.Repeat("x", 1001): "search",
+	} {
+		if w := get(e.APIFiles, "/?"+query); w.Code != 400 || !strings.Contains(w.Body.String(), word) {
+			t.Errorf("%s gives %d %q", query, w.Code, w.Body)
+		}
+	}
+}
+
+// page returns the page with its entities as they are.
+func page(t *testing.T, e *exporter.Exporter, query string) string {
+	t.Helper()
+	w := get(e.Page, "/?"+query)
+	if ct := w.Header().Get("Content-Type"); w.Code != 200 || ct != "text/html; charset=utf-8" {
+		t.Fatalf("the page ?%s is %d %s", query, w.Code, ct)
+	}
+	return w.Body.String()
+}
+
+var (
+	links   = regexp.MustCompile(`(?:href|src|action|data-path)="([^"]*)"`)
+	scripts = regexp.MustCompile(`<script[^>]*>`)
+)
+
+// What others wrote is text, all links are relative and lead to this agent, and
+// nothing on the page needs more than its policy allows.
+func TestPageIsEscapedAndKeepsToItself(t *testing.T) {
+	const evil = "</code><script>alert(1)</script>\"'`{{.}}\u202e\n"
+	fs := files{"<b>\"&.prom": "# HELP x <b>Help</b> \u202e\nx{l=\"<i>\"} 1\n", "bad<b>.prom": "a b c\n", "\xff\u202e.prom": "y 1\n"}
+	group(t, fs, "# HELP a_seconds <u>\n# TYPE a_seconds gauge\na_seconds{job=\"j\"} 1\n", filestore.Label{Name: "job", Value: evil}, filestore.Label{Name: "path", Value: "/../"})
+	v := merge(nil, fs)
+	e := exporter.New(exporter.Config{
+		View: func() *filestore.View { return v },
+		Info: exporter.Info{
+			Host: "<h>", Spool: "/var/spool/<x>", Start: time.Now().Add(-time.Hour), MetricsPath: "/tele/metry",
+			Build: map[string]string{"version": "1.2.3<"}, Flags: map[string]string{"a.flag": "<v>"}, Watch: func() string { return "inotify" },
+		},
+		Ready:    func() error { return errors.New("the first scan is <not> complete") },
+		CanWrite: func(*http.Request) bool { return true },
+	})
+	text := ""
+	sought := url.QueryEscape(strings.TrimRight(evil, "\u202e\n")) // comes back as it was given
+	queries := []string{"", "view=files", "view=jobs", "view=status", "view=<script>&sort=<script>&offset=<script>", "search=" + sought, "search=%7B" + sought, "view=jobs&search=" + sought}
+	for f := range v.Files() {
+		queries = append(queries, "view=file&name="+url.QueryEscape(f.Name()))
+	}
+	for _, query := range queries {
+		html := page(t, e, query)
+		text += html
+		for _, s := range []string{"<b>", "<i>", "<u>", "<x>", "<h>", "<v>", "<not>", "style=", "onclick", "ZgotmplZ", "\u202e", "\xff", "://"} {
+			if i := strings.Index(html, s); i >= 0 && !(s == "://" && strings.HasPrefix(html[i-4:], "http://localhost:9091/metrics/job/some_job")) {
+				t.Errorf("?%s has %q: %.200s", query, s, html[max(0, i-100):])
+			}
+		}
+		for _, l := range links.FindAllStringSubmatch(html, -1) {
+			u, err := url.Parse(strings.ReplaceAll(l[1], "&amp;", "&"))
+			if err != nil || u.IsAbs() || u.Host != "" || strings.HasPrefix(u.Path, "/") || strings.Contains(u.Path, "..") {
+				t.Errorf("?%s leads to %s", query, l[1])
+			}
+		}
+		if s := scripts.FindAllString(html, -1); len(s) != 1 || s[0] != `<script type="module" src="ui/page.js">` {
+			t.Errorf("?%s has the scripts %q", query, s)
+		}
+	}
+	for _, s := range []string{
+		"&lt;/code&gt;&lt;script&gt;alert(1)", `\u202e\n`, "bad&lt;b&gt;.prom", "/var/spool/&lt;x&gt;", "inotify", "1.2.3&lt;", "a.flag", `href="tele/metry"`, "first scan is &lt;not&gt; complete",
+		"not served", "syntax: ", "line 1", `\xff\u202e.prom`, `data-path="metrics/job@base64/`, `/path@base64/Ly4uLw"`,
+	} {
+		if !strings.Contains(text, s) {
+			t.Errorf("no page has %q", s)
+		}
+	}
+	h := get(e.Page, "/").Header()
+	csp := h.Get("Content-Security-Policy")
+	if !strings.HasPrefix(csp, "default-src 'none'; script-src 'self'; style-src 'self';") || strings.Contains(csp, "unsafe") || strings.Contains(csp, "*") {
+		t.Errorf("the policy is %q", csp)
+	}
+	if h.Get("X-Content-Type-Options") != "nosniff" || h.Get("Referrer-Policy") != "no-referrer" || !strings.Contains(h.Get("Cache-Control"), "no-store") {
+		t.Errorf("the headers are %v", h)
+	}
+	if w := get(e.Page, "/?view=file&name=<b>gone"); w.Code != 404 || !strings.Contains(w.Body.String(), "&lt;b&gt;gone") {
+		t.Errorf("a file that is not there gives %d %s", w.Code, w.Body)
+	}
+}
+
+// Without any script there are links for all but the removal.
+func TestPageIsCutIntoPages(t *testing.T) {
+	fs, names := many(t)
+	e := serve(t, fs, nil)
+	seen := map[string]bool{}
+	query := ""
+	for range 10 {
+		html := page(t, e, query)
+		for _, name := range names {
+			if strings.Contains(html, "name="+url.QueryEscape(name)+"&amp;view=file") {
+				seen[name] = true
+			}
+		}
+		i := strings.Index(html, `" rel="next"`)
+		if i < 0 {
+			break
+		}
+		link := html[strings.LastIndexByte(html[:i], '"')+2 : i]
+		query = strings.ReplaceAll(link, "&amp;", "&")
+	}
+	if len(seen) != len(names) {
+		t.Errorf("following the links shows %d groups, want %d", len(seen), len(names))
+	}
+	for query, want := range map[string]string{
+		"":                        "1 to 50 of 120 groups",
+		"offset=100":              "101 to 120 of 120 groups",
+		"offset=5000":             "101 to 120 of 120 groups",
+		"offset=x":                "1 to 50 of 120 groups",
+		"search=J11":              ">10 groups<",
+		"search=J111":             ">1 group<",
+		"search=none":             ">No groups<",
+		"search={job=x":           "are not closed",
+		"view=files":              ">2 files<",
+		"view=files&state=faulty": ">1 file<",
+		"view=jobs":               ">No jobs<",
+	} {
+		if html := page(t, e, query); !strings.Contains(html, want) {
+			t.Errorf("?%s lacks %q", query, want)
+		}
+	}
+}
+
+func TestOnlyThoseWhoMayWriteAreOfferedTo(t *testing.T) {
+	fs, _ := many(t)
+	v := merge(nil, fs)
+	for remote, may := range map[string]bool{"127.0.0.1:1": true, "192.0.2.1:1": false} {
+		e := exporter.New(exporter.Config{View: func() *filestore.View { return v }, CanWrite: func(r *http.Request) bool { return strings.HasPrefix(r.RemoteAddr, "127.") }})
+		w, r := httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil)
+		r.RemoteAddr = remote
+		e.Page(w, r)
+		if n := strings.Count(w.Body.String(), "data-path="); may && n != 50 || !may && n != 0 {
+			t.Errorf("from %s there are %d buttons to remove", remote, n)
+		}
+	}
+}
+
+func TestContentIsCutIntoPages(t *testing.T) {
+	var b strings.Builder
+	for i := range 1200 {
+		fmt.Fprintf(&b, "many{i=\"%04d\"} %d.5\n", i, i)
+	}
+	b.WriteString("# HELP z_seconds Took.\n# TYPE z_seconds histogram\nz_seconds_bucket{le=\"0.5\"} 1\nz_seconds_bucket{le=\"+Inf\"} 2\nz_seconds_sum 3.25\nz_seconds_count 2\n# TYPE z_timestamp_seconds gauge\nz_timestamp_seconds 1.7e+09\n")
+	e := serve(t, files{"many.prom": b.String()}, nil)
+	for query, want := range map[string][]string{
+		"":             {"metrics 1 to 500", ">499.5<", "offset=500"},
+		"&offset=500":  {"metrics 501 to 1000", ">500.5<", ">999.5<", "offset=1000"},
+		"&offset=1000": {">1000.5<", ">1199.5<", "2 observations, sum 3.25", "2 buckets", "<td>0.5</td><td>1</td>", "Took.", ">histogram<", "1700000000", "2023-11-14 22:13:20 UTC"},
+		"&offset=9999": {"1,205 samples", "no metrics"},
+	} {
+		html := page(t, e, "view=file&name=many.prom"+query)
+		for _, s := range want {
+			if !strings.Contains(strings.ReplaceAll(html, "\n", ""), s) {
+				t.Errorf("%s lacks %q", query, s)
+			}
+		}
+		if n := strings.Count(html, "<bdi><span"); n > 501 {
+			t.Errorf("%s has %d metrics", query, n)
+		}
+	}
+}
+
+func TestJobsAreToldInWords(t *testing.T) {
+	now := time.Now().Unix()
+	fs := files{}
+	job := func(name, values string) {
+		text := ""
+		for _, pair := range strings.Fields(values) {
+			k, x, _ := strings.Cut(pair, "=")
+			if v, relative := strings.CutPrefix(x, "now"); relative {
+				var d int64
+				_, _ = fmt.Sscan(v, &d)
+				x = fmt.Sprint(now + d)
+			}
+			text += fmt.Sprintf("# TYPE promspool_job_%s gauge\npromspool_job_%s{job=%q} %s\n", k, k, name, x)
+		}
+		group(t, fs, text+fmt.Sprintf("# TYPE promspool_job_runs_total counter\npromspool_job_runs_total{job=%q,outcome=\"failure\"} 2\npromspool_job_runs_total{job=%[1]q,outcome=\"lost\"} 0\npromspool_job_runs_total{job=%[1]q,outcome=\"success\"} 40\n", name), filestore.Label{Name: "job", Value: name})
+	}
+	job("done", "start_timestamp_seconds=now-90 end_timestamp_seconds=now-60 success_timestamp_seconds=now-60 exit_code=0 duration_seconds=30 next_due_timestamp_seconds=now+7200")
+	job("failed", "start_timestamp_seconds=now-90 end_timestamp_seconds=now-60 success_timestamp_seconds=now-6000 exit_code=3 duration_seconds=30")
+	job("running", "start_timestamp_seconds=now-90 running=1 next_due_timestamp_seconds=now-10 max_runtime_seconds=3600")
+	job("toolong", "start_timestamp_seconds=now-9000 running=1 max_runtime_seconds=3600")
+	job("overdue", "start_timestamp_seconds=now-9000 end_timestamp_seconds=now-8900 success_timestamp_seconds=now-8900 next_due_timestamp_seconds=now-100")
+	job("never", "next_due_timestamp_seconds=now+100")
+	job("lost", "start_timestamp_seconds=now-90 end_timestamp_seconds=now-900 running=0")
+	group(t, fs, "# TYPE other gauge\nother{job=\"none\"} 1\n", filestore.Label{Name: "job", Value: "none"})
+	html := page(t, serve(t, fs, nil), "view=jobs")
+	at := 0
+	for _, row := range []struct{ job, state string }{
+		{"toolong", "running too long"}, {"overdue", "overdue"}, {"lost", "lost"}, {"failed", "failed, exit status 3"}, {"running", "running"}, {"never", "not yet run"}, {"done", "done"},
+	} {
+		i := strings.Index(html, "=&#34;"+row.job+"&#34;")
+		if i < at {
+			t.Errorf("%s is at %d, after what stands at %d", row.job, i, at)
+			continue
+		}
+		at = i
+		end := i + strings.Index(html[i:], "</tr>")
+		if !strings.Contains(html[i:end], ">"+row.state+"<") {
+			t.Errorf("%s is not %s: %s", row.job, row.state, html[i:end])
+		}
+		if !strings.Contains(html[i:end], "40 success</span>, <span class=\"nowrap\">2 failure") || strings.Contains(html[i:end], "0 lost") {
+			t.Errorf("the runs of %s: %s", row.job, html[i:end])
+		}
+	}
+	if strings.Contains(html, "none") {
+		t.Error("a group without metrics of a job is one")
+	}
+}
+
+func TestAssets(t *testing.T) {
+	e := serve(t, nil, nil)
+	for name, mime := range map[string]string{"page.css": "text/css; charset=utf-8", "page.js": "text/javascript; charset=utf-8", "icon.svg": "image/svg+xml"} {
+		w := get(e.Asset, "/prefix/ui/"+name)
+		tag := w.Header().Get("ETag")
+		if w.Code != 200 || w.Header().Get("Content-Type") != mime || tag == "" || w.Body.Len() == 0 {
+			t.Errorf("%s: %d %v", name, w.Code, w.Header())
+		}
+		if w := get(e.Asset, "/ui/"+name, "If-None-Match", tag); w.Code != 304 || w.Body.Len() > 0 {
+			t.Errorf("%s again: %d, want 304", name, w.Code)
+		}
+	}
+	for _, name := range []string{"page.html", "", "gone.js", "..", ".css", "../page.go", "%2e%2e%2fpage.go"} {
+		if w := get(e.Asset, "/ui/"+name); w.Code != 404 {
+			t.Errorf("%s: %d, want 404", name, w.Code)
+		}
+	}
+}

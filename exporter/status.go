@@ -1,0 +1,58 @@
+package exporter
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/promspool/promspool/filestore"
+)
+
+type statusData struct {
+	Facts []fact
+	Build []fact
+	Flags []fact
+}
+
+// A fact has a name and a value.
+type fact struct {
+	Name, Value string
+	Bad         bool
+}
+
+func (e *Exporter) statusData(v *filestore.View, now time.Time) *statusData {
+	info, totals := e.cfg.Info, v.Totals()
+	s := &statusData{}
+	health := fact{"Health", "The spool can be written.", false}
+	if err := e.trouble(); err != nil {
+		health.Value, health.Bad = visible(err.Error()), true
+	}
+	s.Facts = append(s.Facts, health, fact{"Spool", visible(info.Spool), false})
+	if info.Watch != nil {
+		s.Facts = append(s.Facts, fact{"Changes are noticed by", info.Watch(), false})
+	}
+	s.Facts = append(s.Facts,
+		fact{"Pushed groups", count(totals.Groups), false},
+		fact{"Groups that no push ever reached", count(totals.Failed), totals.Failed > 0},
+		fact{"Dropped files", count(totals.Dropped), false},
+		fact{"Samples", count(totals.Series), false},
+		fact{"Size", bytesOf(totals.Bytes), false},
+	)
+	for _, reason := range filestore.Reasons {
+		if n := totals.Faults[reason]; n > 0 {
+			s.Facts = append(s.Facts, fact{"Files not wholly served: " + string(reason), count(n), true})
+		}
+	}
+	if !info.Start.IsZero() {
+		s.Facts = append(s.Facts, fact{"Started", ago(now, info.Start) + ", " + exactly(info.Start), false})
+	}
+	s.Build, s.Flags = facts(info.Build), facts(info.Flags)
+	return s
+}
+
+func facts(m map[string]string) (list []fact) {
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		list = append(list, fact{name, visible(m[name]), false})
+	}
+	return list
+}
