@@ -1,7 +1,6 @@
 package exporter
 
 import (
-	"encoding/json"
 	"net/http"
 	"strconv"
 	"time"
@@ -60,11 +59,7 @@ func (e *Exporter) serveFiles(w http.ResponseWriter, r *http.Request) {
 		if !j.next() {
 			break
 		}
-		b, err := json.Marshal(newFileEntry(f, conflicts[f.Name()], now))
-		if err != nil {
-			panic(err) // there is nothing in it that JSON does not have
-		}
-		j.buf = append(j.buf, b...)
+		j.buf = append(j.buf, FileJSON(f, conflicts[f.Name()], now)...)
 	}
 	j.end(`,"matched":` + strconv.Itoa(found.matched))
 }

@@ -26,13 +26,16 @@ func (sel *Selection) Has(f *File) bool {
 // Age returns how long ago the file was given what it holds. For a group that
 // is the last push that was accepted, or if none ever was, the last that was
 // refused; for a dropped file it is the last modification. It is negative if
-// the clock says that this is still to come.
+// the clock says that this is still to come, and zero if no time is known.
 func (f *File) Age(now time.Time) time.Duration {
 	at := f.mtime
 	if push := f.LastPush(); !push.IsZero() {
 		at = push
 	} else if failure := f.LastFailure(); !failure.IsZero() {
 		at = failure
+	}
+	if at.IsZero() {
+		return 0
 	}
 	return now.Sub(at)
 }

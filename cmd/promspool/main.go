@@ -45,6 +45,8 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	addMigrate(app, &c, commands)
 	addPush(app, &c, commands)
 	addRm(app, &c, commands)
+	addLs(app, &c, commands)
+	addShow(app, &c, commands)
 
 	if !slices.ContainsFunc(args, func(arg string) bool { return app.GetCommand(arg) != nil }) {
 		app.UsageTemplate(kingpin.LongHelpTemplate) // with the agent's flags: it is the default command

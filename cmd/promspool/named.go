@@ -34,12 +34,13 @@ func (c *common) open(opts *filestore.Options) (*filestore.Store, error) {
 }
 
 // settle gives what is just being written a moment to come to its end: a
-// command has not seen what was there before.
-func settle(store *filestore.Store) error {
+// command has not seen what was there before. It returns the names of what is
+// still being written after that.
+func settle(store *filestore.Store) (writing []string, err error) {
 	for deadline := time.Now().Add(time.Second); ; time.Sleep(20 * time.Millisecond) {
-		again, err := store.Rescan()
-		if err != nil || len(again) == 0 || time.Now().After(deadline) {
-			return err
+		writing, err = store.Rescan()
+		if err != nil || len(writing) == 0 || time.Now().After(deadline) {
+			return writing, err
 		}
 	}
 }

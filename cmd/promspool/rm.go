@@ -91,7 +91,7 @@ func (r *rm) removeHere() (*ingest.Removed, error) {
 		return nil, err
 	}
 	defer store.Close() //nolint:errcheck // nothing to lose
-	if err := settle(store); err != nil {
+	if _, err := settle(store); err != nil {
 		return nil, err
 	}
 	pick := sel.Has

@@ -1,0 +1,274 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+
+	"github.com/promspool/promspool/exporter"
+	"github.com/promspool/promspool/filestore"
+)
+
+// ls lists the groups and files of the spool.
+type ls struct {
+	*common
+	selection
+	order string
+	json  bool
+}
+
+func addLs(app *kingpin.Application, c *common, commands map[string]func() error) {
+	l := &ls{common: c}
+	cmd := app.Command("ls", `List the groups and files of the spool, as they are on the disk.
+
+For people there is a table. Where the output is no terminal, the same columns are separated by tabs, without a heading: name, state, age in seconds, seconds since the last refused push (empty for none), samples, bytes, and what is known of the job.
+
+The age of a group is that of its last push, or if it never took one, of the last that was refused; that of a file is that of its last change. The states: ok; refused, the last push to the group was; partial, some of it contradicts itself or other files and is not served; broken, nothing of it is served; expired, its lifetime is over; writing, somebody is at work on it right now. promspool show says more.
+
+Examples:
+
+  promspool ls
+
+  promspool ls --stale=24h
+
+  promspool ls --match='{job=~"ci_.*"}' --sort=size
+
+  promspool ls --json`)
+	cmd.Flag("match", `Only groups that match, such as {job=~"ci_.*",instance!=""}; repeatable, for groups that match one of them.`).StringsVar(&l.match)
+	cmd.Flag("stale", "Only groups and files of at least that age, such as 24h or 7d.").SetValue(&l.older)
+	cmd.Flag("sort", "Sort by name, or with the largest first by age, samples or size.").Default("name").EnumVar(&l.order, "name", "age", "samples", "size")
+	cmd.Flag("json", "Print a JSON array of what /api/v1/files answers.").BoolVar(&l.json)
+	commands[cmd.FullCommand()] = l.run
+}
+
+func (l *ls) run() error {
+	now := time.Now()
+	sel, err := l.parse(now)
+	if err != nil {
+		return err
+	}
+	store, err := l.open(&filestore.Options{})
+	if err != nil {
+		return err
+	}
+	defer store.Close() //nolint:errcheck // nothing to lose
+	writing, err := settle(store)
+	if err != nil {
+		return err
+	}
+	v := store.View()
+	var files []*filestore.File
+	for f := range v.Files() {
+		if l.lists(sel, f, now) {
+			files = append(files, f)
+		}
+	}
+	l.sort(files, now)
+	if l.json {
+		return printEntries(l.stdout, v, files, now)
+	}
+	rows := make([]row, 0, len(files)+len(writing))
+	conflicts := conflictsOf(v)
+	jobs := len(v.AppendFamily(nil, jobRunning)) > 0
+	for _, f := range files {
+		r := newRow(f, conflicts[f.Name()], now)
+		if jobs && !f.Group().IsZero() {
+			r.job = jobState(v, f, now)
+		}
+		rows = append(rows, r)
+	}
+	if l.match == nil && l.older == 0 {
+		for _, name := range writing {
+			if v.File(name) == nil {
+				rows = append(rows, row{name: oneLine(name), state: "writing"})
+			}
+		}
+	}
+	if isTerminal(l.stdout) {
+		return printTable(l.stdout, rows, jobs)
+	}
+	return printColumns(l.stdout, rows)
+}
+
+// lists reports whether the file is asked for. The selection is one of groups,
+// but without matchers files are listed as well.
+func (l *ls) lists(sel *filestore.Selection, f *filestore.File, now time.Time) bool {
+	if l.match == nil {
+		return l.older == 0 || f.Age(now) >= time.Duration(l.older)
+	}
+	return sel.Has(f)
+}
+
+func (l *ls) sort(files []*filestore.File, now time.Time) {
+	var key func(*filestore.File) int64
+	switch l.order {
+	case "age":
+		key = func(f *filestore.File) int64 { return int64(f.Age(now)) }
+	case "samples":
+		key = func(f *filestore.File) int64 { return int64(f.Series()) }
+	case "size":
+		key = (*filestore.File).Size
+	default:
+		return // the view is sorted by name
+	}
+	slices.SortStableFunc(files, func(a, b *filestore.File) int { return cmp.Compare(key(b), key(a)) })
+}
+
+// row is one line of the list.
+type row struct {
+	name, state string
+	file        *filestore.File // nil if it cannot be read yet
+	age         time.Duration
+	failed      time.Duration // since the last refused push; negative if there was none
+	job         string
+}
+
+func newRow(f *filestore.File, conflicts []*filestore.Conflict, now time.Time) row {
+	r := row{name: nameOf(f), state: stateOf(f, conflicts), file: f, age: f.Age(now), failed: -1}
+	if at := f.LastFailure(); !at.IsZero() {
+		r.failed = max(0, now.Sub(at))
+	}
+	return r
+}
+
+// stateOf says in a word how the file is.
+func stateOf(f *filestore.File, conflicts []*filestore.Conflict) string {
+	switch {
+	case f.Err() != nil:
+		return "broken"
+	case !f.HeldSince().IsZero():
+		return "writing"
+	case f.Problem() != nil, len(conflicts) > 0:
+		return "partial"
+	case f.LastFailure().After(f.LastPush()):
+		return "refused"
+	}
+	return "ok"
+}
+
+func conflictsOf(v *filestore.View) map[string][]*filestore.Conflict {
+	by := map[string][]*filestore.Conflict{}
+	for _, c := range v.Conflicts() {
+		by[c.File] = append(by[c.File], c)
+	}
+	return by
+}
+
+// nameOf returns what a file is called on the command line.
+func nameOf(f *filestore.File) string {
+	if g := f.Group(); !g.IsZero() {
+		return g.Name()
+	}
+	return oneLine(f.Name())
+}
+
+func printTable(w io.Writer, rows []row, jobs bool) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	head := "NAME\tSTATE\tAGE\tREFUSED\tSAMPLES\tSIZE"
+	if jobs {
+		head += "\tJOB"
+	}
+	fmt.Fprintln(t, head)
+	for _, r := range rows {
+		age, failed, samples, size := "", "-", "", ""
+		if r.file != nil {
+			age, samples, size = brief(r.age), strconv.Itoa(r.file.Series()), bytesText(r.file.Size())
+		}
+		if r.failed >= 0 {
+			failed = brief(r.failed)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s", r.name, r.state, age, failed, samples, size)
+		if jobs {
+			fmt.Fprintf(t, "\t%s", r.job)
+		}
+		fmt.Fprintln(t)
+	}
+	return t.Flush()
+}
+
+func printColumns(w io.Writer, rows []row) error {
+	var b strings.Builder
+	for _, r := range rows {
+		if r.file == nil {
+			fmt.Fprintf(&b, "%s\t%s\t\t\t\t\t\n", r.name, r.state)
+			continue
+		}
+		failed := ""
+		if r.failed >= 0 {
+			failed = strconv.FormatInt(int64(r.failed.Seconds()), 10)
+		}
+		fmt.Fprintf(&b, "%s\t%s\t%d\t%s\t%d\t%d\t%s\n", r.name, r.state, int64(r.age.Seconds()), failed, r.file.Series(), r.file.Size(), r.job)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// printEntries prints files as the API does.
+func printEntries(w io.Writer, v *filestore.View, files []*filestore.File, now time.Time) error {
+	conflicts := conflictsOf(v)
+	list := make([]json.RawMessage, 0, len(files))
+	for _, f := range files {
+		list = append(list, exporter.FileJSON(f, conflicts[f.Name()], now))
+	}
+	return printDocument(w, list)
+}
+
+// isTerminal reports whether people read what is written there.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	fi, err := f.Stat()
+	return err == nil && fi.Mode()&os.ModeCharDevice != 0
+}
+
+// brief says how long d is, the second unit only where that matters.
+func brief(d time.Duration) string {
+	if d < 0 {
+		return "in " + brief(-d)
+	}
+	units := []struct {
+		name string
+		long time.Duration
+	}{{"d", 24 * time.Hour}, {"h", time.Hour}, {"m", time.Minute}, {"s", time.Second}}
+	for i, u := range units {
+		if d < u.long {
+			continue
+		}
+		text := fmt.Sprintf("%d%s", d/u.long, u.name)
+		if i+1 < len(units) && d/u.long < 10 {
+			if next := units[i+1]; d%u.long >= next.long {
+				text += fmt.Sprintf("%d%s", d%u.long/next.long, next.name)
+			}
+		}
+		return text
+	}
+	return "0s"
+}
+
+// bytesText says roughly how much n bytes are.
+func bytesText(n int64) string {
+	const units = "kMGT"
+	if n < 1000 {
+		return strconv.FormatInt(n, 10) + " B"
+	}
+	x, i := float64(n)/1000, 0
+	for x >= 999.5 && i < len(units)-1 {
+		x /= 1000
+		i++
+	}
+	if x < 9.95 {
+		return fmt.Sprintf("%.1f %cB", x, units[i])
+	}
+	return fmt.Sprintf("%.0f %cB", x, units[i])
+}

@@ -1,0 +1,5 @@
+package main_test
+
+import "testing"
+
+func TestScriptLs(t *testing.T) { runScripts(t, "ls") }

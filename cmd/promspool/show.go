@@ -1,0 +1,134 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+
+	"github.com/promspool/promspool/exporter"
+	"github.com/promspool/promspool/filestore"
+)
+
+// show prints one file and what is known of it.
+type show struct {
+	*common
+	name string
+	json bool
+}
+
+func addShow(app *kingpin.Application, c *common, commands map[string]func() error) {
+	s := &show{common: c}
+	cmd := app.Command("show", `Show what a group, or a file of the spool, holds, and what is known of it.
+
+What is known comes first, as comments, so that the whole is in the text format if the file is.
+
+Examples:
+
+  promspool show job=backup,instance=db1
+
+  promspool show my-script.prom
+
+  promspool show --json job=backup`)
+	cmd.Flag("json", "Print a JSON object: what /api/v1/files answers of the file, and its content.").BoolVar(&s.json)
+	cmd.Arg("name", "A group such as job=backup,instance=db1, or the name of a file in the spool.").Required().StringVar(&s.name)
+	commands[cmd.FullCommand()] = s.run
+}
+
+func (s *show) run() error {
+	store, err := s.open(&filestore.Options{})
+	if err != nil {
+		return err
+	}
+	defer store.Close() //nolint:errcheck // nothing to lose
+	if _, err := settle(store); err != nil {
+		return err
+	}
+	v, now := store.View(), time.Now()
+	f, err := find(v, s.name)
+	if err != nil {
+		return err
+	}
+	conflicts := conflictsOf(v)[f.Name()]
+	data, err := store.Content(f)
+	if s.json {
+		doc := struct {
+			File    json.RawMessage `json:"file"`
+			Content string          `json:"content"`
+		}{exporter.FileJSON(f, conflicts, now), string(data)}
+		if printErr := printDocument(s.stdout, doc); printErr != nil {
+			return printErr
+		}
+		return err
+	}
+	var b strings.Builder
+	for _, line := range facts(v, f, conflicts, now) {
+		fmt.Fprintf(&b, "# %s\n", printable(line))
+	}
+	b.WriteString("#\n")
+	if isTerminal(s.stdout) {
+		for line := range bytes.Lines(data) {
+			b.WriteString(printable(strings.TrimSuffix(string(line), "\n")) + "\n")
+		}
+	} else {
+		b.Write(data)
+	}
+	if _, printErr := io.WriteString(s.stdout, b.String()); printErr != nil {
+		return printErr
+	}
+	return err
+}
+
+// facts are what is known of a file beside its content, a line each.
+func facts(v *filestore.View, f *filestore.File, conflicts []*filestore.Conflict, now time.Time) []string {
+	var lines []string
+	say := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
+	at := func(t time.Time) string {
+		if d := now.Sub(t); d >= 0 {
+			return t.UTC().Format(time.RFC3339) + ", " + brief(d) + " ago"
+		}
+		return t.UTC().Format(time.RFC3339) + ", which is still to come"
+	}
+	if g := f.Group(); g.IsZero() {
+		say("file %s", oneLine(f.Name()))
+	} else {
+		say("group %s in the file %s", g.Name(), oneLine(f.Name()))
+		if t := f.LastPush(); t.IsZero() {
+			say("never pushed to with success")
+		} else {
+			say("last push: %s", at(t))
+		}
+		if t := f.LastFailure(); !t.IsZero() {
+			say("last refused push: %s", at(t))
+		}
+		if job := jobState(v, f, now); job != "" {
+			say("job: %s", job)
+		}
+	}
+	if t := f.ModTime(); !t.IsZero() {
+		say("last change of the file: %s", at(t))
+	}
+	say("%s, %s", count(f.Series(), "sample"), bytesText(f.Size()))
+	if p := f.Problem(); p != nil {
+		line := ""
+		if p.Line > 0 {
+			line = fmt.Sprintf("line %d: ", p.Line)
+		}
+		if f.Err() != nil {
+			say("nothing of it is served: %s%s", line, p.Msg)
+		} else {
+			say("not all of it is served: %s%s", line, p.Msg)
+		}
+	}
+	if t := f.HeldSince(); !t.IsZero() {
+		say("its writer is at work, and what it held before is served since %s", at(t))
+	}
+	for _, c := range conflicts {
+		say("%s not served: %v", count(c.Series, "sample"), c)
+	}
+	return lines
+}

@@ -1,0 +1,67 @@
+package main_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// onTerminal runs promspool with its standard output on a terminal and returns
+// what that shows.
+func onTerminal(t *testing.T, args ...string) string {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	done(t, err)
+	defer master.Close()
+	done(t, unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0))
+	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	done(t, err)
+	terminal, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	done(t, err)
+	cmd := exec.CommandContext(t.Context(), promspool, args...)
+	cmd.Stdout = terminal
+	done(t, cmd.Start())
+	done(t, terminal.Close())
+	var shown strings.Builder
+	for b := make([]byte, 4096); ; {
+		n, err := master.Read(b) // ends with EIO once nobody has the other end
+		shown.Write(b[:n])
+		if err != nil {
+			break
+		}
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("promspool %q: %v", args, err)
+	}
+	return strings.ReplaceAll(shown.String(), "\r\n", "\n")
+}
+
+// TestTerminal looks at what people see: a table, and nothing that could act upon
+// their terminal.
+func TestTerminal(t *testing.T) {
+	t.Parallel()
+	spool := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		done(t, os.WriteFile(filepath.Join(spool, name), []byte(text), 0o644))
+	}
+	write("job=a.prom", "# promspool:group {job=\"a\"}\n# TYPE push_failure_time_seconds gauge\npush_failure_time_seconds{job=\"a\"} 1.6e+09\n# TYPE push_time_seconds gauge\npush_time_seconds{job=\"a\"} 1.5e+09\n")
+	write("\x1b[31m.prom", "broken \x1b[31m\n")
+	text := onTerminal(t, "--spool.directory="+spool, "ls")
+	want := regexp.MustCompile(`^NAME             STATE    AGE    REFUSED  SAMPLES  SIZE
+job=a            refused  \d+d  \d+d    2        176 B
+"\\x1b\[31m.prom"  broken   \d+m?s    +-        0        13 B
+$`)
+	if !want.MatchString(text) {
+		t.Errorf("it shows\n%s", text)
+	}
+	if strings.Contains(text, "\x1b") || strings.Contains(onTerminal(t, "--spool.directory="+spool, "show", "\x1b[31m.prom"), "\x1b") {
+		t.Error("an escape sequence reaches the terminal")
+	}
+}
