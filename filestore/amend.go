@@ -121,7 +121,7 @@ func (s *Store) amended(g Group, old *File, oldParts []part, e *Edit, now float6
 	parts := fresh
 	for _, p := range oldParts {
 		name := p.desc.Value().name
-		if _, replaced := put.byName[name]; replaced || gone[name] || name == pushTime || name == failureTime {
+		if _, replaced := put.byName[name]; replaced || gone[name] || isRecord(name) {
 			continue
 		}
 		p.kept = true

@@ -13,7 +13,7 @@ import (
 // A value is one line: a backslash, a line feed and a carriage return in it are
 // escaped. Each rewrite of the file carries these lines on, also those whose
 // keys are of a later version and say nothing to this one; what a push changes
-// of them is decided in one place, see attributesOf.
+// of them is decided in one place, see PushOptions.attributes.
 
 // attribute is one such line. The value is as it stands in the file.
 type attribute struct {
@@ -25,9 +25,9 @@ type attribute struct {
 type attributes []attribute
 
 // isAttribute reports whether a directive is kept as an attribute: the group's
-// line and the wishes for HELP texts are kept in other ways.
+// line, the wishes for HELP texts and what is withheld are kept in other ways.
 func isAttribute(key string) bool {
-	return key != "" && key != groupDirective && key != helpDirective
+	return key != "" && key != groupDirective && key != helpDirective && key != withheldDirective
 }
 
 // attributesFrom collects them from what was read. The file's bytes are not kept.

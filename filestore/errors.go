@@ -21,10 +21,11 @@ const (
 	TypeConflict Reason = "type-conflict" // another file has the family with another type
 	Duplicate    Reason = "duplicate"     // another file has the series with another value
 	Reserved     Reason = "reserved"      // a name that belongs to the agent or to Prometheus itself
+	Expired      Reason = "expired"       // older than the lifetime that it states
 )
 
 // Reasons lists every Reason, for metrics that have one series for each.
-var Reasons = []Reason{Syntax, Incomplete, Timestamp, Encoding, NotRegular, Unreadable, TooLarge, TypeConflict, Duplicate, Reserved}
+var Reasons = []Reason{Syntax, Incomplete, Timestamp, Encoding, NotRegular, Unreadable, TooLarge, TypeConflict, Duplicate, Reserved, Expired}
 
 // A SyntaxError says why a file or the body of a push cannot be used. It never
 // quotes the content: what a file holds may not be for the eyes of whoever

@@ -20,7 +20,8 @@ type File struct {
 	group Group
 	parts []unique.Handle[desc] // by name
 	wants map[string]want       // see help.go; nil if there are none
-	attrs attributes            // of a group, see attributes.go
+	attrs attributes            // see attributes.go; of a dropped file only its lifetime
+	age   *age                  // nil while its lifetime lasts
 
 	series   int
 	size     int64
@@ -114,14 +115,15 @@ type content struct {
 	file    *File
 	parts   []part
 	rest    time.Duration // how long the file says that it has to rest before it is read
-	settled bool          // HELP texts are changed on purpose, and the time of the file is to stay
+	settled bool          // the HELP texts are as they are to be
 
+	sameTime  bool // the file keeps its time, which is that of the push
 	pretended bool // a dry run: checked, published, and not written
 }
 
 // keepTime returns the time that the file is to have; zero if that of its writing.
 func (c *content) keepTime() time.Time {
-	if c.settled {
+	if c.sameTime {
 		return c.file.mtime
 	}
 	return time.Time{}
@@ -237,6 +239,11 @@ func parsePushedOrDropped(name string, data []byte) (*content, *SyntaxError) {
 	}
 	if group.IsZero() {
 		c.file.push, c.file.failure = 0, 0
+		for _, a := range attributesFrom(fams.directives) {
+			if a.key == ttlAttribute {
+				c.file.attrs = c.file.attrs.with(ttlAttribute, strings.TrimSpace(a.value))
+			}
+		}
 		for _, d := range fams.directives {
 			if d.key != "settle" {
 				continue
@@ -248,6 +255,15 @@ func parsePushedOrDropped(name string, data []byte) (*content, *SyntaxError) {
 		}
 	} else {
 		c.file.wants, c.file.attrs = parseWants(fams.directives), attributesFrom(fams.directives)
+		var err error
+		if c.file.age, err = ageFrom(c.file.attrs, withheldFrom(fams.directives)); err != nil && issue == nil {
+			c.file.issue = &SyntaxError{File: name, Reason: Syntax, Msg: err.Error()}
+		}
+	}
+	if text, ok := c.file.attrs.get(ttlAttribute); ok && c.file.issue == nil {
+		if _, err := ParseTTL(text); err != nil {
+			c.file.issue = &SyntaxError{File: name, Reason: Syntax, Msg: "the line # promspool:ttl names no lifetime such as 24h"}
+		}
 	}
 	return c, nil
 }
@@ -264,6 +280,7 @@ func (c *content) encode() []byte {
 	b = append(b, c.file.group.set...)
 	b = append(b, '\n')
 	b = c.file.attrs.appendTo(b)
+	b = c.file.age.appendTo(b)
 	b = appendWants(b, c.file.wants)
 	for i := range c.parts {
 		d := c.parts[i].desc.Value()

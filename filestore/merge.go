@@ -294,7 +294,7 @@ func (g *merging) remove(id *ident, p *part) {
 	d := p.desc.Value()
 	f := g.m.fams[d.name]
 	g.touched[f] = true
-	if IsReserved(f.name) {
+	if IsReserved(f.name) && !belongs(id, f.name) {
 		g.release(f, id)
 		return
 	}
@@ -342,7 +342,7 @@ func (g *merging) add(id *ident, p *part) {
 	d := p.desc.Value()
 	f := g.m.family(d.name)
 	g.touched[f] = true
-	if IsReserved(f.name) {
+	if IsReserved(f.name) && !belongs(id, f.name) {
 		g.hold(f, id, &held{
 			Conflict: Conflict{Family: f.name, File: id.name, Reason: Reserved, Series: strings.Count(p.text, "\n")},
 			text:     p.text,

@@ -6,12 +6,23 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/prometheus/common/model"
 )
 
 // PushOptions say how a push is stored. The zero value is a plain push.
 type PushOptions struct {
 	// Strip are labels that are taken off all samples of the push.
 	Strip []string
+	// TTL is the lifetime of the group from this push on; zero means that it
+	// does not end, whatever the policy says. With nil, Update leaves the group
+	// its lifetime and Replace leaves it to the policy.
+	TTL *time.Duration
+	// Accumulate, with Update only, adds the counters and histograms of the push
+	// to those that the group holds, also where these are withheld, and replaces
+	// all else. It refuses the quantiles of summaries, buckets and types other than
+	// those held, and what would not stay a number.
+	Accumulate bool
 }
 
 // Replace makes the families the whole content of the group, as PUT does. If
@@ -54,17 +65,23 @@ func (s *Store) push(g Group, f *Families, keep bool, opts PushOptions) error {
 					return nil, err
 				}
 			}
+			if keep && opts.Accumulate {
+				var err error
+				if parts, n, err = accumulated(fresh, old, oldParts, g.FileName()); err != nil {
+					return nil, err
+				}
+			}
 			if old != nil {
 				failed = old.failure
 				if kept := keptBy(keep, old, oldParts); len(kept) > 0 {
-					parts, n = mergeParts(fresh, kept, f, series)
+					parts, n = mergeParts(parts, kept, f, n)
 					if x := collision(parts, g.FileName()); x != nil {
 						return nil, x
 					}
 				}
 			}
 			c := s.groupContent(g, old, parts, n, seconds(now), failed)
-			c.file.attrs = attributesOf(old, keep, opts)
+			c.file.attrs = opts.attributes(c.file.attrs, keep)
 			return c, nil
 		})
 	}
@@ -90,13 +107,16 @@ func (s *Store) push(g Group, f *Families, keep bool, opts PushOptions) error {
 	return nil
 }
 
-// attributesOf returns the attributes of a group after a push: those of a later
-// version stay whatever was pushed. old is nil if there was no group.
-func attributesOf(old *File, _ bool, _ PushOptions) attributes {
-	if old == nil {
-		return nil
+// attributes returns those of a group after a push, from those it had. Whatever
+// is pushed, the ones of other keys stay.
+func (o *PushOptions) attributes(a attributes, keep bool) attributes {
+	switch {
+	case o.TTL != nil:
+		return a.with(ttlAttribute, model.Duration(*o.TTL).String())
+	case keep:
+		return a
 	}
-	return old.attrs
+	return a.without(ttlAttribute)
 }
 
 // unreadable returns an error if the group has a file that cannot be taken for
@@ -131,19 +151,26 @@ func (s *Store) flush(d *directory) error {
 
 // canonical makes the parts of a push, with the labels of the group.
 func (s *Store) canonical(g Group, f *Families, strip []string) ([]part, int, error) {
-	for _, name := range [...]string{pushTime, failureTime} {
+	for _, name := range [...]string{pushTime, failureTime, groupExpired} {
 		delete(f.byName, name) // ours, whatever was pushed
 	}
-	f.list = slices.DeleteFunc(f.list, func(f *rawFamily) bool { return f.name == pushTime || f.name == failureTime })
-	over := g.Labels()
-	slices.SortFunc(over, func(a, b Label) int { return strings.Compare(a.Name, b.Name) })
+	f.list = slices.DeleteFunc(f.list, func(f *rawFamily) bool { return isRecord(f.name) })
 	for _, f := range f.list {
 		if f.typ == Unstated {
 			f.typ = Untyped // a group's file states what it has
 		}
 	}
-	parts, series, _, err := canonical(f, labelling{over, strip, s.opts.EmptyInstance}, false)
+	lab := s.labelling(g)
+	lab.strip = strip
+	parts, series, _, err := canonical(f, lab, false)
 	return parts, series, err
+}
+
+// labelling is what the group does to the labels of its samples.
+func (s *Store) labelling(g Group) labelling {
+	over := g.Labels()
+	slices.SortFunc(over, func(a, b Label) int { return strings.Compare(a.Name, b.Name) })
+	return labelling{over: over, emptyInstance: s.opts.EmptyInstance}
 }
 
 // RecordAttribute is the key of the attribute that marks a group in which
@@ -174,7 +201,7 @@ func mergeParts(fresh, old []part, f *Families, series int) ([]part, int) {
 	parts := slices.Clone(fresh)
 	for _, p := range old {
 		name := p.desc.Value().name
-		if _, replaced := f.byName[name]; replaced || name == pushTime || name == failureTime {
+		if _, replaced := f.byName[name]; replaced || isRecord(name) {
 			continue
 		}
 		p.kept = true
@@ -206,13 +233,11 @@ func collision(parts []part, file string) *Conflict {
 // attributes it had and with the
 // HELP texts of the spool.
 func (s *Store) groupContent(g Group, old *File, parts []part, series int, pushed, failed float64) *content {
-	over := g.Labels()
-	slices.SortFunc(over, func(a, b Label) int { return strings.Compare(a.Name, b.Name) })
 	times := Families{list: []*rawFamily{
 		{name: failureTime, help: failureTimeHelp, typ: Gauge, samples: []sample{{name: failureTime, value: failed}}},
 		{name: pushTime, help: pushTimeHelp, typ: Gauge, samples: []sample{{name: pushTime, value: pushed}}},
 	}}
-	own, n, _, err := canonical(&times, labelling{over: over, emptyInstance: s.opts.EmptyInstance}, false)
+	own, n, _, err := canonical(&times, s.labelling(g), false)
 	if err != nil {
 		panic("filestore: push times that are not canonical: " + err.Error())
 	}
@@ -222,7 +247,7 @@ func (s *Store) groupContent(g Group, old *File, parts []part, series int, pushe
 	c := newContent(&ident{pushedKind, g.FileName()}, parts, series+n)
 	c.file.group, c.file.wants = g, wants
 	if old != nil {
-		c.file.attrs = old.attrs
+		c.file.attrs = old.attrs.without(expiredAttribute) // whoever comes with a push begins a new life
 	}
 	return c
 }
@@ -246,7 +271,11 @@ func (s *Store) stampFailure(g Group) error {
 				}
 			}
 		}
-		return s.groupContent(g, old, parts, n, pushed, seconds(now)), nil
+		c := s.groupContent(g, old, parts, n, pushed, seconds(now))
+		if old != nil {
+			c.stays(old)
+		}
+		return c, nil
 	})
 	switch {
 	case errors.Is(err, errNothing):

@@ -212,6 +212,11 @@ func (s *Store) read(d *directory, o outcome, at stamp, link *unix.Stat_t) outco
 	file := o.new.file
 	file.stamp, file.mtime, file.heldFrom = at, mtime, time.Time{}
 	o.changed = true
+	if o.new.parts != nil && s.clock != nil {
+		if at, ok := s.opts.Lifetimes.dies(file); ok && !at.After(s.clock.now()) {
+			o.new = withhold(file, o.new.parts, at)
+		}
+	}
 	return o
 }
 

@@ -33,16 +33,25 @@ func scanPushed(name, data string) (c *content, ok bool) {
 	}
 	c = newContent(&ident{pushedKind, name}, s.parts, len(s.hashes))
 	c.file.group, c.file.attrs = g, s.attrs
+	if c.file.age, err = ageFrom(s.attrs, string(s.withheld)); err != nil {
+		return nil, false
+	}
+	if text, ok := s.attrs.get(ttlAttribute); ok {
+		if _, err := ParseTTL(text); err != nil {
+			return nil, false
+		}
+	}
 	return c, true
 }
 
 type scanner struct {
-	rest    string
-	attrs   attributes
-	parts   []part
-	hashes  []uint64
-	scratch []byte
-	last    string // the name of the family before
+	rest     string
+	attrs    attributes
+	withheld []byte
+	parts    []part
+	hashes   []uint64
+	scratch  []byte
+	last     string // the name of the family before
 }
 
 // line cuts a line off that begins with a prefix, and returns what follows it.
@@ -65,10 +74,14 @@ func (s *scanner) attributes() bool {
 		}
 		key, value, _ := strings.Cut(text, " ")
 		n := len(s.attrs)
-		if !isAttribute(key) || strings.HasSuffix(text, "\r") || n > 0 && s.attrs[n-1].key > key {
+		if key == withheldDirective && !strings.HasSuffix(text, "\r") {
+			s.withheld = append(append(s.withheld, value...), '\n')
+			continue
+		}
+		if len(s.withheld) > 0 || !isAttribute(key) || strings.HasSuffix(text, "\r") || n > 0 && s.attrs[n-1].key > key {
 			return false
 		}
-		s.attrs = append(s.attrs, attribute{key, value})
+		s.attrs = append(s.attrs, attribute{strings.Clone(key), strings.Clone(value)}) // not to hold on to the file
 	}
 }
 

@@ -1,6 +1,7 @@
 package filestore
 
 import (
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -12,7 +13,7 @@ import (
 // sameContent reports whether two contents are equal.
 func sameContent(a, b *content) bool {
 	return *a.file.id == *b.file.id && a.file.group == b.file.group && a.file.series == b.file.series &&
-		slices.Equal(a.file.attrs, b.file.attrs) && a.file.push == b.file.push && a.file.failure == b.file.failure && slices.Equal(a.file.parts, b.file.parts) &&
+		slices.Equal(a.file.attrs, b.file.attrs) && reflect.DeepEqual(a.file.age, b.file.age) && a.file.push == b.file.push && a.file.failure == b.file.failure && slices.Equal(a.file.parts, b.file.parts) &&
 		slices.EqualFunc(a.parts, b.parts, func(p, q part) bool {
 			return p.desc == q.desc && p.text == q.text && slices.Equal(p.hashes, q.hashes)
 		})
@@ -26,6 +27,8 @@ func FuzzScanPushed(f *testing.F) {
 		"# TYPE a untyped\na 1e+06\na{job=\"j\",x=\"1\"} NaN\n# HELP push_time_seconds y\n# TYPE push_time_seconds gauge\npush_time_seconds{job=\"j\"} 1.5e+09\n",
 		"# TYPE a counter\na{a=\"\"} 0\n", "# TYPE b gauge\nb 1\n# TYPE a gauge\na 1\n", "# TYPE a gauge\na 1.0\n", "# TYPE a gauge\na{b=\"1\",a=\"2\"} 1\n",
 		"# promspool:future x y\n# promspool:owner \\\\ \\n\n# TYPE a gauge\na 1\n", "# promspool:x\n# promspool:x y\n# TYPE a gauge\na 1\n# promspool:a\n",
+		"# promspool:expired 1763628000\n# promspool:ttl 1d\n# promspool:withheld # TYPE a gauge\n# promspool:withheld a 1\n# promspool:withheld\n# TYPE promspool_group_expired gauge\npromspool_group_expired{job=\"j\"} 1\n",
+		"# promspool:withheld\n# promspool:expired 1\n# TYPE a gauge\na 1\n", "# promspool:expired x\n# TYPE a gauge\na 1\n", "# promspool:ttl x\n# TYPE a gauge\na 1\n", "# promspool:withheld x\n# TYPE a gauge\na 1\n",
 		"# TYPE a gauge\na 1\na 2\n", "# TYPE a gauge\na_count 1\n", "# TYPE a gauge\na 1 5\n", "# HELP a \\n\n# TYPE a gauge\na 1\r\n", "# TYPE a gauge\na{instance=\"\",job=\"j\"} 1\n",
 	} {
 		f.Add(head + body)

@@ -162,8 +162,9 @@ func (s *Store) setHelp(g Group, texts map[string]string) error {
 			}
 		}
 		c := newContent(&ident{pushedKind, g.FileName()}, parts, old.series)
-		c.file.group, c.file.wants, c.file.attrs, c.file.mtime = g, wants, old.attrs, old.mtime
-		c.settled = true
+		c.file.group, c.file.wants, c.file.mtime = g, wants, old.mtime
+		c.stays(old)
+		c.settled, c.sameTime = true, true
 		return c, nil
 	})
 	switch {

@@ -235,6 +235,7 @@ func (src *Source) loadFirst(d *directory, names []string) (again []string) {
 			}
 		}
 		g.take(updates)
+		src.store.noteAll(updates)
 	}
 	g.finish()
 	src.store.view.Store(src.store.merge.view())

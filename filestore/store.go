@@ -44,6 +44,8 @@ type Options struct {
 	// Hold is how long the last good content of a file stands after the file
 	// turned bad or empty; default 1 s.
 	Hold time.Duration
+	// Lifetimes say what becomes of files with age.
+	Lifetimes Lifetimes
 	// Now is the clock; default time.Now.
 	Now func() time.Time
 }
@@ -60,9 +62,13 @@ type Store struct {
 
 	mu    sync.Mutex // guards merge and the moment of a commit; never held while anything is flushed or read
 	merge *merger
+	due   due
 
 	spool     *Source
+	sources   []*Source // the others; guarded by mu
 	unsettled []string
+	clock     *steadyClock
+	pruned    time.Time // when the archive was looked through last; of the one who ages
 	view      atomic.Pointer[View]
 
 	waitMu  sync.Mutex
@@ -104,6 +110,7 @@ func Open(dir string, opts *Options) (*Store, error) {
 	if s.opts.Now == nil {
 		s.opts.Now = time.Now
 	}
+	s.clock, s.due = newSteadyClock(s.opts.Now), newDue()
 	s.merge = newMerger(s.opts.Own)
 	s.view.Store(s.merge.view())
 	s.spool = &Source{store: s, path: dir}
@@ -123,7 +130,11 @@ func (s *Store) Unsettled() []string { return s.unsettled }
 // read; their names in the view are paths. It does not load them yet: that
 // takes a Rescan of the Source. The directory need not be there.
 func (s *Store) AddSource(dir string) *Source {
-	return &Source{store: s, path: dir, prefix: filepath.Clean(dir) + string(filepath.Separator)}
+	src := &Source{store: s, path: dir, prefix: filepath.Clean(dir) + string(filepath.Separator)}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sources = append(s.sources, src)
+	return src
 }
 
 // Reload is that of the spool as a [Source].
@@ -167,5 +178,6 @@ func (s *Store) Health() error {
 // publish brings merge and view up to date. The lock of the Store is held.
 func (s *Store) publish(updates []update) {
 	s.merge.apply(updates)
+	s.noteAll(updates)
 	s.view.Store(s.merge.view())
 }

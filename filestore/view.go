@@ -28,6 +28,7 @@ type View struct {
 type Totals struct {
 	Groups  int   // pushed groups
 	Failed  int   // of these, the ones that never saw a push succeed
+	Expired int   // of these, the ones whose payload is withheld
 	Dropped int   // dropped files
 	Series  int   // samples in all files, merged or not
 	Bytes   int64 // size of all files
@@ -45,6 +46,9 @@ func (t *Totals) add(f *File, n int) {
 		t.GroupBytes += int64(n) * f.size
 		if f.push == 0 {
 			t.Failed += n
+		}
+		if f.age != nil {
+			t.Expired += n
 		}
 	} else {
 		t.Dropped += n

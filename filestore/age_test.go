@@ -1,0 +1,146 @@
+package filestore_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/promspool/promspool/filestore"
+)
+
+// aging is a store whose files age, with a clock that a test may set.
+type aging struct {
+	*filestore.Store
+	t      *testing.T
+	offset time.Duration
+	stop   func()
+
+	mu   sync.Mutex
+	told []string
+}
+
+func (a *aging) now() time.Time { return time.Now().Add(a.offset) }
+
+func startAging(t *testing.T, dir string, offset time.Duration, l filestore.Lifetimes) *aging {
+	t.Helper()
+	a := &aging{t: t, offset: offset}
+	a.Store = must1(filestore.Open(dir, &filestore.Options{Now: a.now, Lifetimes: l}))
+	ctx, cancel := context.WithCancel(t.Context())
+	var group sync.WaitGroup
+	group.Go(func() {
+		a.Age(ctx, func(x filestore.Aged) {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			a.told = append(a.told, fmt.Sprintf("%s %s %v", x.Step, x.File, x.Err))
+		})
+	})
+	a.stop = func() {
+		cancel()
+		group.Wait()
+		must(t, a.Close())
+	}
+	return a
+}
+
+// after lets time pass and checks what is served, and what the directory says.
+func (a *aging) after(what string, d time.Duration, served, onDisk bool) {
+	a.t.Helper()
+	time.Sleep(d)
+	synctest.Wait()
+	if text := string(a.View().AppendTo(nil)); strings.Contains(text, "\nm{") != served || strings.Contains(text, "promspool_group_expired{") == served {
+		a.t.Errorf("%s: served is\n%s", what, text)
+	}
+	if text := read(a.t, filepath.Join(a.Path(), "job=j.prom")); strings.Contains(text, "\nm{") != onDisk {
+		a.t.Errorf("%s: the file is\n%s", what, text)
+	}
+}
+
+func TestAge(t *testing.T) {
+	g := group(t, "job", "j")
+	push := func(a *aging) {
+		must(t, a.Replace(g, families(t, "# TYPE m gauge\nm 1\n"), filestore.PushOptions{TTL: ttl(time.Hour)}))
+	}
+	bubble := func(name string, f func(t *testing.T, dir string)) {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			synctest.Test(t, func(t *testing.T) { f(t, dir) })
+		})
+	}
+	bubble("by time", func(t *testing.T, dir string) {
+		a := startAging(t, dir, 0, filestore.Lifetimes{Retention: time.Hour})
+		defer a.stop()
+		push(a)
+		a.after("nearly", time.Hour-time.Second, true, true)
+		push(a)
+		a.after("pushed again", time.Hour-time.Second, true, true)
+		a.after("its time", time.Second, false, false)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if got := fmt.Sprint(a.told); got != "[withheld job=j.prom <nil> archived job=j.prom <nil>]" || a.View().File(g.FileName()) != nil {
+			t.Errorf("told %s", got)
+		}
+	})
+	bubble("a jump forward and back", func(t *testing.T, dir string) {
+		a := startAging(t, dir, 0, filestore.Lifetimes{})
+		defer a.stop()
+		push(a)
+		a.after("before the jump", 10*time.Minute, true, true)
+		a.offset = 1000 * time.Hour
+		a.after("after it", 4*time.Minute, true, true)
+		a.offset = 0
+		a.after("taken back", 40*time.Minute, true, true)
+		a.after("its time", 7*time.Minute, false, false)
+	})
+	bubble("a jump forward that stays", func(t *testing.T, dir string) {
+		a := startAging(t, dir, 0, filestore.Lifetimes{})
+		defer a.stop()
+		push(a)
+		a.after("before the jump", 10*time.Minute, true, true)
+		a.offset = 1000 * time.Hour
+		a.after("after it", 4*time.Minute, true, true)
+		a.after("believed", 2*time.Minute, false, false)
+	})
+	bubble("a start with a wrong clock", func(t *testing.T, dir string) {
+		a := startAging(t, dir, 0, filestore.Lifetimes{})
+		push(a)
+		synctest.Wait()
+		a.stop()
+		a = startAging(t, dir, 1000*time.Hour, filestore.Lifetimes{})
+		defer a.stop()
+		a.after("after the start", time.Minute, false, true)
+		a.offset = 0
+		a.after("set right", time.Minute, true, true)
+		a.after("its time", time.Hour, false, false)
+	})
+	bubble("a start after its time", func(t *testing.T, dir string) {
+		a := startAging(t, dir, 0, filestore.Lifetimes{})
+		push(a)
+		a.stop()
+		time.Sleep(time.Hour)
+		a = startAging(t, dir, 0, filestore.Lifetimes{})
+		defer a.stop()
+		a.after("at once", 0, false, true)
+		a.after("steady", 6*time.Minute, false, false)
+	})
+	bubble("a directory that somebody has locked", func(t *testing.T, dir string) {
+		a := startAging(t, dir, 0, filestore.Lifetimes{})
+		defer a.stop()
+		push(a)
+		somebody := must1(os.Open(dir))
+		must(t, unix.Flock(int(somebody.Fd()), unix.LOCK_EX))
+		a.after("its time", time.Hour+time.Minute, false, true)
+		must(t, somebody.Close())
+		a.after("tried again", 2*time.Minute, false, false)
+		if len(a.told) < 2 || !strings.Contains(a.told[0], filestore.ErrBusy.Error()) {
+			t.Errorf("told %q", a.told)
+		}
+	})
+}

@@ -1,0 +1,316 @@
+package filestore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The archive is a directory to which files move that have been expired for
+// long. Its names are those of the files with the time of the move,
+//
+//	job=backup.prom.20261120T134000Z
+//
+// so that nobody takes them for metrics, and so that a group may be there more
+// than once.
+
+// ArchiveName is the name of the archive in the spool, unless another directory
+// was asked for.
+const ArchiveName = ".archive"
+
+const archiveStamp = "20060102T150405Z"
+
+var archived = regexp.MustCompile(`^(.+\.prom)\.(\d{8}T\d{6}Z)$`)
+
+// archiveOf returns the file's name and the time of its move, from its name in
+// the archive.
+func archiveOf(name string) (file string, at time.Time, ok bool) {
+	m := archived.FindStringSubmatch(name)
+	if m == nil {
+		return "", time.Time{}, false
+	}
+	at, err := time.Parse(archiveStamp, m[2])
+	return m[1], at, err == nil
+}
+
+// ArchivePath returns the path of the archive.
+func (s *Store) ArchivePath() string {
+	if s.opts.Lifetimes.Archive != "" {
+		return s.opts.Lifetimes.Archive
+	}
+	return filepath.Join(s.path, ArchiveName)
+}
+
+// archive opens the archive of a spool that is in use, and makes it if asked to.
+func (s *Store) archive(d *directory, create bool) (*os.File, error) {
+	path := s.ArchivePath()
+	if create {
+		if err := os.MkdirAll(path, 0o755); err != nil {
+			return nil, err
+		}
+	}
+	dir, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	var here, there unix.Stat_t
+	if err = unix.Fstat(int(d.dir.Fd()), &here); err == nil {
+		err = unix.Fstat(int(dir.Fd()), &there)
+	}
+	if err == nil && (here.Dev != there.Dev || here.Ino == there.Ino) {
+		err = fmt.Errorf("%s has to be another directory on the file system of the spool", path)
+	}
+	if err != nil {
+		_ = dir.Close()
+		return nil, err
+	}
+	return dir, nil
+}
+
+// archiveDue moves some files whose time has come to the archive.
+func (s *Store) archiveDue(ctx context.Context, now time.Time, tell func(Aged)) int {
+	s.mu.Lock()
+	ids := s.due.leaves.take(now, sweepWrite)
+	s.mu.Unlock()
+	if len(ids) == 0 {
+		return 0
+	}
+	d, err := s.spool.inUse()
+	var to *os.File
+	if err == nil {
+		if to, err = s.archive(d, true); err != nil {
+			d.done()
+		}
+	}
+	if err != nil {
+		s.keepIn(ids, now)
+		tell(Aged{Step: Archived, Err: doing("opening the archive", err)})
+		return 0
+	}
+	defer to.Close() //nolint:errcheck // only flushed
+	var moved []Aged
+	for i, id := range ids {
+		if ctx.Err() != nil {
+			s.keepIn(ids[i:], now)
+			break
+		}
+		unlock := s.groups.lock(id.name)
+		a, err := s.archiveOne(d, to, id, now)
+		unlock()
+		switch {
+		case err != nil:
+			s.keepIn(ids[i:i+1], now)
+			tell(Aged{Step: Archived, File: id.name, Err: doing("moving "+id.name+" to the archive", err)})
+		case a.File != "":
+			moved = append(moved, a)
+		}
+	}
+	// In the archive first: better twice than nowhere.
+	err = to.Sync()
+	if flush := s.flush(d); err == nil {
+		err = flush
+	}
+	for _, a := range moved {
+		a.Err = doing("moving "+a.File+" to the archive", err)
+		tell(a)
+	}
+	return len(moved)
+}
+
+// keepIn has files moved some time later.
+func (s *Store) keepIn(ids []*ident, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, id := range ids {
+		if f := s.merge.files.get(id); f != nil {
+			if _, ok := s.opts.Lifetimes.leaves(f); ok {
+				s.due.leaves.set(f.id, now.Add(sweepRetry))
+			}
+		}
+	}
+}
+
+// archiveOne moves one file, if it is still the one whose time has come.
+func (s *Store) archiveOne(d *directory, to *os.File, id *ident, now time.Time) (a Aged, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d.current() != nil {
+		return a, errReplaced
+	}
+	f := s.merge.files.get(id)
+	if f == nil {
+		return a, nil
+	}
+	since, ok := s.opts.Lifetimes.leaves(f)
+	if !ok || since.After(now) {
+		return a, nil // pushed to meanwhile
+	}
+	if err := d.lock(); err != nil {
+		return a, err
+	}
+	defer d.unlock()
+	if at, _, err := d.stat(id.name); err != nil || withoutYoung(at) != withoutYoung(f.stamp) {
+		return a, nil // changed, and about to be read
+	}
+	at := now.UTC().Truncate(time.Second)
+	target := id.name + "." + at.Format(archiveStamp)
+	var st unix.Stat_t
+	for unix.Fstatat(int(to.Fd()), target, &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
+		at = at.Add(time.Second)
+		target = id.name + "." + at.Format(archiveStamp)
+	}
+	if err := unix.Renameat(int(d.dir.Fd()), id.name, int(to.Fd()), target); err != nil {
+		return a, err
+	}
+	if err := unix.Fstatat(int(to.Fd()), target, &st, unix.AT_SYMLINK_NOFOLLOW); err == nil && f.stamp.link == 0 && stampOf(&st).ino != f.stamp.ino {
+		// Somebody was faster than the rename. His file goes back, unless there is another one by now.
+		if unix.Linkat(int(to.Fd()), target, int(d.dir.Fd()), id.name, 0) == nil {
+			_ = unix.Unlinkat(int(to.Fd()), target, 0)
+		}
+		return a, nil
+	}
+	s.publish([]update{{old: f, oldParts: s.merge.parts(f)}})
+	return Aged{Step: Archived, File: id.name, Group: f.group, Since: since}, nil
+}
+
+// pruneArchive removes what has been in the archive for long enough, once in a
+// while.
+func (s *Store) pruneArchive(now time.Time, tell func(Aged)) {
+	keep := s.opts.Lifetimes.ArchiveRetention
+	if keep <= 0 || !s.pruned.IsZero() && now.Sub(s.pruned).Abs() < pruneEvery {
+		return
+	}
+	s.pruned = now
+	d, err := s.spool.inUse()
+	if err != nil {
+		return // told by others
+	}
+	defer d.done()
+	dir, err := s.archive(d, false)
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			tell(Aged{Step: Removed, Err: doing("opening the archive", err)})
+		}
+		return
+	}
+	defer dir.Close() //nolint:errcheck // only read
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		tell(Aged{Step: Removed, Err: doing("listing the archive", err)})
+		return
+	}
+	for _, name := range names {
+		_, at, ok := archiveOf(name)
+		if since := at.Add(keep); ok && !since.After(now) {
+			err := unix.Unlinkat(int(dir.Fd()), name, 0)
+			tell(Aged{Step: Removed, File: name, Since: since, Err: doing("removing "+name+" from the archive", err)})
+		}
+	}
+}
+
+// Archive lists the archive: the names of its files, the latest first for each
+// file of the spool.
+func (s *Store) Archive() ([]Aged, error) {
+	entries, err := os.ReadDir(s.ArchivePath())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var list []Aged
+	for _, e := range entries {
+		if file, at, ok := archiveOf(e.Name()); ok {
+			list = append(list, Aged{Step: Archived, File: file, Since: at})
+		}
+	}
+	slices.SortStableFunc(list, func(a, b Aged) int {
+		if n := strings.Compare(a.File, b.File); n != 0 {
+			return n
+		}
+		return b.Since.Compare(a.Since)
+	})
+	return list, doing("listing the archive", err)
+}
+
+// RestoreArchived brings the file that moved to the archive last under that name
+// back into the spool, and serves it again. A group keeps its push times and does
+// not expire again until its next push; a dropped file counts as changed now. If
+// there is a file of the name in the spool the error wraps fs.ErrExist, if there
+// is none in the archive fs.ErrNotExist; if what it holds contradicts another file
+// it is a *Conflict.
+func (s *Store) RestoreArchived(name string) error {
+	err := s.restoreArchived(name)
+	var clash *Conflict
+	if errors.As(err, &clash) {
+		return err
+	}
+	return doing("restoring "+name+" from the archive", err)
+}
+
+func (s *Store) restoreArchived(name string) error {
+	list, err := s.Archive()
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(list, func(a Aged) bool { return a.File == name })
+	if i < 0 {
+		return fmt.Errorf("it is not there: %w", fs.ErrNotExist)
+	}
+	path := filepath.Join(s.ArchivePath(), name+"."+list[i].Since.Format(archiveStamp))
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	c := parseFile(name, data)
+	unlock := s.groups.lock(name)
+	defer unlock()
+	if c.file.group.IsZero() {
+		return s.restoreDropped(name, path)
+	}
+	d, err := s.commit(c.file.group, true, func(old *File, _ []part) (*content, error) {
+		if old != nil {
+			return nil, fmt.Errorf("the group is in the spool again: %w", fs.ErrExist)
+		}
+		if c.file.age == nil {
+			c.file.age = &age{}
+		}
+		return s.revived(c.file, slices.Clone(c.parts))
+	})
+	if err == nil {
+		err = s.flush(d)
+	}
+	if err == nil {
+		err = os.Remove(path)
+	}
+	return err
+}
+
+func (s *Store) restoreDropped(name, path string) error {
+	now := s.opts.Now()
+	if err := os.Chtimes(path, now, now); err != nil {
+		return err
+	}
+	d, err := s.spool.inUse()
+	if err != nil {
+		return err
+	}
+	if err := unix.Linkat(unix.AT_FDCWD, path, int(d.dir.Fd()), name, 0); err != nil { // and not over another one
+		d.done()
+		return err
+	}
+	if err := s.flush(d); err != nil {
+		return err
+	}
+	if err := os.Remove(path); err != nil {
+		return err
+	}
+	_, err = s.Reload(name)
+	return err
+}

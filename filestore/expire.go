@@ -1,0 +1,242 @@
+package filestore
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// A Step is what becomes of a file with age.
+type Step string
+
+// The steps. At the first the payload is withheld and the record stays: in the
+// view at once, and in the file of a group as soon as the clock is to be trusted.
+const (
+	Withheld Step = "withheld"
+	Archived Step = "archived" // moved from the spool to the archive
+	Removed  Step = "removed"  // from the archive
+)
+
+// Aged tells of a step that was taken, or is to be.
+type Aged struct {
+	Step  Step
+	File  string    // its name in the view or, for Removed, in the archive
+	Group Group     // zero for a dropped file
+	Since time.Time // when its time had come, or will have
+	Err   error     // why it could not be done; it is tried again
+}
+
+const (
+	sweepBatch = 128              // files that are withheld under one hold of the lock
+	sweepWrite = 256              // files that are written or moved before the clock is looked at again
+	sweepRest  = 30 * time.Second // until the clock is looked at again
+	sweepRetry = time.Minute
+	pruneEvery = time.Hour
+)
+
+// Age does what lifetimes and retention ask for, each when its time has come,
+// until ctx ends. It costs nothing where no file has a lifetime. What it does it
+// tells; tell may be called by several goroutines at once. It must run once for a
+// Store, if at all: without it nothing dies while the Store is open.
+func (s *Store) Age(ctx context.Context, tell func(Aged)) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		case <-s.due.sooner:
+		}
+		timer.Reset(s.sweep(ctx, s.clock.look(), tell))
+	}
+}
+
+// Expire does what is due now and returns. It trusts the clock. The error joins
+// those that were told.
+func (s *Store) Expire(ctx context.Context, tell func(Aged)) error {
+	var errs []error
+	done := make(chan Aged)
+	var group errgroup.Group
+	group.Go(func() error {
+		for a := range done {
+			if a.Err != nil {
+				errs = append(errs, a.Err)
+			}
+			tell(a)
+		}
+		return nil
+	})
+	s.sweep(ctx, s.clock.trust(), func(a Aged) { done <- a })
+	close(done)
+	_ = group.Wait()
+	return errors.Join(append(errs, ctx.Err())...)
+}
+
+// sweep does what is due and returns when to come again.
+func (s *Store) sweep(ctx context.Context, r reading, tell func(Aged)) time.Duration {
+	if r.back {
+		s.reconsider(r.now)
+	}
+	for ctx.Err() == nil {
+		n := s.withholdDue(r.now, tell)
+		if n > 0 {
+			continue // what is served comes first
+		}
+		if r.steady {
+			n += s.writePending(ctx, r.now, tell)
+			n += s.archiveDue(ctx, r.now, tell)
+		}
+		if n == 0 {
+			break
+		}
+	}
+	if r.steady {
+		s.pruneArchive(r.now, tell)
+	}
+	return s.untilNext(r)
+}
+
+// withholdDue takes the payload of some files whose time has come out of the view.
+func (s *Store) withholdDue(now time.Time, tell func(Aged)) int {
+	s.mu.Lock()
+	ids := s.due.dies.take(now, sweepBatch)
+	updates := make([]update, 0, len(ids))
+	for _, id := range ids {
+		f := s.merge.files.get(id)
+		if at, ok := s.opts.Lifetimes.dies(f); ok {
+			parts := s.merge.parts(f)
+			updates = append(updates, update{old: f, oldParts: parts, new: withhold(f, parts, at)})
+		}
+	}
+	if len(updates) > 0 {
+		s.publish(updates)
+	}
+	s.mu.Unlock()
+	for i := range updates {
+		if f := updates[i].new.file; f.group.IsZero() {
+			tell(Aged{Step: Withheld, File: f.Name(), Since: f.Expired()})
+		}
+	}
+	return len(ids)
+}
+
+// writePending makes the files of some groups say that their payload is withheld.
+func (s *Store) writePending(ctx context.Context, now time.Time, tell func(Aged)) (n int) {
+	var files []*File
+	s.mu.Lock()
+	for id, notBefore := range s.due.pending {
+		if !notBefore.After(now) {
+			files = append(files, s.merge.files.get(id))
+		}
+		if len(files) == sweepWrite {
+			break
+		}
+	}
+	s.mu.Unlock()
+	var group errgroup.Group
+	group.SetLimit(4) // pushes wait for the disk as well
+	for _, f := range files {
+		group.Go(func() error {
+			if ctx.Err() != nil {
+				return nil
+			}
+			since, err := s.writeWithheld(f.group)
+			if err != nil {
+				s.putOff(f.id, now)
+			}
+			if err != nil || !since.IsZero() {
+				tell(Aged{Step: Withheld, File: f.Name(), Group: f.group, Since: f.Expired(), Err: err})
+			}
+			return nil
+		})
+	}
+	_ = group.Wait() // each has told its error
+	return len(files)
+}
+
+// putOff has a file written some time later.
+func (s *Store) putOff(id *ident, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.due.pending[id]; ok {
+		s.due.pending[id] = now.Add(sweepRetry)
+	}
+}
+
+// untilNext returns for how long there is nothing to do.
+func (s *Store) untilNext(r reading) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	wait := pruneEvery
+	if len(s.due.pending) > 0 {
+		wait = sweepRest
+	}
+	for i, q := range [...]*queue{&s.due.dies, &s.due.leaves} {
+		if at, ok := q.next(); ok {
+			wait = min(wait, sweepRest)
+			if i == 0 || r.steady {
+				wait = min(wait, max(at.Sub(r.now), time.Millisecond))
+			}
+		}
+	}
+	return wait
+}
+
+// reconsider looks again at what was withheld and not written, after the clock
+// was set back.
+func (s *Store) reconsider(now time.Time) {
+	s.mu.Lock()
+	var updates []update
+	for f := range s.merge.files.all() {
+		if f.age == nil || f.age.since <= seconds(now) || !f.age.pending && f.err == nil {
+			continue
+		}
+		again := *f
+		again.stamp, again.hash = stamp{}, 0 // to be read whatever it looks like
+		parts := s.merge.parts(f)
+		updates = append(updates, update{old: f, oldParts: parts, new: &content{file: &again, parts: slices.Clone(parts)}})
+	}
+	if len(updates) > 0 {
+		s.publish(updates)
+	}
+	sources := append([]*Source{s.spool}, s.sources...)
+	s.mu.Unlock()
+	for _, src := range sources {
+		var names []string
+		for i := range updates {
+			if base, ok := src.base(updates[i].new.file); ok {
+				names = append(names, base)
+			}
+		}
+		if len(names) > 0 {
+			_, _ = src.Reload(names...) // what cannot be read is told by the view
+		}
+	}
+}
+
+// Ageing returns what is to come: for each file that has a lifetime its next
+// step, the earliest first.
+func (s *Store) Ageing() []Aged {
+	var list []Aged
+	for f := range s.View().Files() {
+		a := Aged{Step: Withheld, File: f.Name(), Group: f.group}
+		ok := false
+		if f.age != nil && f.age.pending {
+			a.Since, ok = f.Expired(), true
+		} else if a.Since, ok = s.opts.Lifetimes.dies(f); !ok {
+			a.Step = Archived
+			a.Since, ok = s.opts.Lifetimes.leaves(f)
+		}
+		if ok {
+			list = append(list, a)
+		}
+	}
+	slices.SortFunc(list, func(a, b Aged) int { return cmp.Or(a.Since.Compare(b.Since), strings.Compare(a.File, b.File)) })
+	return list
+}
