@@ -36,6 +36,11 @@ func (h *Handler) push(w http.ResponseWriter, r *http.Request, path string) (g f
 	if err != nil {
 		return g, err
 	}
+	opts, err := pushOptions(r)
+	if err != nil {
+		return g, err
+	}
+	opts.Strip = strip
 	body, err := readBody(w, r, h.options.MaxBytes)
 	if err != nil {
 		return g, err
@@ -55,7 +60,6 @@ func (h *Handler) push(w http.ResponseWriter, r *http.Request, path string) (g f
 		return g, refuse(http.StatusServiceUnavailable, "pushes under way come to %d times --push.max-bytes=%d, try again", bodiesAtOnce, h.options.MaxBytes)
 	}
 	defer h.room.Release(weight)
-	opts := filestore.PushOptions{Strip: strip}
 	families, err := decode(body, r.Header, h.options)
 	switch {
 	case err != nil && wasDecoded(err):

@@ -1,0 +1,81 @@
+package ingest_test
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/promspool/promspool/filestore"
+)
+
+func TestLifetimeOfAPush(t *testing.T) {
+	a := start(t, nil, nil)
+	g, err := filestore.NewGroup(filestore.Label{Name: "job", Value: "j"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const none = time.Duration(-1)
+	for _, test := range []struct {
+		method, query, header string
+		want                  time.Duration
+	}{
+		{"PUT", "?ttl=24h", "", 24 * time.Hour},
+		{"POST", "", "", 24 * time.Hour},
+		{"POST", "?ttl=0", "", 0},
+		{"PUT", "?x=y", "", none},
+		{"POST", "", " 2w ", 14 * 24 * time.Hour},
+		{"PUT", "?ttl=1h30m&x=y", "2w", 90 * time.Minute},
+	} {
+		a.want(200, test.method, "/metrics/job/j"+test.query, "m 1\n", "X-Promspool-TTL", test.header)
+		got, stated := a.store.View().File(g.FileName()).TTL()
+		if !stated {
+			got = none
+		}
+		if got != test.want {
+			t.Errorf("%s %q with header %q: the lifetime is %v, want %v", test.method, test.query, test.header, got, test.want)
+		}
+	}
+	before := a.scrape()
+	for query, header := range map[string]string{"?ttl=": "", "?ttl=soon": "1h", "?ttl=-1h": "", "?ttl=3600": "", "": "1 day", "?ttl=99999999999w": ""} {
+		got := a.want(400, "PUT", "/metrics/job/j"+query, "m 2\n", "X-Promspool-TTL", header)
+		if !strings.Contains(strings.ToLower(got.body), "ttl: ") {
+			t.Errorf("the answer to %q, %q does not say where the fault is: %q", query, header, got.body)
+		}
+	}
+	if got := a.scrape(); got != before {
+		t.Errorf("refused pushes have left\n%s\nof\n%s", got, before)
+	}
+}
+
+// Each request that is acknowledged counts once, and no other.
+func TestAccumulate(t *testing.T) {
+	a := start(t, nil, nil)
+	const path = "/metrics/job/j"
+	var group sync.WaitGroup
+	for i := range 4 {
+		group.Go(func() {
+			for k := range 10 {
+				query, header := "?accumulate", ""
+				if k%2 == 0 {
+					query, header = "", "Accumulate"
+				}
+				a.want(200, "POST", path+query, fmt.Sprintf("# TYPE c counter\nc 1\n# TYPE g gauge\ng %d\n", i), "X-Promspool-Mode", header)
+			}
+		})
+	}
+	group.Wait()
+	if got := a.samples(); len(got) != 2 || got[0] != `c{job="j"} 40` {
+		t.Errorf("scrape has %q", got)
+	}
+	a.want(200, "POST", path+"?accumulate=false", "# TYPE c counter\nc 1\n# TYPE g gauge\ng 7\n", "X-Promspool-Mode", "accumulate")
+	a.wantSamples(`c{job="j"} 1`, `g{job="j"} 7`)
+	for _, refused := range [][3]string{
+		{"PUT", "?accumulate=1", ""}, {"PUT", "", "accumulate"}, {"POST", "?accumulate=maybe", ""}, {"POST", "", "add"},
+	} {
+		a.want(400, refused[0], path+refused[1], "# TYPE c counter\nc 1\n", "X-Promspool-Mode", refused[2])
+	}
+	a.want(400, "POST", path+"?accumulate", "# TYPE s summary\ns{quantile=\"0.5\"} 1\n")
+	a.wantSamples(`c{job="j"} 1`, `g{job="j"} 7`)
+}
