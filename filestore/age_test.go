@@ -134,7 +134,7 @@ func TestAge(t *testing.T) {
 		a := startAging(t, dir, 0, filestore.Lifetimes{})
 		defer a.stop()
 		push(a)
-		somebody := must1(os.Open(dir))
+		somebody := must1(os.Open(filepath.Join(dir, ".promspool.lock")))
 		must(t, unix.Flock(int(somebody.Fd()), unix.LOCK_EX))
 		a.after("its time", time.Hour+time.Minute, false, true)
 		must(t, somebody.Close())

@@ -79,8 +79,15 @@ type queue struct {
 }
 
 // Len and the others are for container/heap.
-func (q *queue) Len() int           { return len(q.list) }
-func (q *queue) Less(i, j int) bool { return q.list[i].at.Before(q.list[j].at) }
+func (q *queue) Len() int { return len(q.list) }
+
+func (q *queue) Less(i, j int) bool {
+	if n := q.list[i].at.Compare(q.list[j].at); n != 0 {
+		return n < 0
+	}
+	return compareIdent(q.list[i].id, q.list[j].id) < 0 // neighbours in the merge together
+}
+
 func (q *queue) Swap(i, j int) {
 	q.list[i], q.list[j] = q.list[j], q.list[i]
 	q.list[i].index, q.list[j].index = i, j
