@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // errAgain asks commit to start over: the ground has shifted.
@@ -84,8 +86,11 @@ func (s *Store) try(d *directory, name string, check bool, plan func(old *File, 
 	if err != nil {
 		_ = tmp.Cleanup()
 	}
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return errAgain // somebody removed the temporary file
+	case errors.Is(err, unix.EPERM):
+		return fmt.Errorf("the file %q is somebody else's, and only he may replace or remove it in this directory: %w", name, unix.EPERM)
 	}
 	return err
 }

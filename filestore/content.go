@@ -32,32 +32,16 @@ func (s *Store) content(d *directory, name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	flags := unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC
-	isLink := link.Mode&unix.S_IFMT == unix.S_IFLNK
-	var st unix.Stat_t
-	if !isLink {
-		st, flags = *link, flags|unix.O_NOFOLLOW
-	} else if err := unix.Fstatat(int(d.dir.Fd()), name, &st, 0); err != nil {
-		return nil, err
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG { // opening a device may do something
-		return nil, errors.New("not a regular file")
-	}
-	fd, err := unix.Openat(int(d.dir.Fd()), name, flags, 0)
+	fd, st, err := d.openFile(name, link)
 	if err != nil {
 		return nil, err
 	}
 	defer unix.Close(fd) //nolint:errcheck // only read
-	if err := unix.Fstat(fd, &st); err != nil {
-		return nil, err
-	}
 	switch {
-	case st.Mode&unix.S_IFMT != unix.S_IFREG:
-		return nil, errors.New("not a regular file")
-	case isLink && !mayFollow(link, &st):
-		return nil, errors.New("a symbolic link is followed only if root, the agent or the owner of its target made it")
+	case d.secret(&st):
+		return nil, errSecret
 	case st.Size > s.opts.MaxFileBytes:
-		return nil, errors.New("larger than the limit for files")
+		return nil, fmt.Errorf("larger than --spool.max-file-bytes=%d", s.opts.MaxFileBytes)
 	}
 	return readAll(fd, int(st.Size))
 }

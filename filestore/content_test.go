@@ -35,7 +35,7 @@ func TestContent(t *testing.T) {
 		t.Errorf("the group holds %q, %v, want %q", data, err, pushed)
 	}
 	for name, want := range map[string]string{
-		"large.prom": `reading "large.prom": larger than the limit`, "pipe.prom": "not a regular file", "zero.prom": "not a regular file",
+		"large.prom": `reading "large.prom": larger than --spool.max-file-bytes=500`, "pipe.prom": "not a regular file", "zero.prom": "not a regular file",
 	} {
 		if data, err := s.Content(s.View().File(name)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s holds %q, %v, want %s", name, data, err, want)

@@ -32,6 +32,9 @@ type directory struct {
 	root *os.Root
 	dir  *os.File // the same directory, to flush and stat it
 
+	owner uint32 // of the directory, when it was opened
+	mode  uint32 // its permissions then
+
 	locked *os.File // what the lock is on while we have it, see lock
 
 	mu      sync.Mutex
@@ -76,7 +79,12 @@ func (d *directory) openAt() error {
 		_ = root.Close()
 		return err
 	}
-	d.root, d.dir = root, dir
+	var st unix.Stat_t
+	if err := unix.Fstat(int(dir.Fd()), &st); err != nil {
+		_, _ = dir.Close(), root.Close() // only opened
+		return err
+	}
+	d.root, d.dir, d.owner, d.mode = root, dir, st.Uid, uint32(st.Mode)
 	return nil
 }
 

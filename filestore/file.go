@@ -32,6 +32,7 @@ type File struct {
 	hash     uint64       // of the bytes of the file
 	err      *SyntaxError // why nothing of it is served
 	issue    *SyntaxError // what inside of it gave way
+	foreign  bool         // by its owner it is no pushed file, or it is a link
 	heldFrom time.Time    // since when it stands for newer content that cannot be served; zero if it does not
 }
 
@@ -161,11 +162,16 @@ func firstValue(text string) float64 {
 
 // parseFile makes the content of a file from its bytes. It always returns one:
 // if the bytes cannot be used, its File has an Err.
-func parseFile(name string, data []byte) *content {
-	c, err := readContent(name, data)
+func parseFile(name string, data []byte) *content { return parseFileOf(name, data, false) }
+
+// parseFileOf is parseFile for a file that, if it is foreign, is not taken for a
+// pushed one whatever it says.
+func parseFileOf(name string, data []byte, foreign bool) *content {
+	c, err := readContent(name, data, foreign)
 	if err != nil {
 		c = badContent(name, err)
 	}
+	c.file.foreign = foreign
 	c.file.size = int64(len(data))
 	c.file.hash = hashOf(data)
 	return c
@@ -198,11 +204,13 @@ func badContent(name string, err *SyntaxError) *content {
 	return &content{file: &File{id: droppedIdent(name), err: err}}
 }
 
-func readContent(name string, data []byte) (*content, *SyntaxError) {
-	if c, ok := scanPushed(name, string(data)); ok {
-		return c, nil
+func readContent(name string, data []byte, foreign bool) (*content, *SyntaxError) {
+	if !foreign {
+		if c, ok := scanPushed(name, string(data)); ok {
+			return c, nil
+		}
 	}
-	return parsePushedOrDropped(name, data)
+	return parsePushedOrDropped(name, data, foreign)
 }
 
 // maxRest bounds what a file may say about its rest: one that is written more
@@ -212,7 +220,7 @@ const maxRest = time.Minute
 // slabs is room for the labels of files that are being read.
 var slabs = sync.Pool{New: func() any { return new([]Label) }}
 
-func parsePushedOrDropped(name string, data []byte) (*content, *SyntaxError) {
+func parsePushedOrDropped(name string, data []byte, foreign bool) (*content, *SyntaxError) {
 	slab := slabs.Get().(*[]Label)
 	defer slabs.Put(slab)
 	// Nothing of the data outlives this call: descriptions and text are copies.
@@ -222,9 +230,12 @@ func parsePushedOrDropped(name string, data []byte) (*content, *SyntaxError) {
 	}
 	id := droppedIdent(name)
 	var group Group
+	planted := false
 	if d := fams.directives; len(d) > 0 && d[0].key == groupDirective && strings.HasPrefix(string(data[:min(len(data), 64)]), directivePrefix) {
 		if g, file, err := parseGroup(d[0].text); err == nil && file == name {
-			group, id.kind = g, pushedKind
+			if planted = foreign; !planted {
+				group, id.kind = g, pushedKind
+			}
 		}
 	}
 	parts, series, issue, err := canonical(fams, labelling{}, true)
@@ -233,6 +244,9 @@ func parsePushedOrDropped(name string, data []byte) (*content, *SyntaxError) {
 	}
 	c := newContent(id, parts, series)
 	c.file.group = group
+	if issue == nil && planted {
+		issue = &SyntaxError{Reason: Reserved, Msg: "has the name of a pushed group, but is a link or belongs to somebody who may not push by writing files, and counts as a dropped file"}
+	}
 	if issue != nil {
 		issue.File = name
 		c.file.issue = issue

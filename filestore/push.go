@@ -258,7 +258,7 @@ func (s *Store) stampFailure(g Group) error {
 	d, err := s.commit(g, false, func(old *File, oldParts []part) (*content, error) {
 		var parts []part
 		n, pushed := 0, 0.0
-		if old == nil && !s.mayRecordFailure() {
+		if old == nil && (s.View().File(g.FileName()) != nil || !s.mayRecordFailure()) {
 			return nil, errNothing
 		}
 		if old != nil {

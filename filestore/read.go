@@ -3,7 +3,6 @@ package filestore
 import (
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -112,56 +111,40 @@ func (o outcome) bad(at stamp, mtime time.Time, err *SyntaxError) outcome {
 	return o
 }
 
-// mayFollow reports whether a symbolic link may be followed: if root, we or the
-// owner of its target made it. Another user's link to a file that only we may
-// read would publish that file.
-func mayFollow(link, target *unix.Stat_t) bool {
-	return link.Uid == 0 || link.Uid == uint32(os.Geteuid()) || link.Uid == target.Uid
-}
-
 // read loads a file: one open that cannot block, one look at what was opened,
 // and the content only if nobody is writing it.
 func (s *Store) read(d *directory, o outcome, at stamp, link *unix.Stat_t) outcome {
 	mtime := time.Unix(0, at.mtime)
-	var st unix.Stat_t
 	isLink := link.Mode&unix.S_IFMT == unix.S_IFLNK
-	flags := unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC
-	if !isLink {
-		if link.Mode&unix.S_IFMT != unix.S_IFREG {
-			return o.bad(at, time.Time{}, &SyntaxError{Reason: NotRegular, Msg: "not a regular file"})
-		}
-		flags |= unix.O_NOFOLLOW
-	} else {
-		// Opening a device may do something, so look first; what was opened is looked at again.
-		if err := unix.Fstatat(int(d.dir.Fd()), o.base, &st, 0); err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
-			return o.bad(at, time.Time{}, &SyntaxError{Reason: NotRegular, Msg: "a symbolic link to what is not a regular file"})
-		}
-	}
-	fd, err := unix.Openat(int(d.dir.Fd()), o.base, flags, 0)
-	if err != nil {
-		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
-			o.again = true // replaced just now, or a shortage that passes
-			return o
-		}
+	fd, st, err := d.openFile(o.base, link)
+	switch {
+	case err == nil:
+		defer unix.Close(fd) //nolint:errcheck // only read
+	case errors.Is(err, errAgain), errors.Is(err, unix.ENOENT), errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
+		o.again = true // replaced just now, or a shortage that passes
+		return o
+	case errors.Is(err, errNotRegular), errors.Is(err, errLinkNowhere):
+		return o.bad(at, time.Time{}, &SyntaxError{Reason: NotRegular, Msg: err.Error()})
+	case errors.Is(err, errForeignLink):
+		return o.bad(at, mtime, &SyntaxError{Reason: Unreadable, Msg: err.Error()})
+	default:
 		return o.bad(at, mtime, &SyntaxError{Reason: Unreadable, Msg: "cannot be opened: " + plainError(err)})
-	}
-	defer unix.Close(fd) //nolint:errcheck // only read
-	if err := unix.Fstat(fd, &st); err != nil {
-		return o.bad(at, mtime, &SyntaxError{Reason: Unreadable, Msg: "cannot be looked at: " + plainError(err)})
 	}
 	before := stampOf(&st)
 	before.link = at.link
-	switch {
-	case st.Mode&unix.S_IFMT != unix.S_IFREG:
-		return o.bad(at, time.Time{}, &SyntaxError{Reason: NotRegular, Msg: "not a regular file"})
-	case isLink && !mayFollow(link, &st):
-		return o.bad(at, mtime, &SyntaxError{Reason: Unreadable, Msg: "a symbolic link is followed only if root, the agent or the owner of its target made it"})
-	case st.Size > s.opts.MaxFileBytes:
+	if st.Size > s.opts.MaxFileBytes {
 		return o.bad(before, mtime, &SyntaxError{Reason: TooLarge, Msg: fmt.Sprintf("larger than --spool.max-file-bytes=%d", s.opts.MaxFileBytes)})
 	}
 	at, mtime = before, time.Unix(0, before.mtime)
 	o.stamp = at
 	now := s.opts.Now()
+	if d.secret(&st) {
+		// Whoever publishes a file by a link has two names for it for a moment.
+		if now.Sub(time.Unix(0, at.ctime)) < s.opts.Hold {
+			return s.wait(o, mtime, now)
+		}
+		return o.bad(at, mtime, &SyntaxError{Reason: Unreadable, Msg: errSecret.Error()})
+	}
 	if quiet := now.Sub(mtime); s.opts.Settle > 0 && quiet >= 0 && quiet < s.opts.Settle {
 		return s.wait(o, mtime, now)
 	}
@@ -191,11 +174,12 @@ func (s *Store) read(d *directory, o outcome, at stamp, link *unix.Stat_t) outco
 			return s.wait(o, mtime, now)
 		}
 	}
-	if o.old != nil && o.old.err == nil && o.old.hash == hashOf(data) && o.old.size == int64(len(data)) && len(data) > 0 {
+	foreign := isLink || !d.trusts(st.Uid)
+	if o.old != nil && o.old.err == nil && o.old.foreign == foreign && o.old.hash == hashOf(data) && o.old.size == int64(len(data)) && len(data) > 0 {
 		same := *o.old
 		o.new = &content{file: &same}
 	} else {
-		o.new = parseFile(o.key, data)
+		o.new = parseFileOf(o.key, data, foreign)
 	}
 	if quiet := now.Sub(mtime); quiet >= 0 && quiet < o.new.rest {
 		return s.wait(o, mtime, now)

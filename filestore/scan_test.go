@@ -38,7 +38,7 @@ func FuzzScanPushed(f *testing.F) {
 		if !ok {
 			return
 		}
-		slow, err := parsePushedOrDropped("job=j.prom", []byte(data))
+		slow, err := parsePushedOrDropped("job=j.prom", []byte(data), false)
 		if err != nil {
 			t.Fatalf("the parser refuses %q: %v", data, err)
 		}

@@ -20,3 +20,24 @@ func statTimes(st *unix.Stat_t) (mtime, ctime int64) {
 
 // writerAt would ask the kernel for a lease, which only Linux has.
 func writerAt(int) (busy, known bool) { return false, false }
+
+// walkFlags open a directory to go on from.
+const walkFlags = unix.O_RDONLY
+
+// readLink looks at a name and, if that is a symbolic link, returns its target.
+// It asks to try again if the link was exchanged in between.
+func readLink(at int, name string) (st unix.Stat_t, target string, err error) {
+	if err := unix.Fstatat(at, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil || st.Mode&unix.S_IFMT != unix.S_IFLNK {
+		return st, "", err
+	}
+	b := make([]byte, 4096)
+	n, err := unix.Readlinkat(at, name, b)
+	if err != nil {
+		return st, "", err
+	}
+	var again unix.Stat_t
+	if err := unix.Fstatat(at, name, &again, unix.AT_SYMLINK_NOFOLLOW); err != nil || stampOf(&again) != stampOf(&st) {
+		return st, "", errAgain
+	}
+	return st, string(b[:n]), nil
+}

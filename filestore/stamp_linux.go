@@ -53,3 +53,25 @@ func writerAt(fd int) (busy, known bool) {
 	}
 	return false, false
 }
+
+// walkFlags open a directory to go on from, for which it need not be readable.
+const walkFlags = unix.O_PATH
+
+// readLink looks at a name and, if that is a symbolic link, returns its target.
+// Both are of one and the same inode.
+func readLink(at int, name string) (st unix.Stat_t, target string, err error) {
+	fd, err := unix.Openat(at, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return st, "", err
+	}
+	defer unix.Close(fd) //nolint:errcheck // only looked at
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFLNK {
+		return st, "", err
+	}
+	b := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(fd, "", b)
+	if err != nil {
+		return st, "", err
+	}
+	return st, string(b[:n]), nil
+}

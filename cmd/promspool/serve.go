@@ -90,6 +90,9 @@ func (s *serve) run() error {
 	if err := os.MkdirAll(s.spool, 0o755); err != nil {
 		return fmt.Errorf("creating the spool: %w", err)
 	}
+	if fi, err := os.Stat(s.spool); err == nil && fi.Mode().Perm()&0o002 != 0 && fi.Mode()&fs.ModeSticky == 0 {
+		logger.Warn("Everybody may write to the spool, and remove and replace what others have put there", "spool", s.spool)
+	}
 	watch, err := watchDirectory(s.spool, s.resync, reg, logger)
 	if err != nil {
 		return fmt.Errorf("watching the spool: %w", err)

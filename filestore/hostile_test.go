@@ -1,0 +1,310 @@
+package filestore_test
+
+import (
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/promspool/promspool/filestore"
+)
+
+// The users of these tests: the agent is root, mallory and alice may put files
+// into the spool, which is sticky.
+const mallory, alice = 4001, 4002
+
+// hostile makes a spool that everybody may write, as /tmp is, and beside it a
+// directory with a file that only root may read and one for mallory.
+func hostile(t *testing.T) (spool, outside string) {
+	t.Helper()
+	needRoot(t, "becomes other users")
+	top := t.TempDir()
+	spool, outside = filepath.Join(top, "spool"), filepath.Join(top, "outside")
+	for _, dir := range []string{spool, outside, filepath.Join(outside, "mallory")} {
+		must(t, os.Mkdir(dir, 0o755))
+	}
+	must(t, os.Chmod(filepath.Dir(top), 0o755))
+	must(t, os.Chmod(top, 0o755))
+	must(t, os.Chmod(spool, 0o777|fs.ModeSticky))
+	must(t, os.Chown(filepath.Join(outside, "mallory"), mallory, mallory))
+	must(t, os.WriteFile(filepath.Join(outside, "secret"), []byte("secret_metric 1\n"), 0o600))
+	must(t, os.WriteFile(filepath.Join(outside, "shadow"), []byte("root:secret-hash:1\n"), 0o600))
+	must(t, os.WriteFile(filepath.Join(outside, "alice"), []byte("of_alice 1\n"), 0o644))
+	must(t, os.Chown(filepath.Join(outside, "alice"), alice, alice))
+	return spool, outside
+}
+
+// wantReason checks what is said of a file; empty for nothing.
+func wantReason(t *testing.T, s *filestore.Store, name string, reason filestore.Reason) {
+	t.Helper()
+	f := s.View().File(name)
+	if f == nil {
+		t.Errorf("%s is not in the view", name)
+		return
+	}
+	p := f.Problem()
+	switch {
+	case p == nil && reason != "":
+		t.Errorf("nothing is wrong with %s, want %s", name, reason)
+	case p != nil && p.Reason != reason:
+		t.Errorf("%s: %v (%s), want %q", name, p, p.Reason, reason)
+	case p != nil && strings.Contains(p.Error(), "secret_metric") || p != nil && strings.Contains(p.Error(), "hash"):
+		t.Errorf("the sentence tells a secret: %v", p)
+	}
+}
+
+func TestLinksThatMayBeFollowed(t *testing.T) {
+	spool, outside := hostile(t)
+	link := func(uid int, target, path string) {
+		as(uid, uid, func() { must(t, os.Symlink(target, path)) })
+	}
+	must(t, os.Mkdir(filepath.Join(outside, "sub"), 0o755))
+	must(t, os.WriteFile(filepath.Join(outside, "sub", "secret"), []byte("secret_metric 1\n"), 0o600))
+	must(t, unix.Mkfifo(filepath.Join(outside, "pipe"), 0o666))
+	as(mallory, mallory, func() {
+		must(t, os.WriteFile(filepath.Join(outside, "mallory", "own"), []byte("of_mallory 1\n"), 0o600))
+	})
+	link(mallory, outside+"/secret", outside+"/mallory/chain")
+	link(mallory, outside+"/sub", outside+"/mallory/dir")
+	link(mallory, "loop", outside+"/mallory/loop")
+	link(0, "../alice", outside+"/sub/alice")
+	for name, x := range map[string]struct {
+		uid    int
+		target string
+		want   filestore.Reason
+	}{
+		"to-secret":        {mallory, outside + "/secret", filestore.Unreadable},
+		"to-shadow":        {mallory, outside + "/shadow", filestore.Unreadable},
+		"to-secret-dotdot": {mallory, "../outside/secret", filestore.Unreadable},
+		"by-root":          {0, outside + "/secret", ""},
+		"chain-by-root":    {0, outside + "/mallory/chain", filestore.Unreadable},
+		"dir-by-root":      {0, outside + "/mallory/dir/secret", filestore.Unreadable},
+		"own":              {mallory, outside + "/mallory/own", ""},
+		"of-alice":         {0, outside + "/alice", ""},
+		"of-alice-dotdot":  {0, "../outside/./sub//../alice", ""},
+		"of-alice-twice":   {0, outside + "/sub/alice", ""},
+		"of-alice-not":     {mallory, outside + "/alice", filestore.Unreadable},
+		"nowhere":          {mallory, "none", filestore.Unreadable},
+		"loop":             {0, outside + "/mallory/loop", filestore.Unreadable},
+		"root":             {0, "/", filestore.NotRegular},
+		"dir":              {0, outside, filestore.NotRegular},
+		"here":             {0, ".", filestore.NotRegular},
+		"pipe":             {0, outside + "/pipe", filestore.NotRegular},
+		"device":           {0, "/dev/zero", filestore.NotRegular},
+	} {
+		link(x.uid, x.target, filepath.Join(spool, name+".prom"))
+		defer func() {
+			if t.Failed() {
+				t.Logf("%s is %d's link to %s", name, x.uid, x.target)
+			}
+		}()
+		s, err := filestore.Open(spool, &filestore.Options{Hold: 1})
+		must(t, err)
+		wantReason(t, s, name+".prom", x.want)
+		if got := string(s.View().AppendTo(nil)); strings.Contains(got, "secret_metric") != (name == "by-root") {
+			t.Errorf("with %s the secret is served, or not:\n%s", name, got)
+		}
+		must(t, s.Close())
+		must(t, os.Remove(filepath.Join(spool, name+".prom")))
+	}
+}
+
+func TestHardLinks(t *testing.T) {
+	spool, outside := hostile(t)
+	must(t, os.Link(outside+"/secret", spool+"/secret.prom")) // as anybody may where fs.protected_hardlinks is 0
+	must(t, os.Link(outside+"/alice", spool+"/alice.prom"))
+	s, err := filestore.Open(spool, &filestore.Options{Hold: 1})
+	must(t, err)
+	defer s.Close()
+	wantReason(t, s, "secret.prom", filestore.Unreadable)
+	wantReason(t, s, "alice.prom", "")
+	must(t, os.Chmod(spool, 0o755)) // only root can have put it there
+	own, err := filestore.Open(spool, &filestore.Options{Hold: 1})
+	must(t, err)
+	defer own.Close()
+	wantReason(t, own, "secret.prom", "")
+}
+
+const planted = "# promspool:group {job=\"a\"}\n# TYPE m gauge\nm{job=\"a\"} 1\n"
+
+// TestGroupThatSomebodyPlanted has a user put a file under a group's name.
+func TestGroupThatSomebodyPlanted(t *testing.T) {
+	spool, _ := hostile(t)
+	g := group(t, "job", "a")
+	path := filepath.Join(spool, g.FileName())
+	s, err := filestore.Open(spool, &filestore.Options{Hold: 1})
+	must(t, err)
+	defer s.Close()
+	for what, put := range map[string]func() error{
+		"file": func() error { return os.WriteFile(path, []byte(planted), 0o644) },
+		"link": func() error {
+			aside := filepath.Join(spool, "aside")
+			if err := os.WriteFile(aside, []byte(planted), 0o644); err != nil {
+				return err
+			}
+			return os.Symlink("aside", path)
+		},
+	} {
+		as(mallory, mallory, func() { must(t, put()) })
+		rescan(t, s)
+		if f := s.View().File(g.FileName()); f == nil || !f.Group().IsZero() || f.Err() != nil {
+			t.Fatalf("%s: the view has %+v, want a dropped file that is served", what, f)
+		}
+		wantReason(t, s, g.FileName(), filestore.Reserved)
+		must(t, s.Delete(g))
+		must(t, s.Wipe())
+		must(t, s.Fail(g))
+		if err := s.Update(g, families(t, "n 1\n"), filestore.PushOptions{}); err == nil || !strings.Contains(err.Error(), "put there by somebody else") {
+			t.Errorf("%s: POST gives %v", what, err)
+		}
+		if b, err := os.ReadFile(path); err != nil || string(b) != planted {
+			t.Errorf("%s: the planted file is now %q, %v", what, b, err)
+		}
+		must(t, s.Replace(g, families(t, "n 1\n"), filestore.PushOptions{})) // root may
+		if f := s.View().File(g.FileName()); f.Group() != g || f.Problem() != nil {
+			t.Errorf("%s: after PUT the view has %+v", what, f)
+		}
+		must(t, s.Delete(g))
+		_ = os.Remove(filepath.Join(spool, "aside"))
+	}
+
+	// In a directory for a group of users each of them may push by writing the file.
+	must(t, os.Chmod(spool, 0o775))
+	must(t, os.WriteFile(path, []byte(planted), 0o644))
+	must(t, os.Chown(path, mallory, mallory))
+	again, err := filestore.Open(spool, &filestore.Options{Hold: 1})
+	must(t, err)
+	defer again.Close()
+	if f := again.View().File(g.FileName()); f == nil || f.Group() != g || f.Problem() != nil {
+		t.Errorf("the view has %+v, want a group", f)
+	}
+}
+
+// TestStickySpoolKeepsOthersFiles pushes where the agent may not replace what a
+// user has planted.
+func TestStickySpoolKeepsOthersFiles(t *testing.T) {
+	spool, _ := hostile(t)
+	must(t, os.Chown(spool, alice, alice))
+	g := group(t, "job", "a")
+	as(mallory, mallory, func() { must(t, os.WriteFile(filepath.Join(spool, g.FileName()), []byte(planted), 0o644)) })
+	as(4003, 4003, func() {
+		s, err := filestore.Open(spool, &filestore.Options{Hold: 1})
+		must(t, err)
+		defer s.Close()
+		err = s.Replace(g, families(t, "n 1\n"), filestore.PushOptions{})
+		if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("%q is somebody else's", g.FileName())) {
+			t.Errorf("PUT gives %v", err)
+		}
+	})
+	if names := entries(t, spool); len(names) != 1 {
+		t.Errorf("the spool holds %q", names)
+	}
+}
+
+// TestRacers has a user exchange files for links, pipes, directories and files,
+// as fast as it goes, while the agent reads, pushes and deletes. Whatever is
+// served is somebody's to publish, and nothing outside of the spool changes.
+func TestRacers(t *testing.T) {
+	spool, outside := hostile(t)
+	before := describe(t, outside)
+	g := group(t, "job", "a")
+	names := []string{"x.prom", "y.prom", g.FileName(), "." + g.FileName() + "1", spoolLock}
+	stop := make(chan struct{})
+	raced := make(chan int)
+	go as(mallory, mallory, func() {
+		n := 0
+		defer func() { raced <- n }()
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			n++
+			path, aside := filepath.Join(spool, names[rand.IntN(len(names))]), filepath.Join(spool, fmt.Sprint(".aside", rand.IntN(2)))
+			_ = os.Remove(aside) // most of these fail for what was there before, which is the point
+			switch rand.IntN(7) {
+			case 0:
+				_ = os.WriteFile(aside, []byte("of_mallory 1\n"), 0o600)
+			case 1:
+				_ = os.Symlink(outside+"/secret", aside)
+			case 2:
+				_ = os.Symlink(outside+"/shadow", aside)
+			case 3:
+				_ = unix.Mkfifo(aside, 0o666)
+			case 4:
+				_ = os.Mkdir(aside, 0o755)
+			case 5:
+				_ = os.WriteFile(aside, []byte(planted), 0o644)
+			case 6:
+				_ = os.Symlink(outside, aside)
+			}
+			if rand.IntN(4) == 0 {
+				_ = os.Remove(path)
+			}
+			_ = os.Rename(aside, path)
+		}
+	})
+	s, err := filestore.Open(spool, &filestore.Options{Hold: 1})
+	must(t, err)
+	defer s.Close()
+	looks, pushed := 0, 0
+	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); looks++ {
+		rescan(t, s)
+		switch looks % 8 {
+		case 0:
+			if s.Replace(g, families(t, "n 1\n"), filestore.PushOptions{}) == nil {
+				pushed++
+			}
+		case 4:
+			_ = s.Delete(g) // by then it may be mallory's
+		}
+		if text := string(s.View().AppendTo(nil)); strings.Contains(text, "secret") {
+			t.Fatalf("the secret is served:\n%s", text)
+		}
+		for f := range s.View().Files() {
+			if p := f.Problem(); p != nil && strings.Contains(p.Error(), "hash") {
+				t.Fatalf("a sentence quotes: %v", p)
+			}
+		}
+	}
+	close(stop)
+	t.Logf("%d exchanges, %d looks, %d pushes", <-raced, looks, pushed)
+	if pushed == 0 {
+		t.Error("no push succeeded")
+	}
+	if after := describe(t, outside); after != before {
+		t.Errorf("outside of the spool there is now\n%s\nwas\n%s", after, before)
+	}
+}
+
+// describe tells all there is to know of a tree.
+func describe(t *testing.T, dir string) string {
+	t.Helper()
+	var b strings.Builder
+	must(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		fi, err := d.Info()
+		if err != nil {
+			return err
+		}
+		st := fi.Sys()
+		text := []byte(nil)
+		if fi.Mode().IsRegular() {
+			if text, err = os.ReadFile(path); err != nil {
+				return err
+			}
+		}
+		fmt.Fprintf(&b, "%s %v %v %q %v\n", path, fi.Mode(), fi.ModTime(), text, st != nil)
+		return nil
+	}))
+	return b.String()
+}

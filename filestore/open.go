@@ -1,0 +1,154 @@
+package filestore
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Others may own files in a spool, and may exchange them while we look. So a file
+// is opened once, in a way that cannot block, and what is asked of it is asked of
+// what was opened. Links are followed by hand, one after the other, because any
+// of them may be somebody's who wants us to publish what he cannot read.
+
+// readFlags open a file without waiting for the other end of a pipe or becoming
+// the owner of a terminal.
+const readFlags = unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_NOFOLLOW | unix.O_CLOEXEC
+
+// Why a file is not opened. None of it tells more of a target than that it is
+// there.
+var (
+	errForeignLink = errors.New("a symbolic link is followed only if root, the agent or the owner of its target made it, and all links that it leads over")
+	errNotRegular  = errors.New("not a regular file")
+	errSecret      = errors.New("has another name as well (a hard link), and not everybody may read it")
+	errLinkNowhere = errors.New("a symbolic link to what is not a regular file")
+)
+
+// openFile opens the regular file of that name for reading, over links if they
+// may be followed. What was seen at the name tells whether it is a link. An
+// error that wraps errAgain asks to look again. The caller closes the descriptor.
+func (d *directory) openFile(name string, seen *unix.Stat_t) (fd int, st unix.Stat_t, err error) {
+	w := walk{at: int(d.dir.Fd())}
+	if seen.Mode&unix.S_IFMT != unix.S_IFLNK {
+		return w.open(name, seen)
+	}
+	defer func() { w.leave() }()
+	rest := name
+	for links := 0; ; {
+		var part string
+		part, rest, _ = strings.Cut(strings.TrimLeft(rest, "/"), "/")
+		rest = strings.TrimLeft(rest, "/")
+		link, target, err := readLink(w.at, part)
+		switch {
+		case err != nil:
+			return -1, st, err
+		case link.Mode&unix.S_IFMT == unix.S_IFLNK:
+			if links++; links > 40 {
+				return -1, st, unix.ELOOP
+			}
+			w.makers = append(w.makers, link.Uid)
+			if strings.HasPrefix(target, "/") {
+				if err := w.enter(unix.AT_FDCWD, "/"); err != nil {
+					return -1, st, err
+				}
+			}
+			if rest = target + "/" + rest; strings.Trim(rest, "/") == "" {
+				return -1, st, errLinkNowhere
+			}
+		case rest != "":
+			if err := w.enter(w.at, part); err != nil {
+				return -1, st, err
+			}
+		default:
+			return w.open(part, &link)
+		}
+	}
+}
+
+// walk is where a path has led so far.
+type walk struct {
+	at     int
+	owned  bool     // at has to be closed
+	makers []uint32 // who made the links
+}
+
+func (w *walk) enter(at int, name string) error {
+	fd, err := unix.Openat(at, name, walkFlags|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	w.leave()
+	w.at, w.owned = fd, true
+	return nil
+}
+
+func (w *walk) leave() {
+	if w.owned {
+		_ = unix.Close(w.at) // only looked at
+	}
+}
+
+// open opens the end of the way. What was there a moment ago is seen, because to
+// open a device may do something.
+func (w *walk) open(name string, seen *unix.Stat_t) (fd int, st unix.Stat_t, err error) {
+	unfit := errNotRegular
+	if len(w.makers) > 0 {
+		unfit = errLinkNowhere
+	}
+	if seen.Mode&unix.S_IFMT != unix.S_IFREG {
+		return -1, st, unfit
+	}
+	for {
+		if fd, err = unix.Openat(w.at, name, readFlags, 0); err != unix.EINTR {
+			break
+		}
+	}
+	switch {
+	case errors.Is(err, unix.ELOOP):
+		return -1, st, errAgain // a link by now
+	case err != nil:
+		return -1, st, err
+	}
+	if err = unix.Fstat(fd, &st); err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
+		err = unfit
+	}
+	if err == nil && !mayFollow(w.makers, st.Uid) {
+		err = errForeignLink
+	}
+	if err != nil {
+		_ = unix.Close(fd) // only opened
+		return -1, st, err
+	}
+	return fd, st, nil
+}
+
+// mayFollow reports whether links that these users made may be followed to a file
+// of that owner: each by root, by us, or by the owner himself. Another user's
+// link to a file that only we may read would publish that file.
+func mayFollow(makers []uint32, owner uint32) bool {
+	us := uint32(os.Geteuid())
+	return !slices.ContainsFunc(makers, func(uid uint32) bool { return uid != 0 && uid != us && uid != owner })
+}
+
+// secret reports whether a file may have been put here under a second name by
+// somebody who cannot read it: then it is not ours to publish. Who made a hard
+// link is not known.
+func (d *directory) secret(st *unix.Stat_t) bool {
+	return st.Nlink > 1 && st.Mode&0o004 == 0 && d.shared()
+}
+
+// shared reports whether somebody else than root and the agent may put files into
+// the directory.
+func (d *directory) shared() bool {
+	return d.mode&0o022 != 0 || d.owner != 0 && d.owner != uint32(os.Geteuid())
+}
+
+// trusts reports whether a group's file of that owner counts as pushed. Whoever
+// may write the directory may push, by writing that very file; only where
+// everybody may, the owner tells more.
+func (d *directory) trusts(uid uint32) bool {
+	return d.mode&0o002 == 0 || uid == 0 || uid == uint32(os.Geteuid()) || uid == d.owner
+}
