@@ -52,6 +52,9 @@ type Edit struct {
 // there then, so it must not do anything but decide. If it returns nil and no
 // error, nothing is done; its error becomes that of Amend, as it is.
 //
+// Samples get the labels of the group and never an empty instance, whoever
+// amends: programs that open the spool with other options write the same series.
+//
 // Otherwise the promise and the errors are those of Update, but for this: a
 // refusal does not set the time of the group's last failure.
 func (s *Store) Amend(g Group, edit func(held *Held) (*Edit, error)) error {
@@ -110,7 +113,9 @@ func (s *Store) amended(g Group, old *File, oldParts []part, e *Edit, now float6
 	if put == nil {
 		put = &Families{byName: map[string]*rawFamily{}}
 	}
-	fresh, series, err := s.canonical(g, put, nil)
+	lab := s.labelling(g)
+	lab.emptyInstance = false
+	fresh, series, err := canonicalPush(put, lab)
 	if err != nil {
 		return nil, err
 	}

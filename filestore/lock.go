@@ -17,6 +17,9 @@ import (
 // that has the file open, however that ends. It keeps nobody from changing the
 // group.
 type Lock struct {
+	// Alone says that nobody else had the lock when it was taken.
+	Alone bool
+
 	store *Store
 	name  string
 	file  *os.File
@@ -34,10 +37,6 @@ func lockName(g Group) string { return "." + strings.TrimSuffix(g.FileName(), Su
 // Lock takes the lock of a group, or fails at once with ErrLocked. Several may
 // have it if all of them share it.
 func (s *Store) Lock(g Group, share bool) (*Lock, error) {
-	how := unix.LOCK_EX
-	if share {
-		how = unix.LOCK_SH
-	}
 	name := lockName(g)
 	// Whoever looks whether the lock is held has it for the moment of the look.
 	for try := 0; ; try++ {
@@ -45,9 +44,10 @@ func (s *Store) Lock(g Group, share bool) (*Lock, error) {
 		if err != nil {
 			return nil, doing("opening the lock of group "+g.String(), err)
 		}
-		if err = unix.Flock(int(f.Fd()), how|unix.LOCK_NB); err == nil {
+		var alone bool
+		if alone, err = lockFile(f, share); err == nil {
 			if s.leadsTo(name, f) {
-				return &Lock{s, name, f}, nil
+				return &Lock{alone, s, name, f}, nil
 			}
 			err = errAgain // removed by the one before
 		}
@@ -60,6 +60,17 @@ func (s *Store) Lock(g Group, share bool) (*Lock, error) {
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
+}
+
+// lockFile locks the file, first alone to see whether anybody else has the lock.
+func lockFile(f *os.File, share bool) (alone bool, err error) {
+	fd := int(f.Fd())
+	err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+	alone = err == nil
+	if share {
+		err = unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB)
+	}
+	return alone, err
 }
 
 // File returns the open file that the lock is on: a process that inherits it

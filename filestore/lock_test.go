@@ -50,11 +50,14 @@ func TestLock(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if !alone.Alone || !one.Alone || two.Alone {
+		t.Errorf("Alone = %v, %v, %v, want true, true, false", alone.Alone, one.Alone, two.Alone)
+	}
 	one.Release(true)
 	wantLocked(true, true)
 	two.Release(true)
 	wantLocked(false, false)
-	if names, _ := filepath.Glob(dir + "/.*"); len(names) > 0 {
+	if names, _ := filepath.Glob(dir + "/.job=*"); len(names) > 0 {
 		t.Errorf("%q are left", names)
 	}
 }

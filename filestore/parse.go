@@ -45,6 +45,9 @@ type Families struct {
 // Series returns the number of samples.
 func (f *Families) Series() int { return f.series }
 
+// Has reports whether a family of that name is among them.
+func (f *Families) Has(name string) bool { return f.byName[name] != nil }
+
 // rawFamily is one metric family as read.
 type rawFamily struct {
 	name     string

@@ -151,6 +151,12 @@ func (s *Store) flush(d *directory) error {
 
 // canonical makes the parts of a push, with the labels of the group.
 func (s *Store) canonical(g Group, f *Families, strip []string) ([]part, int, error) {
+	lab := s.labelling(g)
+	lab.strip = strip
+	return canonicalPush(f, lab)
+}
+
+func canonicalPush(f *Families, lab labelling) ([]part, int, error) {
 	for _, name := range [...]string{pushTime, failureTime, groupExpired} {
 		delete(f.byName, name) // ours, whatever was pushed
 	}
@@ -160,8 +166,6 @@ func (s *Store) canonical(g Group, f *Families, strip []string) ([]part, int, er
 			f.typ = Untyped // a group's file states what it has
 		}
 	}
-	lab := s.labelling(g)
-	lab.strip = strip
 	parts, series, _, err := canonical(f, lab, false)
 	return parts, series, err
 }

@@ -16,9 +16,10 @@ const module = "github.com/promspool/promspool"
 // arrows are the imports that packages of this module may have of each other.
 // A package that is not listed may have none.
 var arrows = map[string][]string{
-	"cmd/promspool": {"exporter", "filestore", "ingest", "systemd", "watcher"},
+	"cmd/promspool": {"exporter", "filestore", "ingest", "ingest/job", "systemd", "watcher"},
 	"exporter":      {"filestore"},
-	"ingest":        {"filestore"},
+	"ingest":        {"filestore", "ingest/job"},
+	"ingest/job":    {"filestore"},
 }
 
 // homes says where a dependency may be imported, it and the packages below it:

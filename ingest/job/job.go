@@ -1,0 +1,206 @@
+// Package job says what the runs of a job come to in metrics: that it is
+// declared, that a run starts, ends, is skipped or lost.
+//
+// # The record
+//
+// A job is a group of the spool, and its record are the families of that group
+// whose names begin with promspool_job_. They are written before a run starts and
+// after it has ended, each time from what they were before, so counts go on over
+// runs, restarts and reboots, and it does not matter who writes: a command with no
+// agent running, or an agent that is pinged. Whatever else the group holds stays.
+//
+// Two things cannot be told from the metrics and stand in attributes of the
+// group's file:
+//
+//	# promspool:job declared=1790000000 every=86400 grace=3600
+//	# promspool:run id=5f0c… start=1790000000 boot=0d5c… locked=1
+//
+// The first says that the record is promspool's own, and what is expected of the
+// job. There is one of the second for each run that goes on. They are in the
+// file, and not beside it, so that the same rename that changes the metrics
+// changes them, and that they go where the file goes.
+//
+// # Lost runs
+//
+// Whoever runs a job holds the lock of the group (see filestore.Lock), and the
+// job inherits it. A run that is recorded as going on although nobody holds the
+// lock is lost: it was killed together with whoever should have told its end. A
+// run that holds no lock, since it is only reported, is lost if the host has
+// booted since. A run is never called lost while it may go on.
+package job
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/promspool/promspool/filestore"
+)
+
+// An Outcome is how a run ended. The values are those of the label outcome.
+type Outcome string
+
+// The outcomes.
+const (
+	Success Outcome = "success"
+	Failure Outcome = "failure"
+	Timeout Outcome = "timeout" // it took too long and was stopped
+	Lost    Outcome = "lost"    // nobody knows how it ended
+	Skipped Outcome = "skipped" // it did not start, because another run went on
+)
+
+// Outcomes lists every Outcome. A record has a count of each.
+var Outcomes = []Outcome{Success, Failure, Timeout, Lost, Skipped}
+
+// UnknownExitCode stands for the exit code of a run that is lost.
+const UnknownExitCode = -1
+
+// An Expectation is what is expected of a job. Zero durations expect nothing.
+type Expectation struct {
+	Every      time.Duration // from the start of one run to the start of the next
+	Grace      time.Duration // how much later than that a start may be
+	MaxRuntime time.Duration
+}
+
+// A Start is the start of a run.
+type Start struct {
+	ID     string // of the run; what starts under the ID of a run that goes on takes its place
+	At     time.Time
+	Boot   string // which boot of the host it belongs to; empty if it is not known to be on this host
+	Locked bool   // it holds the lock of the group
+	Alone  bool   // and when it took the lock nobody else had it, so earlier runs with a lock are over
+	Expect *Expectation
+}
+
+// An End is the end of a run.
+type End struct {
+	ID       string
+	At       time.Time
+	Took     time.Duration // from the start; if negative it is taken from the record
+	Outcome  Outcome       // Success, Failure or Timeout
+	ExitCode int
+	Usage    *Usage // nil if not known
+	Expect   *Expectation
+	Own      []byte // the job's own metrics, checked with CheckOwn
+}
+
+// Usage is what a run took of the host, it and the processes that it waited for.
+type Usage struct {
+	User, System time.Duration
+	MaxResident  int64 // bytes
+}
+
+// Begin records that a run has started, and that those which went on before are
+// lost if that is certain.
+func Begin(s *filestore.Store, g filestore.Group, start Start) error {
+	return amend(s, g, nil, func(r *Record) bool { r.Begin(start); return true })
+}
+
+// Finish records that a run has ended. A run of whose start the record knows
+// nothing counts as well.
+func Finish(s *filestore.Store, g filestore.Group, end End) error {
+	return amend(s, g, end.Own, func(r *Record) bool { r.Finish(end); return true })
+}
+
+// Skip records that a run did not start because another went on.
+func Skip(s *filestore.Store, g filestore.Group, at time.Time) error {
+	return amend(s, g, nil, func(r *Record) bool { r.Skip(at); return true })
+}
+
+// Declare records what is expected of a job, whether or not it ever ran. What
+// the record knows of its runs stays.
+func Declare(s *filestore.Store, g filestore.Group, at time.Time, expect Expectation) error {
+	return amend(s, g, nil, func(r *Record) bool { r.expect(at, &expect); return true })
+}
+
+// ErrUnknown is what Forget returns if there is no record of the job.
+var ErrUnknown = errors.New("no such job is on record")
+
+// ErrRunning is what Forget returns for a job that is running.
+var ErrRunning = errors.New("the job is running")
+
+// Forget removes a job's group, with the metrics that are not of its record.
+func Forget(s *filestore.Store, g filestore.Group) error {
+	f := s.View().File(g.FileName())
+	if f == nil || f.Group() != g || f.Attributes(filestore.RecordAttribute) == nil {
+		return ErrUnknown
+	}
+	if locked, _ := s.Locked(g); locked {
+		return ErrRunning
+	}
+	if err := s.Delete(g); err != nil {
+		return err
+	}
+	s.Unlock(g)
+	return nil
+}
+
+// Look records which runs of the job are lost and returns how many. Boot is the
+// boot of the host that this is, or empty if that is not known.
+func Look(s *filestore.Store, g filestore.Group, at time.Time, boot string) (lost int, err error) {
+	err = amend(s, g, nil, func(r *Record) bool {
+		locked, known := s.Locked(g)
+		lost = r.lose(at, func(run Run) bool {
+			if run.Locked && known {
+				return !locked
+			}
+			return run.otherBoot(boot)
+		})
+		return lost > 0
+	})
+	if err != nil {
+		return 0, err
+	}
+	if lost > 0 {
+		s.Unlock(g)
+	}
+	return lost, nil
+}
+
+// Running reports whether the record in a file says that a run goes on: then it
+// is worth a Look.
+func Running(f *filestore.File) bool {
+	return !f.Group().IsZero() && f.Attributes(runAttribute) != nil
+}
+
+// amend applies a transition to the record of a group. The transition reports
+// whether it has changed anything.
+func amend(s *filestore.Store, g filestore.Group, own []byte, transition func(*Record) bool) error {
+	return s.Amend(g, func(held *filestore.Held) (*filestore.Edit, error) {
+		r := Read(held)
+		if !transition(r) {
+			return nil, nil
+		}
+		put, err := filestore.Parse(r.AppendText(own[:len(own):len(own)]), filestore.Limits{}, true)
+		if err != nil {
+			return nil, err
+		}
+		return &filestore.Edit{Put: put, Remove: r.absent(), Attributes: r.attributes()}, nil
+	})
+}
+
+// CheckGroup returns why a group cannot be that of a job: labels of its metrics
+// would take the place of those that tell the record's series apart.
+func CheckGroup(g filestore.Group) error {
+	for _, name := range [...]string{"mode", "outcome"} {
+		if g.Label(name) != "" {
+			return fmt.Errorf("a job cannot have the label %s, which metrics about jobs have themselves", name)
+		}
+	}
+	return nil
+}
+
+// CheckOwn returns what is wrong with the metrics that a job has written: they
+// are held to what is asked of a push, and must not be those of the record.
+func CheckOwn(own []byte) error {
+	f, err := filestore.Parse(own, filestore.Limits{}, false)
+	if err != nil {
+		return err
+	}
+	for _, m := range metrics {
+		if f.Has(m.name) {
+			return &filestore.SyntaxError{Reason: filestore.Reserved, Msg: "family " + m.name + " is what promspool records of the run"}
+		}
+	}
+	return nil
+}

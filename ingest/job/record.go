@@ -1,0 +1,329 @@
+package job
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/promspool/promspool/filestore"
+)
+
+// The metrics of a record. Their HELP texts are part of what must not change: one
+// text stands for a family in all files of a spool, and commands write theirs
+// without having read the others.
+const (
+	startTime   = "promspool_job_start_timestamp_seconds"
+	endTime     = "promspool_job_end_timestamp_seconds"
+	successTime = "promspool_job_success_timestamp_seconds"
+	duration    = "promspool_job_duration_seconds"
+	exitCode    = "promspool_job_exit_code"
+	running     = "promspool_job_running"
+	runsTotal   = "promspool_job_runs_total"
+	cpu         = "promspool_job_cpu_seconds"
+	maxResident = "promspool_job_max_resident_memory_bytes"
+	nextDue     = "promspool_job_next_due_timestamp_seconds"
+	maxRuntime  = "promspool_job_max_runtime_seconds"
+)
+
+type metric struct {
+	name, typ, help string
+	always          bool // there from the start
+}
+
+var metrics = []metric{
+	{cpu, "gauge", "CPU time that the last run of the job took.", false},
+	{duration, "gauge", "How long the last run of the job took.", false},
+	{endTime, "gauge", "Unix time at which the last run of the job ended, or was found to be lost; 0 if none has.", true},
+	{exitCode, "gauge", "Exit code of the last run of the job that ended; -1 if it was lost.", false},
+	{maxResident, "gauge", "Most memory that a process of the last run of the job had.", false},
+	{maxRuntime, "gauge", "How long a run of the job may take.", false},
+	{nextDue, "gauge", "Unix time by which the next run of the job has to have started.", false},
+	{running, "gauge", "How many runs of the job go on.", true},
+	{runsTotal, "counter", "Runs of the job by how they ended.", true},
+	{startTime, "gauge", "Unix time at which the last run of the job started; 0 if none has.", true},
+	{successTime, "gauge", "Unix time at which a run of the job last ended with success; 0 if none has.", true},
+}
+
+// A Record is what is known of a job. Times are Unix times in seconds.
+type Record struct {
+	declared     float64
+	every, grace time.Duration
+	runs         []Run // that go on, by their starts
+
+	values map[string]float64  // of the metrics without a label of their own
+	counts map[Outcome]float64 // of runsTotal
+	usage  map[string]float64  // of cpu, by mode
+}
+
+// A Run is one that goes on.
+type Run struct {
+	ID     string
+	Start  float64
+	Boot   string
+	Locked bool
+}
+
+// otherBoot reports whether the run belongs to another boot of the host than this.
+func (r Run) otherBoot(boot string) bool { return r.Boot != "" && boot != "" && r.Boot != boot }
+
+// Families are where a record is read from.
+type Families interface {
+	Family(name string) (filestore.Family, bool)
+	Attributes(key string) []string
+}
+
+// Read returns the record that a group holds; an empty one if it holds none.
+func Read(held Families) *Record {
+	r := &Record{values: map[string]float64{}, counts: map[Outcome]float64{}, usage: map[string]float64{}}
+	for _, m := range metrics {
+		f, ok := held.Family(m.name)
+		if !ok || len(f.Metrics) == 0 {
+			continue
+		}
+		switch m.name {
+		case runsTotal:
+			for _, s := range f.Metrics {
+				r.counts[Outcome(label(s, "outcome"))] = s.Value
+			}
+		case cpu:
+			for _, s := range f.Metrics {
+				r.usage[label(s, "mode")] = s.Value
+			}
+		default:
+			r.values[m.name] = f.Metrics[0].Value
+		}
+	}
+	for _, text := range held.Attributes(filestore.RecordAttribute) {
+		a := parseFields(text)
+		r.declared, r.every, r.grace = a.number("declared"), a.duration("every"), a.duration("grace")
+	}
+	for _, text := range held.Attributes(runAttribute) {
+		a := parseFields(text)
+		r.runs = append(r.runs, Run{ID: a["id"], Start: a.number("start"), Boot: a["boot"], Locked: a["locked"] == "1"})
+	}
+	return r
+}
+
+func label(m filestore.Metric, name string) string {
+	for _, l := range m.Labels {
+		if l.Name == name {
+			return l.Value
+		}
+	}
+	return ""
+}
+
+// maxRuns bounds how many runs of a job are known to go on. More than that are
+// reports of starts whose ends are never reported.
+const maxRuns = 100
+
+// retryWindow is how long after a start the same start may be reported once more
+// by a client that has not seen the answer.
+const retryWindow = time.Minute
+
+// Begin is the transition of [Begin].
+func (r *Record) Begin(s Start) {
+	at := seconds(s.At)
+	r.lose(s.At, func(run Run) bool {
+		return s.Alone && run.Locked || run.otherBoot(s.Boot) ||
+			run.ID == s.ID && at-run.Start > retryWindow.Seconds()
+	})
+	r.runs = slices.DeleteFunc(r.runs, func(run Run) bool { return run.ID == s.ID })
+	if over := len(r.runs) - maxRuns + 1; over > 0 {
+		oldest := r.runs[over-1].Start
+		r.lose(s.At, func(run Run) bool { return run.Start <= oldest })
+	}
+	r.runs = append(r.runs, Run{s.ID, at, s.Boot, s.Locked})
+	r.values[startTime] = at
+	r.expect(s.At, s.Expect)
+}
+
+// Finish is the transition of [Finish].
+func (r *Record) Finish(e End) {
+	at, took := seconds(e.At), e.Took.Seconds()
+	known := false
+	r.runs = slices.DeleteFunc(r.runs, func(run Run) bool {
+		if run.ID != e.ID {
+			return false
+		}
+		if known = true; took < 0 {
+			took = at - run.Start
+		}
+		return true
+	})
+	if start := at - max(took, 0); !known && start > r.values[startTime]+1 {
+		r.values[startTime] = start // it was not told, or the group was removed meanwhile
+	}
+	r.values[endTime] = at
+	delete(r.values, duration)
+	if took >= 0 {
+		r.values[duration] = took
+	}
+	r.values[exitCode] = float64(e.ExitCode)
+	delete(r.values, maxResident)
+	clear(r.usage)
+	if e.Usage != nil {
+		r.values[maxResident] = float64(e.Usage.MaxResident)
+		r.usage["user"], r.usage["system"] = e.Usage.User.Seconds(), e.Usage.System.Seconds()
+	}
+	if e.Outcome == Success {
+		r.values[successTime] = at
+	}
+	r.counts[e.Outcome]++
+	r.expect(e.At, e.Expect)
+}
+
+// Skip is the transition of [Skip].
+func (r *Record) Skip(at time.Time) {
+	r.counts[Skipped]++
+	r.expect(at, nil)
+}
+
+// lose takes the runs that are lost off those that go on and returns how many
+// they are.
+func (r *Record) lose(at time.Time, lost func(Run) bool) int {
+	before := len(r.runs)
+	r.runs = slices.DeleteFunc(r.runs, lost)
+	n := before - len(r.runs)
+	if n == 0 {
+		return 0
+	}
+	r.counts[Lost] += float64(n)
+	r.values[endTime], r.values[exitCode] = seconds(at), UnknownExitCode
+	delete(r.values, duration)
+	delete(r.values, maxResident)
+	clear(r.usage)
+	r.expect(at, nil)
+	return n
+}
+
+// expect sets what is expected of the job, if that is told, and when it is due.
+func (r *Record) expect(at time.Time, e *Expectation) {
+	if r.declared == 0 {
+		r.declared = seconds(at)
+	}
+	if e != nil {
+		r.every, r.grace = e.Every, e.Grace
+		if delete(r.values, maxRuntime); e.MaxRuntime > 0 {
+			r.values[maxRuntime] = e.MaxRuntime.Seconds()
+		}
+	}
+	delete(r.values, nextDue)
+	if r.every > 0 {
+		last := r.values[startTime]
+		if last == 0 {
+			last = r.declared
+		}
+		r.values[nextDue] = last + r.every.Seconds() + r.grace.Seconds()
+	}
+}
+
+// AppendText appends the metrics of the record in the text format.
+func (r *Record) AppendText(b []byte) []byte {
+	line := func(name, labels string, v float64) {
+		b = append(b, name...)
+		b = append(b, labels...)
+		b = append(b, ' ')
+		b = strconv.AppendFloat(b, v, 'g', -1, 64)
+		b = append(b, '\n')
+	}
+	r.values[running] = float64(len(r.runs))
+	for _, m := range metrics {
+		if !r.has(m) {
+			continue
+		}
+		b = append(b, "# HELP "+m.name+" "+m.help+"\n# TYPE "+m.name+" "+m.typ+"\n"...)
+		switch m.name {
+		case runsTotal:
+			for _, o := range Outcomes {
+				line(m.name, `{outcome="`+string(o)+`"}`, r.counts[o])
+			}
+		case cpu:
+			for _, mode := range []string{"system", "user"} {
+				line(m.name, `{mode="`+mode+`"}`, r.usage[mode])
+			}
+		default:
+			line(m.name, "", r.values[m.name])
+		}
+	}
+	return b
+}
+
+func (r *Record) has(m metric) bool {
+	_, ok := r.values[m.name]
+	return m.always || ok || m.name == cpu && len(r.usage) > 0
+}
+
+// absent returns the names of metrics that the record does not have now.
+func (r *Record) absent() []string {
+	var names []string
+	for _, m := range metrics {
+		if !r.has(m) {
+			names = append(names, m.name)
+		}
+	}
+	return names
+}
+
+// runAttribute is the key of the attribute of a run that goes on.
+const runAttribute = "run"
+
+func (r *Record) attributes() map[string][]string {
+	about := fields{"declared": number(r.declared)}
+	if r.every > 0 {
+		about["every"] = number(r.every.Seconds())
+	}
+	if r.grace > 0 {
+		about["grace"] = number(r.grace.Seconds())
+	}
+	runs := make([]string, len(r.runs))
+	for i, run := range r.runs {
+		a := fields{"id": run.ID, "start": number(run.Start), "boot": run.Boot}
+		if run.Locked {
+			a["locked"] = "1"
+		}
+		runs[i] = a.String()
+	}
+	return map[string][]string{filestore.RecordAttribute: {about.String()}, runAttribute: runs}
+}
+
+// fields are what stands in an attribute: words NAME=VALUE without blanks in them.
+type fields map[string]string
+
+func parseFields(text string) fields {
+	f := fields{}
+	for word := range strings.FieldsSeq(text) {
+		if name, value, ok := strings.Cut(word, "="); ok {
+			f[name] = value
+		}
+	}
+	return f
+}
+
+// String writes the fields that are not empty, in one order.
+func (f fields) String() string {
+	var words []string
+	for _, name := range []string{"declared", "every", "grace", "id", "start", "boot", "locked"} {
+		if f[name] != "" {
+			words = append(words, name+"="+f[name])
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+func (f fields) number(name string) float64 {
+	v, err := strconv.ParseFloat(f[name], 64)
+	if err != nil || !(v >= 0 && v < 1e18) {
+		return 0
+	}
+	return v
+}
+
+func (f fields) duration(name string) time.Duration {
+	return time.Duration(min(f.number(name), 1e9) * float64(time.Second))
+}
+
+func number(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
+
+func seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1e3 }
