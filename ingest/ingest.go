@@ -15,6 +15,8 @@
 // refused). With dry_run nothing is removed. The answer is JSON and lists what
 // was, or would be.
 //
+//	GET    /ping/SLUG[/start|/success|/fail|/log|/CODE]   tell of a run of a job (only if offered; HEAD and POST as well)
+//
 // The path is percent-decoded once and then split, so an encoded slash
 // separates like any other. A value that has to contain one, or that is empty,
 // is given in base64 (RFC 4648, the URL-safe alphabet) after a name that ends
@@ -62,6 +64,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -83,6 +86,10 @@ type Config struct {
 	Admin        bool             // offer to wipe and to remove in bulk
 	Logger       *slog.Logger     // nil for none
 
+	Pings    bool   // take pings of jobs
+	MaxSlugs int    // number of jobs on record up to which a ping adds one; default 1000
+	Boot     string // which boot of the host this is; empty if not known
+
 	// Registerer gets the sizes and durations of pushes; may be nil.
 	Registerer prometheus.Registerer
 	// Requests counts every answer, with the labels handler, code and method;
@@ -92,6 +99,9 @@ type Config struct {
 
 // defaultMaxBytes is the default of Config.MaxBytes and Options.MaxBytes.
 const defaultMaxBytes = 16 << 20
+
+// defaultMaxSlugs is the default of Config.MaxSlugs.
+const defaultMaxSlugs = 1000
 
 // bodiesAtOnce is how many bodies of the largest size are decoded at a time.
 const bodiesAtOnce = 4
@@ -109,6 +119,11 @@ type Handler struct {
 	room    *semaphore.Weighted // bytes of bodies that are being decoded and stored
 	log     *slog.Logger
 	metrics *metrics
+
+	pings    bool
+	maxSlugs int
+	boot     string
+	newSlugs sync.Mutex // held by pings that may add a job
 }
 
 // New returns the handler of the push API. The only error is that of
@@ -122,6 +137,10 @@ func New(cfg Config) (*Handler, error) {
 		guard:   newGuard(cfg.AllowRemote, NewHostRule(cfg.AllowedHosts...)),
 		log:     cfg.Logger,
 		metrics: newMetrics(cfg.Requests),
+		pings:   cfg.Pings, maxSlugs: cfg.MaxSlugs, boot: cfg.Boot,
+	}
+	if h.maxSlugs <= 0 {
+		h.maxSlugs = defaultMaxSlugs
 	}
 	if h.options.MaxBytes <= 0 {
 		h.options.MaxBytes = defaultMaxBytes
@@ -148,6 +167,10 @@ func New(cfg Config) (*Handler, error) {
 func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, path string) bool {
 	if rest, ok := pushPath(path); ok {
 		h.Push(w, r, rest)
+		return true
+	}
+	if rest, ok := strings.CutPrefix(path, "/ping/"); ok {
+		h.Ping(w, r, rest)
 		return true
 	}
 	switch path {

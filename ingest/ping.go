@@ -1,0 +1,162 @@
+package ingest
+
+import (
+	"io"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/ingest/job"
+)
+
+// pingID begins the ID of runs that pings tell of, which hold no lock.
+const pingID = "ping"
+
+var (
+	slugs  = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`)
+	runIDs = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+)
+
+// A ping is what one request tells of a job.
+type ping struct {
+	slug string
+	verb string // start, success, fail or log
+	code int    // exit code, of success and fail
+	run  string // ID of the run
+}
+
+// Ping answers a ping of a job. The path is what follows "/ping/", still
+// percent-encoded.
+//
+// It is the guard's business that a GET writes here: a page in a browser can
+// have the browser send one anywhere, and CrossOriginProtection takes it for
+// harmless. Pings come from programs, so what has a browser's marks is refused.
+func (h *Handler) Ping(w http.ResponseWriter, r *http.Request, path string) {
+	var g filestore.Group
+	var err error
+	switch {
+	case !h.pings:
+		err = refuse(http.StatusNotFound, "404 page not found: pings are taken if the agent runs with --ping.enable")
+	case r.Method != http.MethodGet && r.Method != http.MethodHead && r.Method != http.MethodPost:
+		h.otherMethod(w, r, "ping", "GET, HEAD, OPTIONS, POST", "a ping is a GET, HEAD or POST")
+		return
+	case fromBrowser(r):
+		err = refuse(http.StatusForbidden, "a ping comes from a program, not from a browser")
+	default:
+		if err = h.guard.check(r); err == nil {
+			_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, 128<<10)) // output of the job, for which there is no room in metrics
+			g, err = h.ping(r, path)
+		}
+	}
+	if err != nil {
+		h.answer(w, r, "ping", g, 0, err)
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, _ = io.WriteString(w, "OK") // the client is gone if this fails
+	h.metrics.answered("ping", r.Method, http.StatusOK)
+}
+
+func (h *Handler) ping(r *http.Request, path string) (g filestore.Group, err error) {
+	p, err := parsePing(path, r.URL.RawQuery)
+	if err != nil {
+		return g, err
+	}
+	if g, err = filestore.NewGroup(filestore.Label{Name: "job", Value: p.slug}); err != nil {
+		return g, refuse(http.StatusBadRequest, "%v", err)
+	}
+	if p.verb == "log" {
+		return g, nil
+	}
+	// One after the other where a job is new, so that the limit is one.
+	if f := h.store.View().File(g.FileName()); f == nil || f.Attributes(filestore.RecordAttribute) == nil {
+		h.newSlugs.Lock()
+		defer h.newSlugs.Unlock()
+		if h.slugs() >= h.maxSlugs {
+			return g, refuse(http.StatusInsufficientStorage, "%d jobs are on record, the limit of --ping.max-slugs", h.maxSlugs)
+		}
+	}
+	now := time.Now()
+	if p.verb == "start" {
+		boot := ""
+		if fromThisHost(r) { // a job elsewhere goes on whatever happens here
+			boot = h.boot
+		}
+		return g, job.Begin(h.store, g, job.Start{ID: p.run, At: now, Boot: boot})
+	}
+	end := job.End{ID: p.run, At: now, Took: -1, Outcome: job.Success, ExitCode: p.code}
+	if p.verb == "fail" {
+		end.Outcome = job.Failure
+	}
+	return g, job.Finish(h.store, g, end)
+}
+
+// slugs counts the jobs on record.
+func (h *Handler) slugs() int {
+	n := 0
+	for f := range h.store.View().Files() {
+		if f.Attributes(filestore.RecordAttribute) != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// parsePing reads SLUG[/VERB], or KEY/SLUG[/VERB] as clients send it that have a
+// key of their project; such a key is not looked at.
+func parsePing(path, query string) (p ping, err error) {
+	parts := strings.Split(path, "/")
+	for i := range parts {
+		if parts[i], err = url.PathUnescape(parts[i]); err != nil {
+			return p, refuse(http.StatusBadRequest, "the path has a percent sign without two hexadecimal digits after it")
+		}
+	}
+	p.verb = "success"
+	if n := len(parts); n > 1 && p.setVerb(parts[n-1]) {
+		parts = parts[:n-1]
+	}
+	if len(parts) > 2 {
+		return p, refuse(http.StatusNotFound, "a ping has the path /ping/SLUG, or that and /start, /success, /fail, /log or an exit code from 0 to 255")
+	}
+	for _, part := range parts {
+		if !slugs.MatchString(part) {
+			return p, refuse(http.StatusBadRequest, "%s is no slug: 1 to 128 letters, digits, dots, dashes and underscores", quote(part))
+		}
+	}
+	p.slug, p.run = parts[len(parts)-1], pingID
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return p, refuse(http.StatusBadRequest, "the query cannot be read")
+	}
+	if rid := values.Get("rid"); rid != "" {
+		if !runIDs.MatchString(rid) {
+			return p, refuse(http.StatusBadRequest, "%s is no run ID: 1 to 64 letters, digits, dots, dashes and underscores", quote(rid))
+		}
+		p.run += "-" + rid
+	}
+	return p, nil
+}
+
+// setVerb reports whether the word is one that ends a path.
+func (p *ping) setVerb(word string) bool {
+	switch word {
+	case "start", "success", "log":
+		p.verb = word
+		return true
+	case "fail":
+		p.verb, p.code = word, 1
+		return true
+	}
+	code, err := strconv.ParseUint(word, 10, 8)
+	if err != nil {
+		return false
+	}
+	if p.code = int(code); p.code != 0 {
+		p.verb = "fail"
+	}
+	return true
+}
