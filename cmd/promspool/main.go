@@ -36,6 +36,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	c := common{stdin: stdin, stdout: stdout, stderr: stderr, log: &promslog.Config{Writer: stderr}}
 	app.Flag("spool.directory", "The spool: the directory that holds one file for each group, and dropped files.").
 		Envar("PROMSPOOL_SPOOL_DIRECTORY").Default(defaultSpool()).StringVar(&c.spool)
+	app.Flag("boot-id", "What to take for the identity of this boot of the host, for tests.").Hidden().StringVar(&c.boot)
 	promslogflag.AddFlags(app, c.log)
 
 	commands := map[string]func() error{}
@@ -47,6 +48,8 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	addRm(app, &c, commands)
 	addLs(app, &c, commands)
 	addShow(app, &c, commands)
+	addRun(app, &c, commands)
+	addJob(app, &c, commands)
 
 	if !slices.ContainsFunc(args, func(arg string) bool { return app.GetCommand(arg) != nil }) {
 		app.UsageTemplate(kingpin.LongHelpTemplate) // with the agent's flags: it is the default command
@@ -60,6 +63,10 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		return exitUsage
 	}
 	if err := commands[command](); err != nil {
+		var status exitStatus
+		if errors.As(err, &status) {
+			return int(status)
+		}
 		var found *findings
 		if !errors.As(err, &found) {
 			fmt.Fprintf(stderr, "promspool: %v\n", err)
@@ -76,6 +83,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 // common is what all commands have in common.
 type common struct {
 	spool  string
+	boot   string // see bootID
 	log    *promslog.Config
 	stdin  io.Reader
 	stdout io.Writer

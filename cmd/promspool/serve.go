@@ -125,6 +125,7 @@ func (s *serve) run() error {
 	push, err := ingest.New(ingest.Config{
 		Store: store, Limits: s.limits, MaxBytes: int64(s.maxBytes), UTF8Names: s.utf8Names, Unchecked: s.unchecked,
 		AllowRemote: s.allowRemote, AllowedHosts: allowed, Admin: s.admin, Logger: logger, Registerer: reg, Requests: requests,
+		Pings: s.pings, MaxSlugs: s.maxSlugs, Boot: s.bootID(),
 	})
 	if err != nil {
 		return fmt.Errorf("registering metrics: %w", err)
@@ -169,6 +170,7 @@ func (s *serve) run() error {
 	group.Go(func() error { return watch.Run(running, reported{store, report}) })
 	group.Go(func() error { more.run(running); return nil })
 	group.Go(func() error { settleHelp(running, store, logger); return nil })
+	group.Go(func() error { findLost(running, store, s.bootID(), s.jobsInterval, logger); return nil })
 	group.Go(func() error {
 		return systemd.Watchdog(running, func() error {
 			_ = store.Health() // a disk that says no is answering; one that hangs is not

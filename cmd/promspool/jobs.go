@@ -1,0 +1,47 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/ingest/job"
+)
+
+// jobsInterval is how often the agent looks whether runs were lost. That nobody
+// holds a lock any more is nothing that the kernel would report.
+const jobsInterval = 10 * time.Second
+
+// findLost records lost runs until ctx ends, those from before the agent started
+// at once.
+func findLost(ctx context.Context, store *filestore.Store, boot string, interval time.Duration, logger *slog.Logger) {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	var last *filestore.View
+	var going []filestore.Group // of the last view, those with runs that go on
+	for {
+		if v := store.View(); v != last {
+			last, going = v, going[:0]
+			for f := range v.Files() {
+				if job.Running(f) {
+					going = append(going, f.Group())
+				}
+			}
+		}
+		for _, g := range going {
+			lost, err := job.Look(store, g, time.Now(), boot)
+			switch {
+			case err != nil && ctx.Err() == nil:
+				logger.Error("Cannot record that a run of a job is lost, trying again", "group", g.String(), "err", err)
+			case lost > 0:
+				logger.Warn("A run of a job is lost: it ended without telling how", "group", g.String(), "runs", lost)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,221 @@
+package main
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/ingest/job"
+)
+
+// How long a run waits for its record, before the command is started and after
+// it has ended. What a job has to do does not depend on whether a disk answers.
+const (
+	startPatience = 2 * time.Second
+	endPatience   = 5 * time.Second
+)
+
+var errSlow = errors.New("the disk does not answer in time")
+
+// A recorder writes the record of one run: into the spool, or to a URL and, where
+// that does not answer, into the spool.
+type recorder struct {
+	spool     string
+	group     filestore.Group
+	id        string
+	boot      string
+	expect    *job.Expectation
+	elsewhere *elsewhere      // nil without a URL
+	hanging   bool            // something that was begun has not come to its end
+	lock      *filestore.Lock // nil without one
+	local     bool            // the start is in the spool, or may be
+}
+
+func newRecorder(r *jobRun) (*recorder, error) {
+	var id [8]byte
+	_, _ = rand.Read(id[:]) // never fails
+	rec := &recorder{spool: r.spool, group: r.group, id: hex.EncodeToString(id[:]), boot: r.bootID(), expect: r.expect.ifGiven()}
+	var err error
+	if r.pushURL != "" {
+		rec.elsewhere, err = newElsewhere(r.pushURL, r.group)
+	}
+	return rec, err
+}
+
+// within does something that may hang, and gives it up after a while. It must
+// not touch what others have: it may still be at it when they are.
+func within[T any](rec *recorder, patience time.Duration, do func() (T, error)) (T, error) {
+	type result struct {
+		v   T
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		v, err := do()
+		done <- result{v, err}
+	}()
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case r := <-done:
+		return r.v, r.err
+	case <-timer.C:
+		rec.hanging = true
+		var none T
+		return none, errSlow
+	}
+}
+
+// inSpool does something with a store that knows of the job's group alone, or of
+// the whole spool.
+func (rec *recorder) inSpool(patience time.Duration, all bool, do func(*filestore.Store) error) error {
+	_, err := within(rec, patience, func() (struct{}, error) {
+		store, err := rec.open(all)
+		if err != nil {
+			return struct{}{}, err
+		}
+		defer store.Close() //nolint:errcheck // nothing to lose
+		return struct{}{}, do(store)
+	})
+	return err
+}
+
+func (rec *recorder) open(all bool) (*filestore.Store, error) {
+	if !all {
+		return openJob(rec.spool, rec.group)
+	}
+	own, err := ownFamilies()
+	if err != nil {
+		return nil, err
+	}
+	return filestore.Open(rec.spool, &filestore.Options{Own: own, NoSweep: true})
+}
+
+// takeLock takes the lock of the job, alone or, if how is empty, shared with
+// others who take it so. Without a lock the run is recorded as well, but that it
+// was lost is seen only after the next boot.
+func (rec *recorder) takeLock(how string) error {
+	for {
+		lock, err := within(rec, startPatience, func() (*filestore.Lock, error) {
+			store, err := openJob(rec.spool, rec.group)
+			if err != nil {
+				return nil, err
+			}
+			return store.Lock(rec.group, how == "")
+		})
+		rec.lock = lock
+		switch {
+		case how == "" && errors.Is(err, filestore.ErrLocked):
+			return nil // by one who wants to be alone, which we did not ask for
+		case how != "wait" || !errors.Is(err, filestore.ErrLocked):
+			return err
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// inheritance returns a descriptor of the lock for the command to inherit, so
+// that its run goes on for as long as it does, whatever becomes of us. It is a
+// high one, which is in nobody's way. Nil if there is no lock.
+func (rec *recorder) inheritance() *os.File {
+	if rec.lock == nil {
+		return nil
+	}
+	for _, from := range [...]int{100, 10} {
+		if fd, err := unix.FcntlInt(rec.lock.File().Fd(), unix.F_DUPFD, from); err == nil {
+			return os.NewFile(uintptr(fd), "lock")
+		}
+	}
+	return nil
+}
+
+func (rec *recorder) release(clean bool) {
+	if rec.lock != nil {
+		_, _ = within(rec, startPatience, func() (struct{}, error) {
+			rec.lock.Release(clean && !rec.hanging)
+			return struct{}{}, nil
+		})
+	}
+}
+
+// begin records the start.
+func (rec *recorder) begin(at time.Time) error {
+	start := job.Start{ID: rec.id, At: at, Boot: rec.boot, Expect: rec.expect}
+	if rec.lock != nil {
+		start.Locked, start.Alone = true, rec.lock.Alone
+	}
+	var remote error
+	if rec.elsewhere != nil {
+		if remote = rec.elsewhere.amend(startPatience, nil, func(r *job.Record) { r.Begin(start) }); remote == nil {
+			return nil
+		}
+	}
+	if rec.hanging {
+		return errSlow
+	}
+	rec.local = true
+	return besides(remote, rec.inSpool(startPatience, false, func(s *filestore.Store) error { return job.Begin(s, rec.group, start) }))
+}
+
+// skip records that the run did not start.
+func (rec *recorder) skip(at time.Time) error {
+	var remote error
+	if rec.elsewhere != nil {
+		if remote = rec.elsewhere.amend(endPatience, nil, func(r *job.Record) { r.Skip(at) }); remote == nil {
+			return nil
+		}
+	}
+	return besides(remote, rec.inSpool(startPatience, false, func(s *filestore.Store) error { return job.Skip(s, rec.group, at) }))
+}
+
+// finish records the end. Refused is why that was done without the metrics of the
+// command's own.
+func (rec *recorder) finish(end job.End) (refused, err error) {
+	end.ID, end.Expect = rec.id, rec.expect
+	var remote error
+	if rec.elsewhere != nil {
+		remote = rec.elsewhere.amend(endPatience, end.Own, func(r *job.Record) { r.Finish(end) })
+		if remote == nil && !rec.local {
+			return nil, nil
+		}
+	}
+	if remote == nil && rec.elsewhere != nil {
+		end.Own = nil // they are there
+	}
+	if len(end.Own) > 0 {
+		err = rec.inSpool(endPatience, true, func(s *filestore.Store) error {
+			err := job.Finish(s, rec.group, end)
+			if isRefusal(err) {
+				err = errors.Join(err, s.Fail(rec.group))
+			}
+			return err
+		})
+		if !isRefusal(err) {
+			return nil, besides(remote, err)
+		}
+		refused, end.Own = err, nil
+	}
+	return refused, besides(remote, rec.inSpool(endPatience, false, func(s *filestore.Store) error { return job.Finish(s, rec.group, end) }))
+}
+
+// isRefusal reports whether metrics were refused for what they say.
+func isRefusal(err error) bool {
+	var clash *filestore.Conflict
+	var bad *filestore.SyntaxError
+	return errors.As(err, &clash) || errors.As(err, &bad)
+}
+
+// besides adds to the error of the spool, if there is one, that of the URL, which
+// alone is none: that is what the spool is for.
+func besides(remote, spool error) error {
+	if spool == nil || remote == nil {
+		return spool
+	}
+	return fmt.Errorf("%w; %w", remote, spool)
+}

@@ -1,0 +1,5 @@
+package main_test
+
+import "testing"
+
+func TestScriptRun(t *testing.T) { runScripts(t, "run") }
