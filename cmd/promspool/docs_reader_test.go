@@ -87,7 +87,7 @@ func (r *reader) here(text string) string {
 }
 
 func (r *reader) there(text string) string {
-	return strings.NewReplacer(r.agent.addr, "localhost:9091", r.agent.spool, "/var/lib/promspool/spool", r.dir, "/somewhere").Replace(text)
+	return strings.NewReplacer("\r\n", "\n", r.agent.addr, "localhost:9091", r.agent.spool, "/var/lib/promspool/spool", r.dir, "/somewhere").Replace(text)
 }
 
 // run gives a text to a program and returns what it prints and its status.

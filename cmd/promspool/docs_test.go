@@ -87,6 +87,25 @@ func TestDocs(t *testing.T) {
 
 const repository = "../.."
 
+// TestDocsNameFlagsThatExist looks for all that the documents have of the agent's
+// flags in its help.
+func TestDocsNameFlagsThatExist(t *testing.T) {
+	t.Parallel()
+	help := command{name: promspool, args: []string{"--help"}}.must(t)
+	paths, err := filepath.Glob(repository + "/docs/*.md")
+	done(t, err)
+	flag := regexp.MustCompile(`--(?:web|push|spool|job)\.[a-z0-9.-]*[a-z0-9]`)
+	for _, path := range append(paths, repository+"/README.md") {
+		text, err := os.ReadFile(path)
+		done(t, err)
+		for _, name := range flag.FindAllString(string(text), -1) {
+			if !regexp.MustCompile(regexp.QuoteMeta(name) + `[\s=]`).MatchString(strings.ReplaceAll(help, "[no-]", "")) {
+				t.Errorf("%s names the flag %s, which is not in the help", filepath.Base(path), name)
+			}
+		}
+	}
+}
+
 // A docBlock is a fenced block, or a comment that is done where it stands.
 type docBlock struct {
 	line  int

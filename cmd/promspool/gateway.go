@@ -2,13 +2,11 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,30 +27,22 @@ type gatewayGroup struct {
 	err            error   // why the group cannot be used
 }
 
-// readGateway returns all groups of the Pushgateway, or promspool, at a URL.
-func readGateway(ctx context.Context, client *http.Client, base *url.URL, keepEmptyInstance bool) ([]gatewayGroup, error) {
-	at := base.JoinPath("api/v1/metrics")
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at.String(), nil)
+// readGateway returns all groups of a Pushgateway, or promspool.
+func readGateway(from *remote, keepEmptyInstance bool) ([]gatewayGroup, error) {
+	text, err := from.do(http.MethodGet, "/api/v1/metrics", nil, nil)
 	if err != nil {
 		return nil, err
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s answers %s", at.Redacted(), resp.Status)
 	}
 	var answer struct {
 		Status string
 		Data   *[]map[string]json.RawMessage
 	}
-	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
-		return nil, fmt.Errorf("%s answers with something else than a list of groups: %w", at.Redacted(), err)
+	err = json.Unmarshal(text, &answer)
+	if err == nil && (answer.Status != "success" || answer.Data == nil) {
+		err = errors.New("success or data are missing")
 	}
-	if answer.Status != "success" || answer.Data == nil {
-		return nil, fmt.Errorf("%s answers with something else than a list of groups", at.Redacted())
+	if err != nil {
+		return nil, fmt.Errorf("the answer is no list of groups: %w", err)
 	}
 	groups := make([]gatewayGroup, len(*answer.Data))
 	for i, raw := range *answer.Data {

@@ -3,14 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"net/url"
 	"os/signal"
-	"strings"
 	"syscall"
 	"time"
 
@@ -18,20 +14,19 @@ import (
 	"google.golang.org/protobuf/encoding/protodelim"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/ingest"
 )
 
 // migrate takes over the groups of a running Pushgateway.
 type migrate struct {
 	*common
-	from, to      *url.URL
-	dryRun        bool
-	overwrite     bool
-	emptyInstance bool
-	utf8Names     bool
-	timeout       time.Duration
+	rules
+	from      remote
+	to        remote
+	dryRun    bool
+	overwrite bool
 
-	client *http.Client
-	seen   map[filestore.Group]bool // of this run
+	seen map[filestore.Group]bool // of this run
 }
 
 func addMigrate(app *kingpin.Application, c *common, commands map[string]func() error) {
@@ -42,48 +37,47 @@ The groups become files of the spool, with their numbers, types and texts, and w
 
 Each group is taken as a whole or not at all, and a line says what was done. A group that the spool has already is left alone: a job has pushed there since. The exit status is 1 if some group could not be taken.
 
-Pushgateway gives instance="" to what was pushed without an instance; here that label is left out, unless --push.empty-instance-label is given, as to the agent.
+Pushgateway gives instance="" to what was pushed without an instance; here that label is left out, unless --push.empty-instance-label is given. If the agent has other --push flags than their defaults, give them here as well.
 
 Example, with both running until every job pushes to the new one:
 
   promspool migrate --from http://pushgateway:9091 --dry-run
 
   promspool migrate --from http://pushgateway:9091`)
-	cmd.Flag("from", "The URL of the Pushgateway, with its route prefix if it has one.").Required().URLVar(&m.from)
-	cmd.Flag("url", "The URL of an agent to push the groups to, in place of writing to the spool.").URLVar(&m.to)
+	cmd.Flag("from", "The URL of the Pushgateway, with its route prefix if it has one.").Required().StringVar(&m.from.url)
 	cmd.Flag("dry-run", "Only say what would be done.").BoolVar(&m.dryRun)
 	cmd.Flag("overwrite", "Replace groups that are there already.").BoolVar(&m.overwrite)
-	cmd.Flag("push.empty-instance-label", `Keep instance="" in what was pushed without an instance.`).BoolVar(&m.emptyInstance)
-	cmd.Flag("push.enable-utf8-names", "Take names outside of [a-zA-Z_:][a-zA-Z0-9_:]*, as the agent does with this flag.").BoolVar(&m.utf8Names)
-	cmd.Flag("timeout", "How long one request may take.").Default("1m").DurationVar(&m.timeout)
+	cmd.Flag("url", "Push the groups to the agent at this URL, instead of writing to the spool.").StringVar(&m.to.url)
+	cmd.Flag("timeout", "How long one request may take.").Default("1m").DurationVar(&m.from.timeout)
+	m.rules.addFlags(cmd)
 	commands[cmd.FullCommand()] = m.run
 }
 
-// errLeft is why a group is left alone.
-var errLeft = filestore.ErrExists
-
 func (m *migrate) run() error {
-	for flag, u := range map[string]*url.URL{"--from": m.from, "--url": m.to} {
-		if u != nil && (u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
-			return &usageError{fmt.Errorf("%s: %q is no http:// or https:// URL", flag, u.Redacted())}
-		}
+	if err := checkBounds(m.bounds()...); err != nil {
+		return err
 	}
-	m.client = &http.Client{
-		Timeout:       m.timeout,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // it would turn a PUT into a GET
-	}
-	// A signal ends it between two groups.
-	ctx, release := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer release()
-	groups, err := readGateway(ctx, m.client, m.from, m.emptyInstance)
+	m.from.flag = "--from"
+	m.to.timeout, m.to.contentType = m.from.timeout, "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
+	groups, err := readGateway(&m.from, m.emptyInstance)
 	if err != nil {
 		return fmt.Errorf("reading the groups: %w", err)
 	}
-	take, end, err := m.target(ctx)
+	take, end, err := m.target()
 	if err != nil {
 		return err
 	}
 	defer end()
+	// A signal ends it between two groups.
+	ctx, release := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer release()
+	verb := "taken"
+	if m.dryRun {
+		verb = "would be taken"
+	}
+	say := func(what string, g *gatewayGroup, more any) {
+		fmt.Fprintln(m.stdout, printable(fmt.Sprintf("%s %s: %v", what, g, more)))
+	}
 	var taken, left, refused int
 	for i := range groups {
 		if ctx.Err() != nil {
@@ -93,22 +87,14 @@ func (m *migrate) run() error {
 		switch err := m.take(g, take); {
 		case err == nil:
 			taken++
-			verb := "taken"
-			if m.dryRun {
-				verb = "would be taken"
-			}
-			fmt.Fprintf(m.stdout, "%s %s: %s\n", verb, g, g.summary())
-		case errors.Is(err, errLeft):
+			say(verb, g, g.summary())
+		case errors.Is(err, filestore.ErrExists):
 			left++
-			fmt.Fprintf(m.stdout, "left %s: %v\n", g, err)
+			say("left", g, err)
 		default:
 			refused++
-			fmt.Fprintf(m.stdout, "refused %s: %v\n", g, err)
+			say("refused", g, err)
 		}
-	}
-	verb := "taken"
-	if m.dryRun {
-		verb = "would be taken"
 	}
 	fmt.Fprintf(m.stdout, "%d %s, %d left, %d refused\n", taken, verb, left, refused)
 	if refused > 0 {
@@ -142,26 +128,22 @@ func (m *migrate) take(g *gatewayGroup, store func(filestore.Group, *gatewayGrou
 }
 
 // target returns how to store a group, and what to do at the end.
-func (m *migrate) target(ctx context.Context) (store func(filestore.Group, *gatewayGroup) error, end func(), err error) {
-	if m.to != nil {
-		there, err := m.groupsThere(ctx)
+func (m *migrate) target() (store func(filestore.Group, *gatewayGroup) error, end func(), err error) {
+	if m.to.url != "" {
+		there, err := m.groupsThere()
 		return func(group filestore.Group, g *gatewayGroup) error {
 			if there[group] && !m.overwrite {
-				return errLeft
+				return filestore.ErrExists
 			}
-			return m.send(ctx, group, g)
+			return m.send(group, g)
 		}, func() {}, err
 	}
-	own, err := ownFamilies()
-	if err != nil {
-		return nil, nil, err
-	}
-	s, err := filestore.Open(m.spool, &filestore.Options{Own: own, EmptyInstance: m.emptyInstance, NoSweep: true})
+	s, err := m.open(m.rules.store(nil))
 	if err != nil {
 		return nil, nil, err
 	}
 	return func(group filestore.Group, g *gatewayGroup) error {
-		families, err := filestore.FromProto(g.families, filestore.Limits{}, m.utf8Names)
+		families, err := m.families(group, g)
 		if err != nil {
 			return err
 		}
@@ -169,9 +151,17 @@ func (m *migrate) target(ctx context.Context) (store func(filestore.Group, *gate
 	}, func() { _ = s.Close() }, nil
 }
 
+// families returns what the group holds, if a push might hold it.
+func (m *migrate) families(group filestore.Group, g *gatewayGroup) (*filestore.Families, error) {
+	if err := ingest.CheckGroup(group, m.body()); err != nil {
+		return nil, err
+	}
+	return filestore.FromProto(g.families, m.limits, m.utf8Names)
+}
+
 // groupsThere returns the groups that the agent has.
-func (m *migrate) groupsThere(ctx context.Context) (map[filestore.Group]bool, error) {
-	groups, err := readGateway(ctx, m.client, m.to, m.emptyInstance)
+func (m *migrate) groupsThere() (map[filestore.Group]bool, error) {
+	groups, err := readGateway(&m.to, m.emptyInstance)
 	if err != nil {
 		return nil, fmt.Errorf("asking the agent what it has: %w", err)
 	}
@@ -185,8 +175,8 @@ func (m *migrate) groupsThere(ctx context.Context) (map[filestore.Group]bool, er
 }
 
 // send pushes a group to the agent.
-func (m *migrate) send(ctx context.Context, group filestore.Group, g *gatewayGroup) error {
-	if _, err := filestore.FromProto(g.families, filestore.Limits{}, m.utf8Names); err != nil || m.dryRun {
+func (m *migrate) send(group filestore.Group, g *gatewayGroup) error {
+	if _, err := m.families(group, g); err != nil || m.dryRun {
 		return err
 	}
 	var body bytes.Buffer
@@ -195,23 +185,6 @@ func (m *migrate) send(ctx context.Context, group filestore.Group, g *gatewayGro
 			return err
 		}
 	}
-	path := "metrics"
-	for _, l := range group.Labels() { // the job is the first
-		path += "/" + url.PathEscape(l.Name) + "@base64/" + base64.RawURLEncoding.EncodeToString([]byte(l.Value))
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPut, m.to.JoinPath(path).String(), &body)
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Content-Type", "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited")
-	resp, err := m.client.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	answer, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10)) // only for the sentence
-	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusAccepted {
-		return fmt.Errorf("%s: %s", resp.Status, strings.TrimSpace(string(answer)))
-	}
-	return nil
+	_, err := m.to.do(http.MethodPut, "/metrics/"+ingest.GroupPath(group), nil, &body)
+	return err
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +21,9 @@ import (
 type remote struct {
 	url     string
 	timeout time.Duration
+
+	flag        string // that has the URL, for errors; --url if empty
+	contentType string // of what is sent; text if empty
 }
 
 func (r *remote) addFlags(cmd *kingpin.CmdClause) {
@@ -49,7 +53,7 @@ func (r *remote) do(method, path string, query url.Values, body io.Reader) ([]by
 	}
 	req.Header.Set("User-Agent", "promspool/"+version.Version)
 	if body != nil {
-		req.Header.Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+		req.Header.Set("Content-Type", cmp.Or(r.contentType, "text/plain; version=0.0.4; charset=utf-8"))
 	}
 	resp, err := client.Do(req)
 	if err != nil {
@@ -77,18 +81,19 @@ func (r *remote) do(method, path string, query url.Values, body io.Reader) ([]by
 // parse returns the URL and a client that reaches it.
 func (r *remote) parse() (*url.URL, *http.Client, error) {
 	u, err := url.Parse(r.url)
+	flag := cmp.Or(r.flag, "--url")
 	switch {
 	case err != nil:
-		return nil, nil, fmt.Errorf("--url: %w", err)
+		return nil, nil, fmt.Errorf("%s: %w", flag, err)
 	case u.Scheme == "unix" && u.Host == "" && u.Path != "":
 		dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", u.Path)
 		}
 		return &url.URL{Scheme: "http", Host: "localhost"}, &http.Client{Transport: &http.Transport{DialContext: dial}, CheckRedirect: noRedirect}, nil
 	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
-		return nil, nil, fmt.Errorf("--url: %q is no URL such as http://localhost:9091", r.url)
+		return nil, nil, fmt.Errorf("%s: %q is no URL such as http://localhost:9091", flag, r.url)
 	case u.RawQuery != "" || u.Fragment != "":
-		return nil, nil, fmt.Errorf("--url: %q has more than an address and a path", u.Redacted())
+		return nil, nil, fmt.Errorf("%s: %q has more than an address and a path", flag, u.Redacted())
 	}
 	return u, &http.Client{CheckRedirect: noRedirect}, nil
 }
