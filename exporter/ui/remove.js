@@ -1,7 +1,5 @@
 // Groups are removed with the push API, after a question. The server shows the
 // buttons only to those who may, and decides again when it is asked to.
-import { say } from "./say.js";
-
 export function removal(root) {
   for (const button of root.querySelectorAll("button.remove")) {
     button.hidden = false;
@@ -70,6 +68,5 @@ function gone(button, name) {
     return;
   }
   document.getElementById("main").focus();
-  results.dispatchEvent(new Event("stale"));
-  say(`Removed ${name}`);
+  results.dispatchEvent(new CustomEvent("stale", { detail: `Removed ${name}` }));
 }

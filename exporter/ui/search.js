@@ -10,7 +10,9 @@ export function search(results, upgrade) {
   let going; // the request that is on its way
   let timer;
 
-  async function show(url, push) {
+  // show puts the results of a URL of this page in place of what is there, and
+  // tells those who do not see it what happened.
+  async function show(url, push, happened) {
     clearTimeout(timer);
     going?.abort();
     const mine = going = new AbortController();
@@ -38,13 +40,15 @@ export function search(results, upgrade) {
     results.removeAttribute("aria-busy");
     upgrade(results);
     refocus(results, focus);
-    say(document.getElementById("said").textContent);
+    say(happened ?? document.getElementById("said").textContent);
     if (push) {
       history.pushState(null, "", url);
     } else {
       history.replaceState(null, "", url);
     }
-    form.elements.sort && (form.elements.sort.value = new URL(url, location).searchParams.get("sort") ?? "");
+    if (form.elements.sort) {
+      form.elements.sort.value = new URLSearchParams(url).get("sort") ?? "";
+    }
   }
 
   function tell(text) {
@@ -80,7 +84,7 @@ export function search(results, upgrade) {
       show(link.getAttribute("href"), true);
     }
   });
-  results.addEventListener("stale", () => show(location.search || "?", false));
+  results.addEventListener("stale", (event) => show(location.search || "?", false, event.detail));
   addEventListener("popstate", () => location.reload());
 }
 
