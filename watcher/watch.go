@@ -93,3 +93,14 @@ func openWatch(dir string) (*watch, error) {
 	}
 	return x, nil
 }
+
+// Probe reports why the kernel would not watch the directory for this process,
+// nil if it would: its limits are those of the user.
+func Probe(dir string) error {
+	w, err := openWatch(dir)
+	if err != nil {
+		return err
+	}
+	w.close()
+	return nil
+}

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -23,6 +24,7 @@ func TestScriptCheck(t *testing.T) { runScripts(t, "check") }
 //	entries DIR NAME…       which are all that the directory has to hold
 //	agent FLAG…             starts an agent on the script's spool, until the end of
 //	                        the script; $URL is where it is
+//	atport FILE…            puts the agent's port in the place of 9091
 //	eventually PATTERN PROGRAM ARG…  runs it until what it prints matches
 func runScripts(t *testing.T, name string) {
 	t.Helper()
@@ -40,7 +42,7 @@ func runScripts(t *testing.T, name string) {
 			return os.WriteFile(filepath.Join(env.WorkDir, "unfinished"), []byte("m 1\nm 2"), 0o644)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"status": wantStatus, "entries": wantEntries, "agent": scriptAgent, "eventually": eventually,
+			"status": wantStatus, "entries": wantEntries, "agent": scriptAgent, "atport": atPort, "eventually": eventually,
 		},
 	})
 }
@@ -67,6 +69,17 @@ func scriptAgent(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		return found != nil
 	})
+}
+
+func atPort(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: atport FILE…")
+	}
+	url := ts.Getenv("URL")
+	for _, name := range args {
+		text := strings.ReplaceAll(ts.ReadFile(name), ":9091", url[strings.LastIndexByte(url, ':'):])
+		ts.Check(os.WriteFile(ts.MkAbs(name), []byte(text), 0o644))
+	}
 }
 
 func eventually(ts *testscript.TestScript, neg bool, args []string) {

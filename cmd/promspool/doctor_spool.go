@@ -1,0 +1,297 @@
+package main
+
+import (
+	"os"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/watcher"
+)
+
+// checkSpool looks at the directory. It returns the open spool, nil if it cannot
+// be read.
+func (d *doctor) checkSpool() *filestore.Store {
+	x, err := filestore.Inspect(d.spool, d.now)
+	if err != nil {
+		d.say(wrong, "spool", "create it, or say with --spool.directory or PROMSPOOL_SPOOL_DIRECTORY where it is", "%v", err)
+		return nil
+	}
+	store, err := d.open(&filestore.Options{})
+	if err != nil {
+		d.say(wrong, "spool", "run promspool doctor as root, or join the group of the directory", "%v", err)
+		return nil
+	}
+	if _, err := settle(store); err != nil {
+		d.say(wrong, "spool", "look again when the directory is at rest", "%v", err)
+	}
+	totals := store.View().Totals()
+	d.say(fine, "spool", "", "%s holds %s, %s and %s", d.spool, count(totals.Groups, "group"), count(totals.Dropped, "dropped file"), count(totals.Series, "sample"))
+	d.checkRights(x)
+	d.checkFileSystem(x)
+	d.checkTimes(x, store)
+	if err := watcher.Probe(d.spool); err != nil {
+		d.say(wrong, "limits", "raise fs.inotify.max_user_watches and fs.inotify.max_user_instances (sysctl)", "the kernel does not watch the spool for this user: %v", err)
+	} else {
+		d.say(fine, "limits", "", "the kernel watches the spool for this user")
+	}
+	d.checkLeftovers(x)
+	return store
+}
+
+func (d *doctor) checkRights(x *filestore.Inspection) {
+	before := len(d.findings)
+	dir := x.Dir
+	owner := userName(dir.UID)
+	if dir.Mode.Perm()&0o002 != 0 && dir.Mode&os.ModeSticky == 0 {
+		d.say(wrong, "rights", "chmod o-w "+d.spool+", and put those who may drop files into the group of the directory",
+			"every user of this host may replace and remove every file: the spool has the mode %s", octal(dir.Mode))
+	}
+	if d.readByNode() && dir.Mode.Perm()&0o005 != 0o005 {
+		d.say(wrong, "rights", "chmod o+rx "+d.spool, "node_exporter, which serves the spool as well, may not read it: it has the mode %s", octal(dir.Mode))
+	}
+	if !x.Writable {
+		d.say(note, "rights", "as this user use an agent: promspool push --url=…", "the spool belongs to %s, and this user may not write to it", owner)
+	}
+	var hidden, foreign []string
+	for _, f := range x.Files {
+		if f.Mode.IsRegular() && f.Mode.Perm()&0o004 == 0 {
+			hidden = append(hidden, f.Name)
+		}
+		if dir.Mode&os.ModeSticky != 0 && strings.HasPrefix(f.Name, "job=") && f.UID != dir.UID && dir.UID != 0 {
+			foreign = append(foreign, f.Name)
+		}
+	}
+	if len(hidden) > 0 {
+		d.say(wrong, "rights", "write them with the mode 0644, as promspool write does, or chmod o+r",
+			"other users, such as that of an agent or of node_exporter, may not read %s", few(hidden))
+	}
+	if len(foreign) > 0 {
+		d.say(wrong, "rights", "chown "+owner+" these files, or chmod -t "+d.spool,
+			"the directory has the sticky bit, so the agent, as %s, cannot replace %s of other users", owner, few(foreign))
+	}
+	if len(d.findings) == before {
+		d.say(fine, "rights", "", "the spool belongs to %s and has the mode %s, its files can be read by everybody", owner, octal(dir.Mode))
+	}
+}
+
+// Least free space, as a part of the whole and absolutely. A file system with
+// the latter needs no more.
+const (
+	leastFree      = 0.05
+	plentyOfBytes  = 1 << 30
+	plentyOfInodes = 100_000
+)
+
+func (d *doctor) checkFileSystem(x *filestore.Inspection) {
+	fs := d.mountOf(d.spool)
+	switch {
+	case fs.readOnly:
+		d.say(wrong, "file-system", "mount "+fs.point+" for writing", "the file system of the spool is mounted read-only")
+	case isNetwork(fs.kind):
+		d.say(wrong, "file-system", "move the spool to a local file system", "the spool is on a network file system (%s): changes made elsewhere are noticed late, and renames are not promised to be atomic", fs.kind)
+	case fs.kind == "tmpfs" || fs.kind == "ramfs":
+		d.say(note, "file-system", "move the spool to a disk, if what was pushed has to survive a reboot", "the spool is in memory (%s)", fs.kind)
+	case fs.kind == "overlay":
+		d.say(note, "file-system", "mount a volume at "+d.spool, "the spool is in the layer of a container (%s), and goes with it", fs.kind)
+	case fs.kind != "":
+		d.say(fine, "file-system", "", "the spool is on %s, mounted at %s", fs.kind, fs.point)
+	default:
+		d.say(skipped, "file-system", "", "the type of the file system cannot be told")
+	}
+	low := func(free, total, plenty int64) bool {
+		return total > 0 && free < plenty && float64(free) < leastFree*float64(total)
+	}
+	switch {
+	case low(x.Free, x.Total, plentyOfBytes):
+		d.say(wrong, "space", "make room: without it pushes are refused", "%s of %s are free", bytesText(x.Free), bytesText(x.Total))
+	case low(x.FreeFiles, x.TotalFiles, plentyOfInodes):
+		d.say(wrong, "space", "make room: each group is a file, and without an inode pushes are refused", "%d of %d inodes are free", x.FreeFiles, x.TotalFiles)
+	default:
+		d.say(fine, "space", "", "%s of %s are free", bytesText(x.Free), bytesText(x.Total))
+	}
+}
+
+// checkTimes looks for times that are still to come: a clock has been set back, or
+// another one was ahead, and what is judged by its age is wrong for so long.
+func (d *doctor) checkTimes(x *filestore.Inspection, store *filestore.Store) {
+	var ahead []string
+	for _, f := range x.Files {
+		if g := store.View().File(f.Name); f.ModTime.Sub(d.now) > clockSlack || g != nil && (g.LastPush().Sub(d.now) > clockSlack || g.LastFailure().Sub(d.now) > clockSlack) {
+			ahead = append(ahead, f.Name)
+		}
+	}
+	if len(ahead) > 0 {
+		d.say(wrong, "times", "check the clock (timedatectl), then push again or touch the files", "the last change of %s is still to come", few(ahead))
+		return
+	}
+	d.say(fine, "times", "", "no time in the spool is still to come")
+}
+
+func (d *doctor) checkLeftovers(x *filestore.Inspection) {
+	if len(x.Leftovers) > 0 {
+		d.say(note, "leftovers", "start the agent: it removes them", "killed processes have left %s", few(x.Leftovers))
+	}
+	if len(x.Unread) > 0 {
+		d.say(note, "leftovers", "give files that are to be served a name that ends in .prom", "nobody reads %s", few(x.Unread))
+	}
+}
+
+// checkFiles looks at what the files hold.
+func (d *doctor) checkFiles(store *filestore.Store) {
+	own, err := ownFamilies()
+	if err != nil {
+		d.say(skipped, "files", "", "%v", err)
+		return
+	}
+	report, err := filestore.Check([]string{store.Path()}, &filestore.CheckOptions{Own: own, NodeExporter: true})
+	if err != nil {
+		d.say(wrong, "files", "", "%v", err)
+		return
+	}
+	const most = 20
+	told, forNode, more := 0, 0, 0
+	for _, f := range report.Findings {
+		level, check := wrong, "files"
+		if f.Reason == filestore.NodeExporterOnly {
+			forNode++
+			if !d.readByNode() {
+				continue
+			}
+			check = "node_exporter-files"
+		}
+		if told == most {
+			more++
+			continue
+		}
+		told++
+		at := filepath.Base(f.File)
+		if f.Line > 0 {
+			at += ":" + strconv.Itoa(f.Line)
+		}
+		d.say(level, check, whatToDo(f.Reason), "%s: %s: %s (node_exporter: %s)", at, f.Reason, f.Message, f.NodeExporter)
+	}
+	switch {
+	case more > 0:
+		d.say(wrong, "files", "promspool check --node-exporter "+d.spool+" lists all", "%s more", count(more, "finding"))
+	case told == 0 && forNode > 0:
+		d.say(fine, "files", "", "promspool serves all of them")
+		d.say(note, "node_exporter-files", "promspool check --node-exporter "+d.spool+" lists it", "node_exporter, as of version %s, would not serve all of them as they are (%s); it is not seen to read the spool", filestore.NodeExporterVersion, count(forNode, "finding"))
+	case told == 0:
+		d.say(fine, "files", "", "promspool serves all of them, and so would node_exporter as of version %s", filestore.NodeExporterVersion)
+	}
+}
+
+// whatToDo says how to mend a file.
+func whatToDo(r filestore.Reason) string {
+	switch r {
+	case filestore.TypeConflict, filestore.Duplicate:
+		return "let one of the two use another name or another label, or remove the file that is out of date: promspool rm FILE"
+	case filestore.Reserved:
+		return "rename the metric: this name is taken"
+	case filestore.NotRegular, filestore.Unreadable, filestore.TooLarge:
+		return "put a plain file that everybody may read in its place, or remove it"
+	case filestore.NodeExporterOnly:
+		return "write it as promspool write takes it, or have Prometheus scrape promspool instead"
+	}
+	return "mend what writes the file, best by sending its output through promspool write, or remove the file: promspool rm FILE"
+}
+
+// few names some of many.
+func few(names []string) string {
+	const most = 5
+	shown := make([]string, 0, most)
+	for _, n := range names[:min(len(names), most)] {
+		shown = append(shown, oneLine(n))
+	}
+	text := strings.Join(shown, ", ")
+	if n := len(names) - most; n > 0 {
+		text += " and " + strconv.Itoa(n) + " more"
+	}
+	return text
+}
+
+func octal(m os.FileMode) string {
+	bits := uint32(m.Perm())
+	for flag, bit := range map[os.FileMode]uint32{os.ModeSetuid: 0o4000, os.ModeSetgid: 0o2000, os.ModeSticky: 0o1000} {
+		if m&flag != 0 {
+			bits |= bit
+		}
+	}
+	return "0" + strconv.FormatUint(uint64(bits), 8)
+}
+
+func userName(uid uint32) string {
+	id := strconv.FormatUint(uint64(uid), 10)
+	if u, err := user.LookupId(id); err == nil {
+		return u.Username
+	}
+	return "user " + id
+}
+
+// mount is where a file system is in the tree.
+type mount struct {
+	point, kind string
+	readOnly    bool
+}
+
+// mountOf returns the file system that a path is on, if the system tells.
+func (d *doctor) mountOf(path string) mount {
+	path, err := filepath.Abs(path)
+	if err == nil {
+		path, err = filepath.EvalSymlinks(path)
+	}
+	if err != nil {
+		return mount{}
+	}
+	table, err := os.ReadFile(filepath.Join(d.proc, "self/mountinfo"))
+	if err != nil {
+		return mount{}
+	}
+	var best mount
+	for line := range strings.Lines(string(table)) {
+		// 36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue
+		before, after, ok := strings.Cut(line, " - ")
+		left, right := strings.Fields(before), strings.Fields(after)
+		if !ok || len(left) < 6 || len(right) < 3 {
+			continue
+		}
+		point := unescapeMount(left[4])
+		if path != point && !strings.HasPrefix(path, strings.TrimSuffix(point, "/")+"/") || len(point) < len(best.point) {
+			continue
+		}
+		readOnly := slices.Contains(strings.Split(left[5], ","), "ro") || slices.Contains(strings.Split(right[2], ","), "ro")
+		best = mount{point, right[0], readOnly} // of several at one point the last one is on top
+	}
+	return best
+}
+
+// unescapeMount undoes the escapes of the kernel: \040 for a blank.
+func unescapeMount(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+3 < len(s) {
+			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
+				b.WriteByte(byte(n))
+				i += 3
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// isNetwork reports whether other machines may change the file system.
+func isNetwork(kind string) bool {
+	switch kind {
+	case "fuse.fuseblk", "fuseblk":
+		return false // a local disk
+	case "nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "9p", "ceph", "afs", "coda", "gfs", "gfs2", "ocfs2", "lustre", "beegfs", "gpfs", "vboxsf", "virtiofs":
+		return true
+	}
+	return strings.HasPrefix(kind, "fuse.")
+}
