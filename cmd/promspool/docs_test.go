@@ -94,7 +94,7 @@ func TestDocsNameFlagsThatExist(t *testing.T) {
 	help := command{name: promspool, args: []string{"--help"}}.must(t)
 	paths, err := filepath.Glob(repository + "/docs/*.md")
 	done(t, err)
-	flag := regexp.MustCompile(`--(?:web|push|spool|job)\.[a-z0-9.-]*[a-z0-9]`)
+	flag := regexp.MustCompile(`--(?:web|push|spool|job|ping)\.[a-z0-9.-]*[a-z0-9]`)
 	for _, path := range append(paths, repository+"/README.md") {
 		text, err := os.ReadFile(path)
 		done(t, err)
