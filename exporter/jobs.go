@@ -17,7 +17,8 @@ type job struct {
 	due   time.Time // zero if it is not known
 
 	State   string // the state in words
-	Bad     bool   // somebody should look at it
+	Bad     bool   // that is not as it should be
+	Overdue bool   // it should have started by now
 	Row     row    // of its group
 	Start   *moment
 	Success *moment
@@ -38,8 +39,6 @@ const (
 	jobOverdue
 	jobLost
 	jobFailed
-	jobRunning
-	jobNever
 	jobFine
 )
 
@@ -66,22 +65,22 @@ func newJob(v *filestore.View, f *filestore.File, now time.Time) *job {
 	seconds := float64(now.UnixNano()) / 1e9
 	switch {
 	case running && longest > 0 && seconds-started > longest:
-		j.state, j.State, j.Bad = jobTooLong, "running too long", true
+		j.state, j.State = jobTooLong, "running too long"
 	case running:
-		j.state, j.State = jobRunning, "running"
-	case due > 0 && seconds > due:
-		j.state, j.State, j.Bad = jobOverdue, "overdue", true
+		j.state, j.State = jobFine, "running"
 	case started == 0:
-		j.state, j.State = jobNever, "not yet run"
-	case ended < started:
-		j.state, j.State, j.Bad = jobLost, "lost", true
-	case status != 0 || value("success_timestamp_seconds") < ended:
-		j.state, j.State, j.Bad = jobFailed, "failed", true
-		if status != 0 {
-			j.State += ", exit status " + number(status)
-		}
+		j.state, j.State = jobFine, "not yet run"
+	case status < 0 || ended < started:
+		j.state, j.State = jobLost, "lost"
+	case status > 0:
+		j.state, j.State = jobFailed, "failed, exit status "+number(status)
+	case value("success_timestamp_seconds") < ended:
+		j.state, j.State = jobFailed, "failed"
 	default:
 		j.state, j.State = jobFine, "done"
+	}
+	if j.Bad = j.state != jobFine; !running && due > 0 && seconds > due {
+		j.state, j.Overdue = jobOverdue, true
 	}
 	return j
 }
@@ -113,10 +112,8 @@ func (j *job) tell(v *filestore.View, now time.Time) {
 // sortJobs puts first what wants attention, then what is due next.
 func sortJobs(jobs []*job) {
 	slices.SortStableFunc(jobs, func(a, b *job) int {
-		if a.Bad || b.Bad {
-			if n := cmp.Compare(a.state, b.state); n != 0 {
-				return n
-			}
+		if n := cmp.Compare(a.state, b.state); n != 0 {
+			return n
 		}
 		if a.due.IsZero() != b.due.IsZero() {
 			return cmp.Compare(unixNano(b.due), unixNano(a.due))

@@ -10,14 +10,17 @@ import (
 
 type listData struct {
 	View, Search, Sort string
-	Faulty             bool
+	State              string
 	Wrong              string // what is wrong with the search
 	Said               string // what was found, in a sentence
-	All, AllFaulty     string // how many there are
+	States             []stateOption
 	Columns            []column
 	Rows               []row
 	Pages              pages
 }
+
+// A stateOption is a choice of files by their state, and how many there are.
+type stateOption struct{ Value, Text string }
 
 type column struct {
 	Key, Title, Link string
@@ -40,19 +43,15 @@ func newListData(v *filestore.View, q url.Values, view string, conflicts map[str
 		x = l.find(v, conflicts)
 	}
 	d := &listData{
-		View: view, Search: l.search, Faulty: l.faulty, Sort: q.Get("sort"),
-		All: count(x.total), AllFaulty: count(x.faulty),
+		View: view, Search: l.search, State: l.state, Sort: q.Get("sort"),
 		Said: said(noun, x.matched, l.offset, len(x.files)),
 	}
 	if wrong != nil {
 		d.Wrong = visible(wrong.Error())
 	}
-	state := ""
-	if l.faulty {
-		state = "faulty"
-	}
+	d.States = []stateOption{{"", "All (" + count(x.total) + ")"}, {stateFaulty, "With problems (" + count(x.faulty) + ")"}, {stateExpired, "Expired (" + count(x.expired) + ")"}}
 	to := func(sort string, offset int) string {
-		return link(view, "search", l.search, "state", state, "sort", sort, "offset", offsetText(offset))
+		return link(view, "search", l.search, "state", l.state, "sort", sort, "offset", offsetText(offset))
 	}
 	d.Pages = newPages(x.matched, l.offset, func(offset int) string { return to(q.Get("sort"), offset) })
 	for _, c := range []column{{"name", "Labels", "", false, ""}, {"samples", "Samples", "", true, ""}, {"size", "Size", "", true, ""}, {"time", changed, "", false, ""}} {

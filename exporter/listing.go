@@ -21,12 +21,18 @@ type listing struct {
 	search   string // as it was given
 	words    []string
 	matchers filestore.Matchers
-	faulty   bool   // only what something is wrong with
+	state    string // only what is faulty, or expired; all if empty
 	order    string // name, samples, size or time
 	down     bool   // the largest first
 	offset   int
 	limit    int // 0 for any number
 }
+
+// The states that can be asked for. What is expired is not called faulty as well.
+const (
+	stateFaulty  = "faulty"
+	stateExpired = "expired"
+)
 
 // maxSearch is the length up to which a search is taken.
 const maxSearch = 1000
@@ -58,12 +64,8 @@ func parseListing(q url.Values) (listing, error) {
 	if l.kind != "" && l.kind != "group" && l.kind != "file" {
 		wrong, l.kind = fmt.Errorf("kind is %q, and has to be group or file", l.kind), ""
 	}
-	switch state := q.Get("state"); state {
-	case "":
-	case "faulty":
-		l.faulty = true
-	default:
-		wrong = fmt.Errorf("state is %q, and has to be faulty or missing", state)
+	if l.state = q.Get("state"); l.state != "" && l.state != stateFaulty && l.state != stateExpired {
+		wrong, l.state = fmt.Errorf("state is %q, and has to be faulty or expired", l.state), ""
 	}
 	if s := q.Get("sort"); s != "" {
 		order, down := strings.CutPrefix(s, "-")
@@ -92,6 +94,7 @@ type found struct {
 	matched int // by the search and the state, shown or not
 	total   int // of that kind
 	faulty  int // of these
+	expired int
 }
 
 // find returns the part of the files that the listing shows.
@@ -103,11 +106,16 @@ func (l *listing) find(v *filestore.View, conflicts map[string][]*filestore.Conf
 			continue
 		}
 		x.total++
-		bad := faulty(f, conflicts)
-		if bad {
+		state := ""
+		switch {
+		case !f.Expired().IsZero():
+			state = stateExpired
+			x.expired++
+		case faulty(f, conflicts):
+			state = stateFaulty
 			x.faulty++
 		}
-		if l.faulty && !bad || !l.matches(f) {
+		if l.state != "" && l.state != state || !l.matches(f) {
 			continue
 		}
 		x.matched++

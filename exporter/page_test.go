@@ -283,13 +283,15 @@ func TestJobsAreToldInWords(t *testing.T) {
 	job("running", "start_timestamp_seconds=now-90 running=1 next_due_timestamp_seconds=now-10 max_runtime_seconds=3600")
 	job("toolong", "start_timestamp_seconds=now-9000 running=1 max_runtime_seconds=3600")
 	job("overdue", "start_timestamp_seconds=now-9000 end_timestamp_seconds=now-8900 success_timestamp_seconds=now-8900 next_due_timestamp_seconds=now-100")
-	job("never", "next_due_timestamp_seconds=now+100")
+	job("killed", "start_timestamp_seconds=now-90 end_timestamp_seconds=now-60 success_timestamp_seconds=now-6000 exit_code=-1")
+	job("both", "start_timestamp_seconds=now-9000 end_timestamp_seconds=now-8900 success_timestamp_seconds=0 exit_code=1 next_due_timestamp_seconds=now-99")
+	job("never", "start_timestamp_seconds=0 end_timestamp_seconds=0 next_due_timestamp_seconds=now+100")
 	job("lost", "start_timestamp_seconds=now-90 end_timestamp_seconds=now-900 running=0")
 	group(t, fs, "# TYPE other gauge\nother{job=\"none\"} 1\n", filestore.Label{Name: "job", Value: "none"})
 	html := page(t, serve(t, fs, nil), "view=jobs")
 	at := 0
 	for _, row := range []struct{ job, state string }{
-		{"toolong", "running too long"}, {"overdue", "overdue"}, {"lost", "lost"}, {"failed", "failed, exit status 3"}, {"running", "running"}, {"never", "not yet run"}, {"done", "done"},
+		{"toolong", "running too long"}, {"overdue", "overdue"}, {"both", "overdue"}, {"killed", "lost"}, {"lost", "lost"}, {"failed", "failed, exit status 3"}, {"running", "running"}, {"never", "not yet run"}, {"done", "done"},
 	} {
 		i := strings.Index(html, "=&#34;"+row.job+"&#34;")
 		if i < at {
@@ -305,8 +307,24 @@ func TestJobsAreToldInWords(t *testing.T) {
 			t.Errorf("the runs of %s: %s", row.job, html[i:end])
 		}
 	}
+	if i := strings.Index(html, "&#34;both&#34;"); !strings.Contains(html[i:i+strings.Index(html[i:], "</tr>")], ">failed, exit status 1<") {
+		t.Error("what is overdue does not say that it failed")
+	}
 	if strings.Contains(html, "none") {
 		t.Error("a group without metrics of a job is one")
+	}
+}
+
+func TestExpiredGroupsAreMarked(t *testing.T) {
+	fs, _ := many(t)
+	group(t, fs, "# promspool:expired 1700000000\n# TYPE push_time_seconds gauge\npush_time_seconds{job=\"old\"} 1.6e+09\n", filestore.Label{Name: "job", Value: "old"})
+	e := serve(t, fs, nil)
+	html := page(t, e, "state=expired")
+	if !strings.Contains(html, ">1 group<") || !strings.Contains(html, ">expired ") || !strings.Contains(html, "Expired (1)") || !strings.Contains(html, "With problems (0)") {
+		t.Errorf("the page is %s", html)
+	}
+	if names, n := list(t, e, "state=expired"); n != 1 || names[0] != "job=old.prom" {
+		t.Errorf("expired are %q", names)
 	}
 }
 

@@ -57,9 +57,14 @@ func newRow(f *filestore.File, conflicts []*filestore.Conflict, now time.Time, m
 		r.Failed = momentOf(now, f.LastFailure())
 		r.Marks = append(r.Marks, mark{"push refused", "The last push to this group was refused; what it held before is served."})
 	}
-	if f.Err() != nil {
+	switch since := f.Expired(); {
+	case !since.IsZero() && r.Labels != nil:
+		r.Marks = append(r.Marks, mark{"expired " + ago(now, since), "Its lifetime is over. Only the times of its pushes are served, until the next push."})
+	case !since.IsZero():
+		r.Marks = append(r.Marks, mark{"expired " + ago(now, since), "Its lifetime is over. Nothing of it is served until it is written again."})
+	case f.Err() != nil:
 		r.Marks = append(r.Marks, mark{"not served", "Nothing of this file is served."})
-	} else if f.Problem() != nil || len(conflicts) > 0 {
+	case f.Problem() != nil || len(conflicts) > 0:
 		r.Marks = append(r.Marks, mark{"not all served", "Some series of this file are not served."})
 	}
 	if p := f.Problem(); p != nil {
