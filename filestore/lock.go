@@ -17,9 +17,6 @@ import (
 // that has the file open, however that ends. It keeps nobody from changing the
 // group.
 type Lock struct {
-	// Alone says that nobody else had the lock when it was taken.
-	Alone bool
-
 	store *Store
 	name  string
 	file  *os.File
@@ -35,8 +32,10 @@ const lockPerm fs.FileMode = 0o640
 func lockName(g Group) string { return "." + strings.TrimSuffix(g.FileName(), Suffix) + ".lock" }
 
 // Lock takes the lock of a group, or fails at once with ErrLocked. Several may
-// have it if all of them share it.
-func (s *Store) Lock(g Group, share bool) (*Lock, error) {
+// have it if all of them share it. If nobody else has it, alone is called, unless
+// it is nil, while nobody else can take it: what is said to be done under the lock
+// at that moment is not. It may be called more than once.
+func (s *Store) Lock(g Group, share bool, alone func()) (*Lock, error) {
 	name := lockName(g)
 	// Whoever looks whether the lock is held has it for the moment of the look.
 	for try := 0; ; try++ {
@@ -44,12 +43,8 @@ func (s *Store) Lock(g Group, share bool) (*Lock, error) {
 		if err != nil {
 			return nil, doing("opening the lock of group "+g.String(), err)
 		}
-		var alone bool
-		if alone, err = lockFile(f, share); err == nil {
-			if s.leadsTo(name, f) {
-				return &Lock{alone, s, name, f}, nil
-			}
-			err = errAgain // removed by the one before
+		if err = s.lockFile(f, name, share, alone); err == nil {
+			return &Lock{s, name, f}, nil
 		}
 		_ = f.Close() // only locked
 		switch {
@@ -63,14 +58,22 @@ func (s *Store) Lock(g Group, share bool) (*Lock, error) {
 }
 
 // lockFile locks the file, first alone to see whether anybody else has the lock.
-func lockFile(f *os.File, share bool) (alone bool, err error) {
+// To share it then is not one step: somebody else may come in between.
+func (s *Store) lockFile(f *os.File, name string, share bool, alone func()) error {
 	fd := int(f.Fd())
-	err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
-	alone = err == nil
-	if share {
-		err = unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB)
+	err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+	if err == nil && !s.leadsTo(name, f) {
+		return errAgain // removed by the one before
 	}
-	return alone, err
+	if err == nil && alone != nil {
+		alone()
+	}
+	if share {
+		if err = unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB); err == nil && !s.leadsTo(name, f) {
+			return errAgain
+		}
+	}
+	return err
 }
 
 // File returns the open file that the lock is on: a process that inherits it
@@ -113,7 +116,7 @@ func (s *Store) Unlock(g Group) {
 	if locked, known := s.Locked(g); locked || !known {
 		return
 	}
-	if l, err := s.Lock(g, false); err == nil {
+	if l, err := s.Lock(g, false, nil); err == nil {
 		l.Release(true)
 	}
 }

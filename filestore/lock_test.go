@@ -24,17 +24,17 @@ func TestLock(t *testing.T) {
 		}
 	}
 	wantLocked(false, false)
-	alone, err := a.Lock(g, false)
+	alone, err := a.Lock(g, false, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	wantLocked(true, true)
 	for _, share := range []bool{false, true} {
-		if _, err := b.Lock(g, share); !errors.Is(err, filestore.ErrLocked) {
+		if _, err := b.Lock(g, share, nil); !errors.Is(err, filestore.ErrLocked) {
 			t.Errorf("a second Lock = %v, want ErrLocked", err)
 		}
 	}
-	if l, err := b.Lock(group(t, "job", "other"), false); err != nil {
+	if l, err := b.Lock(group(t, "job", "other"), false, nil); err != nil {
 		t.Error(err)
 	} else {
 		l.Release(true)
@@ -42,16 +42,17 @@ func TestLock(t *testing.T) {
 	alone.Release(false)
 	wantLocked(false, true)
 
-	one, err := a.Lock(g, true)
+	called := 0
+	one, err := a.Lock(g, true, func() { called++; wantLocked(true, true) })
 	if err != nil {
 		t.Fatal(err)
 	}
-	two, err := b.Lock(g, true)
+	two, err := b.Lock(g, true, func() { t.Error("called though another has the lock") })
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !alone.Alone || !one.Alone || two.Alone {
-		t.Errorf("Alone = %v, %v, %v, want true, true, false", alone.Alone, one.Alone, two.Alone)
+	if called != 1 {
+		t.Errorf("called %d times, want once", called)
 	}
 	one.Release(true)
 	wantLocked(true, true)
@@ -84,7 +85,7 @@ func TestLockIsInherited(t *testing.T) {
 			}
 		}
 	}
-	l, err := s.Lock(g, false)
+	l, err := s.Lock(g, false, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +98,7 @@ func TestLockIsInherited(t *testing.T) {
 	if locked, _ := s.Locked(g); locked {
 		t.Error("the lock is held although all who had it are gone")
 	}
-	if l, err = s.Lock(g, false); err != nil {
+	if l, err = s.Lock(g, false, nil); err != nil {
 		t.Fatal(err)
 	}
 	end = inherit(l)
@@ -118,7 +119,7 @@ func TestLockIsForOneAtATime(t *testing.T) {
 		s := open(t, dir, nil)
 		group.Go(func() {
 			for n := 0; n < 20; {
-				l, err := s.Lock(g, false)
+				l, err := s.Lock(g, false, nil)
 				if errors.Is(err, filestore.ErrLocked) {
 					continue
 				}

@@ -14,11 +14,12 @@ import (
 	"github.com/promspool/promspool/ingest/job"
 )
 
-// How long a run waits for its record, before the command is started and after
-// it has ended. What a job has to do does not depend on whether a disk answers.
+// patience is how long a run waits for its record before the command is started;
+// after it has ended it waits for endPatience as long. What a job has to do does
+// not depend on whether a disk answers.
 const (
-	startPatience = 2 * time.Second
-	endPatience   = 5 * time.Second
+	patience    = 2 * time.Second
+	endPatience = 2
 )
 
 var errSlow = errors.New("the disk does not answer in time")
@@ -31,16 +32,18 @@ type recorder struct {
 	id        string
 	boot      string
 	expect    *job.Expectation
-	elsewhere *elsewhere      // nil without a URL
+	elsewhere *elsewhere // nil without a URL
+	patience  time.Duration
 	hanging   bool            // something that was begun has not come to its end
 	lock      *filestore.Lock // nil without one
+	gone      []string        // runs that had it before
 	local     bool            // the start is in the spool, or may be
 }
 
 func newRecorder(r *jobRun) (*recorder, error) {
 	var id [8]byte
 	_, _ = rand.Read(id[:]) // never fails
-	rec := &recorder{spool: r.spool, group: r.group, id: hex.EncodeToString(id[:]), boot: r.bootID(), expect: r.expect.ifGiven()}
+	rec := &recorder{spool: r.spool, group: r.group, id: hex.EncodeToString(id[:]), boot: r.bootID(), expect: r.expect.ifGiven(), patience: r.patience}
 	var err error
 	if r.pushURL != "" {
 		rec.elsewhere, err = newElsewhere(r.pushURL, r.group)
@@ -101,15 +104,19 @@ func (rec *recorder) open(all bool) (*filestore.Store, error) {
 // others who take it so. Without a lock the run is recorded as well, but that it
 // was lost is seen only after the next boot.
 func (rec *recorder) takeLock(how string) error {
+	type taken struct {
+		lock *filestore.Lock
+		gone []string
+	}
 	for {
-		lock, err := within(rec, startPatience, func() (*filestore.Lock, error) {
+		t, err := within(rec, rec.patience, func() (t taken, err error) {
 			store, err := openJob(rec.spool, rec.group)
-			if err != nil {
-				return nil, err
+			if err == nil {
+				t.lock, t.gone, err = job.Lock(store, rec.group, how == "")
 			}
-			return store.Lock(rec.group, how == "")
+			return t, err
 		})
-		rec.lock = lock
+		rec.lock, rec.gone = t.lock, t.gone
 		switch {
 		case how == "" && errors.Is(err, filestore.ErrLocked):
 			return nil // by one who wants to be alone, which we did not ask for
@@ -137,7 +144,7 @@ func (rec *recorder) inheritance() *os.File {
 
 func (rec *recorder) release(clean bool) {
 	if rec.lock != nil {
-		_, _ = within(rec, startPatience, func() (struct{}, error) {
+		_, _ = within(rec, rec.patience, func() (struct{}, error) {
 			rec.lock.Release(clean && !rec.hanging)
 			return struct{}{}, nil
 		})
@@ -148,11 +155,11 @@ func (rec *recorder) release(clean bool) {
 func (rec *recorder) begin(at time.Time) error {
 	start := job.Start{ID: rec.id, At: at, Boot: rec.boot, Expect: rec.expect}
 	if rec.lock != nil {
-		start.Locked, start.Alone = true, rec.lock.Alone
+		start.Locked, start.Gone = true, rec.gone
 	}
 	var remote error
 	if rec.elsewhere != nil {
-		if remote = rec.elsewhere.amend(startPatience, nil, func(r *job.Record) { r.Begin(start) }); remote == nil {
+		if remote = rec.elsewhere.amend(rec.patience, nil, func(r *job.Record) { r.Begin(start) }); remote == nil {
 			return nil
 		}
 	}
@@ -160,18 +167,18 @@ func (rec *recorder) begin(at time.Time) error {
 		return errSlow
 	}
 	rec.local = true
-	return besides(remote, rec.inSpool(startPatience, false, func(s *filestore.Store) error { return job.Begin(s, rec.group, start) }))
+	return besides(remote, rec.inSpool(rec.patience, false, func(s *filestore.Store) error { return job.Begin(s, rec.group, start) }))
 }
 
 // skip records that the run did not start.
 func (rec *recorder) skip(at time.Time) error {
 	var remote error
 	if rec.elsewhere != nil {
-		if remote = rec.elsewhere.amend(endPatience, nil, func(r *job.Record) { r.Skip(at) }); remote == nil {
+		if remote = rec.elsewhere.amend(endPatience*rec.patience, nil, func(r *job.Record) { r.Skip(at) }); remote == nil {
 			return nil
 		}
 	}
-	return besides(remote, rec.inSpool(startPatience, false, func(s *filestore.Store) error { return job.Skip(s, rec.group, at) }))
+	return besides(remote, rec.inSpool(rec.patience, false, func(s *filestore.Store) error { return job.Skip(s, rec.group, at) }))
 }
 
 // finish records the end. Refused is why that was done without the metrics of the
@@ -180,7 +187,7 @@ func (rec *recorder) finish(end job.End) (refused, err error) {
 	end.ID, end.Expect = rec.id, rec.expect
 	var remote error
 	if rec.elsewhere != nil {
-		remote = rec.elsewhere.amend(endPatience, end.Own, func(r *job.Record) { r.Finish(end) })
+		remote = rec.elsewhere.amend(endPatience*rec.patience, end.Own, func(r *job.Record) { r.Finish(end) })
 		if remote == nil && !rec.local {
 			return nil, nil
 		}
@@ -189,7 +196,7 @@ func (rec *recorder) finish(end job.End) (refused, err error) {
 		end.Own = nil // they are there
 	}
 	if len(end.Own) > 0 {
-		err = rec.inSpool(endPatience, true, func(s *filestore.Store) error {
+		err = rec.inSpool(endPatience*rec.patience, true, func(s *filestore.Store) error {
 			err := job.Finish(s, rec.group, end)
 			if isRefusal(err) {
 				err = errors.Join(err, s.Fail(rec.group))
@@ -201,7 +208,7 @@ func (rec *recorder) finish(end job.End) (refused, err error) {
 		}
 		refused, end.Own = err, nil
 	}
-	return refused, besides(remote, rec.inSpool(endPatience, false, func(s *filestore.Store) error { return job.Finish(s, rec.group, end) }))
+	return refused, besides(remote, rec.inSpool(endPatience*rec.patience, false, func(s *filestore.Store) error { return job.Finish(s, rec.group, end) }))
 }
 
 // isRefusal reports whether metrics were refused for what they say.

@@ -37,6 +37,7 @@ type jobRun struct {
 	lock      string
 	strict    bool
 	pushURL   string
+	patience  time.Duration
 	command   []string
 
 	group      filestore.Group
@@ -68,6 +69,7 @@ Examples:
 	cmd.Flag("lock", "What to do if the job is running already: skip this run and exit with 0, wait until the other has ended, or fail.").EnumVar(&r.lock, "skip", "wait", "fail")
 	cmd.Flag("strict", "Do not run what cannot be recorded, and fail if that it has ended cannot be recorded.").BoolVar(&r.strict)
 	cmd.Flag("push-url", "Record the run at this promspool or Pushgateway instead of in the spool, and in the spool if it does not answer.").PlaceHolder("URL").StringVar(&r.pushURL)
+	cmd.Flag("patience", "How long to wait for the record, for tests.").Hidden().Default(patience.String()).DurationVar(&r.patience)
 	cmd.Arg("command", "The command and its arguments, after --.").Required().StringsVar(&r.command)
 	commands[cmd.FullCommand()] = r.run
 }

@@ -66,9 +66,9 @@ type Expectation struct {
 type Start struct {
 	ID     string // of the run; what starts under the ID of a run that goes on takes its place
 	At     time.Time
-	Boot   string // which boot of the host it belongs to; empty if it is not known to be on this host
-	Locked bool   // it holds the lock of the group
-	Alone  bool   // and when it took the lock nobody else had it, so earlier runs with a lock are over
+	Boot   string   // which boot of the host it belongs to; empty if it is not known to be on this host
+	Locked bool     // it holds the lock of the group, see Lock
+	Gone   []string // IDs of earlier runs that held it and do not any more
 	Expect *Expectation
 }
 
@@ -88,6 +88,25 @@ type End struct {
 type Usage struct {
 	User, System time.Duration
 	MaxResident  int64 // bytes
+}
+
+// Lock takes the lock of a job for a run, as filestore.Lock does, and returns
+// the IDs of runs that the record has as going on under the lock, and that do not.
+func Lock(s *filestore.Store, g filestore.Group, share bool) (l *filestore.Lock, gone []string, err error) {
+	l, err = s.Lock(g, share, func() {
+		gone = nil
+		if _, err := s.Reload(g.FileName()); err != nil {
+			return // then it is for the next look
+		}
+		if f := s.View().File(g.FileName()); f != nil {
+			for _, run := range runsOf(f) {
+				if run.Locked {
+					gone = append(gone, run.ID)
+				}
+			}
+		}
+	})
+	return l, gone, err
 }
 
 // Begin records that a run has started, and that those which went on before are

@@ -212,7 +212,7 @@ func TestLookFindsLostRunsOnly(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)
-			l, err := b.store.Lock(b.group, false)
+			l, err := b.store.Lock(b.group, false, nil)
 			b.must(err)
 			s.start.ID, s.start.At = "1", at(1)
 			b.begin(s.start)
@@ -257,12 +257,12 @@ func TestStartTellsWhatWasLost(t *testing.T) {
 		before, then  job.Start
 		lost, running string
 	}{
-		"alone":                   {job.Start{ID: "1", Locked: true}, job.Start{ID: "2", Locked: true, Alone: true, At: at(9)}, "runs lost 1", "running 1"},
-		"beside another":          {job.Start{ID: "1", Locked: true}, job.Start{ID: "2", Locked: true, At: at(9)}, "", "running 2"},
-		"alone beside a reported": {job.Start{ID: "1"}, job.Start{ID: "2", Locked: true, Alone: true, At: at(9)}, "", "running 2"},
-		"after a boot":            {job.Start{ID: "1", Boot: "x"}, job.Start{ID: "2", Boot: "y", At: at(9)}, "runs lost 1", "running 1"},
-		"reported again soon":     {job.Start{ID: "1"}, job.Start{ID: "1", At: at(9)}, "", "running 1"},
-		"reported much later":     {job.Start{ID: "1"}, job.Start{ID: "1", At: at(99)}, "runs lost 1", "running 1"},
+		"gone":                {job.Start{ID: "1", Locked: true}, job.Start{ID: "2", Locked: true, Gone: []string{"1"}, At: at(9)}, "runs lost 1", "running 1"},
+		"beside another":      {job.Start{ID: "1", Locked: true}, job.Start{ID: "2", Locked: true, At: at(9)}, "", "running 2"},
+		"reported, not held":  {job.Start{ID: "1"}, job.Start{ID: "2", Locked: true, Gone: []string{"1"}, At: at(9)}, "", "running 2"},
+		"after a boot":        {job.Start{ID: "1", Boot: "x"}, job.Start{ID: "2", Boot: "y", At: at(9)}, "runs lost 1", "running 1"},
+		"reported again soon": {job.Start{ID: "1"}, job.Start{ID: "1", At: at(9)}, "", "running 1"},
+		"reported much later": {job.Start{ID: "1"}, job.Start{ID: "1", At: at(99)}, "runs lost 1", "running 1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)
@@ -352,7 +352,7 @@ func TestForget(t *testing.T) {
 	if err := job.Forget(b.store, b.group); !errors.Is(err, job.ErrUnknown) {
 		t.Errorf("Forget of what is no job = %v", err)
 	}
-	l, err := b.store.Lock(b.group, true)
+	l, err := b.store.Lock(b.group, true, nil)
 	b.must(err)
 	b.begin(job.Start{ID: "1", At: at(0), Locked: true})
 	if err := job.Forget(b.store, b.group); !errors.Is(err, job.ErrRunning) {

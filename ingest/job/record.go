@@ -98,11 +98,18 @@ func Read(held Families) *Record {
 		a := parseFields(text)
 		r.declared, r.every, r.grace = a.number("declared"), a.duration("every"), a.duration("grace")
 	}
+	r.runs = runsOf(held)
+	return r
+}
+
+// runsOf returns the runs that go on.
+func runsOf(held interface{ Attributes(key string) []string }) []Run {
+	var runs []Run
 	for _, text := range held.Attributes(runAttribute) {
 		a := parseFields(text)
-		r.runs = append(r.runs, Run{ID: a["id"], Start: a.number("start"), Boot: a["boot"], Locked: a["locked"] == "1"})
+		runs = append(runs, Run{ID: a["id"], Start: a.number("start"), Boot: a["boot"], Locked: a["locked"] == "1"})
 	}
-	return r
+	return runs
 }
 
 func label(m filestore.Metric, name string) string {
@@ -126,7 +133,7 @@ const retryWindow = time.Minute
 func (r *Record) Begin(s Start) {
 	at := seconds(s.At)
 	r.lose(s.At, func(run Run) bool {
-		return s.Alone && run.Locked || run.otherBoot(s.Boot) ||
+		return run.Locked && slices.Contains(s.Gone, run.ID) || run.otherBoot(s.Boot) ||
 			run.ID == s.ID && at-run.Start > retryWindow.Seconds()
 	})
 	r.runs = slices.DeleteFunc(r.runs, func(run Run) bool { return run.ID == s.ID })
