@@ -67,6 +67,7 @@ func (s *Store) try(d *directory, name string, check bool, plan func(old *File, 
 	if int64(len(data)) > s.opts.MaxFileBytes {
 		return &SyntaxError{Reason: TooLarge, Msg: fmt.Sprintf("the group would take %d bytes, more than --spool.max-file-bytes=%d", len(data), s.opts.MaxFileBytes)}
 	}
+	c.file.size, c.file.hash = int64(len(data)), hashOf(data)
 	if c.pretended {
 		return s.pretend(&prepared{d: d, name: name, old: old, mine: mine, oldParts: oldParts, content: c, check: check})
 	}
@@ -81,7 +82,6 @@ func (s *Store) try(d *directory, name string, check bool, plan func(old *File, 
 	if s.observers.Flush != nil {
 		s.observers.Flush(time.Since(start).Seconds())
 	}
-	c.file.size, c.file.hash = int64(len(data)), hashOf(data)
 	err = s.install(&prepared{d: d, tmp: tmp, name: name, old: old, mine: mine, oldParts: oldParts, content: c, check: check})
 	if err != nil {
 		_ = tmp.Cleanup()

@@ -23,6 +23,10 @@ type PushOptions struct {
 	// all else. It refuses the quantiles of summaries, buckets and types other than
 	// those held, and what would not stay a number.
 	Accumulate bool
+	// DryRun does all but to write: the push is checked, and the Views of this
+	// Store show it from then on, until it reads the file again. A refusal
+	// leaves no trace either.
+	DryRun bool
 }
 
 // Replace makes the families the whole content of the group, as PUT does. If
@@ -82,12 +86,15 @@ func (s *Store) push(g Group, f *Families, keep bool, opts PushOptions) error {
 			}
 			c := s.groupContent(g, old, parts, n, seconds(now), failed)
 			c.file.attrs = opts.attributes(c.file.attrs, keep)
+			c.pretended = opts.DryRun
 			return c, nil
 		})
 	}
 	var clash *Conflict
 	var bad *SyntaxError
 	switch {
+	case err != nil && opts.DryRun:
+		return err
 	case errors.As(err, &clash), errors.As(err, &bad) && bad.Decoded:
 		return errors.Join(err, s.stampFailure(g))
 	case bad != nil:
@@ -98,6 +105,10 @@ func (s *Store) push(g Group, f *Families, keep bool, opts PushOptions) error {
 	}
 	unlock()
 	unlock = nil
+	if opts.DryRun {
+		d.done()
+		return nil
+	}
 	if err := s.flush(d); err != nil {
 		return doing("storing group "+g.String(), err)
 	}

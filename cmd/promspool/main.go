@@ -50,6 +50,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	addShow(app, &c, commands)
 	addRun(app, &c, commands)
 	addJob(app, &c, commands)
+	addExplain(app, &c, commands)
 	addDoctor(app, &c, commands)
 
 	if !slices.ContainsFunc(args, func(arg string) bool { return app.GetCommand(arg) != nil }) {

@@ -1,0 +1,253 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/alecthomas/kingpin/v2"
+
+	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/ingest"
+)
+
+// explain says what a push would do, without doing it.
+type explain struct {
+	*common
+	rules
+	labels  []string
+	file    string
+	replace bool
+	remove  bool
+	json    bool
+}
+
+func addExplain(app *kingpin.Application, c *common, commands map[string]func() error) {
+	e := &explain{common: c}
+	cmd := app.Command("explain", `Say what a push would do, without doing it.
+
+Takes what promspool push takes, and says of each metric family of the group whether the push would add, replace, keep or remove it, and what the push contradicts if it would be refused. Nothing is written, not even the time of the failure. Exits with 1 if the push would be refused.
+
+Examples:
+
+  my-script | promspool explain job=my-script
+
+  promspool explain --replace --file=metrics.txt job=nightly
+
+  promspool explain --delete job=nightly`)
+	cmd.Flag("file", "Read this file instead of standard input.").StringVar(&e.file)
+	cmd.Flag("replace", "The push would replace the whole group, as PUT does.").BoolVar(&e.replace)
+	cmd.Flag("delete", "The group would be removed; there is no input.").BoolVar(&e.remove)
+	cmd.Flag("json", "Print a JSON object with group, accepted, refusal, families (each with family, does, type, before and after) and conflicts.").BoolVar(&e.json)
+	e.rules.addFlags(cmd)
+	cmd.Arg("label", "LABEL=VALUE, the grouping key.").Required().StringsVar(&e.labels)
+	commands[cmd.FullCommand()] = e.run
+}
+
+// An explanation is what a push would do.
+type explanation struct {
+	Group     string         `json:"group"`
+	Accepted  bool           `json:"accepted"`
+	Refusal   string         `json:"refusal,omitempty"`
+	Families  []familyChange `json:"families"`
+	Conflicts []string       `json:"conflicts"`
+
+	delete  bool // it is no push
+	missing bool // there is no such group
+}
+
+// A familyChange is what becomes of one family of the group.
+type familyChange struct {
+	Family string `json:"family"`
+	Does   string `json:"does"` // adds, replaces, keeps, removes
+	Type   string `json:"type"`
+	Before int    `json:"before"` // metrics
+	After  int    `json:"after"`
+}
+
+func (e *explain) run() error {
+	g, err := groupOf(e.labels)
+	if err == nil {
+		err = checkBounds(e.bounds()...)
+	}
+	switch {
+	case err != nil:
+		return err
+	case e.remove && (e.replace || e.file != ""):
+		return &usageError{errors.New("--delete takes no input and nothing in the group's place")}
+	}
+	var body []byte
+	if !e.remove {
+		if body, err = e.input(e.file, int64(e.maxBytes)); err != nil {
+			return err
+		}
+	}
+	x, err := e.explain(g, body)
+	if err != nil {
+		return err
+	}
+	if e.json {
+		err = printDocument(e.stdout, x)
+	} else {
+		err = x.print(e.stdout)
+	}
+	if err == nil && !x.Accepted {
+		err = &findings{1}
+	}
+	return err
+}
+
+func (e *explain) explain(g filestore.Group, body []byte) (*explanation, error) {
+	x := &explanation{Group: g.Name(), Families: []familyChange{}, Conflicts: []string{}}
+	store, err := e.open(e.rules.store(nil))
+	if err != nil {
+		return nil, err
+	}
+	defer store.Close() //nolint:errcheck // nothing to lose
+	if _, err := settle(store); err != nil {
+		return nil, err
+	}
+	f := store.View().File(g.FileName())
+	x.missing = f == nil || f.Group() != g
+	before := familiesOf(store.View(), g)
+	if e.remove {
+		x.Accepted, x.delete = true, true
+		x.compare(before, nil)
+		return x, nil
+	}
+	err = e.dryRun(store, g, body)
+	if err != nil {
+		x.Refusal = printable(err.Error())
+		if store, err = e.openUnchecked(err); store == nil {
+			return x, err
+		}
+		defer store.Close() //nolint:errcheck // nothing to lose
+		known := map[string]bool{}
+		for _, c := range store.View().Conflicts() {
+			known[c.Error()] = true
+		}
+		if err := e.dryRun(store, g, body); err != nil {
+			return x, nil // the first refusal says it
+		}
+		for _, c := range store.View().Conflicts() {
+			if text := conflictText(c, g); !known[c.Error()] && !slices.Contains(x.Conflicts, text) {
+				x.Conflicts = append(x.Conflicts, text)
+			}
+		}
+	}
+	x.Accepted = x.Refusal == ""
+	x.compare(before, familiesOf(store.View(), g))
+	return x, nil
+}
+
+// dryRun pushes as the agent would, and writes nothing.
+func (e *explain) dryRun(store *filestore.Store, g filestore.Group, body []byte) error {
+	if err := ingest.CheckGroup(g, e.body()); err != nil {
+		return err
+	}
+	families, err := ingest.Decode(bytes.NewReader(body), http.Header{}, e.body())
+	switch {
+	case err != nil:
+		return err
+	case e.replace:
+		return store.Replace(g, families, filestore.PushOptions{DryRun: true})
+	}
+	return store.Update(g, families, filestore.PushOptions{DryRun: true})
+}
+
+// openUnchecked opens the spool once more, if it was a conflict that refused the
+// push, so that all of them can be told.
+func (e *explain) openUnchecked(refusal error) (*filestore.Store, error) {
+	var clash *filestore.Conflict
+	if !errors.As(refusal, &clash) {
+		return nil, nil
+	}
+	opts := e.rules.store(nil)
+	opts.Unchecked = true
+	return e.open(opts)
+}
+
+// conflictText says what contradicts the push, whichever of the two would give
+// way in the merge.
+func conflictText(c *filestore.Conflict, g filestore.Group) string {
+	if c.File != g.FileName() {
+		other := *c
+		other.File, other.Kept = c.Kept, c.File
+		c = &other
+	}
+	return printable(c.Error())
+}
+
+// familiesOf returns what the group holds, but for the times of its pushes.
+func familiesOf(v *filestore.View, g filestore.Group) map[string]filestore.Family {
+	by := map[string]filestore.Family{}
+	f := v.File(g.FileName())
+	if f == nil || f.Group() != g {
+		return by
+	}
+	for _, fam := range v.Families(f) {
+		if fam.Name != "push_time_seconds" && fam.Name != "push_failure_time_seconds" {
+			by[fam.Name] = fam
+		}
+	}
+	return by
+}
+
+// compare notes what has become of each family.
+func (x *explanation) compare(before, after map[string]filestore.Family) {
+	for name, old := range before {
+		c := familyChange{Family: name, Does: "removes", Type: old.Type.String(), Before: len(old.Metrics)}
+		if now, ok := after[name]; ok {
+			c.Does, c.Type, c.After = "replaces", now.Type.String(), len(now.Metrics)
+			if reflect.DeepEqual(old, now) {
+				c.Does = "keeps"
+			}
+		}
+		x.Families = append(x.Families, c)
+	}
+	for name, now := range after {
+		if _, ok := before[name]; !ok {
+			x.Families = append(x.Families, familyChange{Family: name, Does: "adds", Type: now.Type.String(), After: len(now.Metrics)})
+		}
+	}
+	slices.SortFunc(x.Families, func(a, b familyChange) int { return strings.Compare(a.Family, b.Family) })
+}
+
+func (x *explanation) print(w io.Writer) error {
+	var b strings.Builder
+	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	for _, c := range x.Families {
+		much := count(c.After, "metric")
+		switch {
+		case c.Does == "removes":
+			much = count(c.Before, "metric")
+		case c.Does == "replaces" && c.Before != c.After:
+			much = fmt.Sprintf("%d by %s", c.Before, much)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", c.Does, printable(c.Family), c.Type, much)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for _, c := range x.Conflicts {
+		fmt.Fprintf(&b, "clashes: %s\n", c)
+	}
+	switch {
+	case x.delete && x.missing:
+		fmt.Fprintf(&b, "there is no group %s that would be removed\n", x.Group)
+	case x.delete:
+		fmt.Fprintf(&b, "the group %s would be removed\n", x.Group)
+	case x.Accepted:
+		fmt.Fprintf(&b, "the push to %s would be accepted\n", x.Group)
+	default:
+		fmt.Fprintf(&b, "the push to %s would be refused: %s\n", x.Group, x.Refusal)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}

@@ -1,0 +1,5 @@
+package main_test
+
+import "testing"
+
+func TestScriptExplain(t *testing.T) { runScripts(t, "explain") }
