@@ -32,6 +32,8 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	app.UsageWriter(stdout).ErrorWriter(stderr).Terminate(func(code int) { exited = code })
 	app.Version(version.Print("promspool"))
 	app.HelpFlag.Short('h')
+	addManual(app)
+	addCompletions()
 
 	c := common{stdin: stdin, stdout: stdout, stderr: stderr, log: &promslog.Config{Writer: stderr}}
 	app.Flag("spool.directory", "The spool: the directory that holds one file for each group, and dropped files.").
@@ -43,6 +45,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	addServe(app, &c, commands)
 	addCheck(app, &c, commands)
 	addWrite(app, &c, commands)
+	addHealth(app, &c, commands)
 	addMigrate(app, &c, commands)
 	addPush(app, &c, commands)
 	addRm(app, &c, commands)
