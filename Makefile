@@ -8,6 +8,8 @@ COUNT    ?= 6
 
 VERSION  := $(or $(patsubst v%,%,$(shell git describe --tags --always --dirty 2>/dev/null)),unknown)
 REVISION := $(or $(shell git rev-parse --verify -q HEAD 2>/dev/null),unknown)
+# Of the sources: what is built of the same ones is the same.
+EPOCH    := $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null),0)
 BRANCH   := $(or $(shell git rev-parse --abbrev-ref HEAD 2>/dev/null),unknown)
 V         = github.com/prometheus/common/version
 LDFLAGS   = -s -w -X $V.Version=$(VERSION) -X $V.Revision=$(REVISION) -X $V.Branch=$(BRANCH)
@@ -18,7 +20,7 @@ TOOL      = go tool -modfile=.tools/go.mod
 CI_ONLY   = $(if $(filter true,$(CI)),.ci/packages && PROMSPOOL_TEST_NO_SKIP=1)
 PLATFORMS = linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 freebsd/amd64
 
-.PHONY: build run test race lint vet format staticcheck portable vuln fuzz bench bench-peers conformance install dist clean help
+.PHONY: build run test race lint vet format staticcheck portable vuln fuzz bench bench-peers conformance man completions install packages test-packages dist clean help
 
 build: ## build ./promspool, a static binary
 	$(BUILD) -o promspool ./cmd/promspool
@@ -61,18 +63,46 @@ bench-peers: ## run side by side with Debian's Pushgateway and node_exporter, wh
 conformance: build ## run the black-box suites, where they are at hand
 	.ci/conformance
 
-install: build ## install binary and units below DESTDIR and PREFIX
-	install -D -m 755 promspool $(DESTDIR)$(PREFIX)/bin/promspool
+build/promspool.1: build # and what else the program says of itself
+	mkdir -p build
+	SOURCE_DATE_EPOCH=$(EPOCH) ./promspool --help-man >build/promspool.1
+	./promspool --completion-script-bash >build/promspool.bash
+	./promspool --completion-script-zsh >build/_promspool
+.PHONY: build/promspool.1
+
+man completions: build/promspool.1 ## write the manual page and the completions into build/
+
+install: build/promspool.1 ## install everything below DESTDIR and PREFIX
+	$(if $(GOARCH),GOOS=linux GOARCH=$(GOARCH) $(BUILD) -o build/promspool ./cmd/promspool,cp promspool build/promspool)
+	install -D -m 755 build/promspool $(DESTDIR)$(PREFIX)/bin/promspool
 	install -D -m 644 systemd/promspool.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/promspool.conf
 	install -D -m 644 systemd/promspool.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/promspool.conf
-	install -D -m 644 systemd/promspool.service $(DESTDIR)$(PREFIX)/lib/systemd/system/promspool.service
-	sed -i 's|/usr/bin/promspool|$(PREFIX)/bin/promspool|' $(DESTDIR)$(PREFIX)/lib/systemd/system/promspool.service
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system systemd/*.service systemd/*.socket systemd/*.timer
+	sed -i 's|/usr/bin/promspool|$(PREFIX)/bin/promspool|' $(DESTDIR)$(PREFIX)/lib/systemd/system/promspool*.service
+	install -D -m 644 build/promspool.1 $(DESTDIR)$(PREFIX)/share/man/man1/promspool.1
+	gzip -9nf $(DESTDIR)$(PREFIX)/share/man/man1/promspool.1
+	install -D -m 644 build/promspool.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/promspool
+	install -D -m 644 build/_promspool $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_promspool
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/promspool README.md DESIGN.md CHANGELOG.md $(wildcard docs/*.md)
+	install -D -m 644 LICENSE $(DESTDIR)$(PREFIX)/share/doc/promspool/copyright
+	cp -R examples $(DESTDIR)$(PREFIX)/share/doc/promspool/
+	test -e $(DESTDIR)/etc/default/promspool || install -D -m 644 .nfpm/default $(DESTDIR)/etc/default/promspool
+	install -d $(DESTDIR)/etc/promspool/jobs
 
-dist: ## build for each platform into dist/
+packages: ## build .deb and .rpm for each architecture of Linux into dist/
+	for arch in amd64 arm64; do .nfpm/build $$arch; done
+
+test-packages: ## build the packages twice, compare, and install, run, upgrade and remove them in a root of their own
+	.ci/test-packages
+
+dist: ## build for each platform into dist/, with packages and checksums
+	rm -rf dist
+	$(MAKE) packages
 	for p in $(PLATFORMS); do GOOS=$${p%/*} GOARCH=$${p#*/} $(BUILD) -o dist/promspool-$(VERSION)-$${p/\//-} ./cmd/promspool; done
+	cd dist && rm -f SHA256SUMS && sha256sum -- * >SHA256SUMS.new && mv SHA256SUMS.new SHA256SUMS
 
 clean: ## remove what the other targets have built
-	rm -rf promspool dist bench.txt
+	rm -rf promspool build dist bench.txt
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' Makefile
