@@ -68,6 +68,8 @@ type Config struct {
 	// CanWrite reports whether whoever sent the request may push and delete.
 	// Only they are offered to remove groups; nil means that nobody is.
 	CanWrite func(*http.Request) bool
+	// Admin says that those who may write may remove all groups at once.
+	Admin bool
 	// Requests counts the answers by the labels handler, code and method,
 	// method in lower case. Answers to methods that a page does not have are
 	// not counted. Nil means that nothing is.

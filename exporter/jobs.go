@@ -93,8 +93,12 @@ func (j *job) tell(v *filestore.View, now time.Time) {
 	}
 	j.Start, j.Success, j.Due = at("start_timestamp_seconds"), at("success_timestamp_seconds"), momentOf(now, j.due)
 	if d, ok := v.Value(j.file, "promspool_job_duration_seconds"); ok && d >= 0 && d < 1e9 {
-		j.Lasted = number(math.Round(d*10)/10) + " s"
-		if d >= 120 {
+		switch {
+		case d < 1:
+			j.Lasted = number(math.Round(d*1000)) + " ms"
+		case d < 120:
+			j.Lasted = number(math.Round(d*10)/10) + " s"
+		default:
 			j.Lasted = roughly(time.Duration(d * 1e9))
 		}
 	}

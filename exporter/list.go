@@ -17,6 +17,7 @@ type listData struct {
 	Columns            []column
 	Rows               []row
 	Pages              pages
+	RemoveAll          string // what is asked before all groups are removed; empty if that is not offered
 }
 
 // A stateOption is a choice of files by their state, and how many there are.

@@ -109,6 +109,9 @@ func (e *Exporter) pageData(r *http.Request, now time.Time) *pageData {
 	default:
 		view = viewGroups
 		p.Title, p.List = "Groups", newListData(v, q, view, conflicts, now, mayWrite)
+		if mayWrite && e.cfg.Admin {
+			p.List.RemoveAll = "All pushed groups are removed (" + count(v.Totals().Groups) + "), whatever is searched for. Dropped files stay."
+		}
 	}
 	totals := v.Totals()
 	for _, t := range []tab{

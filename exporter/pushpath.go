@@ -2,7 +2,6 @@ package exporter
 
 import (
 	"encoding/base64"
-	"strings"
 
 	"github.com/prometheus/common/model"
 
@@ -20,11 +19,11 @@ func pushPath(g filestore.Group) string {
 	b := []byte("metrics")
 	for _, l := range g.Labels() {
 		name := l.Name
-		if strings.HasPrefix(name, "U__") {
-			return "" // it would be taken for an escaped name
-		}
 		if !model.LegacyValidation.IsValidLabelName(name) {
 			name = model.EscapeName(name, model.ValueEncodingEscaping)
+		}
+		if model.UnescapeName(name, model.ValueEncodingEscaping) != l.Name {
+			return "" // it looks escaped and is not, or is beyond what can be
 		}
 		b = append(b, '/')
 		b = append(b, name...)

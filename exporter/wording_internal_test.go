@@ -40,8 +40,7 @@ func TestPushPathLeadsToTheGroup(t *testing.T) {
 			name = rapid.OneOf(name, rapid.StringN(1, 10, -1), rapid.SampledFrom([]string{"a.b", "a/b", "x@base64", "a:b", "U__x", "ü_", "..", "1"}))
 		}
 		labels := []filestore.Label{{Name: "job", Value: value.Draw(t, "job")}}
-		for i := range rapid.IntRange(0, 4).Draw(t, "labels") {
-			_ = i
+		for range rapid.IntRange(0, 4).Draw(t, "labels") {
 			labels = append(labels, filestore.Label{Name: name.Draw(t, "name"), Value: value.Draw(t, "value")})
 		}
 		g, err := filestore.NewGroup(labels...)
@@ -50,8 +49,10 @@ func TestPushPathLeadsToTheGroup(t *testing.T) {
 		}
 		path := pushPath(g)
 		if path == "" {
-			if strings.Contains(g.String(), "U__") {
-				return
+			for _, l := range g.Labels() {
+				if strings.HasPrefix(l.Name, "U__") || strings.ContainsFunc(l.Name, func(r rune) bool { return r >= 0x100000 }) {
+					return // what the escaping of names cannot say
+				}
 			}
 			t.Fatalf("%s has no path", g)
 		}

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -314,6 +315,49 @@ func TestPageSearchesAndSortsTenThousandGroups(t *testing.T) {
 		}
 		t.Logf("%s took %v", query, time.Since(begin))
 	}
+}
+
+// What "promspool run" records is what the page understands.
+func TestPageTellsOfRuns(t *testing.T) {
+	a := startAgent(t, "")
+	for job, c := range map[string]struct {
+		script string
+		status int
+	}{"fine": {"true", 0}, "broken": {"exit 3", 3}} {
+		if _, stderr, status := (command{name: promspool, args: []string{"run", "--spool.directory=" + a.spool, "--job=" + job, "--every=1d", "--", "sh", "-c", c.script}}).run(t); status != c.status {
+			t.Fatalf("the run of %s ends with %d: %s", job, status, stderr)
+		}
+	}
+	var page string
+	waitFor(t, "both runs are on the page", func() bool {
+		_, page = a.send("GET", "/?view=jobs", "")
+		return strings.Contains(page, ">2 jobs<") && !strings.Contains(page, "running") && !strings.Contains(page, "not yet run")
+	})
+	for _, part := range []string{">failed, exit status 3<", ">done<", ">in 23 h<", "1 success", "1 failure"} {
+		if !strings.Contains(page, part) {
+			t.Errorf("the page has no %s: %s", part, page)
+		}
+	}
+	if strings.Index(page, "failed") > strings.Index(page, ">done<") {
+		t.Error("what failed does not come first")
+	}
+}
+
+// All groups are removed where the agent allows that.
+func TestPageRemovesAllGroups(t *testing.T) {
+	b := startBrowser(t)
+	if p := b.open(t, startPageAgent(t).url+"/"); p.eval(`document.querySelector("[data-path='api/v1/admin/wipe']")`) != nil {
+		t.Error("it is offered to remove all groups, which is switched off")
+	}
+	a := startPageAgent(t, "--web.enable-admin-api")
+	p := b.open(t, a.url+"/")
+	p.click("[data-path='api/v1/admin/wipe']")
+	p.click("dialog button.danger")
+	p.waitFor("nothing is left", `document.getElementById("said").innerText === "No groups"`)
+	if left := files(t, a.spool); slices.ContainsFunc(left, func(name string) bool { return strings.HasPrefix(name, "job=") }) || !slices.Contains(left, "good.prom") {
+		t.Errorf("left are %q", left)
+	}
+	p.wellBehaved(a.url)
 }
 
 // TestPageByKeyboard works with the keys alone, and sees where the focus is.

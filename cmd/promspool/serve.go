@@ -132,7 +132,7 @@ func (s *serve) run() error {
 	}
 	host, _ := os.Hostname() // the page is not about any other
 	read := exporter.New(exporter.Config{
-		View: store.View, Own: reg, Process: process, OwnFamilies: own, Health: store.Health, CORSOrigin: cors, Requests: requests, Logger: logger, CanWrite: push.MayWrite,
+		View: store.View, Own: reg, Process: process, OwnFamilies: own, Health: store.Health, CORSOrigin: cors, Requests: requests, Logger: logger, CanWrite: push.MayWrite, Admin: s.admin,
 		Info: exporter.Info{Build: buildInfo(), Start: start, Flags: s.flags(), Spool: s.spool, Host: host, MetricsPath: s.telemetryPath, Watch: watch.Mode},
 	})
 	handler := &router{prefix: prefix, metrics: s.telemetryPath, push: push, read: read, quit: func() {}}

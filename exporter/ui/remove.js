@@ -13,9 +13,9 @@ function ask(button) {
 
   const title = document.createElement("h2");
   title.id = "question";
-  title.textContent = "Remove this group?";
+  title.textContent = button.dataset.title;
   const which = document.createElement("p");
-  which.append(button.querySelector("code").cloneNode(true));
+  which.append(button.querySelector("code")?.cloneNode(true) ?? "");
   const what = document.createElement("p");
   what.textContent = button.dataset.question;
   const trouble = document.createElement("p");
@@ -40,20 +40,20 @@ function ask(button) {
   dialog.addEventListener("close", () => dialog.remove());
   confirm.addEventListener("click", async () => {
     confirm.disabled = true;
-    trouble.textContent = await remove(button.dataset.path);
+    trouble.textContent = await remove(button.dataset);
     confirm.disabled = false;
     if (!trouble.textContent) {
       dialog.close();
-      gone(button, which.textContent);
+      gone(button, which.textContent || "all groups");
     }
   });
   dialog.showModal();
 }
 
-// remove returns why the group could not be removed, or nothing.
-async function remove(path) {
+// remove returns why nothing could be removed, or nothing.
+async function remove({ path, method }) {
   try {
-    const answer = await fetch(path, { method: "DELETE" });
+    const answer = await fetch(path, { method });
     return answer.ok ? "" : (await answer.text()).trim() || `The agent answered ${answer.status}.`;
   } catch {
     return "The agent does not answer.";
