@@ -1,0 +1,269 @@
+package filestore_test
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/promspool/promspool/filestore"
+)
+
+// bodies are what is pushed and dropped: some contradict others. J stands for
+// the labels of the group, V for a value.
+var bodies = []struct {
+	text  string
+	lines map[string][]string // by family, as they are served
+}{
+	{"", nil},
+	{"m V\n", map[string][]string{"m": {"m{J} V"}}},
+	{"# TYPE m counter\nm V\n", map[string][]string{"m": {"m{J} V"}}},
+	{"# HELP n One text.\n# TYPE n gauge\nn{x=\"1\"} V\nn{x=\"2\"} V\n", map[string][]string{"n": {`n{J,x="1"} V`, `n{J,x="2"} V`}}},
+	{"# HELP n Another.\n# TYPE n gauge\nn{x=\"1\"} V\nm 1\n", map[string][]string{"n": {`n{J,x="1"} V`}, "m": {"m{J} 1"}}},
+	{"# TYPE h histogram\nh_bucket{le=\"1\"} V\nh_count 9\n", map[string][]string{"h": {`h_bucket{J,le="1"} V`, `h_bucket{J,le="+Inf"} 9`, "h_count{J} 9"}}},
+	{"h_count V\nn V\n", map[string][]string{"h_count": {"h_count{J} V"}, "n": {"n{J} V"}}},
+	{"# TYPE h summary\nh{quantile=\"0.5\"} V\n", map[string][]string{"h": {`h{J,quantile="0.5"} V`}}},
+	{"m V\nm V\n", nil}, // a push of it is refused
+}
+
+// A sequence is a directory, two stores on it as two processes have them, and
+// what should be in it.
+type sequence struct {
+	t      *testing.T
+	dir    string
+	opts   filestore.Options
+	offset time.Duration // of the clock
+	stores [2]*filestore.Store
+	groups []filestore.Group
+	holds  map[filestore.Group]map[string][]string // what each group should hold, by family
+	broken map[filestore.Group]bool                // its file is rubbish
+	saved  map[filestore.Group][]byte              // a copy of its file
+	was    map[filestore.Group]map[string][]string // what it held then
+	others bool                                    // changes came from beside the first store
+	log    []string
+}
+
+// do makes one operation of four bytes.
+func (q *sequence) do(kind, who, what, value byte) {
+	s, g := q.stores[who>>7], q.groups[int(who&0x7f)%len(q.groups)]
+	body := bodies[int(what)%len(bodies)]
+	text := strings.ReplaceAll(body.text, "V", fmt.Sprint(value%4))
+	path := filepath.Join(q.dir, g.FileName())
+	dropped := fmt.Sprintf("file%d.prom", who%3)
+	q.log = append(q.log, fmt.Sprintf("%d by %d on %v: %q", kind%16, who>>7, g, text))
+	q.others = q.others || who>>7 == 1 || kind%16 == 11
+	switch kind % 16 {
+	case 0, 1, 2, 3:
+		f, err := filestore.Parse([]byte(text), filestore.Limits{}, false)
+		must(q.t, err)
+		post := kind%16 >= 2
+		if post {
+			err = s.Update(g, f, filestore.PushOptions{})
+		} else {
+			err = s.Replace(g, f, filestore.PushOptions{})
+		}
+		if errors.Is(err, filestore.ErrInDoubt) || errors.Is(err, filestore.ErrBusy) {
+			q.t.Fatal(err)
+		}
+		if err != nil { // and the group is as it was
+			q.keepsRubbish(g)
+			return
+		}
+		if post && q.broken[g] {
+			q.t.Fatalf("%v: a POST built on rubbish", q.log)
+		}
+		if !post || q.holds[g] == nil {
+			q.holds[g] = map[string][]string{}
+		}
+		for name, lines := range body.lines {
+			q.holds[g][name] = nil
+			for _, l := range lines {
+				l = strings.ReplaceAll(l, "J", strings.Trim(g.String(), "{}"))
+				q.holds[g][name] = append(q.holds[g][name], strings.ReplaceAll(l, "V", fmt.Sprint(value%4)))
+			}
+		}
+		delete(q.broken, g)
+	case 4:
+		must(q.t, s.Delete(g))
+		delete(q.holds, g)
+		q.keepsRubbish(g)
+	case 5: // refused or not, it concerns no group
+		_ = s.Drop(dropped, []byte(text), value%2 == 0)
+	case 6:
+		q.put(dropped, []byte(text))
+	case 7:
+		_ = os.Remove(filepath.Join(q.dir, dropped))
+	case 8: // somebody removes the file of a group
+		_ = os.Remove(path)
+		delete(q.holds, g)
+		delete(q.broken, g)
+	case 9: // or breaks it
+		q.put(g.FileName(), []byte("rubbish\n"))
+		delete(q.holds, g)
+		q.broken[g] = true
+	case 10: // or keeps a copy
+		if data, err := os.ReadFile(path); err == nil && !q.broken[g] {
+			q.saved[g], q.was[g] = data, maps.Clone(q.holds[g])
+		}
+	case 11: // and puts it back
+		if data := q.saved[g]; data != nil {
+			q.put(g.FileName(), data)
+			q.holds[g] = maps.Clone(q.was[g])
+			delete(q.broken, g)
+		}
+	case 12: // the clock jumps
+		q.offset += time.Duration(int8(value)) * []time.Duration{time.Millisecond, time.Second, time.Hour, 1000 * time.Hour}[what%4]
+	case 13:
+		must(q.t, s.SettleHelp(q.t.Context()))
+	case 14:
+		must(q.t, s.Fail(g))
+		q.keepsRubbish(g)
+	case 15:
+		must(q.t, s.Close())
+		var err error
+		q.stores[who>>7], err = filestore.Open(q.dir, &q.opts)
+		must(q.t, err)
+	}
+}
+
+// keepsRubbish fails the test if a file that somebody has broken was changed by
+// a request that was refused or does not concern it: it might be mended.
+func (q *sequence) keepsRubbish(g filestore.Group) {
+	q.t.Helper()
+	if data, err := os.ReadFile(filepath.Join(q.dir, g.FileName())); q.broken[g] && string(data) != "rubbish\n" {
+		q.t.Fatalf("after\n%s\nwhat somebody else wrote is gone: %q, %v", strings.Join(q.log, "\n"), data, err)
+	}
+}
+
+// put replaces a file as a careful script does.
+func (q *sequence) put(name string, data []byte) {
+	aside := filepath.Join(q.dir, ".aside")
+	must(q.t, os.WriteFile(aside, data, 0o644))
+	must(q.t, os.Rename(aside, filepath.Join(q.dir, name)))
+}
+
+// check compares what both stores serve with what they should.
+func (q *sequence) check() {
+	q.t.Helper()
+	for i, s := range q.stores {
+		_, err := s.Rescan()
+		must(q.t, err)
+		got := map[string]bool{}
+		for line := range strings.Lines(samples(s.View())) {
+			if strings.Contains(line, `job="`) && !strings.HasPrefix(line, "push_") && !strings.HasPrefix(line, "promspool_") {
+				got[strings.TrimSuffix(line, "\n")] = true
+			}
+		}
+		for g, families := range q.holds {
+			for name, lines := range families {
+				for _, line := range lines {
+					if !got[line] && !q.contradicted(s.View(), g, name) {
+						q.t.Fatalf("after\n%s\nstore %d does not serve %s", strings.Join(q.log, "\n"), i, line)
+					}
+					delete(got, line)
+				}
+			}
+		}
+		if len(got) > 0 {
+			q.t.Fatalf("after\n%s\nstore %d also serves %q", strings.Join(q.log, "\n"), i, slices.Sorted(maps.Keys(got)))
+		}
+		checkPure(q.t, s, q.dir, &q.opts)
+	}
+}
+
+// contradicted reports whether a group's part of a family gives way to another.
+// A push is checked against what its process knows, so that can be after the
+// other process, or somebody else, was at work meanwhile.
+func (q *sequence) contradicted(v *filestore.View, g filestore.Group, name string) bool {
+	return q.others && slices.ContainsFunc(v.Conflicts(), func(c *filestore.Conflict) bool {
+		return c.File == g.FileName() && c.Family == name
+	})
+}
+
+func runSequence(t *testing.T, ops []byte) {
+	dir := quickDirectory(t)
+	q := &sequence{
+		t: t, dir: dir,
+		holds: map[filestore.Group]map[string][]string{}, broken: map[filestore.Group]bool{},
+		saved: map[filestore.Group][]byte{}, was: map[filestore.Group]map[string][]string{},
+	}
+	q.opts = filestore.Options{Hold: time.Nanosecond, Now: func() time.Time { return time.Now().Add(q.offset) }}
+	for _, job := range []string{"a", "B", "c/d"} {
+		q.groups = append(q.groups, group(t, "job", job))
+	}
+	for i := range q.stores {
+		var err error
+		q.stores[i], err = filestore.Open(dir, &q.opts)
+		must(t, err)
+	}
+	defer func() {
+		for _, s := range q.stores {
+			must(t, s.Close())
+		}
+	}()
+	for op := range slices.Chunk(ops[:min(len(ops), 80)/4*4], 4) {
+		q.do(op[0], op[1], op[2], op[3])
+		if op[3]&0x80 != 0 {
+			q.check()
+		}
+	}
+	q.check()
+}
+
+// FuzzSequence makes any operations on a directory, by two processes, with a
+// clock that jumps and with somebody else at work on the files. Whatever they
+// are: nothing is lost, nothing comes back, and what is served is what another
+// start would serve.
+func FuzzSequence(f *testing.F) {
+	f.Add([]byte{0, 0, 1, 1, 12, 0, 2, 0x80, 2, 0x80, 3, 2, 12, 0, 3, 1, 4, 0, 0, 0, 15, 0, 0, 0x80})
+	f.Add([]byte{0, 1, 3, 1, 0, 2, 4, 1, 12, 0, 2, 1, 0, 1, 4, 1, 13, 0, 0, 0, 10, 1, 0, 0, 4, 1, 0, 0, 11, 1, 0, 0x80})
+	f.Add([]byte{0, 0, 5, 1, 0, 1, 6, 1, 5, 0, 6, 0, 6, 1, 5, 1, 9, 0, 0, 0, 2, 0, 1, 1, 0, 0, 1, 1, 14, 2, 0, 0x80})
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 20 {
+		ops := make([]byte, 80)
+		for i := range ops {
+			ops[i] = byte(r.Uint32())
+		}
+		f.Add(ops)
+	}
+	f.Fuzz(runSequence)
+}
+
+// TestTheClockJumps pushes and deletes with a clock that goes back and forth by
+// hours and years.
+func TestTheClockJumps(t *testing.T) {
+	r := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 0))
+	kinds := []byte{0, 0, 2, 2, 4, 5, 6, 12, 12, 12, 13, 14, 15}
+	for range 30 {
+		var ops []byte
+		for range 20 {
+			ops = append(ops, kinds[r.IntN(len(kinds))], byte(r.Uint32()), byte(r.Uint32()), byte(r.Uint32()))
+		}
+		runSequence(t, ops)
+		if t.Failed() {
+			t.Fatalf("with the operations %v", ops)
+		}
+	}
+}
+
+func TestARefusedPushLeavesABrokenFileAlone(t *testing.T) {
+	dir := t.TempDir()
+	g := group(t, "job", "a")
+	path := filepath.Join(dir, g.FileName())
+	const broken = "# promspool:group {job=\"a\"}\n# TYPE kept gauge\nkept{job=\"a\"} 1\ntypo{job=\"a\" 1\n"
+	must(t, os.WriteFile(path, []byte(broken), 0o644))
+	s := open(t, dir, nil)
+	twice, err := filestore.Parse([]byte("m 1\nm 1\n"), filestore.Limits{}, false)
+	must(t, err)
+	if err := s.Replace(g, twice, filestore.PushOptions{}); err == nil {
+		t.Error("a push that contradicts itself was taken")
+	}
+	must(t, s.Fail(g))
+	wantContent(t, path, broken)
+}
