@@ -7,6 +7,7 @@ import (
 	"os"
 	"regexp"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -26,6 +27,13 @@ type directory struct {
 	path   string
 	id     identity
 	pinned bool
+
+	// A flush has failed. What was renamed before and is not flushed yet may have
+	// been in what the kernel gave up, and later flushes say nothing of it: ext4
+	// calls them a success. So all of it is in doubt, and this is used no more by
+	// those who come later: they find the directory anew.
+	failed atomic.Bool
+	doubt  bool // it was found anew for that reason
 
 	open sync.Mutex // guards what follows
 	user int
@@ -92,6 +100,9 @@ func (d *directory) openAt() error {
 // in it and calls done afterwards. It is an error if the path leads to another
 // directory by now, or to none: what is written here then would be lost.
 func (d *directory) use() error {
+	if d.failed.Load() {
+		return errReplaced
+	}
 	d.open.Lock()
 	defer d.open.Unlock()
 	if d.user == 0 {
@@ -168,10 +179,24 @@ func (d *directory) flush() error {
 	d.mu.Lock()
 	d.next = nil
 	d.mu.Unlock()
-	f.err = d.dir.Sync()
+	f.err = d.noted(d.dir.Sync())
+	if f.err == nil && d.failed.Load() {
+		f.err = errFailedBefore
+	}
 	d.flushes.Unlock()
 	close(f.done)
 	return f.err
+}
+
+var errFailedBefore = errors.New("another flush has failed meanwhile")
+
+// noted takes note of what a flush of the directory, or of a file in it, came to.
+// A lack of space concerns only the file that there is none for.
+func (d *directory) noted(err error) error {
+	if err != nil && !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
+		d.failed.Store(true)
+	}
+	return err
 }
 
 // filePerm lets other exporters, under other users, read what is written.
@@ -197,7 +222,7 @@ func (d *directory) prepare(name string, data []byte, mtime time.Time) (*renamei
 	if err == nil {
 		// If this fails the pages count as clean from then on, and a second
 		// try would say that all is well: there is none.
-		err = f.Sync()
+		err = d.noted(f.Sync())
 	}
 	if err != nil {
 		_ = f.Cleanup()
@@ -284,6 +309,20 @@ func (d *directory) names() ([]string, error) {
 	}
 	defer dir.Close() //nolint:errcheck // only read
 	return dir.Readdirnames(-1)
+}
+
+// proveSound returns an error if a flush has failed before and nothing can be
+// changed since. A file system that gave up still says of flushes that they
+// succeed, so whoever has changed nothing cannot go by that alone.
+func (d *directory) proveSound() error {
+	if !d.doubt {
+		return nil
+	}
+	err := d.probe()
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return nil
+	}
+	return err
 }
 
 // probe reports whether a file can be written.

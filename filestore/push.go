@@ -152,7 +152,8 @@ func (s *Store) flush(d *directory) error {
 	defer d.done()
 	start := time.Now()
 	if err := d.flush(); err != nil {
-		return fmt.Errorf("flushing the directory: %w; %w", err, ErrInDoubt)
+		// Not its *fs.PathError, for which doing would forget the doubt.
+		return fmt.Errorf("%w; %w", doing("flushing the directory", err), ErrInDoubt)
 	}
 	if s.observers.Flush != nil {
 		s.observers.Flush(time.Since(start).Seconds())

@@ -68,9 +68,16 @@ func (s *Store) remove(names []string, pick func(*File) bool) (removed []*File, 
 		removed = append(removed, gone...)
 	}
 	if len(removed) == 0 {
-		d.done()
-		return nil, err
+		if err == nil {
+			err = d.proveSound()
+		}
+		if err != nil {
+			d.done()
+			return nil, err
+		}
 	}
+	// Also if nothing was removed here: what is not there may have been removed a
+	// moment ago, by somebody whose flush is still to come.
 	if flushErr := s.flush(d); flushErr != nil {
 		return removed, flushErr
 	}

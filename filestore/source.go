@@ -131,10 +131,14 @@ func (src *Source) reopen(old *directory) (again []string, err error) {
 		return nil, doing("opening the directory "+src.path, err)
 	}
 	defer d.done()
+	d.doubt = old != nil && (old.doubt || old.failed.Load()) && old.id == d.id
 	src.dir.Store(d)
 	s.mu.Unlock()
 	if old != nil && old.pinned {
 		old.done() // for good, once nobody works in it
+	}
+	if old != nil && !d.pinned && old.id == d.id {
+		return nil, nil // only a flush has failed
 	}
 	names, err := src.list(d)
 	if err != nil {
