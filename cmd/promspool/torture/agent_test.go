@@ -1,0 +1,185 @@
+//go:build linux
+
+package torture
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// An agent is a process that serves a spool.
+type agent struct {
+	url    string
+	addr   string
+	spool  string
+	cmd    *exec.Cmd
+	log    *log
+	client *http.Client
+	exited chan struct{}
+}
+
+// log is what the agent writes, for one who reads meanwhile.
+type log struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *log) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+var listens = regexp.MustCompile(`msg=Serving .* on=([0-9.:]+)`)
+
+// start starts an agent on the spool; the end of the test kills it.
+func start(t *testing.T, spool string, flags ...string) *agent {
+	t.Helper()
+	a, err := startProgram(t, promspool, nil, spool, flags...)
+	done(t, err)
+	return a
+}
+
+// startProgram starts an agent that may be a faulty one, and may not start.
+func startProgram(t *testing.T, program string, env []string, spool string, flags ...string) (*agent, error) {
+	args := append([]string{"--web.listen-address=127.0.0.1:0", "--spool.directory=" + spool}, flags...)
+	a := &agent{spool: spool, cmd: exec.Command(program, args...), log: &log{}, exited: make(chan struct{})}
+	a.client = &http.Client{Timeout: patience, Transport: &http.Transport{MaxIdleConnsPerHost: 100}}
+	a.cmd.Stderr = a.log
+	a.cmd.Env = append(os.Environ(), env...)
+	if err := a.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() {
+		_ = a.cmd.Wait() // the state has the status
+		close(a.exited)
+	}()
+	t.Cleanup(func() {
+		a.kill()
+		if t.Failed() {
+			text := a.log.String()
+			t.Logf("the agent on %s logged:\n%s", spool, text[max(0, len(text)-4000):])
+		}
+	})
+	err := eventually(patience, func() error {
+		found := listens.FindStringSubmatch(a.log.String())
+		if found == nil {
+			return errors.New("the agent does not say where it listens")
+		}
+		a.addr, a.url = found[1], "http://"+found[1]
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w:\n%s", err, a.log)
+	}
+	return a, nil
+}
+
+// kill ends the process without asking it.
+func (a *agent) kill() {
+	_ = a.cmd.Process.Kill() // it may have exited
+	<-a.exited
+	a.client.CloseIdleConnections()
+}
+
+// stop ends the process as a service manager does and returns its exit status.
+func (a *agent) stop() (int, error) {
+	if err := a.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return 0, err
+	}
+	select {
+	case <-a.exited:
+	case <-time.After(patience):
+		return 0, fmt.Errorf("the agent still runs %v after SIGTERM", patience)
+	}
+	return a.cmd.ProcessState.ExitCode(), nil
+}
+
+func (a *agent) alive() error {
+	select {
+	case <-a.exited:
+		return fmt.Errorf("the agent has ended: %v", a.cmd.ProcessState)
+	default:
+		return nil
+	}
+}
+
+// send makes a request and returns the status code and the answer.
+func (a *agent) send(method, path, body string) (code int, answer string, err error) {
+	req, err := http.NewRequest(method, a.url+path, strings.NewReader(body))
+	if err != nil {
+		return 0, "", err
+	}
+	resp, err := a.client.Do(req)
+	if err != nil {
+		return 0, "", err
+	}
+	defer resp.Body.Close()
+	read, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(read), err
+}
+
+// must makes a request that has to be answered with that code.
+func (a *agent) must(code int, method, path, body string) error {
+	got, answer, err := a.send(method, path, body)
+	if err != nil {
+		return err
+	}
+	if got != code {
+		return fmt.Errorf("%s %s = %d %.300s, want %d", method, path, got, answer, code)
+	}
+	return nil
+}
+
+// served returns the versions of the groups that are served.
+func (a *agent) served() (map[group]int, error) {
+	code, page, err := a.send("GET", "/metrics", "")
+	if err != nil {
+		return nil, err
+	}
+	if code != http.StatusOK {
+		return nil, fmt.Errorf("GET /metrics = %d %.300s", code, page)
+	}
+	return versions(page)
+}
+
+// memory returns the resident set of the process and its peak, in bytes.
+func (a *agent) memory() (now, peak int64, err error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", a.cmd.Process.Pid))
+	if err != nil {
+		return 0, 0, err
+	}
+	for line := range strings.Lines(string(status)) {
+		key, value, _ := strings.Cut(line, ":")
+		kb, _ := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
+		switch key {
+		case "VmRSS":
+			now = kb << 10
+		case "VmHWM":
+			peak = kb << 10
+		}
+	}
+	return now, peak, nil
+}
+
+// dial opens a connection of its own to the agent.
+func (a *agent) dial() (net.Conn, error) { return net.DialTimeout("tcp", a.addr, 5*time.Second) }
