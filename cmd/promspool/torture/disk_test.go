@@ -184,6 +184,16 @@ var (
 	fileSystems = []fileSystem{ext4Loose, ext4, xfs, btrfs}
 )
 
+// known skips the test where the kernel does not know the file system.
+func (f fileSystem) known(t *testing.T) {
+	t.Helper()
+	list, err := os.ReadFile("/proc/filesystems")
+	done(t, err)
+	if !strings.Contains(string(list), "\t"+f.kind+"\n") {
+		t.Skipf("the kernel does not know %s", f.kind)
+	}
+}
+
 // make formats an image and returns its bytes.
 func (f fileSystem) make(t *testing.T) []byte {
 	t.Helper()

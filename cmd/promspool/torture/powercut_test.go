@@ -132,7 +132,8 @@ func TestPowerCut(t *testing.T) {
 		all = fileSystems
 	}
 	for i, f := range all {
-		t.Run(f.kind, func(t *testing.T) {
+		t.Run(f.name, func(t *testing.T) {
+			f.known(t)
 			o := outage{fs: f, program: promspool, acks: size[int64](400, 2000), most: size(5*time.Second, 30*time.Second), cuts: size(14, 60)}
 			r := o.run(t, choices(t, uint64(i)))
 			for _, err := range r.wrong {

@@ -51,7 +51,7 @@ func readSpool(dir string) (found map[group]int, hidden []string, err error) {
 			}
 			found[g] = version
 		}
-		if len(in) == 0 {
+		if len(in) == 0 && (strings.HasPrefix(name, "job=torture,") || strings.HasPrefix(name, "torture-")) {
 			return nil, nil, fmt.Errorf("%s (%d bytes) holds nothing", name, len(data))
 		}
 	}
