@@ -20,7 +20,7 @@ TOOL      = go tool -modfile=.tools/go.mod
 CI_ONLY   = $(if $(filter true,$(CI)),.ci/packages && PROMSPOOL_TEST_NO_SKIP=1)
 PLATFORMS = linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 freebsd/amd64
 
-.PHONY: build run test race lint vet format staticcheck portable vuln fuzz bench bench-peers conformance man completions install packages test-packages dist clean help
+.PHONY: build run test race torture lint vet format staticcheck portable vuln fuzz bench bench-peers conformance man completions install packages test-packages dist clean help
 
 build: ## build ./promspool, a static binary
 	$(BUILD) -o promspool ./cmd/promspool
@@ -33,6 +33,9 @@ test: ## run the tests
 
 race: ## run the tests under the race detector
 	$(CI_ONLY) go test -race ./...
+
+torture: ## the long form of the tests of power cuts, kills, faults and floods: about half an hour, as root
+	PROMSPOOL_TORTURE=long go test -count=1 -timeout 2h -v ./cmd/promspool/torture
 
 lint: vet format staticcheck portable ## vet, format, staticcheck and portable
 

@@ -143,14 +143,14 @@ func oracle(data []byte) (lines map[string]bool, valid, ok bool) {
 
 // odd reports what expfmt takes without anybody having meant it.
 func odd(data []byte) bool {
-	return pasted.Match(quotedValue.ReplaceAll(data, []byte("="))) || pastedHeader.Match(data)
+	return pasted.Match(quotedValue.ReplaceAll(data, []byte("="))) || pastedStart.Match(data)
 }
 
 var (
 	quotedValue = regexp.MustCompile(`=[ \t]*"(\\.|[^"\\\n])*"`)
 	pasted      = regexp.MustCompile(`["a-zA-Z0-9_:][ \t]*"[^,}\n]`) // a name of several pieces
 
-	pastedHeader = regexp.MustCompile(`(?m)^[ \t]*#[ \t]*(HELP|TYPE)[ \t]+([^" \t\n]+"|"(\\.|[^"\\\n])*"[^ \t\n])`)
+	pastedStart = regexp.MustCompile(`(?m)^[ \t]*(#[ \t]*(HELP|TYPE)[ \t]+)?([^" \t\n{#]+"|"(\\.|[^"\\\n])*"[^ \t\n])`)
 )
 
 // FuzzParse holds the parser against expfmt: the same verdict, the same content,

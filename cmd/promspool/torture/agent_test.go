@@ -131,12 +131,17 @@ func (a *agent) send(method, path, body string) (code int, answer string, err er
 	}
 	resp, err := a.client.Do(req)
 	if err != nil {
-		return 0, "", err
+		return 0, "", fmt.Errorf("%w: %w", errNoAnswer, err)
 	}
 	defer resp.Body.Close()
 	read, err := io.ReadAll(resp.Body)
-	return resp.StatusCode, string(read), err
+	if err != nil {
+		return 0, "", fmt.Errorf("%w: %w", errNoAnswer, err)
+	}
+	return resp.StatusCode, string(read), nil
 }
+
+var errNoAnswer = errors.New("no answer, or not all of it")
 
 // must makes a request that has to be answered with that code.
 func (a *agent) must(code int, method, path, body string) error {

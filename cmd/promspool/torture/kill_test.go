@@ -6,11 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -108,8 +106,12 @@ func watch(a *agent, h *history, now func() int64) *watcher {
 				default:
 				}
 				err := read()
-				if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, http.ErrServerClosed) || a.alive() != nil {
-					continue // killed
+				if errors.Is(err, errNoAnswer) {
+					select {
+					case <-a.exited:
+						return // killed
+					case <-time.After(2 * time.Second):
+					}
 				}
 				w.mu.Lock()
 				w.reads++

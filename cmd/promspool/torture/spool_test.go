@@ -14,6 +14,9 @@ import (
 	"time"
 )
 
+// lockFile is the agent's and stays: processes take turns by it.
+const lockFile = ".promspool.lock"
+
 // readSpool reads a spool as another reader does, which takes every .prom file
 // for data. What is neither such a file nor hidden should not be there.
 func readSpool(dir string) (found map[group]int, hidden []string, err error) {
@@ -25,6 +28,8 @@ func readSpool(dir string) (found map[group]int, hidden []string, err error) {
 	for _, e := range entries {
 		name := e.Name()
 		switch {
+		case name == lockFile:
+			continue
 		case strings.HasPrefix(name, ".") && !strings.HasSuffix(name, ".prom"):
 			hidden = append(hidden, name)
 			continue
