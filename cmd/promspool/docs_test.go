@@ -10,12 +10,12 @@ import (
 	"testing"
 )
 
-// TestDocs does what the documents say. A document takes part if it is README.md,
-// or is in docs/ and has a line
+// TestDocs does what README.md and the documents in docs/ say. One is left out if
+// it has a line
 //
-//	<!-- test: run -->
+//	<!-- test: none WHY -->
 //
-// It is read from top to bottom, in a directory of its own, with an agent that
+// Each is read from top to bottom, in a directory of its own, with an agent that
 // has the directory's "spool" and nothing in it. What happens to a fenced block
 // depends on its language:
 //
@@ -67,7 +67,7 @@ func TestDocs(t *testing.T) {
 		text, err := os.ReadFile(path)
 		done(t, err)
 		blocks, errs := parseDocument(string(text))
-		if filepath.Base(path) != "README.md" && !slices.ContainsFunc(blocks, func(b docBlock) bool { return b.kind == "run" }) {
+		if slices.ContainsFunc(blocks, func(b docBlock) bool { return b.kind == "none" }) {
 			continue
 		}
 		t.Run(filepath.Base(path), func(t *testing.T) {
@@ -86,6 +86,31 @@ func TestDocs(t *testing.T) {
 }
 
 const repository = "../.."
+
+// TestDocsLinkToWhatIsThere follows the links to files of the repository.
+func TestDocsLinkToWhatIsThere(t *testing.T) {
+	t.Parallel()
+	var paths []string
+	for _, pattern := range []string{"/*.md", "/docs/*.md", "/examples/*.md", "/examples/*/*.md"} {
+		found, err := filepath.Glob(repository + pattern)
+		done(t, err)
+		paths = append(paths, found...)
+	}
+	links := 0
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		done(t, err)
+		for _, link := range regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`).FindAllStringSubmatch(string(text), -1) {
+			links++
+			if _, err := os.Stat(filepath.Join(filepath.Dir(path), link[1])); err != nil {
+				t.Errorf("%s has a link to %s: %v", path, link[1], err)
+			}
+		}
+	}
+	if links == 0 {
+		t.Error("no links were found")
+	}
+}
 
 // TestDocsNameFlagsThatExist looks for all that the documents have of the agent's
 // flags in its help.
@@ -136,8 +161,11 @@ func parseDocument(text string) (blocks []docBlock, errs []error) {
 			}
 			b := docBlock{line: i + 1, kind: m[1], args: m[2]}
 			switch b.kind {
-			case "run", "agent":
-				blocks = append(blocks, b)
+			case "run", "none", "agent":
+				if b.kind == "none" && b.args == "" {
+					complain("none says why")
+				}
+				blocks = append(blocks, b) // run says what is so anyway
 			case "sh":
 				for i++; i < len(lines) && lines[i] != "-->"; i++ {
 					b.text += lines[i] + "\n"
@@ -219,7 +247,7 @@ func TestDocsNoticesWhatIsWrong(t *testing.T) {
 			}
 		})
 	}
-	for _, text := range []string{"```\nx\n```\n", "<!-- test: skip -->\n```sh\n```\n", "<!-- test: retry 3 -->\n```sh\n```\n", "<!-- test: foo -->\n", "<!-- test: fails -->\n", "<!-- test: file -->\n```ini\n```\n"} {
+	for _, text := range []string{"```\nx\n```\n", "<!-- test: skip -->\n```sh\n```\n", "<!-- test: retry 3 -->\n```sh\n```\n", "<!-- test: foo -->\n", "<!-- test: fails -->\n", "<!-- test: none -->\n", "<!-- test: file -->\n```ini\n```\n"} {
 		if _, errs := parseDocument(text); len(errs) == 0 {
 			t.Errorf("nothing is found wrong with\n%s", text)
 		}
