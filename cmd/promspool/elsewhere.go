@@ -63,12 +63,17 @@ func (e errFinal) Unwrap() error { return e.error }
 
 // retry tries again, with growing pauses, until it works or the context ends.
 func retry(ctx context.Context, try func() error) error {
+	var before error
 	for pause := 100 * time.Millisecond; ; pause *= 2 {
 		err := try()
 		var final errFinal
-		if err == nil || errors.As(err, &final) {
+		switch {
+		case err == nil || errors.As(err, &final):
 			return err
+		case before != nil && ctx.Err() != nil:
+			return before // which says more than that time is up
 		}
+		before = err
 		select {
 		case <-ctx.Done():
 			return err
