@@ -1,5 +1,63 @@
 package main_test
 
-import "testing"
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
 
 func TestScriptRm(t *testing.T) { runScripts(t, "rm") }
+
+// TestRmThatIsKilled kills a removal in its midst, beside an agent. Each file is
+// there as it was or is gone, for everybody, and the rest can be removed.
+func TestRmThatIsKilled(t *testing.T) {
+	t.Parallel()
+	const groups = 3000
+	spool := t.TempDir()
+	text := func(i int) string {
+		return fmt.Sprintf("# promspool:group {job=\"j%04d\"}\n# TYPE m gauge\nm{job=\"j%04d\"} %d\n# TYPE push_time_seconds gauge\npush_time_seconds{job=\"j%04d\"} 1.7e+09\n", i, i, i, i)
+	}
+	for i := range groups {
+		done(t, os.WriteFile(filepath.Join(spool, fmt.Sprintf("job=j%04d.prom", i)), []byte(text(i)), 0o644))
+	}
+	a := startAgent(t, spool)
+	held := func() (left int) {
+		t.Helper()
+		for _, name := range files(t, spool) {
+			if strings.HasPrefix(name, "job=") {
+				left++
+			}
+		}
+		return left
+	}
+	args := []string{"--spool.directory=" + spool, "rm", "--match", `job=~"j.*"`, "--yes"}
+	cmd := exec.CommandContext(t.Context(), promspool, args...)
+	done(t, cmd.Start())
+	waitFor(t, "it has begun", func() bool { return held() < groups })
+	_ = cmd.Process.Kill() // it may have ended
+	_ = cmd.Wait()
+
+	left := 0
+	for i := range groups {
+		got, err := os.ReadFile(filepath.Join(spool, fmt.Sprintf("job=j%04d.prom", i)))
+		if os.IsNotExist(err) {
+			continue
+		}
+		done(t, err)
+		if left++; string(got) != text(i) {
+			t.Errorf("group %d holds %q", i, got)
+		}
+	}
+	t.Logf("%d of %d groups were left", left, groups)
+	a.serves(fmt.Sprintf("promspool_groups %d", left))
+	if out := (command{name: promspool, args: args}).must(t); !strings.HasSuffix(out, "removed\n") && left > 0 {
+		t.Errorf("the rest: %s", out)
+	}
+	a.serves("promspool_groups 0")
+	if left := held(); left > 0 {
+		t.Errorf("%d files are left", left)
+	}
+}
