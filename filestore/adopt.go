@@ -7,7 +7,7 @@ type Adoption struct {
 	// Pushed and Failed are when the last push and the last failed one were, as
 	// Unix time in seconds; 0 is never.
 	Pushed, Failed float64
-	// Overwrite replaces a group that is there already.
+	// Overwrite replaces a group that is there already, as Replace does.
 	Overwrite bool
 	// DryRun writes nothing: the group is checked as ever and shown by the Views
 	// of this Store from then on, so that the next one is checked against it.
@@ -28,16 +28,28 @@ func (s *Store) Adopt(g Group, f *Families, a Adoption) error {
 	if err != nil {
 		return err
 	}
-	d, err := s.commit(g, true, func(old *File, _ []part) (*content, error) {
+	d, err := s.commit(g, true, func(old *File, oldParts []part) (*content, error) {
 		if !a.Overwrite && s.View().File(g.FileName()) != nil {
 			return nil, ErrExists
 		}
-		c := s.groupContent(g, old, parts, series, a.Pushed, a.Failed)
+		all, n := parts, series
+		if old != nil {
+			all, n = mergeParts(parts, keptBy(false, old, oldParts), f, series)
+			if x := collision(all, g.FileName()); x != nil {
+				return nil, x
+			}
+		}
+		c := s.groupContent(g, old, all, n, a.Pushed, a.Failed)
+		c.file.attrs = (&PushOptions{}).attributes(c.file.attrs, false)
 		c.pretended = a.DryRun
 		return c, nil
 	})
 	if err != nil {
 		return err
+	}
+	if a.DryRun {
+		d.done()
+		return nil
 	}
 	return s.flush(d)
 }

@@ -60,6 +60,23 @@ func TestAdopt(t *testing.T) {
 	}
 }
 
+// What promspool itself keeps of a job is no part of what is overwritten.
+func TestAdoptLeavesTheRecordOfAJob(t *testing.T) {
+	dir := t.TempDir()
+	g := group(t, "job", "a")
+	const text = "# promspool:group {job=\"a\"}\n# promspool:job declared=1\n# promspool:ttl 1d\n# TYPE m gauge\nm{job=\"a\"} 1\n" +
+		"# TYPE promspool_job_running gauge\npromspool_job_running{job=\"a\"} 0\n"
+	must(t, os.WriteFile(dir+"/"+g.FileName(), []byte(text), 0o644))
+	s := open(t, dir, nil)
+	must(t, s.Adopt(g, families(t, "# TYPE n gauge\nn 2\n"), filestore.Adoption{Pushed: 1, Overwrite: true}))
+	want(t, s, "n{job=\"a\"} 2\npromspool_job_running{job=\"a\"} 0\n")
+	after, err := os.ReadFile(dir + "/" + g.FileName())
+	must(t, err)
+	if !strings.HasPrefix(string(after), "# promspool:group {job=\"a\"}\n# promspool:job declared=1\n# ") || strings.Contains(string(after), "promspool:ttl") {
+		t.Errorf("the file is\n%s", after)
+	}
+}
+
 func TestAdoptDry(t *testing.T) {
 	dir := t.TempDir()
 	s, err := filestore.Open(dir, nil)
