@@ -20,6 +20,8 @@ type fileEntry struct {
 	Series      int               `json:"series"`                // samples, merged or not
 	LastPush    *time.Time        `json:"last_push,omitempty"`
 	LastFailure *time.Time        `json:"last_failure,omitempty"`
+	TTL         *float64          `json:"ttl_seconds,omitempty"` // as the file states it; 0 for without end
+	Expired     *time.Time        `json:"expired,omitempty"`     // since when it is withheld
 	Error       *fileError        `json:"error,omitempty"`
 	HeldSince   *time.Time        `json:"held_since,omitempty"` // since when older content is served
 	Conflicts   []fileConflict    `json:"conflicts,omitempty"`  // with other files
@@ -74,6 +76,11 @@ func newFileEntry(f *filestore.File, conflicts []*filestore.Conflict, now time.T
 		LastPush:    unlessZero(f.LastPush()),
 		LastFailure: unlessZero(f.LastFailure()),
 		HeldSince:   unlessZero(f.HeldSince()),
+		Expired:     unlessZero(f.Expired()),
+	}
+	if ttl, stated := f.TTL(); stated {
+		seconds := ttl.Seconds()
+		x.TTL = &seconds
 	}
 	if x.ModTime != nil {
 		age := now.Sub(*x.ModTime).Seconds()

@@ -38,6 +38,7 @@ type serve struct {
 	textfiles   []string
 	nodeMetrics bool
 	settle      time.Duration
+	lifetimes   lifetimes
 	resync      time.Duration
 
 	jobsInterval time.Duration
@@ -71,6 +72,7 @@ func addServe(app *kingpin.Application, c *common, commands map[string]func() er
 	cmd.Flag("spool.node-exporter-metrics", "Also expose node_textfile_mtime_seconds and node_textfile_scrape_error, for alerts written for node_exporter.").BoolVar(&s.nodeMetrics)
 	cmd.Flag("spool.settle", "How long a dropped file has to rest before a change of it is read, for writers that close it half-way.").Default("0s").DurationVar(&s.settle)
 	cmd.Flag("spool.resync", "How often the directory is compared with what is served, whatever the kernel reports.").Default("10s").DurationVar(&s.resync)
+	s.lifetimes.addFlags(cmd)
 	cmd.Flag("ping.enable", "Take pings of jobs in the way of Healthchecks, GET, HEAD or POST /ping/SLUG[/start|/fail|/EXIT-CODE], from this host.").BoolVar(&s.pings)
 	cmd.Flag("ping.max-slugs", "Number of jobs on record up to which a ping adds one that is not.").Default("1000").IntVar(&s.maxSlugs)
 	cmd.Flag("persistence.file", "Accepted for Pushgateway's sake and ignored: every push is on disk.").StringVar(&s.persistenceFile)

@@ -143,6 +143,8 @@ func newRow(f *filestore.File, conflicts []*filestore.Conflict, now time.Time) r
 // stateOf says in a word how the file is.
 func stateOf(f *filestore.File, conflicts []*filestore.Conflict) string {
 	switch {
+	case !f.Expired().IsZero():
+		return "expired"
 	case f.Err() != nil:
 		return "broken"
 	case !f.HeldSince().IsZero():

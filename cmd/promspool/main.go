@@ -55,6 +55,8 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	addJob(app, &c, commands)
 	addExplain(app, &c, commands)
 	addDoctor(app, &c, commands)
+	addExpire(app, &c, commands)
+	addRestore(app, &c, commands)
 
 	if !slices.ContainsFunc(args, func(arg string) bool { return app.GetCommand(arg) != nil }) {
 		app.UsageTemplate(kingpin.LongHelpTemplate) // with the agent's flags: it is the default command

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"os/signal"
 	"syscall"
@@ -26,6 +27,8 @@ type push struct {
 	replace bool
 	remove  bool
 	empty   bool
+	ttl     string
+	add     bool
 }
 
 func addPush(app *kingpin.Application, c *common, commands map[string]func() error) {
@@ -49,6 +52,8 @@ Examples:
 	cmd.Flag("replace", "Replace the whole group.").BoolVar(&p.replace)
 	cmd.Flag("delete", "Remove the group; there is no input.").BoolVar(&p.remove)
 	cmd.Flag("allow-empty", "Accept input without samples: the time of the push is noted, and with --replace the group is emptied.").BoolVar(&p.empty)
+	cmd.Flag("ttl", "Lifetime of the group from this push on, such as 24h or 7d; 0 for none. After it only the push times are served.").StringVar(&p.ttl)
+	cmd.Flag("accumulate", "Add counters and histograms to what the group holds.").BoolVar(&p.add)
 	p.remote.addFlags(cmd)
 	p.rules.addFlags(cmd)
 	cmd.Arg("label", "LABEL=VALUE, the grouping key: job and whatever else tells the group from others.").Required().StringsVar(&p.labels)
@@ -63,8 +68,14 @@ func (p *push) run() error {
 	if err := checkBounds(p.bounds()...); err != nil {
 		return err
 	}
+	opts, query, err := p.options()
+	if err != nil {
+		return err
+	}
 	switch {
-	case p.remove && (p.replace || p.file != ""):
+	case p.add && p.replace:
+		return &usageError{errors.New("--accumulate adds to what the group holds, and --replace takes its place")}
+	case p.remove && (p.replace || p.add || p.ttl != "" || p.file != ""):
 		return &usageError{errors.New("--delete takes no input and nothing in the group's place")}
 	case p.remove && p.remote.url != "":
 		_, err := p.remote.do(http.MethodDelete, "/metrics/"+ingest.GroupPath(g), nil, nil)
@@ -83,10 +94,28 @@ func (p *push) run() error {
 		if p.replace {
 			method = http.MethodPut
 		}
-		_, err := p.remote.do(method, "/metrics/"+ingest.GroupPath(g), nil, bytes.NewReader(body))
+		_, err := p.remote.do(method, "/metrics/"+ingest.GroupPath(g), query, bytes.NewReader(body))
 		return err
 	}
-	return p.store(g, body)
+	return p.store(g, body, opts)
+}
+
+// options returns what the flags ask for beside the body, for the spool and for an
+// agent.
+func (p *push) options() (o filestore.PushOptions, query url.Values, err error) {
+	query = url.Values{}
+	if p.ttl != "" {
+		ttl, err := filestore.ParseTTL(p.ttl)
+		if err != nil {
+			return o, nil, &usageError{fmt.Errorf("--ttl: %w", err)}
+		}
+		o.TTL = &ttl
+		query.Set("ttl", p.ttl)
+	}
+	if o.Accumulate = p.add; p.add {
+		query.Set("accumulate", "true")
+	}
+	return o, query, nil
 }
 
 // input reads standard input or a file to its end.
@@ -111,7 +140,7 @@ func (c *common) input(file string, limit int64) ([]byte, error) {
 }
 
 // store does what the agent does with a push.
-func (p *push) store(g filestore.Group, body []byte) error {
+func (p *push) store(g filestore.Group, body []byte, opts filestore.PushOptions) error {
 	if err := ingest.CheckGroup(g, p.body()); err != nil {
 		return err
 	}
@@ -129,9 +158,9 @@ func (p *push) store(g filestore.Group, body []byte) error {
 	case err != nil:
 		return err
 	case p.replace:
-		return store.Replace(g, families, filestore.PushOptions{})
+		return store.Replace(g, families, opts)
 	}
-	return store.Update(g, families, filestore.PushOptions{})
+	return store.Update(g, families, opts)
 }
 
 func (p *push) delete(g filestore.Group) error {

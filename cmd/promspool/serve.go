@@ -41,6 +41,10 @@ func (s *serve) run() error {
 	if err := s.check(); err != nil {
 		return err
 	}
+	lifetimes, err := s.lifetimes.parse()
+	if err != nil {
+		return err
+	}
 	prefix, err := s.prefix()
 	if err != nil {
 		return err
@@ -99,7 +103,7 @@ func (s *serve) run() error {
 	}
 	defer watch.Close() //nolint:errcheck // nothing to lose
 	opts := s.rules.store(own)
-	opts.Settle = s.settle
+	opts.Settle, opts.Lifetimes = s.settle, lifetimes
 	store, err = filestore.Open(s.spool, opts)
 	if err != nil {
 		return err
@@ -112,6 +116,7 @@ func (s *serve) run() error {
 		logger.Error("The spool cannot be written; what is there is served", "err", err)
 	}
 	store.Observe(observers(reg))
+	aged := newAgeTeller(reg, logger)
 	reg.MustRegister(exporter.NewCollector(store.View), exporter.NewRoom(store.Space, s.maxGroups, int64(s.maxSpoolBytes)))
 	report := newReporter(store, logger)
 	more := &sources{patterns: s.textfiles, spool: s.spool, resync: s.resync, store: store, reporter: report, reg: reg, logger: logger}
@@ -171,6 +176,7 @@ func (s *serve) run() error {
 	group.Go(func() error { more.run(running); return nil })
 	group.Go(func() error { settleHelp(running, store, logger); return nil })
 	group.Go(func() error { findLost(running, store, s.bootID(), s.jobsInterval, logger); return nil })
+	group.Go(func() error { store.Age(running, aged.tell); return nil })
 	group.Go(func() error {
 		return systemd.Watchdog(running, func() error {
 			_ = store.Health() // a disk that says no is answering; one that hangs is not

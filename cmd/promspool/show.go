@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/common/model"
 
 	"github.com/promspool/promspool/exporter"
 	"github.com/promspool/promspool/filestore"
@@ -104,6 +105,14 @@ func facts(v *filestore.View, f *filestore.File, conflicts []*filestore.Conflict
 		}
 		if t := f.LastFailure(); !t.IsZero() {
 			say("last refused push: %s", at(t))
+		}
+		if ttl, ok := f.TTL(); ok && ttl > 0 {
+			say("lifetime: %s from the last push on", model.Duration(ttl))
+		} else if ok {
+			say("lifetime: without end")
+		}
+		if t := f.Expired(); !t.IsZero() {
+			say("expired: %s; promspool restore brings back what is withheld", at(t))
 		}
 		if job := jobState(v, f, now); job != "" {
 			say("job: %s", job)

@@ -21,6 +21,7 @@ type write struct {
 	allowEmpty bool
 	force      bool
 	maxBytes   int64
+	ttl        string
 }
 
 func addWrite(app *kingpin.Application, c *common, commands map[string]func() error) {
@@ -39,6 +40,7 @@ Examples:
 	cmd.Flag("allow-empty", "Accept input without samples.").BoolVar(&w.allowEmpty)
 	cmd.Flag("force", "Accept input that contradicts itself or other files; part of it, or of them, will not be served.").BoolVar(&w.force)
 	cmd.Flag("max-bytes", "Size up to which input is taken.").Default("16777216").Int64Var(&w.maxBytes)
+	cmd.Flag("ttl", "Lifetime of the file from now on, such as 24h or 7d. After it the file is not served until it is written again.").StringVar(&w.ttl)
 	cmd.Arg("name", "Name of the file, with or without .prom.").Required().StringVar(&w.name)
 	commands[cmd.FullCommand()] = w.run
 }
@@ -49,6 +51,9 @@ func (w *write) run() error {
 	if _, err := filestore.DroppedName(w.name); err != nil {
 		return &usageError{err}
 	}
+	if _, err := filestore.ParseTTL(w.ttl); w.ttl != "" && err != nil {
+		return &usageError{fmt.Errorf("--ttl: %w", err)}
+	}
 	data, err := io.ReadAll(io.LimitReader(w.stdin, w.maxBytes+1))
 	switch {
 	case err != nil:
@@ -57,6 +62,9 @@ func (w *write) run() error {
 		return fmt.Errorf("standard input is larger than %d bytes, the limit of --max-bytes", w.maxBytes)
 	case !w.allowEmpty && !hasSamples(data):
 		return errors.New("standard input has no samples, and --allow-empty is not given")
+	}
+	if w.ttl != "" && (len(data) == 0 || data[len(data)-1] == '\n') { // else it is refused, and by its own lines
+		data = append(data, "# promspool:ttl "+w.ttl+"\n"...)
 	}
 	own, err := ownFamilies()
 	if err != nil {
