@@ -33,6 +33,7 @@ type File struct {
 	err      *SyntaxError // why nothing of it is served
 	issue    *SyntaxError // what inside of it gave way
 	foreign  bool         // by its owner it is no pushed file, or it is a link
+	author   uint32       // who has written it himself, see owner.go
 	heldFrom time.Time    // since when it stands for newer content that cannot be served; zero if it does not
 }
 

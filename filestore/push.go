@@ -27,6 +27,10 @@ type PushOptions struct {
 	// Store show it from then on, until it reads the file again. A refusal
 	// leaves no trace either.
 	DryRun bool
+	// By is in whose name the group is changed, where groups have owners: one
+	// that has none gets By as its owner, and the error for one that is somebody
+	// else's wraps ErrNotOwner. With nil nobody is asked for.
+	By *Writer
 }
 
 // Replace makes the families the whole content of the group, as PUT does. If
@@ -64,6 +68,14 @@ func (s *Store) push(g Group, f *Families, keep bool, opts PushOptions) error {
 		d, err = s.commit(g, true, func(old *File, oldParts []part) (*content, error) {
 			failed := 0.0
 			parts, n := fresh, series
+			if err := opts.By.mayChange(old); err != nil {
+				return nil, err
+			}
+			if old == nil {
+				if err := opts.By.mayReplace(s.View().File(g.FileName())); err != nil {
+					return nil, err
+				}
+			}
 			if old == nil && keep {
 				if err := s.unreadable(g); err != nil {
 					return nil, err
@@ -85,8 +97,8 @@ func (s *Store) push(g Group, f *Families, keep bool, opts PushOptions) error {
 				}
 			}
 			c := s.groupContent(g, old, parts, n, seconds(now), failed)
-			c.file.attrs = opts.attributes(c.file.attrs, keep)
 			c.pretended = opts.DryRun
+			c.file.attrs = opts.By.claim(opts.attributes(c.file.attrs, keep))
 			return c, nil
 		})
 	}

@@ -175,11 +175,12 @@ func (s *Store) read(d *directory, o outcome, at stamp, link *unix.Stat_t) outco
 		}
 	}
 	foreign := isLink || !d.trusts(st.Uid)
-	if o.old != nil && o.old.err == nil && o.old.foreign == foreign && o.old.hash == hashOf(data) && o.old.size == int64(len(data)) && len(data) > 0 {
+	if o.old != nil && o.old.err == nil && o.old.foreign == foreign && o.old.author == d.author(&st) && o.old.hash == hashOf(data) && o.old.size == int64(len(data)) && len(data) > 0 {
 		same := *o.old
 		o.new = &content{file: &same}
 	} else {
 		o.new = parseFileOf(o.key, data, foreign)
+		o.new.file.wrote(d.author(&st))
 	}
 	if quiet := now.Sub(mtime); quiet >= 0 && quiet < o.new.rest {
 		return s.wait(o, mtime, now)

@@ -10,10 +10,7 @@ import (
 
 // Delete removes the group. Deleting what is not there is no error, and a file
 // of the group's name that was not pushed is left alone.
-func (s *Store) Delete(g Group) error {
-	_, err := s.remove([]string{g.FileName()}, wasPushed)
-	return doing("deleting group "+g.String(), err)
-}
+func (s *Store) Delete(g Group) error { return s.DeleteAs(g, nil) }
 
 // Wipe removes every pushed group and no dropped file.
 func (s *Store) Wipe() error {

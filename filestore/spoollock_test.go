@@ -4,9 +4,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -16,30 +14,6 @@ import (
 )
 
 const spoolLock = ".promspool.lock"
-
-// needRoot skips the test, saying for what, if it does not run as root.
-func needRoot(t *testing.T, why string) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("PROMSPOOL_TEST_NO_SKIP") != "" {
-		t.Fatalf("needs root: %s", why)
-	}
-	t.Skipf("needs root: %s", why)
-}
-
-// as runs do under another user, in whose name files are made and opened.
-func as(uid, gid int, do func()) {
-	var done sync.WaitGroup
-	done.Go(func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		_ = unix.Setfsgid(gid)
-		_ = unix.Setfsuid(uid)
-		do()
-	})
-	done.Wait()
-}
 
 func TestReadersOfTheSpoolCannotLockIt(t *testing.T) {
 	dir := t.TempDir()

@@ -54,6 +54,8 @@ func statusOf(err error) (code int, sentence string) {
 		return http.StatusRequestTimeout, "the body did not arrive in time"
 	case errors.As(err, &broken):
 		return http.StatusBadRequest, broken.Error()
+	case errors.Is(err, filestore.ErrNotOwner):
+		return http.StatusForbidden, err.Error() + ", over the unix socket (--push.owner-check, --push.admin-group)"
 	case errors.Is(err, filestore.ErrInDoubt):
 		return http.StatusInternalServerError, err.Error() + "; doing it again is safe"
 	case errors.Is(err, filestore.ErrBusy):

@@ -80,6 +80,9 @@ func (h *Handler) removeGroups(r *http.Request) (*Removed, error) {
 	if err := h.guard.check(r); err != nil {
 		return nil, err
 	}
+	if err := h.owners.checkAdmin(r); err != nil {
+		return nil, err
+	}
 	sel, dryRun, err := parseSelection(r.URL.RawQuery, time.Now())
 	if err != nil {
 		return nil, &refusal{http.StatusBadRequest, err.Error()}

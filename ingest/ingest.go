@@ -37,7 +37,7 @@
 //	     or the groups that the answer lists are removed
 //	202  the group, or all, is removed, or was never there
 //	400  the path, the body, or what it says beside the rest of the spool is wrong
-//	403  not from this host, or from a page of another origin
+//	403  not from this host, from a page of another origin, or for somebody else's group
 //	404  there is no such route
 //	405  another method is needed
 //	408  the body did not arrive in time
@@ -84,6 +84,7 @@ type Config struct {
 	AllowRemote  bool             // accept writes from other hosts
 	AllowedHosts []string         // further names of this host, see NewHostRule
 	Admin        bool             // offer to wipe and to remove in bulk
+	Ownership    *Ownership       // nil if everybody who may write may change every group
 	Logger       *slog.Logger     // nil for none
 
 	Pings    bool   // take pings of jobs
@@ -116,6 +117,7 @@ type Handler struct {
 	success int // the answer to a push
 	admin   bool
 	guard   *guard
+	owners  *Ownership          // nil if groups have no owners
 	room    *semaphore.Weighted // bytes of bodies that are being decoded and stored
 	log     *slog.Logger
 	metrics *metrics
@@ -135,6 +137,7 @@ func New(cfg Config) (*Handler, error) {
 		success: http.StatusOK,
 		admin:   cfg.Admin,
 		guard:   newGuard(cfg.AllowRemote, NewHostRule(cfg.AllowedHosts...)),
+		owners:  cfg.Ownership,
 		log:     cfg.Logger,
 		metrics: newMetrics(cfg.Requests),
 		pings:   cfg.Pings, maxSlugs: cfg.MaxSlugs, boot: cfg.Boot,

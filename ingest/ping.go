@@ -72,6 +72,9 @@ func (h *Handler) ping(r *http.Request, path string) (g filestore.Group, err err
 	if p.verb == "log" {
 		return g, nil
 	}
+	if err := h.store.MayChange(g, h.owners.writer(r)); err != nil {
+		return g, err
+	}
 	// One after the other where a job is new, so that the limit is one.
 	if f := h.store.View().File(g.FileName()); f == nil || f.Attributes(filestore.RecordAttribute) == nil {
 		h.newSlugs.Lock()

@@ -40,7 +40,10 @@ func (h *Handler) push(w http.ResponseWriter, r *http.Request, path string) (g f
 	if err != nil {
 		return g, err
 	}
-	opts.Strip = strip
+	opts.Strip, opts.By = strip, h.owners.writer(r)
+	if err := h.store.MayChange(g, opts.By); err != nil {
+		return g, err // also what only notes a failure would be a change
+	}
 	body, err := readBody(w, r, h.options.MaxBytes)
 	if err != nil {
 		return g, err
@@ -81,7 +84,7 @@ func (h *Handler) remove(r *http.Request, path string) (g filestore.Group, err e
 	if err != nil {
 		return g, err
 	}
-	return g, h.store.Delete(g)
+	return g, h.store.DeleteAs(g, h.owners.writer(r))
 }
 
 // Wipe answers a request to remove every group. If that is not offered there is
@@ -95,6 +98,9 @@ func (h *Handler) Wipe(w http.ResponseWriter, r *http.Request) {
 		h.otherMethod(w, r, "wipe", "OPTIONS, PUT", "to remove all groups use PUT")
 	default:
 		err := h.guard.check(r)
+		if err == nil {
+			err = h.owners.checkAdmin(r)
+		}
 		if err == nil {
 			if err = h.store.Wipe(); err == nil {
 				h.log.Info("all groups were removed", "remote", r.RemoteAddr)

@@ -115,6 +115,9 @@ func (x *connection) Close() error {
 	return x.Conn.Close()
 }
 
+// NetConn returns the connection below, as that of TLS does.
+func (x *connection) NetConn() net.Conn { return x.Conn }
+
 // noteState is for http.Server.ConnState.
 func noteState(conn net.Conn, state http.ConnState) {
 	if secure, ok := conn.(*tls.Conn); ok {

@@ -31,7 +31,7 @@ type drain struct {
 	none    chan struct{} // closed when silent is empty; nil while nobody waits for that
 }
 
-// newDrain sets the server up for it, whose handler and ConnState must be complete.
+// newDrain sets the server up for it, whose handler and hooks must be complete.
 func newDrain(l net.Listener, srv *http.Server) *drain {
 	ended, released := make(chan struct{}), make(chan struct{})
 	d := &drain{
@@ -39,7 +39,11 @@ func newDrain(l net.Listener, srv *http.Server) *drain {
 		ended: ended, released: released, release: sync.OnceFunc(func() { close(released) }),
 	}
 	type connection struct{}
+	further := srv.ConnContext
 	srv.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		if further != nil {
+			ctx = further(ctx, c)
+		}
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		d.silent[c] = true

@@ -32,6 +32,8 @@ type serve struct {
 	maxConnections int
 
 	rules
+	ownerCheck  bool
+	adminGroup  string
 	pushSocket  pushSocket
 	allowRemote bool
 
@@ -66,6 +68,8 @@ func addServe(app *kingpin.Application, c *common, commands map[string]func() er
 	cmd.Flag("push.socket", "Also take pushes on a unix socket at this path; who may connect to the file may push.").StringVar(&s.pushSocket.path)
 	cmd.Flag("push.socket-mode", "Mode of --push.socket.").Default("0660").StringVar(&s.pushSocket.mode)
 	cmd.Flag("push.socket-group", "Group of --push.socket, by name or number; default is that of the agent.").StringVar(&s.pushSocket.group)
+	cmd.Flag("push.owner-check", "Let only the user who created a group, root, and --push.admin-group change it or remove it; users are known over --push.socket.").BoolVar(&s.ownerCheck)
+	cmd.Flag("push.admin-group", "Group, by name or number, whose members may change every group in spite of --push.owner-check.").StringVar(&s.adminGroup)
 	s.rules.addFlags(cmd)
 	cmd.Flag("push.allow-remote", "Accept pushes and deletions from other hosts.").BoolVar(&s.allowRemote)
 	cmd.Flag("spool.textfile-directory", "A further directory of .prom files, which is only read; a glob pattern, repeatable.").StringsVar(&s.textfiles)

@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"regexp"
 	"runtime/debug"
+	"slices"
 	"syscall"
 	"time"
 
@@ -74,6 +75,10 @@ func (s *serve) run() error {
 	for _, l := range pushListeners {
 		defer l.Close() //nolint:errcheck // closed by the server, if it came to that
 	}
+	ownership, err := s.ownership(append(slices.Clone(listeners), pushListeners...))
+	if err != nil {
+		return err
+	}
 	reg, process, requests := newRegistry()
 	var store *filestore.Store
 	if s.nodeMetrics {
@@ -129,7 +134,7 @@ func (s *serve) run() error {
 	}
 	push, err := ingest.New(ingest.Config{
 		Store: store, Limits: s.limits, MaxBytes: int64(s.maxBytes), UTF8Names: s.utf8Names, Unchecked: s.unchecked,
-		AllowRemote: s.allowRemote, AllowedHosts: allowed, Admin: s.admin, Logger: logger, Registerer: reg, Requests: requests,
+		AllowRemote: s.allowRemote, AllowedHosts: allowed, Admin: s.admin, Ownership: ownership, Logger: logger, Registerer: reg, Requests: requests,
 		Pings: s.pings, MaxSlugs: s.maxSlugs, Boot: s.bootID(),
 	})
 	if err != nil {
@@ -228,6 +233,7 @@ func (s *serve) serveHTTP(ctx context.Context, listeners []net.Listener, handler
 func (s *serve) newServer(handler http.Handler, logger *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           handler,
+		ConnContext:       ingest.WithPeer,
 		ReadHeaderTimeout: min(s.readTimeout, 10*time.Second),
 		ReadTimeout:       s.readTimeout,
 		WriteTimeout:      s.readTimeout + time.Minute,

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -92,14 +91,8 @@ func (p pushSocket) rights() (mode fs.FileMode, gid int, err error) {
 	if limit := len(unix.RawSockaddrUnix{}.Path) - 1; max(len(p.path), len(filepath.Dir(p.path))+len("/.s4294967295/s")) > limit {
 		return 0, 0, &usageError{fmt.Errorf("--push.socket: the path is too long for a socket, of which the system takes %d bytes", limit)}
 	}
-	if gid = -1; p.group != "" {
-		if gid, err = strconv.Atoi(p.group); err != nil {
-			found, err := user.LookupGroup(p.group)
-			if err != nil {
-				return 0, 0, fmt.Errorf("--push.socket-group: %w", err)
-			}
-			gid, _ = strconv.Atoi(found.Gid) // a number, except on systems that we do not run on
-		}
+	if gid, err = groupNumber(p.group); err != nil {
+		return 0, 0, fmt.Errorf("--push.socket-group: %w", err)
 	}
 	return fs.FileMode(n), gid, nil
 }

@@ -1,0 +1,128 @@
+package main_test
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+func TestOwnerCheckOfOneUser(t *testing.T) {
+	t.Parallel()
+	socket := filepath.Join(t.TempDir(), "push.sock")
+	a := startAgent(t, "", "--push.socket="+socket, "--push.owner-check", "--web.enable-admin-api", "--ping.enable")
+	if code, answer := overSocket(t, socket, "PUT", "/metrics/job/mine", "m 1\n"); code != 200 {
+		t.Fatalf("PUT = %d %q, want 200", code, answer)
+	}
+	file := filepath.Join(a.spool, "job=mine.prom")
+	before, err := os.ReadFile(file)
+	done(t, err)
+	if !strings.Contains(string(before), "\n# promspool:owner "+strconv.Itoa(os.Geteuid())+"\n") {
+		t.Errorf("the file is\n%s", before)
+	}
+	// Over the network nobody knows who pushes.
+	for _, tt := range []struct{ method, path, body string }{
+		{"PUT", "/metrics/job/mine", "m 2\n"},
+		{"POST", "/metrics/job/mine", "n 2\n"},
+		{"DELETE", "/metrics/job/mine", ""},
+		{"PUT", "/metrics/job/mine", "m 2 1000\n"},
+		{"GET", "/ping/mine", ""},
+		{"PUT", "/api/v1/admin/wipe", ""},
+		{"DELETE", `/api/v1/admin/groups?match[]={job="mine"}`, ""},
+	} {
+		code, answer := a.send(tt.method, tt.path, tt.body)
+		if code != http.StatusForbidden || !strings.Contains(answer, "--push.admin-group") {
+			t.Errorf("%s %s over the network = %d %q, want 403", tt.method, tt.path, code, answer)
+		}
+	}
+	if after, err := os.ReadFile(file); err != nil || string(after) != string(before) {
+		t.Errorf("the file is now\n%s", after)
+	}
+	a.push("/metrics/job/anybodys", "m 1\n")
+	a.push("/metrics/job/anybodys", "m 2\n")
+	if code, answer := overSocket(t, socket, "POST", "/metrics/job/mine", "n 1\n"); code != 200 {
+		t.Errorf("POST = %d %q, want 200", code, answer)
+	}
+	if code, answer := overSocket(t, socket, "DELETE", "/metrics/job/mine", ""); code != 202 {
+		t.Errorf("DELETE = %d %q, want 202", code, answer)
+	}
+}
+
+func TestOwnerCheckOfManyUsers(t *testing.T) {
+	t.Parallel()
+	needRoot(t, "pushes as other users")
+	curl := need(t, "curl")
+	dir := t.TempDir()
+	for _, d := range []string{dir, filepath.Dir(dir)} {
+		done(t, os.Chmod(d, 0o755))
+	}
+	socket := filepath.Join(dir, "push.sock")
+	flags := []string{"--push.socket=" + socket, "--push.socket-mode=0666", "--push.owner-check", "--push.admin-group=4242", "--web.enable-admin-api"}
+	a := startAgent(t, "", flags...)
+	ann, bob := &syscall.Credential{Uid: 4001, Gid: 4001}, &syscall.Credential{Uid: 4002, Gid: 4002}
+	admin, helper, root := &syscall.Credential{Uid: 4003, Gid: 4242}, &syscall.Credential{Uid: 4004, Gid: 4004, Groups: []uint32{4300, 4242}}, &syscall.Credential{}
+	for _, step := range []struct {
+		who          *syscall.Credential
+		method, path string
+		body         string
+		want         string
+	}{
+		{ann, "PUT", "/metrics/job/a", "m 1\n", "200"},
+		{bob, "PUT", "/metrics/job/a", "m 2\n", "403"},
+		{bob, "POST", "/metrics/job/a", "n 2\n", "403"},
+		{bob, "PUT", "/metrics/job/a", "m 2 1000\n", "403"},
+		{bob, "DELETE", "/metrics/job/a", "", "403"},
+		{bob, "DELETE", "/metrics/job/none", "", "202"},
+		{ann, "PUT", "/api/v1/admin/wipe", "", "403"},
+		{ann, "DELETE", "/api/v1/admin/groups?older_than=1s", "", "403"},
+		{admin, "POST", "/metrics/job/a", "by_admin 1\n", "200"},
+		{helper, "POST", "/metrics/job/a", "by_helper 1\n", "200"},
+		{root, "POST", "/metrics/job/a", "by_root 1\n", "200"},
+		{bob, "PUT", "/metrics/job/a", "m 2\n", "403"},
+		{ann, "POST", "/metrics/job/a", "n 1\n", "200"},
+	} {
+		got := command{
+			name: curl, user: step.who, stdin: step.body,
+			args: []string{"--silent", "--globoff", "--unix-socket", socket, "--output", "/dev/null", "--write-out", "%{http_code}", "--request", step.method, "--data-binary", "@-", "http://localhost" + step.path},
+		}.must(t)
+		if got != step.want {
+			t.Errorf("%s %s of %q by %d = %s, want %s", step.method, step.path, step.body, step.who.Uid, got, step.want)
+		}
+	}
+	wantLines(t, a.merge(), `m{job="a"} 1`, `n{job="a"} 1`, `by_admin{job="a"} 1`, `by_helper{job="a"} 1`, `by_root{job="a"} 1`)
+	wantLines(t, a.page(), `push_failure_time_seconds{job="a"} 0`)
+	a.restart(flags...)
+	push := func(who *syscall.Credential, method, path string) string {
+		return command{name: curl, user: who, stdin: "m 3\n", args: []string{
+			"--silent", "--unix-socket", socket, "--output", "/dev/null", "--write-out", "%{http_code}", "--request", method, "--data-binary", "@-", "http://localhost" + path,
+		}}.must(t)
+	}
+	if got := push(bob, "PUT", "/metrics/job/a"); got != "403" {
+		t.Errorf("after a restart the owner is forgotten: %s", got)
+	}
+	if got := push(admin, "PUT", "/api/v1/admin/wipe"); got != "202" {
+		t.Errorf("wipe by an administrator = %s, want 202", got)
+	}
+}
+
+func TestOwnerCheckThatCannotBe(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for want, flags := range map[string][]string{
+		"needs --push.socket":                 {"--push.owner-check"},
+		"--push.admin-group is for":           {"--push.admin-group=0"},
+		"--push.admin-group: group: unknown ": {"--push.owner-check", "--push.admin-group=no such group", "--push.socket=" + dir + "/s"},
+	} {
+		status := 2
+		if strings.Contains(want, "unknown") {
+			status = 1
+		}
+		refuses(t, command{args: append([]string{"--web.listen-address=127.0.0.1:0", "--spool.directory=" + filepath.Join(dir, "spool")}, flags...)}, status, want)
+	}
+	if left := files(t, dir); len(left) > 0 {
+		t.Errorf("%q is left", left)
+	}
+}

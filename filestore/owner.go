@@ -1,0 +1,117 @@
+package filestore
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// Where groups have owners, the owner is the user who created the group. He is an
+// attribute of its file:
+//
+//	# promspool:owner 1001
+//
+// A user who has written the file himself, as the command push does, owns it
+// whatever it says.
+const ownerAttribute = "owner"
+
+// A Writer is in whose name a group is changed. It is immutable.
+type Writer struct {
+	UID   uint32
+	Known bool // that it is UID; otherwise it is nobody in particular
+	Admin bool // who may change every group
+}
+
+// ErrNotOwner is what an error wraps when a group may not be changed in the name
+// of that Writer. Nothing was changed.
+var ErrNotOwner = errors.New("only its owner, root and administrators may change it")
+
+// Owner returns the user who owns the group, and whether somebody does.
+func (f *File) Owner() (uid uint32, ok bool) {
+	text, ok := f.attrs.get(ownerAttribute)
+	if !ok {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(text, 10, 32)
+	if err != nil {
+		return math.MaxUint32, true // which is nobody
+	}
+	return uint32(n), true
+}
+
+// author returns who has written a file himself, zero if it was root, we or the
+// owner of the directory: what they write may be in the name of others.
+func (d *directory) author(st *unix.Stat_t) uint32 {
+	if st.Uid == uint32(os.Geteuid()) || st.Uid == d.owner {
+		return 0
+	}
+	return st.Uid
+}
+
+// wrote takes note of the author of a group's file.
+func (f *File) wrote(author uint32) {
+	if f.author = author; author != 0 && !f.group.IsZero() {
+		f.attrs = f.attrs.with(ownerAttribute, strconv.FormatUint(uint64(author), 10))
+	}
+}
+
+// MayChange returns an error that wraps ErrNotOwner if a group as it is now may
+// not be changed in the name of the writer, who may be nil where groups have no
+// owners. A later change looks again.
+func (s *Store) MayChange(g Group, w *Writer) error {
+	f := s.View().File(g.FileName())
+	if f == nil || !f.group.IsZero() {
+		return w.mayChange(f)
+	}
+	return w.mayReplace(f)
+}
+
+// mayChange is about a group, nil for one that is new.
+func (w *Writer) mayChange(f *File) error {
+	if w == nil || w.Admin || f == nil {
+		return nil
+	}
+	uid, owned := f.Owner()
+	if !owned || w.Known && uid == w.UID {
+		return nil
+	}
+	return fmt.Errorf("the group belongs to user %d: %w", uid, ErrNotOwner)
+}
+
+// mayReplace is about a file that has the name of a group and is none, so that
+// nobody knows whose it is.
+func (w *Writer) mayReplace(f *File) error {
+	if w == nil || w.Admin || f == nil {
+		return nil
+	}
+	return fmt.Errorf("the file %q of the group was put there by somebody else, or is broken, and whose it is is not known: %w", f.Name(), ErrNotOwner)
+}
+
+// claim returns the attributes of a group after a push: one that has no owner gets
+// one.
+func (w *Writer) claim(a attributes) attributes {
+	if _, owned := a.get(ownerAttribute); owned || w == nil || !w.Known {
+		return a
+	}
+	return a.with(ownerAttribute, strconv.FormatUint(uint64(w.UID), 10))
+}
+
+// DeleteAs is Delete in the name of a writer. Its error may wrap ErrNotOwner.
+func (s *Store) DeleteAs(g Group, w *Writer) error {
+	var refused error
+	_, err := s.remove([]string{g.FileName()}, func(f *File) bool {
+		if !wasPushed(f) {
+			return false
+		}
+		refused = w.mayChange(f)
+		return refused == nil
+	})
+	if err == nil {
+		err = refused
+	}
+	return doing("deleting group "+g.String(), err)
+}

@@ -1,0 +1,116 @@
+package filestore_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/promspool/promspool/filestore"
+)
+
+func TestOwners(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, nil)
+	ann, bob := &filestore.Writer{UID: 1001, Known: true}, &filestore.Writer{UID: 1002, Known: true}
+	root, nobody := &filestore.Writer{UID: 0, Known: true, Admin: true}, &filestore.Writer{}
+	put := func(job string, w *filestore.Writer) error {
+		return s.Replace(group(t, "job", job), families(t, "m 1\n"), filestore.PushOptions{By: w})
+	}
+	post := func(job string, w *filestore.Writer) error {
+		return s.Update(group(t, "job", job), families(t, "n 1\n"), filestore.PushOptions{By: w})
+	}
+	remove := func(job string, w *filestore.Writer) error { return s.DeleteAs(group(t, "job", job), w) }
+	file := func(job string) string {
+		b, err := os.ReadFile(filepath.Join(dir, group(t, "job", job).FileName()))
+		must(t, err)
+		return string(b)
+	}
+	must(t, put("a", ann))
+	before := file("a")
+	if !strings.Contains(before, "\n# promspool:owner 1001\n") {
+		t.Errorf("the file is\n%s", before)
+	}
+	for _, w := range []*filestore.Writer{bob, nobody} {
+		for what, err := range map[string]error{"PUT": put("a", w), "POST": post("a", w), "DELETE": remove("a", w), "MayChange": s.MayChange(group(t, "job", "a"), w)} {
+			if !errors.Is(err, filestore.ErrNotOwner) || !strings.Contains(err.Error(), "1001") {
+				t.Errorf("%s by %v gives %v", what, w, err)
+			}
+		}
+	}
+	if after := file("a"); after != before {
+		t.Errorf("refused changes have made of the file\n%s", after)
+	}
+	must(t, post("a", ann))
+	must(t, put("a", root))
+	must(t, s.Fail(group(t, "job", "a")))
+	must(t, s.SettleHelp(t.Context()))
+	must(t, put("a", ann)) // it is still hers
+	must(t, put("a", nil)) // without owners it stays hers
+	if err := put("a", bob); !errors.Is(err, filestore.ErrNotOwner) {
+		t.Errorf("PUT by another after all that gives %v", err)
+	}
+
+	// What nobody owns is whose who pushes next.
+	must(t, put("b", nobody))
+	must(t, post("b", nobody))
+	must(t, post("b", bob))
+	if err := post("b", nobody); !errors.Is(err, filestore.ErrNotOwner) {
+		t.Errorf("POST by nobody to what has an owner now gives %v", err)
+	}
+	must(t, remove("b", bob))
+	must(t, put("b", ann)) // a new group
+
+	// Nobody knows whose a broken file is.
+	must(t, os.WriteFile(filepath.Join(dir, "job=c.prom"), []byte("broken"), 0o644))
+	rescan(t, s)
+	for what, err := range map[string]error{"PUT": put("c", ann), "POST": post("c", ann), "MayChange": s.MayChange(group(t, "job", "c"), ann)} {
+		if !errors.Is(err, filestore.ErrNotOwner) {
+			t.Errorf("%s to a broken file gives %v", what, err)
+		}
+	}
+	must(t, put("c", root))
+
+	// A line that names nobody is nobody's.
+	must(t, os.WriteFile(filepath.Join(dir, "job=d.prom"), []byte("# promspool:group {job=\"d\"}\n# promspool:owner ann\n# TYPE m gauge\nm{job=\"d\"} 1\n"), 0o644))
+	rescan(t, s)
+	if err := put("d", ann); !errors.Is(err, filestore.ErrNotOwner) {
+		t.Errorf("PUT to a group of nobody gives %v", err)
+	}
+}
+
+// TestWhoWroteTheFileOwnsIt has a user push by writing the file, in another's name.
+func TestWhoWroteTheFileOwnsIt(t *testing.T) {
+	needRoot(t, "becomes other users")
+	dir := t.TempDir()
+	must(t, os.Chmod(dir, 0o775))
+	path := filepath.Join(dir, "job=a.prom")
+	must(t, os.WriteFile(path, []byte("# promspool:group {job=\"a\"}\n# promspool:owner 4002\n# TYPE m gauge\nm{job=\"a\"} 1\n"), 0o644))
+	must(t, os.Chown(path, mallory, mallory))
+	s, err := filestore.Open(dir, &filestore.Options{Hold: 1})
+	must(t, err)
+	defer s.Close()
+	g := group(t, "job", "a")
+	owner := func() uint32 {
+		uid, _ := s.View().File(g.FileName()).Owner()
+		return uid
+	}
+	if got := owner(); got != mallory {
+		t.Errorf("the owner is %d, want %d", got, mallory)
+	}
+	must(t, s.Replace(g, families(t, "m 1\n"), filestore.PushOptions{By: &filestore.Writer{Admin: true}}))
+	if got := owner(); got != mallory {
+		t.Errorf("after a push by an administrator the owner is %d, want %d", got, mallory)
+	}
+	must(t, os.WriteFile(path, []byte("# promspool:group {job=\"a\"}\n# promspool:owner 4002\n# TYPE m gauge\nm{job=\"a\"} 1\n"), 0o644))
+	rescan(t, s)
+	if got := owner(); got != alice {
+		t.Errorf("what root writes names %d as the owner, want %d", got, alice)
+	}
+	must(t, os.Chown(path, mallory, mallory))
+	rescan(t, s)
+	if got := owner(); got != mallory {
+		t.Errorf("the file was given away and its owner is %d, want %d", got, mallory)
+	}
+}

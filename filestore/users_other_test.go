@@ -1,0 +1,5 @@
+//go:build !linux
+
+package filestore_test
+
+func as(int, int, func()) { panic("needs Linux") }
