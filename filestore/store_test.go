@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -423,7 +424,25 @@ func TestViewIsAPureFunctionOfTheDirectory(t *testing.T) {
 				}
 				drop := fmt.Sprintf("%d.prom", r.IntN(3))
 				var err error
-				switch r.IntN(9) {
+				switch r.IntN(10) {
+				case 9:
+					sel := &filestore.Selection{Now: c.now(), OlderThan: time.Duration(r.IntN(3)) * time.Hour}
+					sel.Match = []filestore.Matchers{must1(filestore.ParseMatchers(fmt.Sprintf(`job=~"%d|1"`, r.IntN(3))))}
+					pick := sel.Has
+					if r.IntN(3) == 0 { // dropped files as well
+						pick = func(f *filestore.File) bool { return sel.Has(f) || f.Name() == drop }
+					}
+					must1(s.Rescan())
+					want := []string{}
+					for f := range s.View().Files() {
+						if pick(f) {
+							want = append(want, f.Name())
+						}
+					}
+					var removed []*filestore.File
+					if removed, err = s.Remove(pick); !slices.Equal(names(removed), want) {
+						t.Fatalf("removed %q, want %q", names(removed), want)
+					}
 				case 0:
 					err = s.Replace(g, families(t, body()), push())
 				case 1:
