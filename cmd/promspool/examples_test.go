@@ -190,3 +190,31 @@ func TestTimerExample(t *testing.T) {
 	done(t, err)
 	wantLines(t, string(text), `users_logged_in{user="ann"} 1`)
 }
+
+// TestJobUnit runs what promspool-run@backup.service would, with a program and
+// flags of its own.
+func TestJobUnit(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../systemd/promspool-run@.service")
+	done(t, err)
+	dir := t.TempDir()
+	unit := strings.NewReplacer("/etc/promspool/jobs", dir, "/usr/bin/promspool", promspool, "%i", "backup").Replace(string(text))
+	setting := func(name string) string {
+		found := regexp.MustCompile(`(?m)^` + name + `=(.*)$`).FindStringSubmatch(unit)
+		if found == nil {
+			t.Fatalf("no %s= in\n%s", name, unit)
+		}
+		return found[1]
+	}
+	if file := setting("EnvironmentFile"); file != "-"+dir+"/backup.env" {
+		t.Errorf("EnvironmentFile=%s", file)
+	}
+	done(t, os.WriteFile(dir+"/backup", []byte("#!/bin/sh\nexit 3\n"), 0o755))
+	spool := t.TempDir()
+	env := []string{"PROMSPOOL_SPOOL_DIRECTORY=" + spool, "RUN_ARGS=--every=1d --grace=1h --lock=skip"}
+	_, stderr, status := command{name: "/bin/sh", args: []string{"-c", "exec " + setting("ExecStart")}, env: env}.run(t)
+	if status != 3 || stderr != "" {
+		t.Errorf("the unit ends with status %d and %q, want that of the job", status, stderr)
+	}
+	wantLines(t, startAgent(t, spool).page(), `promspool_job_exit_code{job="backup"} 3`)
+}
