@@ -37,6 +37,11 @@
 // written here, node_exporter's textfile collector accepts: no timestamps,
 // mode 0644, a final newline, one TYPE and one HELP a family.
 //
+// Lines "# promspool:KEY VALUE" after the first are what is known of the group
+// beside its metrics, such as its lifetime. Once that has ended the metrics stand
+// in such lines as well, where no reader serves them, and the times stay: the View
+// is a function of the directory and, for lifetimes, of the clock.
+//
 // Files dropped by others are never written to, renamed or removed.
 //
 // # The merge
