@@ -20,12 +20,9 @@ import (
 // explain says what a push would do, without doing it.
 type explain struct {
 	*common
-	rules
-	labels  []string
-	file    string
-	replace bool
-	remove  bool
-	json    bool
+	pushed
+	opts filestore.PushOptions
+	json bool
 }
 
 func addExplain(app *kingpin.Application, c *common, commands map[string]func() error) {
@@ -41,12 +38,8 @@ Examples:
   promspool explain --replace --file=metrics.txt job=nightly
 
   promspool explain --delete job=nightly`)
-	cmd.Flag("file", "Read this file instead of standard input.").StringVar(&e.file)
-	cmd.Flag("replace", "The push would replace the whole group, as PUT does.").BoolVar(&e.replace)
-	cmd.Flag("delete", "The group would be removed; there is no input.").BoolVar(&e.remove)
 	cmd.Flag("json", "Print a JSON object with group, accepted, refusal, families (each with family, does, type, before and after) and conflicts.").BoolVar(&e.json)
-	e.rules.addFlags(cmd)
-	cmd.Arg("label", "LABEL=VALUE, the grouping key.").Required().StringsVar(&e.labels)
+	e.pushed.addFlags(cmd)
 	commands[cmd.FullCommand()] = e.run
 }
 
@@ -72,16 +65,11 @@ type familyChange struct {
 }
 
 func (e *explain) run() error {
-	g, err := groupOf(e.labels)
-	if err == nil {
-		err = checkBounds(e.bounds()...)
-	}
-	switch {
-	case err != nil:
+	g, opts, _, err := e.check()
+	if err != nil {
 		return err
-	case e.remove && (e.replace || e.file != ""):
-		return &usageError{errors.New("--delete takes no input and nothing in the group's place")}
 	}
+	e.opts, e.opts.DryRun = opts, true
 	var body []byte
 	if !e.remove {
 		if body, err = e.input(e.file, int64(e.maxBytes)); err != nil {
@@ -156,9 +144,9 @@ func (e *explain) dryRun(store *filestore.Store, g filestore.Group, body []byte)
 	case err != nil:
 		return err
 	case e.replace:
-		return store.Replace(g, families, filestore.PushOptions{DryRun: true})
+		return store.Replace(g, families, e.opts)
 	}
-	return store.Update(g, families, filestore.PushOptions{DryRun: true})
+	return store.Update(g, families, e.opts)
 }
 
 // openUnchecked opens the spool once more, if it was a conflict that refused the

@@ -20,15 +20,48 @@ import (
 // push stores what it reads in a group, or removes one.
 type push struct {
 	*common
+	pushed
+	remote remote
+	empty  bool
+}
+
+// pushed is what a push is told to be.
+type pushed struct {
 	rules
-	remote  remote
 	labels  []string
 	file    string
 	replace bool
 	remove  bool
-	empty   bool
 	ttl     string
 	add     bool
+}
+
+func (p *pushed) addFlags(cmd *kingpin.CmdClause) {
+	cmd.Flag("file", "Read this file instead of standard input.").StringVar(&p.file)
+	cmd.Flag("replace", "Replace the whole group, as PUT does.").BoolVar(&p.replace)
+	cmd.Flag("delete", "Remove the group; there is no input.").BoolVar(&p.remove)
+	cmd.Flag("ttl", "Lifetime of the group from this push on, such as 24h or 7d; 0 for none. After it only the push times are served.").StringVar(&p.ttl)
+	cmd.Flag("accumulate", "Add counters and histograms to what the group holds.").BoolVar(&p.add)
+	p.rules.addFlags(cmd)
+	cmd.Arg("label", "LABEL=VALUE, the grouping key: job and whatever else tells the group from others.").Required().StringsVar(&p.labels)
+}
+
+// check returns the group, if the flags make sense together, and what they ask
+// for beside the body, for the spool and for an agent.
+func (p *pushed) check() (g filestore.Group, o filestore.PushOptions, query url.Values, err error) {
+	if g, err = groupOf(p.labels); err == nil {
+		err = checkBounds(p.bounds()...)
+	}
+	switch {
+	case err != nil:
+		return g, o, nil, err
+	case p.add && p.replace:
+		return g, o, nil, &usageError{errors.New("--accumulate adds to what the group holds, and --replace takes its place")}
+	case p.remove && (p.replace || p.add || p.ttl != "" || p.file != ""):
+		return g, o, nil, &usageError{errors.New("--delete takes no input and nothing in the group's place")}
+	}
+	o, query, err = p.options()
+	return g, o, query, err
 }
 
 func addPush(app *kingpin.Application, c *common, commands map[string]func() error) {
@@ -37,7 +70,7 @@ func addPush(app *kingpin.Application, c *common, commands map[string]func() err
 
 Metrics of the names in the input are replaced, the group's others stay, as with POST; with --replace the group holds nothing else afterwards, as with PUT. The push goes straight into the spool and it does not matter whether an agent is running; with --url it goes to an agent or Pushgateway. It is checked as over HTTP, is all or nothing, and is on the disk when the command ends with status 0. Whoever may write to the spool may push this way.
 
-If the agent has other --push flags than their defaults, give them here as well, or use --url.
+If the agent has other --push flags than their defaults, give them here as well, or use --url. A Pushgateway knows no --ttl and no --accumulate, and ignores them.
 
 Examples:
 
@@ -48,35 +81,17 @@ Examples:
   promspool push --delete job=nightly
 
   my-script | promspool push --url=http://localhost:9091 job=my-script`)
-	cmd.Flag("file", "Read this file instead of standard input.").StringVar(&p.file)
-	cmd.Flag("replace", "Replace the whole group.").BoolVar(&p.replace)
-	cmd.Flag("delete", "Remove the group; there is no input.").BoolVar(&p.remove)
 	cmd.Flag("allow-empty", "Accept input without samples: the time of the push is noted, and with --replace the group is emptied.").BoolVar(&p.empty)
-	cmd.Flag("ttl", "Lifetime of the group from this push on, such as 24h or 7d; 0 for none. After it only the push times are served.").StringVar(&p.ttl)
-	cmd.Flag("accumulate", "Add counters and histograms to what the group holds.").BoolVar(&p.add)
 	p.remote.addFlags(cmd)
-	p.rules.addFlags(cmd)
-	cmd.Arg("label", "LABEL=VALUE, the grouping key: job and whatever else tells the group from others.").Required().StringsVar(&p.labels)
+	p.pushed.addFlags(cmd)
 	commands[cmd.FullCommand()] = p.run
 }
 
 func (p *push) run() error {
-	g, err := groupOf(p.labels)
-	if err != nil {
-		return err
-	}
-	if err := checkBounds(p.bounds()...); err != nil {
-		return err
-	}
-	opts, query, err := p.options()
-	if err != nil {
-		return err
-	}
+	g, opts, query, err := p.check()
 	switch {
-	case p.add && p.replace:
-		return &usageError{errors.New("--accumulate adds to what the group holds, and --replace takes its place")}
-	case p.remove && (p.replace || p.add || p.ttl != "" || p.file != ""):
-		return &usageError{errors.New("--delete takes no input and nothing in the group's place")}
+	case err != nil:
+		return err
 	case p.remove && p.remote.url != "":
 		_, err := p.remote.do(http.MethodDelete, "/metrics/"+ingest.GroupPath(g), nil, nil)
 		return err
@@ -102,7 +117,7 @@ func (p *push) run() error {
 
 // options returns what the flags ask for beside the body, for the spool and for an
 // agent.
-func (p *push) options() (o filestore.PushOptions, query url.Values, err error) {
+func (p *pushed) options() (o filestore.PushOptions, query url.Values, err error) {
 	query = url.Values{}
 	if p.ttl != "" {
 		ttl, err := filestore.ParseTTL(p.ttl)
