@@ -73,10 +73,13 @@ build/promspool.1: build # and what else the program says of itself
 	./promspool --completion-script-zsh >build/_promspool
 .PHONY: build/promspool.1
 
-man completions: build/promspool.1 ## write the manual page and the completions into build/
+man: build/promspool.1 ## write the manual page into build/
 
+completions: build/promspool.1 ## write the completions for bash and zsh into build/
+
+# FOR_GOARCH is what the packages are for; make would pass a GOARCH on to all that it runs.
 install: build/promspool.1 ## install everything below DESTDIR and PREFIX
-	$(if $(GOARCH),GOOS=linux GOARCH=$(GOARCH) $(BUILD) -o build/promspool ./cmd/promspool,cp promspool build/promspool)
+	$(if $(FOR_GOARCH),GOOS=linux GOARCH=$(FOR_GOARCH) $(BUILD) -o build/promspool ./cmd/promspool,cp promspool build/promspool)
 	install -D -m 755 build/promspool $(DESTDIR)$(PREFIX)/bin/promspool
 	install -D -m 644 systemd/promspool.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/promspool.conf
 	install -D -m 644 systemd/promspool.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/promspool.conf
@@ -108,4 +111,4 @@ clean: ## remove what the other targets have built
 	rm -rf promspool build dist bench.txt
 
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' Makefile
