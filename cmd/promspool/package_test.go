@@ -238,7 +238,7 @@ func lifeOfDeb(t *testing.T, r *cleanRoot) {
 		t.Errorf("the page is %d and does not show the group:\n%s", code, page)
 	}
 	r.inside("promspool", "health", "--url="+a.url).must(t)
-	startPrometheus(t, a.addr).has("backup_size_bytes", "42", labels{"job": "backup", "instance": a.addr})
+	startPrometheus(t, "prometheus.yml", a.addr).has("backup_size_bytes", "42", labels{"job": "backup", "instance": a.addr})
 	before := a.merge()
 	r.asked()
 
