@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,18 +21,19 @@ import (
 type aging struct {
 	*filestore.Store
 	t      *testing.T
-	offset time.Duration
+	offset atomic.Int64 // of the clock, in nanoseconds
 	stop   func()
 
 	mu   sync.Mutex
 	told []string
 }
 
-func (a *aging) now() time.Time { return time.Now().Add(a.offset) }
+func (a *aging) now() time.Time { return time.Now().Add(time.Duration(a.offset.Load())) }
 
 func startAging(t *testing.T, dir string, offset time.Duration, l filestore.Lifetimes) *aging {
 	t.Helper()
-	a := &aging{t: t, offset: offset}
+	a := &aging{t: t}
+	a.offset.Store(int64(offset))
 	a.Store = must1(filestore.Open(dir, &filestore.Options{Now: a.now, Lifetimes: l}))
 	ctx, cancel := context.WithCancel(t.Context())
 	var group sync.WaitGroup
@@ -93,9 +95,9 @@ func TestAge(t *testing.T) {
 		defer a.stop()
 		push(a)
 		a.after("before the jump", 10*time.Minute, true, true)
-		a.offset = 1000 * time.Hour
+		a.offset.Store(int64(1000 * time.Hour))
 		a.after("after it", 4*time.Minute, true, true)
-		a.offset = 0
+		a.offset.Store(0)
 		a.after("taken back", 40*time.Minute, true, true)
 		a.after("its time", 7*time.Minute, false, false)
 	})
@@ -104,7 +106,7 @@ func TestAge(t *testing.T) {
 		defer a.stop()
 		push(a)
 		a.after("before the jump", 10*time.Minute, true, true)
-		a.offset = 1000 * time.Hour
+		a.offset.Store(int64(1000 * time.Hour))
 		a.after("after it", 4*time.Minute, true, true)
 		a.after("believed", 2*time.Minute, false, false)
 	})
@@ -116,7 +118,7 @@ func TestAge(t *testing.T) {
 		a = startAging(t, dir, 1000*time.Hour, filestore.Lifetimes{})
 		defer a.stop()
 		a.after("after the start", time.Minute, false, true)
-		a.offset = 0
+		a.offset.Store(0)
 		a.after("set right", time.Minute, true, true)
 		a.after("its time", time.Hour, false, false)
 	})

@@ -379,3 +379,20 @@ u{job="j"} 3
 	}
 	checkPure(t, s, dir, nil)
 }
+
+// What promspool itself keeps of a job is record and not payload.
+func TestTheRecordOfAJobStays(t *testing.T) {
+	dir, c := t.TempDir(), newCalendar()
+	opts := &filestore.Options{Now: c.now}
+	s := open(t, dir, opts)
+	g := group(t, "job", "j")
+	must(t, s.Replace(g, families(t, "m 1\n"), filestore.PushOptions{TTL: ttl(time.Hour)}))
+	must(t, s.Amend(g, func(*filestore.Held) (*filestore.Edit, error) {
+		return &filestore.Edit{Put: families(t, "promspool_job_runs 1\n"), Attributes: map[string][]string{filestore.RecordAttribute: {"x"}}}, nil
+	}))
+	c.pass(time.Hour)
+	expire(t, s)
+	want(t, s, "promspool_group_expired{job=\"j\"} 1\npromspool_job_runs{job=\"j\"} 1\n")
+	must(t, s.Restore(g))
+	want(t, s, "m{job=\"j\"} 1\npromspool_job_runs{job=\"j\"} 1\n")
+}
