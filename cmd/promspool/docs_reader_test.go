@@ -57,7 +57,7 @@ func (r *reader) follow(t *testing.T, b docBlock) {
 	switch b.kind {
 	case "agent":
 		r.agent.stop()
-		r.agent = startAgent(r.t, r.agent.spool, strings.Fields(b.args)...)
+		r.agent = startAgent(r.t, r.agent.spool, strings.Fields(r.here(b.args))...)
 		return
 	case "sh", "bash":
 		do = func() error { return r.script(b.kind, b.text, fails) }
@@ -83,7 +83,7 @@ func (r *reader) follow(t *testing.T, b docBlock) {
 // here returns a text with the addresses and paths of this test, there with
 // those of the document.
 func (r *reader) here(text string) string {
-	return strings.NewReplacer("localhost:9091", r.agent.addr, "/var/lib/promspool/spool", r.agent.spool).Replace(text)
+	return strings.NewReplacer("localhost:9091", r.agent.addr, "/var/lib/promspool/spool", r.agent.spool, "/run/promspool", r.dir).Replace(text)
 }
 
 func (r *reader) there(text string) string {

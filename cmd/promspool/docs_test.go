@@ -37,7 +37,8 @@ import (
 //     what is in the directory "bin" is found first, such as stand-ins for
 //     programs of the reader's;
 //   - localhost:9091 is the agent and /var/lib/promspool/spool its spool, in what
-//     is run and, the other way round, in what it prints;
+//     is run and, the other way round, in what it prints; /run/promspool is the
+//     directory;
 //   - curl fails where the server says 400 or more, without saying so itself;
 //   - variables and "cd" last for one block; what runs in the background is killed
 //     at the end of the document.

@@ -35,7 +35,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	addManual(app)
 	addCompletions()
 
-	c := common{stdin: stdin, stdout: stdout, stderr: stderr, log: &promslog.Config{Writer: stderr}}
+	c := common{stdin: stdin, stdout: stdout, stderr: stderr, log: &promslog.Config{Writer: plainLines{stderr}}}
 	app.Flag("spool.directory", "The spool: the directory that holds one file for each group, and dropped files.").
 		Envar("PROMSPOOL_SPOOL_DIRECTORY").Default(defaultSpool()).StringVar(&c.spool)
 	app.Flag("boot-id", "What to take for the identity of this boot of the host, for tests.").Hidden().StringVar(&c.boot)
@@ -66,7 +66,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	case exited >= 0:
 		return exited
 	case err != nil:
-		fmt.Fprintf(stderr, "promspool: %v, try --help\n", err)
+		fmt.Fprintf(plainLines{stderr}, "promspool: %v, try --help\n", err)
 		return exitUsage
 	}
 	if err := commands[command](); err != nil {
@@ -76,7 +76,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		}
 		var found *findings
 		if !errors.As(err, &found) {
-			fmt.Fprintf(stderr, "promspool: %v\n", err)
+			fmt.Fprintf(plainLines{stderr}, "promspool: %v\n", err)
 		}
 		var usage *usageError
 		if errors.As(err, &usage) {
