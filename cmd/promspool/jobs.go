@@ -45,3 +45,13 @@ func findLost(ctx context.Context, store *filestore.Store, boot string, interval
 		}
 	}
 }
+
+// recordLost has a command look once before it says which jobs are running. That
+// it may not write is no fault of its, and for the agent to see.
+func recordLost(store *filestore.Store, boot string) {
+	for f := range store.View().Files() {
+		if job.Running(f) {
+			_, _ = job.Look(store, f.Group(), time.Now(), boot)
+		}
+	}
+}

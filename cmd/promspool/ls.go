@@ -65,6 +65,7 @@ func (l *ls) run() error {
 	if err != nil {
 		return err
 	}
+	recordLost(store, l.bootID())
 	v := store.View()
 	var files []*filestore.File
 	for f := range v.Files() {

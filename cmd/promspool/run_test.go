@@ -129,7 +129,7 @@ func TestKilledRunIsLostWhenItsCommandHasEnded(t *testing.T) {
 
 func TestKilledTogetherIsLost(t *testing.T) {
 	t.Parallel()
-	for _, finder := range []string{"agent", "next run"} {
+	for _, finder := range []string{"agent", "next run", "ls"} {
 		t.Run(finder, func(t *testing.T) {
 			t.Parallel()
 			spool := t.TempDir()
@@ -144,7 +144,11 @@ func TestKilledTogetherIsLost(t *testing.T) {
 			}
 			// The lock is free as soon as the kernel is done with both.
 			waitFor(t, "the run is lost", func() bool {
-				command{name: promspool, args: []string{"--spool.directory=" + spool, "run", "--job=a", "--", "true"}}.must(t)
+				if args := []string{"--spool.directory=" + spool, "run", "--job=a", "--", "true"}; finder == "next run" {
+					command{name: promspool, args: args}.must(t)
+				} else {
+					command{name: promspool, args: []string{args[0], "ls"}}.must(t)
+				}
 				return hasLine(record(t, spool, "a"), runs("a", "lost", 1))
 			})
 		})
