@@ -33,6 +33,7 @@ func startJob(t *testing.T, spool, script string, flags ...string) *jobRun {
 	args := append([]string{"--spool.directory=" + spool, "run", "--job=a", "--patience=15s"}, flags...)
 	j := &jobRun{t: t, output: &buffer{}}
 	j.cmd = exec.Command(promspool, append(args, "--", "sh", "-c", script)...)
+	j.cmd.Env = append(os.Environ(), "TMPDIR="+t.TempDir()) // one that is killed leaves something there
 	out, w, err := os.Pipe()
 	done(t, err)
 	j.cmd.Stdout, j.cmd.Stderr = w, w
