@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -35,7 +36,7 @@ type disk struct {
 	fs.Inode
 
 	mu    sync.Mutex
-	first []byte // the content before the log
+	first []byte // the content before the log; nil if there is none
 	now   []byte
 	log   []record
 	at    atomic.Int64 // length of the log
@@ -64,7 +65,7 @@ var (
 )
 
 func (d *disk) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
-	out.Mode, out.Size = 0o600, uint64(len(d.first))
+	out.Mode, out.Size = 0o600, uint64(len(d.now))
 	return 0
 }
 
@@ -97,7 +98,9 @@ func (d *disk) Write(_ context.Context, _ fs.FileHandle, data []byte, off int64)
 		return 0, syscall.ENOSPC
 	}
 	copy(d.now[off:], data)
-	d.append(record{off, bytes.Clone(data)})
+	if d.first != nil {
+		d.append(record{off, bytes.Clone(data)})
+	}
 	return uint32(len(data)), 0
 }
 
@@ -108,7 +111,9 @@ func (d *disk) Fsync(context.Context, fs.FileHandle, uint32) syscall.Errno {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.append(record{})
+	if d.first != nil {
+		d.append(record{})
+	}
 	return 0
 }
 
@@ -208,10 +213,14 @@ func (f fileSystem) make(t *testing.T) []byte {
 	return content
 }
 
-// plug makes a disk with that content, until the end of the test or unplug.
-func plug(t *testing.T, content []byte) *disk {
+// plug makes a disk with that content, which it keeps, until the end of the test
+// or unplug. If it is to be cut it has a log.
+func plug(t *testing.T, content []byte, log bool) *disk {
 	t.Helper()
-	d := &disk{first: content, now: bytes.Clone(content), dir: directory(t)}
+	d := &disk{now: content, dir: directory(t)}
+	if log {
+		d.first = bytes.Clone(content)
+	}
 	hour := time.Hour
 	root := new(fs.Inode)
 	var err error
@@ -233,6 +242,8 @@ func (d *disk) unplug() {
 		_ = unmount(d.dir)
 		_ = unix.Unmount(d.dir, unix.MNT_DETACH) // somebody still holds it
 		d.server.Wait()
+		d.now, d.first, d.log = nil, nil, nil // some hundred MiB each
+		debug.FreeOSMemory()
 	})
 }
 

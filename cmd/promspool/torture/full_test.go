@@ -4,6 +4,7 @@ package torture
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -204,48 +205,68 @@ func TestReadOnly(t *testing.T) {
 // the end the power: what was acknowledged in between is there.
 func TestFailingDisk(t *testing.T) {
 	needDisk(t)
+	all := fileSystems[:size(1, len(fileSystems))]
 	rnd := choices(t, 3)
-	rounds := size(2, 15)
-	acks, refused := 0, 0
-	for round := range rounds {
-		d := plug(t, ext4Loose.make(t))
-		mnt, err := ext4Loose.mount(t, d)
-		done(t, err)
-		spool := filepath.Join(mnt, "spool")
-		done(t, os.Mkdir(spool, 0o755))
-		done(t, writeMarker(filepath.Join(mnt, "flushed"), true))
-		a := start(t, spool)
-		h := newHistory()
-		l := begin(a, h, demand{writers: 6, slots: 5, now: d.instant, rnd: rnd})
-		l.until(30+rnd.Int64N(100), 3*time.Second)
-		d.broken.Store(true)
-		done(t, eventually(5*time.Second, func() error {
-			if l.refusals.Load() < 5 {
-				return fmt.Errorf("the disk fails, and nothing is refused: %v", l)
+	for _, f := range all {
+		t.Run(f.name, func(t *testing.T) {
+			f.known(t)
+			rounds, acks, refused := size(2, 8), 0, 0
+			for round := range rounds {
+				l, wrong := failing(t, f, rnd)
+				for _, err := range wrong {
+					t.Errorf("round %d: %v", round, err)
+				}
+				acks, refused = acks+int(l.acks.Load()), refused+int(l.refusals.Load())
 			}
-			return nil
-		}))
-		at := l.acks.Load()
-		served, err := a.served()
-		done(t, err)
-		if len(served) == 0 {
-			t.Error("what was there is not served while the disk fails")
-		}
-		d.broken.Store(false)
-		// The file system may have given up for good, which is its right.
-		l.until(at+20, 500*time.Millisecond)
-		done(t, a.alive())
-		a.kill()
-		l.end()
-		_ = unix.Unmount(mnt, unix.MNT_DETACH)
-		o := outage{fs: ext4Loose}
-		for _, k := range []kept{keptNothing, keptAll, keptSome} {
-			if err := o.judge(t, d, h, d.instant(), k, rnd, true); err != nil {
-				t.Errorf("round %d: %v", round, err)
+			if !t.Failed() {
+				t.Logf("RESULT failing disk, %s: %d times, %d acknowledged, %d refused, 0 lost", f.name, rounds, acks, refused)
 			}
-		}
-		acks, refused = acks+int(l.acks.Load()), refused+int(l.refusals.Load())
-		t.Logf("%v; %d writes of the disk failed", l, d.failed.Load())
+		})
 	}
-	t.Logf("RESULT failing disk: %d times, %d acknowledged, %d refused, 0 lost", rounds, acks, refused)
+}
+
+// failing is one round: a load, a failure in its midst, and then no power.
+func failing(t *testing.T, f fileSystem, rnd *rand.Rand) (l *load, wrong []error) {
+	t.Helper()
+	d := plug(t, f.make(t), true)
+	defer d.unplug()
+	mnt, err := f.mount(t, d)
+	done(t, err)
+	spool := filepath.Join(mnt, "spool")
+	done(t, os.Mkdir(spool, 0o755))
+	done(t, writeMarker(filepath.Join(mnt, "flushed"), true))
+	a := start(t, spool)
+	h := newHistory()
+	l = begin(a, h, demand{writers: 6, slots: 5, now: d.instant, rnd: rnd})
+	l.until(30+rnd.Int64N(100), 3*time.Second)
+	d.broken.Store(true)
+	done(t, eventually(10*time.Second, func() error {
+		if l.refusals.Load() < 5 {
+			return fmt.Errorf("the disk fails, and nothing is refused: %v", l)
+		}
+		return nil
+	}))
+	at := l.acks.Load()
+	served, err := a.served()
+	done(t, err)
+	if len(served) == 0 {
+		t.Error("what was there is not served while the disk fails")
+	}
+	d.broken.Store(false)
+	// The file system may have given up for good, which is its right.
+	l.until(at+20, 500*time.Millisecond)
+	done(t, a.alive())
+	a.kill()
+	l.end()
+	if unmount(mnt) != nil {
+		_ = unix.Unmount(mnt, unix.MNT_DETACH)
+	}
+	o := outage{fs: f}
+	for _, k := range []kept{keptNothing, keptAll, keptSome} {
+		if err := o.judge(t, d, h, d.instant(), k, rnd, true); err != nil {
+			wrong = append(wrong, err)
+		}
+	}
+	t.Logf("%v; %d writes of the disk failed", l, d.failed.Load())
+	return l, wrong
 }

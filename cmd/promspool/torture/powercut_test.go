@@ -34,7 +34,8 @@ type result struct {
 // run makes the load and then cuts the power at many instants of it.
 func (o outage) run(t *testing.T, rnd *rand.Rand) result {
 	t.Helper()
-	d := plug(t, o.fs.make(t))
+	d := plug(t, o.fs.make(t), true)
+	defer d.unplug()
 	mnt, err := o.fs.mount(t, d)
 	done(t, err)
 	spool := filepath.Join(mnt, "spool")
@@ -84,7 +85,7 @@ func (o outage) run(t *testing.T, rnd *rand.Rand) result {
 // judge looks at one disk after the power is back.
 func (o outage) judge(t *testing.T, d *disk, h *history, at int64, k kept, rnd *rand.Rand, restart bool) error {
 	t.Helper()
-	after := plug(t, d.cut(at, k, rnd))
+	after := plug(t, d.cut(at, k, rnd), false)
 	defer after.unplug()
 	mnt, err := o.fs.mount(t, after)
 	if err != nil {
