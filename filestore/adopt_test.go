@@ -92,9 +92,7 @@ func TestAdoptDry(t *testing.T) {
 	if n := s.View().Totals().Groups; n != 2 {
 		t.Errorf("the view has %d groups, want two", n)
 	}
-	entries, err := os.ReadDir(dir)
-	must(t, err)
-	if len(entries) != 0 {
-		t.Errorf("the directory has %v", entries)
+	if left := entries(t, dir); len(left) != 0 {
+		t.Errorf("the directory has %q", left)
 	}
 }

@@ -76,6 +76,9 @@ func (src *Source) list(d *directory) ([]string, error) {
 	}
 	if src == s.spool && !s.opts.NoSweep {
 		d.sweep(names)
+		if f, err := d.openSpoolLock(); err == nil {
+			_ = f.Close() // it is there before the disk is full, and before somebody else puts something in its place
+		}
 	}
 	return names, nil
 }

@@ -36,7 +36,8 @@ type Options struct {
 	// contradict others; families that the group has already keep their HELP
 	// texts, which are those of the spool.
 	Only []string
-	// NoSweep leaves what killed processes left of their commits to others.
+	// NoSweep leaves what killed processes left of their commits to others, and
+	// does not make the lock before it is needed.
 	NoSweep bool
 	// Settle is how long a dropped file has to rest before a change of it is
 	// read; zero means not at all.

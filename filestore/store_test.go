@@ -371,10 +371,8 @@ func TestLeftoversAreSwept(t *testing.T) {
 	s, err := filestore.Open(dir, nil)
 	must(t, err)
 	defer s.Close()
-	entries, err := os.ReadDir(dir)
-	must(t, err)
-	if len(entries) != len(spare) {
-		t.Errorf("after the sweep there are %v, want only %v", entries, spare)
+	if left := entries(t, dir); len(left) != len(spare) {
+		t.Errorf("after the sweep there are %q, want only %q", left, spare)
 	}
 }
 
