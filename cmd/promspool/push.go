@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
@@ -22,7 +23,6 @@ type push struct {
 	*common
 	pushed
 	remote remote
-	empty  bool
 }
 
 // pushed is what a push is told to be.
@@ -32,11 +32,13 @@ type pushed struct {
 	file    string
 	replace bool
 	remove  bool
+	empty   bool
 	ttl     string
 	add     bool
 }
 
 func (p *pushed) addFlags(cmd *kingpin.CmdClause) {
+	cmd.Flag("allow-empty", "Accept input without samples: the time of the push is noted, and with --replace the group is emptied.").BoolVar(&p.empty)
 	cmd.Flag("file", "Read this file instead of standard input.").StringVar(&p.file)
 	cmd.Flag("replace", "Replace the whole group, as PUT does.").BoolVar(&p.replace)
 	cmd.Flag("delete", "Remove the group; there is no input.").BoolVar(&p.remove)
@@ -81,7 +83,6 @@ Examples:
   promspool push --delete job=nightly
 
   my-script | promspool push --url=http://localhost:9091 job=my-script`)
-	cmd.Flag("allow-empty", "Accept input without samples: the time of the push is noted, and with --replace the group is emptied.").BoolVar(&p.empty)
 	p.remote.addFlags(cmd)
 	p.pushed.addFlags(cmd)
 	commands[cmd.FullCommand()] = p.run
@@ -92,7 +93,7 @@ func (p *push) run() error {
 	switch {
 	case err != nil:
 		return err
-	case p.remove && p.remote.url != "":
+	case p.remove && p.remote.given:
 		_, err := p.remote.do(http.MethodDelete, "/metrics/"+ingest.GroupPath(g), nil, nil)
 		return err
 	case p.remove:
@@ -103,8 +104,8 @@ func (p *push) run() error {
 	case err != nil:
 		return err
 	case !p.empty && !hasSamples(body):
-		return errors.New("the input has no samples, and --allow-empty is not given")
-	case p.remote.url != "":
+		return errNoSamples
+	case p.remote.given:
 		method := http.MethodPost
 		if p.replace {
 			method = http.MethodPut
@@ -133,6 +134,8 @@ func (p *pushed) options() (o filestore.PushOptions, query url.Values, err error
 	return o, query, nil
 }
 
+var errNoSamples = errors.New("the input has no samples, and --allow-empty is not given")
+
 // input reads standard input or a file to its end.
 func (c *common) input(file string, limit int64) ([]byte, error) {
 	in, name := c.stdin, "standard input"
@@ -147,6 +150,10 @@ func (c *common) input(file string, limit int64) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(in, limit+1))
 	switch {
 	case err != nil:
+		var path *fs.PathError
+		if errors.As(err, &path) {
+			err = path.Err // the name is said already
+		}
 		return nil, fmt.Errorf("reading %s: %w", name, err)
 	case int64(len(data)) > limit:
 		return nil, fmt.Errorf("%s is larger than %d bytes, the limit of --push.max-bytes", name, limit)

@@ -20,14 +20,16 @@ import (
 // URL.
 type remote struct {
 	url     string
+	given   bool // the URL, even if it is empty, as an unset variable makes it
 	timeout time.Duration
 
 	flag        string // that has the URL, for errors; --url if empty
+	direct      bool   // do without the proxy that the environment names
 	contentType string // of what is sent; text if empty
 }
 
 func (r *remote) addFlags(cmd *kingpin.CmdClause) {
-	cmd.Flag("url", "Ask the agent or Pushgateway at this URL, such as http://localhost:9091 or unix:///run/promspool/push.sock, instead of going to the spool.").StringVar(&r.url)
+	cmd.Flag("url", "Ask the agent or Pushgateway at this URL, such as http://localhost:9091 or unix:///run/promspool/push.sock, instead of going to the spool.").IsSetByUser(&r.given).StringVar(&r.url)
 	cmd.Flag("timeout", "How long to wait for the agent of --url.").Default("10s").DurationVar(&r.timeout)
 }
 
@@ -64,18 +66,35 @@ func (r *remote) do(method, path string, query url.Values, body io.Reader) ([]by
 		if errors.Is(err, context.DeadlineExceeded) {
 			err = fmt.Errorf("no answer within --timeout=%s", r.timeout)
 		}
-		return nil, fmt.Errorf("asking %s: %w", u.Redacted(), err)
+		return nil, fmt.Errorf("asking %s: %w", r.name(u), err)
 	}
 	defer resp.Body.Close() //nolint:errcheck // only read
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
-		return nil, fmt.Errorf("the answer of %s breaks off: %w", u.Redacted(), err)
+		return nil, fmt.Errorf("the answer of %s breaks off: %w", r.name(u), err)
 	}
 	if resp.StatusCode/100 != 2 {
 		sentence, _, _ := strings.Cut(strings.TrimSpace(string(answer[:min(len(answer), 4096)])), "\n")
-		return nil, fmt.Errorf("%s answers %s: %s", u.Redacted(), resp.Status, printable(sentence))
+		return nil, &refusal{resp.StatusCode, fmt.Sprintf("%s answers %s: %s", r.name(u), resp.Status, printable(sentence))}
 	}
 	return answer, nil
+}
+
+// refusal is an answer that is no success.
+type refusal struct {
+	code     int
+	sentence string
+}
+
+func (r *refusal) Error() string { return r.sentence }
+
+// name returns what the agent is called in a sentence, given what parse returned:
+// its URL without a password.
+func (r *remote) name(u *url.URL) string {
+	if strings.HasPrefix(r.url, "unix:") {
+		return printable(r.url)
+	}
+	return u.Redacted()
 }
 
 // parse returns the URL and a client that reaches it.
@@ -95,7 +114,11 @@ func (r *remote) parse() (*url.URL, *http.Client, error) {
 	case u.RawQuery != "" || u.Fragment != "":
 		return nil, nil, fmt.Errorf("%s: %q has more than an address and a path", flag, u.Redacted())
 	}
-	return u, &http.Client{CheckRedirect: noRedirect}, nil
+	client := &http.Client{CheckRedirect: noRedirect}
+	if r.direct {
+		client.Transport = &http.Transport{}
+	}
+	return u, client, nil
 }
 
 // noRedirect keeps a redirected PUT from becoming a GET that succeeds.

@@ -66,14 +66,14 @@ func (r *rm) run() error {
 	var removed *ingest.Removed
 	var err error
 	switch {
-	case r.remote.url != "" && len(r.names) > 0:
+	case r.remote.given && len(r.names) > 0:
 		return r.removeRemoteNames()
-	case r.remote.url != "":
+	case r.remote.given:
 		removed, err = r.removeRemote()
 	default:
 		removed, err = r.removeHere()
 	}
-	if removed != nil {
+	if removed != nil && (err == nil || len(removed.Groups) > 0) {
 		if printErr := r.print(removed); err == nil {
 			err = printErr
 		}
@@ -146,6 +146,10 @@ func (r *rm) removeRemote() (*ingest.Removed, error) {
 		query.Set("dry_run", "true")
 	}
 	answer, err := r.remote.do(http.MethodDelete, "/api/v1/admin/groups", query, nil)
+	var no *refusal
+	if errors.As(err, &no) && no.code == http.StatusNotFound {
+		err = fmt.Errorf("%w: for --match a promspool has to run there with --web.enable-admin-api", err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -165,7 +169,7 @@ func (r *rm) print(removed *ingest.Removed) error {
 	}
 	var b strings.Builder
 	for _, g := range removed.Groups {
-		b.WriteString(oneLine(nameOfRemoved(&g)))
+		b.WriteString(nameOfRemoved(&g))
 		b.WriteByte('\n')
 	}
 	switch n := len(removed.Groups); {
@@ -191,7 +195,7 @@ func nameOfRemoved(g *ingest.RemovedGroup) string {
 	if group, err := filestore.NewGroup(labels...); err == nil {
 		return group.Name()
 	}
-	return g.Name
+	return oneLine(g.Name)
 }
 
 // printDocument prints what a program reads.
