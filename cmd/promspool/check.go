@@ -20,7 +20,7 @@ type check struct {
 	paths        []string
 	json         bool
 	nodeExporter bool
-	maxFileBytes int64
+	maxFileBytes size
 }
 
 func addCheck(app *kingpin.Application, c *common, commands map[string]func() error) {
@@ -38,7 +38,7 @@ Examples:
   promspool check --json /var/lib/node_exporter/textfile`)
 	cmd.Flag("json", "Print a JSON array of objects with file, line, reason, family, message and node_exporter.").BoolVar(&k.json)
 	cmd.Flag("node-exporter", "Also find what is served here and not, or otherwise, by node_exporter's textfile collector.").BoolVar(&k.nodeExporter)
-	cmd.Flag("max-file-bytes", "Size up to which a file is read.").Default("16777216").Int64Var(&k.maxFileBytes)
+	cmd.Flag("max-file-bytes", "Size up to which a file is read.").Default("16MiB").SetValue(&k.maxFileBytes)
 	cmd.Arg("path", "A file, or a directory of .prom files; default is the spool. All files given are checked as if they lay in one directory.").StringsVar(&k.paths)
 	commands[cmd.FullCommand()] = k.run
 }
@@ -57,7 +57,7 @@ func (k *check) run() error {
 	if err != nil {
 		return err
 	}
-	report, unread := filestore.Check(paths, &filestore.CheckOptions{Own: own, MaxFileBytes: k.maxFileBytes, NodeExporter: k.nodeExporter})
+	report, unread := filestore.Check(paths, &filestore.CheckOptions{Own: own, MaxFileBytes: int64(k.maxFileBytes), NodeExporter: k.nodeExporter})
 	if k.json {
 		err = printJSON(k.stdout, report)
 	} else {

@@ -2,7 +2,9 @@ package main_test
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -101,6 +103,50 @@ func TestLimitThatIsNoneExitsWith2(t *testing.T) {
 			name, _, _ := strings.Cut(flag, "=")
 			refuses(t, command{args: []string{"--spool.directory=" + t.TempDir(), "--" + flag}}, 2, "--"+name)
 		})
+	}
+}
+
+func TestWhatIsWrongWithAFlagNamesIt(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ args, want string }{
+		{"write --max-bytes=xx a", `--max-bytes: "xx" is no size such as 16MiB or 65536, try --help`},
+		{"write --max-bytes=-1 a", "--max-bytes has to be more than nothing"},
+		{"check --max-file-bytes=1x", `--max-file-bytes: "1x" is no size such as 16MiB or 65536, try --help`},
+		{"push --push.max-bytes=-3 job=a", "--push.max-bytes has to be more than nothing"},
+		{"push --timeout=3 job=a", "--timeout: time: missing unit"},
+		{"push --url= job=a", `--url: "" is no URL such as`},
+		{"ls --stale=soon", `--stale: "soon" is no duration such as 12h or 7d, try --help`},
+		{"ls --sort=what", "--sort: enum value must be one of"},
+		{"--log.level=loud ls", "--log.level: unrecognized log level loud, try --help"},
+		{"help nonsense", `expected command but got "nonsense"`},
+	} {
+		t.Run(tt.args, func(t *testing.T) {
+			args := append([]string{"--spool.directory=" + t.TempDir()}, strings.Fields(tt.args)...)
+			refuses(t, command{args: args, stdin: "a 1\n"}, 2, tt.want)
+		})
+	}
+}
+
+func TestSizeMayBeAPlainNumber(t *testing.T) {
+	t.Parallel()
+	spool := "--spool.directory=" + t.TempDir()
+	command{name: promspool, args: []string{spool, "push", "--push.max-bytes=65536", "job=a"}, stdin: "a 1\n"}.must(t)
+	command{name: promspool, args: []string{spool, "write", "--max-bytes=64KiB", "b"}, stdin: "b 1\n"}.must(t)
+}
+
+func TestHelpThatCannotBePrinted(t *testing.T) {
+	t.Parallel()
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil && runtime.GOOS != "linux" {
+		t.Skipf("needs a device that is always full: %v", err)
+	}
+	done(t, err)
+	defer full.Close()
+	var stderr strings.Builder
+	cmd := exec.Command(promspool, "--help")
+	cmd.Stdout, cmd.Stderr = full, &stderr
+	if err := cmd.Run(); cmd.ProcessState.ExitCode() != 1 || stderr.String() != "promspool: write /dev/stdout: no space left on device\n" {
+		t.Errorf("%v and %q, want 1 and a sentence", err, stderr.String())
 	}
 }
 

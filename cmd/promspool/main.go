@@ -29,7 +29,11 @@ func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	exited := -1 // by --help or --version
 	app := kingpin.New("promspool", "Pushed and dropped metrics of one host, kept as files and served to Prometheus.\n\nWithout a command the agent is started.")
-	app.UsageWriter(stdout).ErrorWriter(stderr).Terminate(func(code int) { exited = code })
+	manual := &usageWriter{Writer: stdout}
+	app.UsageWriter(manual).ErrorWriter(plainLines{stderr}).Terminate(func(code int) {
+		exited = max(exited, code)
+		manual.mute = manual.mute || code != exitDone // what "help" cannot find is not followed by all the rest
+	})
 	app.Version(version.Print("promspool"))
 	app.HelpFlag.Short('h')
 	addManual(app)
@@ -63,10 +67,15 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	}
 	command, err := app.Parse(args)
 	switch {
-	case exited >= 0:
-		return exited
+	case manual.err != nil:
+		fmt.Fprintf(plainLines{stderr}, "promspool: %v\n", manual.err)
+		return exitRefused
+	case exited > 0:
+		return exitUsage
+	case exited == 0:
+		return exitDone
 	case err != nil:
-		fmt.Fprintf(plainLines{stderr}, "promspool: %v, try --help\n", err)
+		fmt.Fprintf(plainLines{stderr}, "promspool: %v, try --help\n", namedFlag(app, args, err))
 		return exitUsage
 	}
 	if err := commands[command](); err != nil {
@@ -95,6 +104,41 @@ type common struct {
 	stdin  io.Reader
 	stdout io.Writer
 	stderr io.Writer
+}
+
+// usageWriter is where the library prints help to, which would take an error of
+// the write for a bug of its own.
+type usageWriter struct {
+	io.Writer
+	err  error // the first
+	mute bool
+}
+
+func (w *usageWriter) Write(p []byte) (int, error) {
+	if w.err == nil && !w.mute {
+		_, w.err = w.Writer.Write(p)
+	}
+	return len(p), nil
+}
+
+// namedFlag returns the error of a command line with the flag whose value it is
+// about, if there is one. The library does not say which.
+func namedFlag(app *kingpin.Application, args []string, err error) error {
+	context, parseErr := app.ParseContext(args)
+	if parseErr != nil {
+		return err
+	}
+	for _, e := range context.Elements {
+		flag, ok := e.Clause.(*kingpin.FlagClause)
+		if !ok || e.Value == nil {
+			continue
+		}
+		m := flag.Model()
+		if again := m.Value.Set(*e.Value); again != nil && again.Error() == err.Error() {
+			return fmt.Errorf("--%s: %w", m.Name, err)
+		}
+	}
+	return err
 }
 
 // findings is the error of a command that did its work and found something to

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strconv"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/alecthomas/units"
@@ -16,28 +17,46 @@ type rules struct {
 	emptyInstance bool
 	unchecked     bool
 	utf8Names     bool
-	maxBytes      units.Base2Bytes
+	maxBytes      size
 	limits        filestore.Limits
 	maxFailed     int
 	maxGroups     int
-	maxSpoolBytes units.Base2Bytes
-	maxFileBytes  units.Base2Bytes
+	maxSpoolBytes size
+	maxFileBytes  size
 }
 
 func (r *rules) addFlags(cmd *kingpin.CmdClause) {
 	cmd.Flag("push.empty-instance-label", `Give pushed metrics without an instance the label instance="", as Pushgateway does.`).BoolVar(&r.emptyInstance)
 	cmd.Flag("push.disable-consistency-check", "Accept pushes that contradict others; what contradicts is left out of the scrape.").BoolVar(&r.unchecked)
 	cmd.Flag("push.enable-utf8-names", "Accept names outside of [a-zA-Z_:][a-zA-Z0-9_:]*. node_exporter refuses the files of such groups.").BoolVar(&r.utf8Names)
-	cmd.Flag("push.max-bytes", "Size up to which the body of a push is taken, decompressed.").Default("16MiB").BytesVar(&r.maxBytes)
+	cmd.Flag("push.max-bytes", "Size up to which the body of a push is taken, decompressed.").Default("16MiB").SetValue(&r.maxBytes)
 	cmd.Flag("push.max-series", "Number of samples up to which a push is taken.").Default("100000").IntVar(&r.limits.Series)
 	cmd.Flag("push.max-labels", "Number of labels that a sample or a grouping key may have.").Default("64").IntVar(&r.limits.Labels)
 	cmd.Flag("push.max-label-name-bytes", "Length up to which a label name is taken.").Default("256").IntVar(&r.limits.LabelName)
 	cmd.Flag("push.max-label-value-bytes", "Length up to which a label value is taken.").Default("16384").IntVar(&r.limits.LabelValue)
 	cmd.Flag("push.max-failed-groups", "Number of groups up to which refused pushes leave a record of their failure in a group of their own.").Default("1000").IntVar(&r.maxFailed)
 	cmd.Flag("spool.max-groups", "Number of groups up to which pushes may create new ones; 0 for any.").Default("0").IntVar(&r.maxGroups)
-	cmd.Flag("spool.max-bytes", "Size up to which the files of pushed groups may grow all together; 0 for any.").Default("0B").BytesVar(&r.maxSpoolBytes)
-	cmd.Flag("spool.max-file-bytes", "Size up to which a file is read.").Default("16MiB").BytesVar(&r.maxFileBytes)
+	cmd.Flag("spool.max-bytes", "Size up to which the files of pushed groups may grow all together; 0 for any.").Default("0B").SetValue(&r.maxSpoolBytes)
+	cmd.Flag("spool.max-file-bytes", "Size up to which a file is read.").Default("16MiB").SetValue(&r.maxFileBytes)
 }
+
+// size is a flag that takes a number of bytes, such as 16MiB or 65536.
+type size int64
+
+func (n *size) Set(s string) error {
+	if bytes, err := strconv.ParseInt(s, 10, 64); err == nil {
+		*n = size(bytes)
+		return nil
+	}
+	bytes, err := units.ParseBase2Bytes(s)
+	if err != nil {
+		return fmt.Errorf("%q is no size such as 16MiB or 65536", s)
+	}
+	*n = size(bytes)
+	return nil
+}
+
+func (n *size) String() string { return units.Base2Bytes(*n).String() }
 
 // bounds are those of the flags that are limits.
 func (r *rules) bounds() []bound {

@@ -20,7 +20,7 @@ type write struct {
 	name       string
 	allowEmpty bool
 	force      bool
-	maxBytes   int64
+	maxBytes   size
 	ttl        string
 }
 
@@ -39,7 +39,7 @@ Examples:
   out=$(my-script) && printf '%s\n' "$out" | promspool write my-script`)
 	cmd.Flag("allow-empty", "Accept input without samples.").BoolVar(&w.allowEmpty)
 	cmd.Flag("force", "Accept input that contradicts itself or other files; part of it, or of them, will not be served.").BoolVar(&w.force)
-	cmd.Flag("max-bytes", "Size up to which input is taken.").Default("16777216").Int64Var(&w.maxBytes)
+	cmd.Flag("max-bytes", "Size up to which input is taken.").Default("16MiB").SetValue(&w.maxBytes)
 	cmd.Flag("ttl", "Lifetime of the file from now on, such as 24h or 7d. After it the file is not served until it is written again.").StringVar(&w.ttl)
 	cmd.Arg("name", "Name of the file, with or without .prom.").Required().StringVar(&w.name)
 	commands[cmd.FullCommand()] = w.run
@@ -54,24 +54,24 @@ func (w *write) run() error {
 	if _, err := filestore.ParseTTL(w.ttl); w.ttl != "" && err != nil {
 		return &usageError{fmt.Errorf("--ttl: %w", err)}
 	}
-	data, err := io.ReadAll(io.LimitReader(w.stdin, w.maxBytes+1))
+	limit := int64(w.maxBytes)
+	if err := checkBounds(bound{"max-bytes", limit, 1}); err != nil {
+		return err
+	}
+	data, err := io.ReadAll(io.LimitReader(w.stdin, limit+1))
 	switch {
 	case err != nil:
 		return fmt.Errorf("reading standard input: %w", err)
-	case int64(len(data)) > w.maxBytes:
-		return fmt.Errorf("standard input is larger than %d bytes, the limit of --max-bytes", w.maxBytes)
+	case int64(len(data)) > limit:
+		return fmt.Errorf("standard input is larger than %d bytes, the limit of --max-bytes", limit)
 	case !w.allowEmpty && !hasSamples(data):
 		return errors.New("standard input has no samples, and --allow-empty is not given")
 	}
 	if w.ttl != "" && (len(data) == 0 || data[len(data)-1] == '\n') { // else it is refused, and by its own lines
 		data = append(data, "# promspool:ttl "+w.ttl+"\n"...)
 	}
-	own, err := ownFamilies()
-	if err != nil {
-		return err
-	}
 	signal.Ignore(os.Interrupt, syscall.SIGTERM)
-	store, err := filestore.Open(w.spool, &filestore.Options{Own: own, MaxFileBytes: w.maxBytes, NoSweep: true})
+	store, err := w.open(&filestore.Options{MaxFileBytes: limit})
 	if err != nil {
 		return err
 	}
