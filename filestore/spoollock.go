@@ -103,6 +103,8 @@ func (d *directory) openSpoolLock() (*os.File, error) {
 			if unix.Unlinkat(at, spoolLock, 0) != nil && unix.Unlinkat(at, spoolLock, unix.AT_REMOVEDIR) != nil {
 				return nil, errBadLock
 			}
+		case errors.Is(err, unix.EACCES) && unix.Faccessat(at, ".", unix.W_OK|unix.X_OK, unix.AT_EACCESS) != nil:
+			return nil, unix.EACCES // it is the spool that we may not write to
 		case errors.Is(err, unix.EACCES):
 			// Somebody is about to make it, or it is not meant to be a lock. Only the
 			// owner of the spool is sure that nobody who may commit has it.

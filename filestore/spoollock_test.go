@@ -1,6 +1,7 @@
 package filestore_test
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -63,6 +64,14 @@ func TestWhoMayOpenTheLock(t *testing.T) {
 					}
 					if (err == nil) != who.may {
 						t.Errorf("the %s opens the lock: %v, want that it may: %v", name, err, who.may)
+					}
+					if who.may {
+						return
+					}
+					// It is not the lock that is at fault.
+					err = open(t, dir, nil).Delete(group(t, "job", "a"))
+					if !errors.Is(err, fs.ErrPermission) || strings.Contains(err.Error(), spoolLock) {
+						t.Errorf("the %s deletes a group: %v, want that permission is denied", name, err)
 					}
 				})
 			}
