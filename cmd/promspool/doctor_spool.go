@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -12,17 +14,23 @@ import (
 	"github.com/promspool/promspool/watcher"
 )
 
+const asSomebodyElse = "run promspool doctor as root, or join the group of the directory"
+
 // checkSpool looks at the directory. It returns the open spool, nil if it cannot
 // be read.
 func (d *doctor) checkSpool() *filestore.Store {
 	x, err := filestore.Inspect(d.spool, d.now)
+	if errors.Is(err, fs.ErrPermission) {
+		d.say(wrong, "spool", asSomebodyElse, "%v", err)
+		return nil
+	}
 	if err != nil {
 		d.say(wrong, "spool", "create it, or say with --spool.directory or PROMSPOOL_SPOOL_DIRECTORY where it is", "%v", err)
 		return nil
 	}
 	store, err := d.open(&filestore.Options{})
 	if err != nil {
-		d.say(wrong, "spool", "run promspool doctor as root, or join the group of the directory", "%v", err)
+		d.say(wrong, "spool", asSomebodyElse, "%v", err)
 		return nil
 	}
 	if _, err := settle(store); err != nil {
@@ -53,7 +61,7 @@ func (d *doctor) checkRights(x *filestore.Inspection) {
 	if d.readByNode() && dir.Mode.Perm()&0o005 != 0o005 {
 		d.say(wrong, "rights", "chmod o+rx "+d.spool, "node_exporter, which serves the spool as well, may not read it: it has the mode %s", octal(dir.Mode))
 	}
-	if !x.Writable {
+	if !x.Writable && !d.mountOf(d.spool).readOnly { // else that is said
 		d.say(note, "rights", "as this user use an agent: promspool push --url=…", "the spool belongs to %s, and this user may not write to it", owner)
 	}
 	var hidden, foreign []string
@@ -87,18 +95,18 @@ const (
 )
 
 func (d *doctor) checkFileSystem(x *filestore.Inspection) {
-	fs := d.mountOf(d.spool)
+	mount := d.mountOf(d.spool)
 	switch {
-	case fs.readOnly:
-		d.say(wrong, "file-system", "mount "+fs.point+" for writing", "the file system of the spool is mounted read-only")
-	case isNetwork(fs.kind):
-		d.say(wrong, "file-system", "move the spool to a local file system", "the spool is on a network file system (%s): changes made elsewhere are noticed late, and renames are not promised to be atomic", fs.kind)
-	case fs.kind == "tmpfs" || fs.kind == "ramfs":
-		d.say(note, "file-system", "move the spool to a disk, if what was pushed has to survive a reboot", "the spool is in memory (%s)", fs.kind)
-	case fs.kind == "overlay":
-		d.say(note, "file-system", "mount a volume at "+d.spool, "the spool is in the layer of a container (%s), and goes with it", fs.kind)
-	case fs.kind != "":
-		d.say(fine, "file-system", "", "the spool is on %s, mounted at %s", fs.kind, fs.point)
+	case mount.readOnly:
+		d.say(wrong, "file-system", "mount "+mount.point+" for writing", "the file system of the spool is mounted read-only")
+	case isNetwork(mount.kind):
+		d.say(wrong, "file-system", "move the spool to a local file system", "the spool is on a network file system (%s): changes made elsewhere are noticed late, and renames are not promised to be atomic", mount.kind)
+	case mount.kind == "tmpfs" || mount.kind == "ramfs":
+		d.say(note, "file-system", "move the spool to a disk, if what was pushed has to survive a reboot", "the spool is in memory (%s)", mount.kind)
+	case mount.kind == "overlay":
+		d.say(note, "file-system", "mount a volume at "+d.spool, "the spool is in the layer of a container (%s), and goes with it", mount.kind)
+	case mount.kind != "":
+		d.say(fine, "file-system", "", "the spool is on %s, mounted at %s", mount.kind, mount.point)
 	default:
 		d.say(skipped, "file-system", "", "the type of the file system cannot be told")
 	}

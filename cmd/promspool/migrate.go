@@ -109,7 +109,11 @@ func (g *gatewayGroup) summary() string {
 	if g.pushed > 0 {
 		when = "pushed " + time.UnixMilli(int64(g.pushed*1000)).UTC().Format(time.RFC3339)
 	}
-	return fmt.Sprintf("%d metrics in %d families, %s", g.samples, len(g.families), when)
+	families := "1 family"
+	if n := len(g.families); n != 1 {
+		families = fmt.Sprintf("%d families", n)
+	}
+	return fmt.Sprintf("%s in %s, %s", count(g.samples, "metric"), families, when)
 }
 
 // take takes one group, or says why not.

@@ -97,7 +97,7 @@ func TestMigrateTakesAllFromPushgateway(t *testing.T) {
 	a := startAgent(t, "")
 
 	dry := migrateFrom("http://"+gateway.addr+"/", "--dry-run", "--spool.directory="+a.spool).must(t)
-	if got := files(t, a.spool); len(got) != 0 || !strings.Contains(dry, `would be taken {job="named",instance="db1"}: 1 metrics in 1 families, pushed 20`) || !strings.HasSuffix(dry, "6 would be taken, 0 left, 0 refused\n") {
+	if got := files(t, a.spool); len(got) != 0 || !strings.Contains(dry, `would be taken {job="named",instance="db1"}: 1 metric in 1 family, pushed 20`) || !strings.HasSuffix(dry, "6 would be taken, 0 left, 0 refused\n") {
 		t.Errorf("a dry run leaves %q and says\n%s", got, dry)
 	}
 	out := migrateFrom("http://"+gateway.addr, "--spool.directory="+a.spool).must(t)
