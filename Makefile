@@ -89,7 +89,8 @@ install: build/promspool.1 ## install everything below DESTDIR and PREFIX
 	gzip -9nf $(DESTDIR)$(PREFIX)/share/man/man1/promspool.1
 	install -D -m 644 build/promspool.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/promspool
 	install -D -m 644 build/_promspool $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_promspool
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/promspool README.md DESIGN.md CHANGELOG.md $(wildcard docs/*.md)
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/promspool README.md DESIGN.md CHANGELOG.md SECURITY.md
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/promspool/docs docs/*.md
 	install -D -m 644 LICENSE $(DESTDIR)$(PREFIX)/share/doc/promspool/copyright
 	cp -R examples $(DESTDIR)$(PREFIX)/share/doc/promspool/
 	test -e $(DESTDIR)/etc/default/promspool || install -D -m 644 .nfpm/default $(DESTDIR)/etc/default/promspool
