@@ -51,14 +51,31 @@ func (s *Store) ArchivePath() string {
 }
 
 // archive opens the archive of a spool that is in use, and makes it if asked to.
+// The one in the spool is reached over no link, as whoever may write the spool
+// may put one there and would have us move and remove files elsewhere. Where
+// everybody may, it also has to be of somebody who is trusted.
 func (s *Store) archive(d *directory, create bool) (*os.File, error) {
 	path := s.ArchivePath()
-	if create {
-		if err := os.MkdirAll(path, 0o755); err != nil {
-			return nil, err
+	var dir *os.File
+	var err error
+	if s.opts.Lifetimes.Archive != "" {
+		if create {
+			if err := os.MkdirAll(path, 0o755); err != nil {
+				return nil, err
+			}
+		}
+		dir, err = os.Open(path)
+	} else {
+		if create {
+			if err := d.root.Mkdir(ArchiveName, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+				return nil, err
+			}
+		}
+		dir, err = d.openPlain(ArchiveName)
+		if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
+			err = fmt.Errorf("%s is a link or no directory: remove it, or name another with --spool.archive-directory", path)
 		}
 	}
-	dir, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
@@ -68,6 +85,9 @@ func (s *Store) archive(d *directory, create bool) (*os.File, error) {
 	}
 	if err == nil && (here.Dev != there.Dev || here.Ino == there.Ino) {
 		err = fmt.Errorf("%s has to be another directory on the file system of the spool", path)
+	}
+	if err == nil && s.opts.Lifetimes.Archive == "" && !d.trusts(there.Uid) {
+		err = fmt.Errorf("%s belongs to user %d, and everybody may write the spool: remove it", path, there.Uid)
 	}
 	if err != nil {
 		_ = dir.Close()
@@ -220,13 +240,28 @@ func (s *Store) pruneArchive(now time.Time, tell func(Aged)) {
 // Archive lists the archive: the names of its files, the latest first for each
 // file of the spool.
 func (s *Store) Archive() ([]Aged, error) {
-	entries, err := os.ReadDir(s.ArchivePath())
+	d, err := s.spool.inUse()
+	if err != nil {
+		return nil, doing("listing the archive", err)
+	}
+	defer d.done()
+	dir, err := s.archive(d, false)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
+	if err != nil {
+		return nil, doing("opening the archive", err)
+	}
+	defer dir.Close() //nolint:errcheck // only read
+	list, err := listArchive(dir)
+	return list, doing("listing the archive", err)
+}
+
+func listArchive(dir *os.File) ([]Aged, error) {
+	names, err := dir.Readdirnames(-1)
 	var list []Aged
-	for _, e := range entries {
-		if file, at, ok := archiveOf(e.Name()); ok {
+	for _, name := range names {
+		if file, at, ok := archiveOf(name); ok {
 			list = append(list, Aged{Step: Archived, File: file, Since: at})
 		}
 	}
@@ -236,81 +271,5 @@ func (s *Store) Archive() ([]Aged, error) {
 		}
 		return b.Since.Compare(a.Since)
 	})
-	return list, doing("listing the archive", err)
-}
-
-// RestoreArchived brings the file that moved to the archive last under that name
-// back into the spool, and serves it again. A group keeps its push times and does
-// not expire again until its next push; a dropped file counts as changed now. If
-// there is a file of the name in the spool the error wraps fs.ErrExist, if there
-// is none in the archive fs.ErrNotExist; if what it holds contradicts another file
-// it is a *Conflict.
-func (s *Store) RestoreArchived(name string) error {
-	err := s.restoreArchived(name)
-	var clash *Conflict
-	if errors.As(err, &clash) {
-		return err
-	}
-	return doing("restoring "+name+" from the archive", err)
-}
-
-func (s *Store) restoreArchived(name string) error {
-	list, err := s.Archive()
-	if err != nil {
-		return err
-	}
-	i := slices.IndexFunc(list, func(a Aged) bool { return a.File == name })
-	if i < 0 {
-		return fmt.Errorf("it is not there: %w", fs.ErrNotExist)
-	}
-	path := filepath.Join(s.ArchivePath(), name+"."+list[i].Since.Format(archiveStamp))
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	c := parseFile(name, data)
-	unlock := s.groups.lock(name)
-	defer unlock()
-	if c.file.group.IsZero() {
-		return s.restoreDropped(name, path)
-	}
-	d, err := s.commit(c.file.group, true, func(old *File, _ []part) (*content, error) {
-		if old != nil {
-			return nil, fmt.Errorf("the group is in the spool again: %w", fs.ErrExist)
-		}
-		if c.file.age == nil {
-			c.file.age = &age{}
-		}
-		return s.revived(c.file, slices.Clone(c.parts))
-	})
-	if err == nil {
-		err = s.flush(d)
-	}
-	if err == nil {
-		err = os.Remove(path)
-	}
-	return err
-}
-
-func (s *Store) restoreDropped(name, path string) error {
-	now := s.opts.Now()
-	if err := os.Chtimes(path, now, now); err != nil {
-		return err
-	}
-	d, err := s.spool.inUse()
-	if err != nil {
-		return err
-	}
-	if err := unix.Linkat(unix.AT_FDCWD, path, int(d.dir.Fd()), name, 0); err != nil { // and not over another one
-		d.done()
-		return err
-	}
-	if err := s.flush(d); err != nil {
-		return err
-	}
-	if err := os.Remove(path); err != nil {
-		return err
-	}
-	_, err = s.Reload(name)
-	return err
+	return list, err
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/promspool/promspool/filestore"
 )
@@ -311,7 +312,55 @@ func TestTheArchive(t *testing.T) {
 	}
 }
 
-// A file that somebody writes between the look at it and the move stays.
+// Whoever may write the spool may put a link in place of the archive. Nothing is
+// moved, removed or brought back over it, and what is in the archive cannot have
+// us wait or follow it out of there.
+func TestTheArchiveIsReachedOverNoLink(t *testing.T) {
+	top, c := t.TempDir(), newCalendar()
+	dir, outside := filepath.Join(top, "spool"), filepath.Join(top, "outside")
+	must(t, os.Mkdir(dir, 0o755))
+	must(t, os.Mkdir(outside, 0o755))
+	archive, elsewhere := filepath.Join(dir, filestore.ArchiveName), filepath.Join(outside, "job=o.prom.20200101T000000Z")
+	must(t, os.WriteFile(elsewhere, []byte("# promspool:group {job=\"o\"}\no{job=\"o\"} 1\n"), 0o644))
+	must(t, os.Symlink(outside, archive))
+	opts := &filestore.Options{Now: c.now, Lifetimes: filestore.Lifetimes{Retention: time.Hour, ArchiveRetention: time.Hour}}
+	s := open(t, dir, opts)
+	must(t, s.Replace(group(t, "job", "j"), families(t, "m 1\n"), filestore.PushOptions{TTL: ttl(time.Hour)}))
+	c.pass(24 * time.Hour)
+	if err := s.Expire(t.Context(), func(filestore.Aged) {}); err == nil || !strings.Contains(err.Error(), "is a link or no directory: remove it") {
+		t.Errorf("Expire = %v", err)
+	}
+	if entries, err := os.ReadDir(outside); err != nil || len(entries) != 1 || entries[0].Name() != filepath.Base(elsewhere) {
+		t.Errorf("outside of the spool there is %v now (%v)", entries, err)
+	}
+	if list, err := s.Archive(); err == nil || len(list) != 0 {
+		t.Errorf("Archive = %v, %v", list, err)
+	}
+	if err := s.RestoreArchived("job=o.prom"); err == nil || s.View().File("job=o.prom") != nil {
+		t.Errorf("RestoreArchived over a link = %v", err)
+	}
+
+	must(t, os.Remove(archive))
+	must(t, os.Mkdir(archive, 0o755))
+	must(t, unix.Mkfifo(filepath.Join(archive, "job=f.prom.20200101T000000Z"), 0o644))
+	if err := s.RestoreArchived("job=f.prom"); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("RestoreArchived of a pipe = %v", err)
+	}
+	must(t, os.Symlink(elsewhere, filepath.Join(archive, "job=o.prom.20200101T000000Z")))
+	before, err := os.Stat(elsewhere)
+	must(t, err)
+	_ = s.RestoreArchived("job=o.prom")
+	if f := s.View().File("job=o.prom"); f != nil && !f.Group().IsZero() {
+		t.Error("what a link in the archive leads to counts as pushed")
+	}
+	if after, err := os.Stat(elsewhere); err != nil || !after.ModTime().Equal(before.ModTime()) {
+		t.Errorf("the file that a link leads to was touched, or is gone: %v", err)
+	}
+	_ = os.Remove(filepath.Join(dir, "job=o.prom")) // the comparison at the end knows no links
+	_, err = s.Rescan()
+	must(t, err)
+}
+
 func TestTheArchiveIsOnTheSameFileSystem(t *testing.T) {
 	dir, c := t.TempDir(), newCalendar()
 	opts := &filestore.Options{Now: c.now, Lifetimes: filestore.Lifetimes{Retention: time.Hour, Archive: dir}}

@@ -207,6 +207,25 @@ func TestStickySpoolKeepsOthersFiles(t *testing.T) {
 	}
 }
 
+// Where everybody may write, whoever owned the archive could alter what is in it.
+func TestArchiveThatSomebodyPlanted(t *testing.T) {
+	spool, _ := hostile(t)
+	archive := filepath.Join(spool, filestore.ArchiveName)
+	must(t, os.Mkdir(archive, 0o755))
+	must(t, os.WriteFile(filepath.Join(archive, "job=p.prom.20200101T000000Z"), []byte("# promspool:group {job=\"p\"}\np{job=\"p\"} 1\n"), 0o644))
+	s := open(t, spool, nil)
+	if list, err := s.Archive(); err != nil || len(list) != 1 {
+		t.Errorf("Archive = %v, %v", list, err)
+	}
+	must(t, os.Chown(archive, mallory, mallory))
+	if list, err := s.Archive(); err == nil || !strings.Contains(err.Error(), "belongs to user 4001") {
+		t.Errorf("Archive of somebody = %v, %v", list, err)
+	}
+	if err := s.RestoreArchived("job=p.prom"); err == nil || s.View().File("job=p.prom") != nil {
+		t.Errorf("RestoreArchived = %v", err)
+	}
+}
+
 // TestRacers has a user exchange files for links, pipes, directories and files,
 // as fast as it goes, while the agent reads, pushes and deletes. Whatever is
 // served is somebody's to publish, and nothing outside of the spool changes.
