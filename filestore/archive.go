@@ -71,7 +71,7 @@ func (s *Store) archive(d *directory, create bool) (*os.File, error) {
 				return nil, err
 			}
 		}
-		dir, err = d.openAs(ArchiveName, unix.O_DIRECTORY, unix.S_IFDIR)
+		dir, err = d.openPlain(ArchiveName)
 		if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
 			err = fmt.Errorf("%s is a link or no directory: remove it, or name another with --spool.archive-directory", path)
 		}

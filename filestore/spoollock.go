@@ -9,9 +9,11 @@ import (
 )
 
 // What keeps other processes from committing is a lock of the kernel on an empty
-// file in the spool, which whoever may write the spool may open, and nobody else.
-// Whatever can be opened can be locked: on the spool itself, which everybody may
-// read, any user could hold it for ever. Nothing is ever written to it.
+// directory in the spool, which whoever may write the spool may open, and nobody
+// else. Whatever can be opened can be locked: on the spool itself, which
+// everybody may read, any user could hold it for ever. It is a directory because
+// no link can lead to one, no open waits for one, and nothing is ever written to
+// it.
 //
 // It is left in place, and made again if it is gone. Whoever has just locked one
 // that was removed has locked nothing, so the name is looked at once more.
@@ -82,12 +84,13 @@ func (d *directory) leadsTo(name string, f *os.File) bool {
 }
 
 // openSpoolLock opens what is to be locked, and makes it if it is not there. What
-// somebody has put there instead is removed where we may. A regular file is taken
-// as it is, since another process may hold its lock.
+// somebody has put there instead is removed where we may.
 func (d *directory) openSpoolLock() (*os.File, error) {
 	at := int(d.dir.Fd())
+	var err error
 	for range 20 {
-		f, err := d.openAs(spoolLock, unix.O_NONBLOCK, unix.S_IFREG)
+		var f *os.File
+		f, err = d.openPlain(spoolLock)
 		switch {
 		case err == nil:
 			return f, nil
@@ -95,12 +98,12 @@ func (d *directory) openSpoolLock() (*os.File, error) {
 			switch err = d.makeSpoolLock(); {
 			case err == nil, errors.Is(err, unix.EEXIST):
 			case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
-				return d.openAs(".", unix.O_DIRECTORY, unix.S_IFDIR) // a full disk does not keep groups from being deleted
+				return d.openPlain(".") // a full disk does not keep groups from being deleted
 			default:
 				return nil, doing("making the lock "+spoolLock+" of the spool", err)
 			}
-		case errors.Is(err, errOtherKind), errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENXIO):
-			if unix.Unlinkat(at, spoolLock, 0) != nil && unix.Unlinkat(at, spoolLock, unix.AT_REMOVEDIR) != nil {
+		case errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
+			if unix.Unlinkat(at, spoolLock, 0) != nil {
 				return nil, errBadLock
 			}
 		case errors.Is(err, unix.EACCES) && unix.Faccessat(at, ".", unix.W_OK|unix.X_OK, unix.AT_EACCESS) != nil:
@@ -109,7 +112,7 @@ func (d *directory) openSpoolLock() (*os.File, error) {
 			// Somebody is about to make it, or it is not meant to be a lock. Only the
 			// owner of the spool is sure that nobody who may commit has it.
 			var spool unix.Stat_t
-			if unix.Fstat(at, &spool) != nil || int(spool.Uid) != os.Geteuid() || unix.Unlinkat(at, spoolLock, 0) != nil {
+			if unix.Fstat(at, &spool) != nil || int(spool.Uid) != os.Geteuid() || unix.Unlinkat(at, spoolLock, unix.AT_REMOVEDIR) != nil {
 				time.Sleep(5 * time.Millisecond)
 			}
 		default:
@@ -119,63 +122,54 @@ func (d *directory) openSpoolLock() (*os.File, error) {
 	return nil, errBadLock
 }
 
-var errBadLock = errors.New("the lock " + spoolLock + " of the spool is not a file that we may read: remove it")
+var errBadLock = errors.New("the lock " + spoolLock + " of the spool is not a directory that we may read: remove it")
 
-var errOtherKind = errors.New("it is of another kind")
-
-// openAs opens what has that name, if it is of that kind and no link. It does not
-// wait for anybody.
-func (d *directory) openAs(name string, how int, kind uint32) (*os.File, error) {
+// openPlain opens a directory of that name, and nothing else.
+func (d *directory) openPlain(name string) (*os.File, error) {
 	for {
-		fd, err := unix.Openat(int(d.dir.Fd()), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC|how, 0)
-		if err == unix.EINTR {
-			continue
+		fd, err := unix.Openat(int(d.dir.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err == nil {
+			return os.NewFile(uintptr(fd), name), nil
 		}
-		if err != nil {
+		if err != unix.EINTR {
 			return nil, &os.PathError{Op: "open", Path: name, Err: err}
 		}
-		var st unix.Stat_t
-		if err = unix.Fstat(fd, &st); err == nil && uint32(st.Mode)&unix.S_IFMT != kind {
-			err = errOtherKind
-		}
-		if err != nil {
-			_ = unix.Close(fd)
-			return nil, &os.PathError{Op: "open", Path: name, Err: err}
-		}
-		return os.NewFile(uintptr(fd), name), nil
 	}
 }
 
-// makeSpoolLock makes the file for the lock. Its group is that of the spool, and so
-// is its owner if root makes it, so that whoever may write the spool may open it,
-// whatever the umask.
+// makeSpoolLock makes the directory for the lock. Its group is that of the spool,
+// and so is its owner if root makes it, so that whoever may write the spool may
+// open it, whatever the umask.
 func (d *directory) makeSpoolLock() error {
 	var spool, made unix.Stat_t
 	if err := unix.Fstat(int(d.dir.Fd()), &spool); err != nil {
 		return err
 	}
-	perm := uint32(0o600)
+	perm := uint32(0o700)
 	if spool.Mode&0o020 != 0 {
-		perm |= 0o060
+		perm |= 0o050
 	}
 	if spool.Mode&0o002 != 0 {
-		perm |= 0o006
+		perm |= 0o005
 	}
-	fd, err := unix.Openat(int(d.dir.Fd()), spoolLock, unix.O_RDONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, perm)
-	if err != nil {
+	if err := unix.Mkdirat(int(d.dir.Fd()), spoolLock, perm); err != nil {
 		return err
 	}
-	defer unix.Close(fd) //nolint:errcheck // nothing was written
-	if err := unix.Fstat(fd, &made); err != nil {
+	f, err := d.openPlain(spoolLock)
+	if err != nil {
+		return nil // another one by now
+	}
+	defer f.Close() //nolint:errcheck // nothing was written
+	if err := unix.Fstat(int(f.Fd()), &made); err != nil || int(made.Uid) != os.Geteuid() {
 		return err
 	}
 	if uid := os.Geteuid(); uid == 0 && (made.Uid != spool.Uid || made.Gid != spool.Gid) {
-		err = unix.Fchown(fd, int(spool.Uid), int(spool.Gid))
+		err = unix.Fchown(int(f.Fd()), int(spool.Uid), int(spool.Gid))
 	} else if made.Gid != spool.Gid {
-		_ = unix.Fchown(fd, -1, int(spool.Gid)) // whoever is in the group may
+		_ = unix.Fchown(int(f.Fd()), -1, int(spool.Gid)) // whoever is in the group may
 	}
 	if err == nil && uint32(made.Mode)&perm != perm {
-		err = unix.Fchmod(fd, perm)
+		err = unix.Fchmod(int(f.Fd()), perm)
 	}
 	return err
 }

@@ -127,7 +127,7 @@ func TestLockThatSomebodyElsePut(t *testing.T) {
 			must(t, put(filepath.Join(dir, spoolLock)))
 			s := open(t, dir, nil)
 			must(t, s.Replace(group(t, "job", "a"), families(t, "m 1\n"), filestore.PushOptions{}))
-			if fi, err := os.Lstat(filepath.Join(dir, spoolLock)); err != nil || !fi.Mode().IsRegular() {
+			if fi, err := os.Lstat(filepath.Join(dir, spoolLock)); err != nil || !fi.IsDir() {
 				t.Errorf("the lock is %v, %v", fi.Mode(), err)
 			}
 		})
@@ -147,7 +147,7 @@ func TestLockThatCannotBeOpened(t *testing.T) {
 	must(t, os.Chmod(filepath.Dir(dir), 0o755))
 	must(t, os.Chmod(dir, 0o777|fs.ModeSticky))
 	lock := filepath.Join(dir, spoolLock)
-	must(t, os.WriteFile(lock, nil, 0o600))
+	must(t, os.Mkdir(lock, 0o700))
 	as(4001, 4001, func() {
 		s := open(t, dir, nil)
 		if err := s.Replace(group(t, "job", "a"), families(t, "m 1\n"), filestore.PushOptions{}); err == nil || !strings.Contains(err.Error(), spoolLock) {
