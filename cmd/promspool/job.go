@@ -135,5 +135,5 @@ func jobGroup(name string, more []string) (filestore.Group, error) {
 // openJob opens the spool for the group of one job. The record of a job cannot
 // contradict other files, so they need not be read.
 func openJob(spool string, g filestore.Group) (*filestore.Store, error) {
-	return filestore.Open(spool, &filestore.Options{Only: []string{g.FileName()}})
+	return openSpool(spool, &filestore.Options{Only: []string{g.FileName()}})
 }

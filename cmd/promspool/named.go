@@ -26,7 +26,12 @@ func (c *common) open(opts *filestore.Options) (*filestore.Store, error) {
 		opts.Own = own
 	}
 	opts.NoSweep = true
-	store, err := filestore.Open(c.spool, opts)
+	return openSpool(c.spool, opts)
+}
+
+// openSpool opens a spool that is there, or says how to name another.
+func openSpool(dir string, opts *filestore.Options) (*filestore.Store, error) {
+	store, err := filestore.Open(dir, opts)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%w: say with --spool.directory or PROMSPOOL_SPOOL_DIRECTORY where the spool is", err)
 	}
@@ -46,9 +51,10 @@ func settle(store *filestore.Store) (writing []string, err error) {
 }
 
 // find returns the file that an argument names: by the name of the file, with or
-// without its end, or by the group.
+// without its end or the quotes that ls gives it, or by the group.
 func find(v *filestore.View, arg string) (*filestore.File, error) {
-	for _, name := range [...]string{arg, arg + filestore.Suffix} {
+	unquoted, _ := strconv.Unquote(arg)
+	for _, name := range [...]string{arg, arg + filestore.Suffix, unquoted} {
 		if f := v.File(name); f != nil {
 			return f, nil
 		}

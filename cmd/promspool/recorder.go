@@ -97,7 +97,7 @@ func (rec *recorder) open(all bool) (*filestore.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return filestore.Open(rec.spool, &filestore.Options{Own: own, NoSweep: true})
+	return openSpool(rec.spool, &filestore.Options{Own: own, NoSweep: true})
 }
 
 // takeLock takes the lock of the job, alone or, if how is empty, shared with

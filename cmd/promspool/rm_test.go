@@ -11,6 +11,25 @@ import (
 
 func TestScriptRm(t *testing.T) { runScripts(t, "rm") }
 
+// TestNameThatLsQuotes: what ls prints is a name for the other commands.
+func TestNameThatLsQuotes(t *testing.T) {
+	t.Parallel()
+	spool := t.TempDir()
+	done(t, os.WriteFile(filepath.Join(spool, "two\nlines.prom"), []byte("a 1\n"), 0o644))
+	promspoolIn := func(args ...string) string {
+		t.Helper()
+		return command{name: promspool, args: append([]string{"--spool.directory=" + spool}, args...)}.must(t)
+	}
+	name, _, _ := strings.Cut(promspoolIn("ls"), "\t")
+	if got := promspoolIn("show", name); name != `"two\nlines.prom"` || !strings.HasSuffix(got, "\na 1\n") {
+		t.Errorf("show %s = %s", name, got)
+	}
+	promspoolIn("rm", name)
+	if left := files(t, spool); len(left) > 0 {
+		t.Errorf("rm %s has left %q", name, left)
+	}
+}
+
 // TestRmThatIsKilled kills a removal in its midst, beside an agent. Each file is
 // there as it was or is gone, for everybody, and the rest can be removed.
 func TestRmThatIsKilled(t *testing.T) {
