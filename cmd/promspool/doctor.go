@@ -67,6 +67,9 @@ Examples:
 }
 
 func (d *doctor) run() error {
+	if _, _, err := d.remote.parse(); err != nil {
+		return &usageError{err}
+	}
 	d.now = time.Now()
 	d.node = d.findNodeExporter() // first: whether it reads the spool decides what is wrong
 	store := d.checkSpool()

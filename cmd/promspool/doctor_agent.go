@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"maps"
 	"net/http"
 	"path/filepath"
@@ -27,11 +26,6 @@ type agentSeen struct {
 // checkAgent asks the agent, if there is one.
 func (d *doctor) checkAgent(store *filestore.Store) *agentSeen {
 	answer, err := d.remote.do(http.MethodGet, "/api/v1/status", nil, nil)
-	var usage *usageError
-	if errors.As(err, &usage) {
-		d.say(wrong, "agent", "", "%v", err)
-		return nil
-	}
 	if err != nil {
 		level := note
 		if d.urlGiven {

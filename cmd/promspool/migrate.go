@@ -47,7 +47,7 @@ Example, with both running until every job pushes to the new one:
 	cmd.Flag("from", "The URL of the Pushgateway, with its route prefix if it has one.").Required().StringVar(&m.from.url)
 	cmd.Flag("dry-run", "Only say what would be done.").BoolVar(&m.dryRun)
 	cmd.Flag("overwrite", "Replace groups that are there already.").BoolVar(&m.overwrite)
-	cmd.Flag("url", "Push the groups to the agent at this URL, instead of writing to the spool.").StringVar(&m.to.url)
+	cmd.Flag("url", "Push the groups to the agent at this URL, instead of writing to the spool.").IsSetByUser(&m.to.given).StringVar(&m.to.url)
 	cmd.Flag("timeout", "How long one request may take.").Default("1m").DurationVar(&m.from.timeout)
 	m.rules.addFlags(cmd)
 	commands[cmd.FullCommand()] = m.run
@@ -133,7 +133,7 @@ func (m *migrate) take(g *gatewayGroup, store func(filestore.Group, *gatewayGrou
 
 // target returns how to store a group, and what to do at the end.
 func (m *migrate) target() (store func(filestore.Group, *gatewayGroup) error, end func(), err error) {
-	if m.to.url != "" {
+	if m.to.given {
 		there, err := m.groupsThere()
 		return func(group filestore.Group, g *gatewayGroup) error {
 			if there[group] && !m.overwrite {
