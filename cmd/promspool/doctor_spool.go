@@ -176,7 +176,7 @@ func (d *doctor) checkFiles(store *filestore.Store) {
 			continue
 		}
 		told++
-		at := filepath.Base(f.File)
+		at := oneLine(filepath.Base(f.File))
 		if f.Line > 0 {
 			at += ":" + strconv.Itoa(f.Line)
 		}

@@ -72,7 +72,7 @@ func newAgeTeller(reg prometheus.Registerer, logger *slog.Logger) *ageTeller {
 func (t *ageTeller) tell(a filestore.Aged) {
 	if a.Err != nil {
 		t.failed.Inc()
-		t.logger.Error("A file whose time has come could not be put aside, trying again", "file", fmt.Sprintf("%q", a.File), "err", a.Err)
+		t.logger.Error("A file whose time has come could not be put aside, trying again", "file", filestore.PrintableName(a.File), "err", a.Err)
 		return
 	}
 	what := ""
@@ -90,5 +90,5 @@ func (t *ageTeller) tell(a filestore.Aged) {
 		t.groups.Inc()
 		what = "The lifetime of a group has ended: its metrics are withheld, its push times stay"
 	}
-	t.logger.Info(what, "file", fmt.Sprintf("%q", a.File), "since", a.Since.UTC().Format(time.RFC3339))
+	t.logger.Info(what, "file", filestore.PrintableName(a.File), "since", a.Since.UTC().Format(time.RFC3339))
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"log/slog"
 	"sync"
 
@@ -82,5 +81,5 @@ func (r *reporter) note(now map[string]string, file, family string, reason files
 		return
 	}
 	r.known[key] = text
-	r.logger.Warn("A file is not served, or not all of it", "file", fmt.Sprintf("%q", file), "reason", string(reason), "err", text)
+	r.logger.Warn("A file is not served, or not all of it", "file", filestore.PrintableName(file), "reason", string(reason), "err", text)
 }

@@ -152,10 +152,17 @@ func TestJSONLogIsJSONThroughout(t *testing.T) {
 	a.drop("broken.prom", "no metric\n")
 	waitFor(t, "the log has the broken file", func() bool { return strings.Contains(a.log.String(), "broken.prom") })
 	a.stop()
+	named := false
 	for line := range strings.Lines(a.log.String()) {
-		var entry struct{ Time, Level, Msg string }
+		var entry struct{ Time, Level, Msg, File string }
 		if err := json.Unmarshal([]byte(line), &entry); err != nil || entry.Time == "" || entry.Level == "" || entry.Msg == "" {
 			t.Errorf("log line %s: %v, want an object with time, level and msg", line, err)
 		}
+		if named = named || entry.File == "broken.prom"; strings.Contains(entry.File, `"`) {
+			t.Errorf("log line %s quotes the file twice", line)
+		}
+	}
+	if !named {
+		t.Error("no line has the broken file under its name")
 	}
 }
