@@ -81,11 +81,11 @@ func (s *Store) lockFile(f *os.File, name string, share bool, alone func()) erro
 func (l *Lock) File() *os.File { return l.file }
 
 // Release ends the lock for all who hold it through this file, also for those
-// who inherited it. If nobody else has it, and if clean is set, the file is
-// removed.
-func (l *Lock) Release(clean bool) {
+// who inherited it. If nobody else has it, and if clean is not nil and says so, the
+// file is removed. It is asked while nobody else can take the lock.
+func (l *Lock) Release(clean func() bool) {
 	fd := int(l.file.Fd())
-	if clean && unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) == nil {
+	if clean != nil && unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) == nil && clean() {
 		if d, err := l.store.spool.inUse(); err == nil {
 			if l.store.leadsTo(l.name, l.file) {
 				_ = d.root.Remove(l.name) // then it stays, which does no harm
@@ -111,13 +111,14 @@ func (s *Store) Locked(g Group) (locked, known bool) {
 	return err == unix.EWOULDBLOCK, err == nil || err == unix.EWOULDBLOCK
 }
 
-// Unlock removes the file of the lock if nobody holds it.
-func (s *Store) Unlock(g Group) {
+// Unlock removes the file of the lock if nobody holds it, and if clean says so, as
+// in Release.
+func (s *Store) Unlock(g Group, clean func() bool) {
 	if locked, known := s.Locked(g); locked || !known {
 		return
 	}
 	if l, err := s.Lock(g, false, nil); err == nil {
-		l.Release(true)
+		l.Release(clean)
 	}
 }
 

@@ -37,9 +37,9 @@ func TestLock(t *testing.T) {
 	if l, err := b.Lock(group(t, "job", "other"), false, nil); err != nil {
 		t.Error(err)
 	} else {
-		l.Release(true)
+		l.Release(always)
 	}
-	alone.Release(false)
+	alone.Release(nil)
 	wantLocked(false, true)
 
 	called := 0
@@ -54,9 +54,9 @@ func TestLock(t *testing.T) {
 	if called != 1 {
 		t.Errorf("called %d times, want once", called)
 	}
-	one.Release(true)
+	one.Release(always)
 	wantLocked(true, true)
-	two.Release(true)
+	two.Release(always)
 	wantLocked(false, false)
 	if names, _ := filepath.Glob(dir + "/.job=*"); len(names) > 0 {
 		t.Errorf("%q are left", names)
@@ -103,7 +103,7 @@ func TestLockIsInherited(t *testing.T) {
 	}
 	end = inherit(l)
 	defer end()
-	l.Release(true)
+	l.Release(always)
 	if locked, _ := s.Locked(g); locked {
 		t.Error("Release did not end the lock of the process that inherited it")
 	}
@@ -134,7 +134,7 @@ func TestLockIsForOneAtATime(t *testing.T) {
 					runtime.Gosched()
 					inside.Unlock()
 				}
-				l.Release(true)
+				l.Release(always)
 			}
 		})
 	}
@@ -228,3 +228,5 @@ func TestPutLeavesTheRecordOfAJob(t *testing.T) {
 		t.Errorf("after PUT without a record:\n%s", got)
 	}
 }
+
+func always() bool { return true }

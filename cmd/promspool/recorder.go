@@ -34,10 +34,11 @@ type recorder struct {
 	expect    *job.Expectation
 	elsewhere *elsewhere // nil without a URL
 	patience  time.Duration
-	hanging   bool            // something that was begun has not come to its end
-	lock      *filestore.Lock // nil without one
-	gone      []string        // runs that had it before
-	local     bool            // the start is in the spool, or may be
+	hanging   bool             // something that was begun has not come to its end
+	lock      *filestore.Lock  // nil without one
+	store     *filestore.Store // of the lock
+	gone      []string         // runs that had it before
+	local     bool             // the start is in the spool, or may be
 }
 
 func newRecorder(r *jobRun) (*recorder, error) {
@@ -105,18 +106,18 @@ func (rec *recorder) open(all bool) (*filestore.Store, error) {
 // was lost is seen only after the next boot.
 func (rec *recorder) takeLock(how string) error {
 	type taken struct {
-		lock *filestore.Lock
-		gone []string
+		store *filestore.Store
+		lock  *filestore.Lock
+		gone  []string
 	}
 	for {
 		t, err := within(rec, rec.patience, func() (t taken, err error) {
-			store, err := openJob(rec.spool, rec.group)
-			if err == nil {
-				t.lock, t.gone, err = job.Lock(store, rec.group, how == "")
+			if t.store, err = openJob(rec.spool, rec.group); err == nil {
+				t.lock, t.gone, err = job.Lock(t.store, rec.group, how == "")
 			}
 			return t, err
 		})
-		rec.lock, rec.gone = t.lock, t.gone
+		rec.store, rec.lock, rec.gone = t.store, t.lock, t.gone
 		switch {
 		case how == "" && errors.Is(err, filestore.ErrLocked):
 			return nil // by one who wants to be alone, which we did not ask for
@@ -145,7 +146,7 @@ func (rec *recorder) inheritance() *os.File {
 func (rec *recorder) release(clean bool) {
 	if rec.lock != nil {
 		_, _ = within(rec, rec.patience, func() (struct{}, error) {
-			rec.lock.Release(clean && !rec.hanging)
+			job.Release(rec.store, rec.group, rec.lock, clean && !rec.hanging)
 			return struct{}{}, nil
 		})
 	}

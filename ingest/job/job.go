@@ -94,19 +94,42 @@ type Usage struct {
 // the IDs of runs that the record has as going on under the lock, and that do not.
 func Lock(s *filestore.Store, g filestore.Group, share bool) (l *filestore.Lock, gone []string, err error) {
 	l, err = s.Lock(g, share, func() {
-		gone = nil
-		if _, err := s.Reload(g.FileName()); err != nil {
-			return // then it is for the next look
-		}
-		if f := s.View().File(g.FileName()); f != nil {
-			for _, run := range runsOf(f) {
-				if run.Locked {
-					gone = append(gone, run.ID)
-				}
-			}
-		}
+		gone, _ = locked(s, g) // or it is for the next look
 	})
 	return l, gone, err
+}
+
+// Release ends what Lock began. If clean is set the file of the lock is removed
+// when the record has no other run that holds it: by a lock that nobody has it
+// shows that such a run is lost.
+func Release(s *filestore.Store, g filestore.Group, l *filestore.Lock, clean bool) {
+	if clean {
+		l.Release(func() bool { return unlocked(s, g) })
+	} else {
+		l.Release(nil)
+	}
+}
+
+// locked returns the IDs of the runs that the record has as going on under the
+// lock.
+func locked(s *filestore.Store, g filestore.Group) (ids []string, err error) {
+	if _, err := s.Reload(g.FileName()); err != nil {
+		return nil, err
+	}
+	if f := s.View().File(g.FileName()); f != nil {
+		for _, run := range runsOf(f) {
+			if run.Locked {
+				ids = append(ids, run.ID)
+			}
+		}
+	}
+	return ids, nil
+}
+
+// unlocked reports whether the record has no run that goes on under the lock.
+func unlocked(s *filestore.Store, g filestore.Group) bool {
+	ids, err := locked(s, g)
+	return err == nil && len(ids) == 0
 }
 
 // Begin records that a run has started, and that those which went on before are
@@ -150,7 +173,7 @@ func Forget(s *filestore.Store, g filestore.Group) error {
 	if err := s.Delete(g); err != nil {
 		return err
 	}
-	s.Unlock(g)
+	s.Unlock(g, func() bool { return unlocked(s, g) })
 	return nil
 }
 
@@ -171,7 +194,7 @@ func Look(s *filestore.Store, g filestore.Group, at time.Time, boot string) (los
 		return 0, err
 	}
 	if lost > 0 {
-		s.Unlock(g)
+		s.Unlock(g, func() bool { return unlocked(s, g) })
 	}
 	return lost, nil
 }

@@ -220,9 +220,13 @@ func TestLookFindsLostRunsOnly(t *testing.T) {
 				t.Error("the job is not running")
 			}
 			if !s.held {
-				l.Release(s.none)
+				clean := always
+				if !s.none {
+					clean = nil
+				}
+				l.Release(clean)
 			} else {
-				defer l.Release(true)
+				defer l.Release(always)
 			}
 			n, err := job.Look(b.store, b.group, at(5), s.boot)
 			b.must(err)
@@ -358,12 +362,36 @@ func TestForget(t *testing.T) {
 	if err := job.Forget(b.store, b.group); !errors.Is(err, job.ErrRunning) {
 		t.Errorf("Forget of a running job = %v", err)
 	}
-	l.Release(false)
+	l.Release(nil)
 	b.must(job.Forget(b.store, b.group))
 	for _, pattern := range []string{"/job=*", "/.job=*"} {
 		if names, _ := filepath.Glob(b.dir + pattern); len(names) > 0 {
 			t.Errorf("%q are left", names)
 		}
+	}
+}
+
+// A run that is killed while another goes on is lost when that has ended, and not
+// only with the next run.
+func TestRunThatIsLostBesideAnother(t *testing.T) {
+	b := newBench(t)
+	killed, _, err := job.Lock(b.store, b.group, true)
+	b.must(err)
+	b.begin(job.Start{ID: "killed", At: at(1), Boot: "x", Locked: true})
+	other, _, err := job.Lock(b.store, b.group, true)
+	b.must(err)
+	b.begin(job.Start{ID: "other", At: at(2), Boot: "x", Locked: true})
+	b.must(killed.File().Close()) // as the kernel does
+	if n, err := job.Look(b.store, b.group, at(3), "x"); err != nil || n != 0 {
+		t.Errorf("Look while the other goes on = %d, %v", n, err)
+	}
+	b.must(job.Finish(b.store, b.group, job.End{ID: "other", At: at(4), Took: -1, Outcome: job.Success}))
+	job.Release(b.store, b.group, other, true)
+	if n, err := job.Look(b.store, b.group, at(5), "x"); err != nil || n != 1 {
+		t.Errorf("Look when the other has ended = %d, %v, want a lost run", n, err)
+	}
+	if names, _ := filepath.Glob(b.dir + "/.job=*"); len(names) > 0 {
+		t.Errorf("%q are left", names)
 	}
 }
 
@@ -402,3 +430,5 @@ func TestManyAtOnce(t *testing.T) {
 		}
 	}
 }
+
+func always() bool { return true }
