@@ -18,6 +18,7 @@ const pingID = "ping"
 
 var (
 	slugs  = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`)
+	number = regexp.MustCompile(`^-?[0-9]+$`)
 	runIDs = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 )
 
@@ -124,6 +125,10 @@ func parsePing(path, query string) (p ping, err error) {
 	}
 	if len(parts) > 2 {
 		return p, refuse(http.StatusNotFound, "a ping has the path /ping/SLUG, or that and /start, /success, /fail, /log or an exit code from 0 to 255")
+	}
+	if last := parts[len(parts)-1]; len(parts) > 1 && number.MatchString(last) {
+		// With a key before it that might be a slug, but then every exit code above 255 would be a success of another job.
+		return p, refuse(http.StatusBadRequest, "%s is no exit code from 0 to 255", quote(last))
 	}
 	for _, part := range parts {
 		if !slugs.MatchString(part) {

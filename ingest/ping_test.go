@@ -118,7 +118,9 @@ func TestPingsThatAreRefused(t *testing.T) {
 		{"GET", "/ping/start", nil, 507, "max-slugs"}, // it is a slug
 		{"GET", "/ping//start", nil, 400, "no slug"},
 		{"GET", "/ping/one/two/three/start", nil, 404, "/ping/SLUG"},
-		{"GET", "/ping/one/256", nil, 507, ""},
+		{"GET", "/ping/one/256", nil, 400, "no exit code"},
+		{"GET", "/ping/one/-1", nil, 400, "no exit code"},
+		{"GET", "/ping/key/one/256", nil, 404, "/ping/SLUG"},
 		{"GET", "/ping/a%2Fb", nil, 400, "no slug"},
 		{"GET", "/ping/" + strings.Repeat("a", 129), nil, 400, "no slug"},
 		{"GET", "/ping/one?rid=a%20b", nil, 400, "no run ID"},

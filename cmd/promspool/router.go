@@ -99,7 +99,7 @@ func (rt *router) serveQuit(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Allow", "POST, PUT")
 		http.Error(w, "only PUT and POST stop the agent", http.StatusMethodNotAllowed)
 	case !rt.lifecycle:
-		http.Error(w, "the agent runs without --web.enable-lifecycle", http.StatusForbidden)
+		http.Error(w, "the agent is stopped over its port alone, and only with --web.enable-lifecycle", http.StatusForbidden)
 	case !rt.push.Permit(w, r):
 	default:
 		// The answer goes out first: the stop waits for what is in flight.
