@@ -222,7 +222,7 @@ func TestRunFallsBackToTheSpool(t *testing.T) {
 	}
 	wantLines(t, record(t, spool, "a"), runs("a", "failure", 1), `promspool_job_running{job="a"} 0`)
 	out, errs, status := runJob("/none", "echo ran", url, "--patience=200ms").run(t)
-	want := `promspool: job {job="a"}: its start is not recorded: asking http://127.0.0.1:1/metrics: dial tcp 127.0.0.1:1: connect: connection refused; opening the directory /none: no such file or directory` + "\n"
+	want := `promspool: job {job="a"}: its start is not recorded: asking http://127.0.0.1:1/metrics: dial tcp 127.0.0.1:1: connect: connection refused; opening the directory /none: no such file or directory: say with --spool.directory or PROMSPOOL_SPOOL_DIRECTORY where the spool is` + "\n"
 	if out != "ran\n" || errs != want || status != 0 {
 		t.Errorf("it printed %q and %q with status %d, want %q", out, errs, status, want)
 	}
