@@ -111,8 +111,12 @@ func (a adding) up(fresh, old part) (part, error) {
 	text := appendHeader(nil, a.desc.name, "", a.desc.typ)
 	for line := range strings.Lines(fresh.text) {
 		series := seriesOf(line)
+		sum := firstValue(line) + had[series]
+		if math.IsNaN(sum) || math.IsInf(sum, 0) {
+			return part{}, a.fail("cannot accumulate: a sum would be no finite number, and stay so; delete the group, or replace it with PUT")
+		}
 		text = append(append(text, series...), ' ')
-		text = append(appendValue(text, firstValue(line)+had[series]), '\n')
+		text = append(appendValue(text, sum), '\n')
 		delete(had, series)
 	}
 	for line := range strings.Lines(old.text) {
