@@ -88,11 +88,7 @@ func (p *parser) run(s string) error {
 			if strings.Trim(s, " \t") == "" {
 				return nil
 			}
-			hint := ""
-			if !p.lenient {
-				hint = " (with curl use --data-binary: -d takes the newlines out)"
-			}
-			return p.failf(Incomplete, "the last line does not end in a newline, so its writer may have died in the middle of it%s", hint)
+			return p.failf(Incomplete, "the last line does not end in a newline, so its writer may have died in the middle of it")
 		}
 		line := strings.TrimSuffix(s[:end], "\r")
 		s = s[end+1:]

@@ -44,6 +44,8 @@ func statusOf(err error) (code int, sentence string) {
 		return refused.code, refused.sentence
 	case errors.As(err, &bad) && bad.Reason == filestore.TooLarge:
 		return http.StatusRequestEntityTooLarge, bad.Error()
+	case errors.As(err, &bad) && bad.Reason == filestore.Incomplete:
+		return http.StatusBadRequest, bad.Error() + " (with curl use --data-binary: -d takes the newlines out)"
 	case errors.As(err, &bad):
 		return http.StatusBadRequest, bad.Error()
 	case errors.As(err, &conflict):

@@ -131,6 +131,15 @@ func TestExpectContinue(t *testing.T) {
 	}
 }
 
+// TestLostNewlinesAreExplained: it is curl that loses them more often than a
+// writer that died.
+func TestLostNewlinesAreExplained(t *testing.T) {
+	a := start(t, nil, nil)
+	if got := a.want(400, "PUT", "/metrics/job/j", "a 1").body; !strings.Contains(got, "does not end in a newline") || !strings.Contains(got, "--data-binary") {
+		t.Errorf("the answer is %q, want what to do about curl", got)
+	}
+}
+
 func TestFailuresAreRecorded(t *testing.T) {
 	const failed, never = `push_failure_time_seconds{job="j"} 1`, `push_failure_time_seconds{job="j"} 0`
 	tests := []struct {
