@@ -254,7 +254,11 @@ func (d *directory) temp(name string) (*renameio.PendingFile, error) {
 // install renames a prepared file to its name and returns its stamp then. The
 // rename is done here and not by renameio, which would flush the file again.
 func (d *directory) install(f *renameio.PendingFile, name string) (stamp, error) {
-	if err := d.root.Rename(tempName(f), name); err != nil {
+	err := d.root.Rename(tempName(f), name)
+	switch {
+	case errors.Is(err, unix.EISDIR), errors.Is(err, unix.EEXIST), errors.Is(err, unix.ENOTEMPTY):
+		return stamp{}, fmt.Errorf("%q is a directory: remove it", name)
+	case err != nil:
 		return stamp{}, err
 	}
 	// By descriptor: somebody else may have replaced the name by now.

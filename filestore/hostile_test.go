@@ -207,6 +207,20 @@ func TestStickySpoolKeepsOthersFiles(t *testing.T) {
 	}
 }
 
+func TestDirectoryInPlaceOfAGroup(t *testing.T) {
+	spool := t.TempDir()
+	g := group(t, "job", "a")
+	path := filepath.Join(spool, g.FileName())
+	must(t, os.Mkdir(path, 0o755))
+	s := open(t, spool, nil)
+	if err := s.Replace(g, families(t, "m 1\n"), filestore.PushOptions{}); err == nil || !strings.Contains(err.Error(), `"job=a.prom" is a directory: remove it`) {
+		t.Errorf("Replace = %v", err)
+	}
+	must(t, os.Remove(path))
+	must(t, s.Replace(g, families(t, "m 1\n"), filestore.PushOptions{}))
+	want(t, s, "m{job=\"a\"} 1\n")
+}
+
 // Where everybody may write, whoever owned the archive could alter what is in it.
 func TestArchiveThatSomebodyPlanted(t *testing.T) {
 	spool, _ := hostile(t)
