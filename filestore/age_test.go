@@ -136,7 +136,7 @@ func TestAge(t *testing.T) {
 		a := startAging(t, dir, 0, filestore.Lifetimes{})
 		defer a.stop()
 		push(a)
-		somebody := must1(os.Open(filepath.Join(dir, ".promspool.lock")))
+		somebody := must1(os.OpenFile(filepath.Join(dir, ".promspool.lock"), unix.O_NONBLOCK, 0))
 		must(t, unix.Flock(int(somebody.Fd()), unix.LOCK_EX))
 		a.after("its time", time.Hour+time.Minute, false, true)
 		must(t, somebody.Close())

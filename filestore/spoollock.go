@@ -8,12 +8,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What keeps other processes from committing is a lock of the kernel on an empty
-// directory in the spool, which whoever may write the spool may open, and nobody
-// else. Whatever can be opened can be locked: on the spool itself, which
-// everybody may read, any user could hold it for ever. It is a directory because
-// no link can lead to one, no open waits for one, and nothing is ever written to
-// it.
+// What keeps other processes from committing is a lock of the kernel on a named
+// pipe in the spool, which whoever may write the spool may open, and nobody else.
+// Whatever can be opened can be locked: on the spool itself, which everybody may
+// read, any user could hold it for ever. It is a pipe because nothing can be in
+// one: a spool holds files of metrics, and whoever counts them, or looks for
+// directories, finds nothing else.
 //
 // It is left in place, and made again if it is gone. Whoever has just locked one
 // that was removed has locked nothing, so the name is looked at once more.
@@ -84,13 +84,12 @@ func (d *directory) leadsTo(name string, f *os.File) bool {
 }
 
 // openSpoolLock opens what is to be locked, and makes it if it is not there. What
-// somebody has put there instead is removed where we may.
+// somebody has put there instead is removed where we may. A pipe is taken as it is,
+// since another process may hold its lock.
 func (d *directory) openSpoolLock() (*os.File, error) {
 	at := int(d.dir.Fd())
-	var err error
 	for range 20 {
-		var f *os.File
-		f, err = d.openPlain(spoolLock)
+		f, err := d.openPipe(spoolLock)
 		switch {
 		case err == nil:
 			return f, nil
@@ -102,8 +101,8 @@ func (d *directory) openSpoolLock() (*os.File, error) {
 			default:
 				return nil, doing("making the lock "+spoolLock+" of the spool", err)
 			}
-		case errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
-			if unix.Unlinkat(at, spoolLock, 0) != nil {
+		case errors.Is(err, errOtherKind), errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENXIO):
+			if unix.Unlinkat(at, spoolLock, 0) != nil && unix.Unlinkat(at, spoolLock, unix.AT_REMOVEDIR) != nil {
 				return nil, errBadLock
 			}
 		case errors.Is(err, unix.EACCES) && unix.Faccessat(at, ".", unix.W_OK|unix.X_OK, unix.AT_EACCESS) != nil:
@@ -112,7 +111,7 @@ func (d *directory) openSpoolLock() (*os.File, error) {
 			// Somebody is about to make it, or it is not meant to be a lock. Only the
 			// owner of the spool is sure that nobody who may commit has it.
 			var spool unix.Stat_t
-			if unix.Fstat(at, &spool) != nil || int(spool.Uid) != os.Geteuid() || unix.Unlinkat(at, spoolLock, unix.AT_REMOVEDIR) != nil {
+			if unix.Fstat(at, &spool) != nil || int(spool.Uid) != os.Geteuid() || unix.Unlinkat(at, spoolLock, 0) != nil {
 				time.Sleep(5 * time.Millisecond)
 			}
 		default:
@@ -122,12 +121,35 @@ func (d *directory) openSpoolLock() (*os.File, error) {
 	return nil, errBadLock
 }
 
-var errBadLock = errors.New("the lock " + spoolLock + " of the spool is not a directory that we may read: remove it")
+var errBadLock = errors.New("the lock " + spoolLock + " of the spool is not a pipe that we may open: remove it")
+
+var errOtherKind = errors.New("it is of another kind")
+
+// openPipe opens a named pipe, and nothing else. It does not wait for whoever may
+// have its other end.
+func (d *directory) openPipe(name string) (*os.File, error) {
+	f, err := d.openAs(name, unix.O_NONBLOCK)
+	if err != nil {
+		return nil, err
+	}
+	var st unix.Stat_t
+	if err = unix.Fstat(int(f.Fd()), &st); err == nil && st.Mode&unix.S_IFMT != unix.S_IFIFO {
+		err = errOtherKind
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return f, nil
+}
 
 // openPlain opens a directory of that name, and nothing else.
-func (d *directory) openPlain(name string) (*os.File, error) {
+func (d *directory) openPlain(name string) (*os.File, error) { return d.openAs(name, unix.O_DIRECTORY) }
+
+// openAs opens what has that name for reading, if it is no link.
+func (d *directory) openAs(name string, how int) (*os.File, error) {
 	for {
-		fd, err := unix.Openat(int(d.dir.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		fd, err := unix.Openat(int(d.dir.Fd()), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC|how, 0)
 		if err == nil {
 			return os.NewFile(uintptr(fd), name), nil
 		}
@@ -137,25 +159,25 @@ func (d *directory) openPlain(name string) (*os.File, error) {
 	}
 }
 
-// makeSpoolLock makes the directory for the lock. Its group is that of the spool,
-// and so is its owner if root makes it, so that whoever may write the spool may
-// open it, whatever the umask.
+// makeSpoolLock makes the pipe for the lock. Its group is that of the spool, and so
+// is its owner if root makes it, so that whoever may write the spool may open it,
+// whatever the umask.
 func (d *directory) makeSpoolLock() error {
 	var spool, made unix.Stat_t
 	if err := unix.Fstat(int(d.dir.Fd()), &spool); err != nil {
 		return err
 	}
-	perm := uint32(0o700)
+	perm := uint32(0o600)
 	if spool.Mode&0o020 != 0 {
-		perm |= 0o050
+		perm |= 0o060
 	}
 	if spool.Mode&0o002 != 0 {
-		perm |= 0o005
+		perm |= 0o006
 	}
-	if err := unix.Mkdirat(int(d.dir.Fd()), spoolLock, perm); err != nil {
+	if err := d.makePipe(spoolLock, perm); err != nil {
 		return err
 	}
-	f, err := d.openPlain(spoolLock)
+	f, err := d.openPipe(spoolLock)
 	if err != nil {
 		return nil // another one by now
 	}

@@ -58,7 +58,7 @@ func TestWhoMayOpenTheLock(t *testing.T) {
 				may      bool
 			}{"owner": {owner, owner, tt.byOwner}, "member": {member, group1, tt.byMember}, "stranger": {stranger, stranger, tt.byOther}} {
 				as(who.uid, who.gid, func() {
-					f, err := os.Open(filepath.Join(dir, spoolLock))
+					f, err := os.OpenFile(filepath.Join(dir, spoolLock), unix.O_NONBLOCK, 0)
 					if err == nil {
 						f.Close()
 					}
@@ -86,7 +86,7 @@ func TestCommitsOfOthersAreWaitedFor(t *testing.T) {
 		return s.Replace(group(t, "job", "a"), families(t, "m 1\n"), filestore.PushOptions{})
 	}
 	must(t, put())
-	other, err := os.Open(filepath.Join(dir, spoolLock))
+	other, err := os.OpenFile(filepath.Join(dir, spoolLock), unix.O_NONBLOCK, 0)
 	must(t, err)
 	defer other.Close()
 	must(t, unix.Flock(int(other.Fd()), unix.LOCK_EX))
@@ -127,7 +127,7 @@ func TestLockThatSomebodyElsePut(t *testing.T) {
 			must(t, put(filepath.Join(dir, spoolLock)))
 			s := open(t, dir, nil)
 			must(t, s.Replace(group(t, "job", "a"), families(t, "m 1\n"), filestore.PushOptions{}))
-			if fi, err := os.Lstat(filepath.Join(dir, spoolLock)); err != nil || !fi.IsDir() {
+			if fi, err := os.Lstat(filepath.Join(dir, spoolLock)); err != nil || fi.Mode().Type() != fs.ModeNamedPipe {
 				t.Errorf("the lock is %v, %v", fi.Mode(), err)
 			}
 		})
@@ -147,7 +147,7 @@ func TestLockThatCannotBeOpened(t *testing.T) {
 	must(t, os.Chmod(filepath.Dir(dir), 0o755))
 	must(t, os.Chmod(dir, 0o777|fs.ModeSticky))
 	lock := filepath.Join(dir, spoolLock)
-	must(t, os.Mkdir(lock, 0o700))
+	must(t, unix.Mkfifo(lock, 0o600))
 	as(4001, 4001, func() {
 		s := open(t, dir, nil)
 		if err := s.Replace(group(t, "job", "a"), families(t, "m 1\n"), filestore.PushOptions{}); err == nil || !strings.Contains(err.Error(), spoolLock) {

@@ -4,6 +4,7 @@ package filestore
 
 import (
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -40,4 +41,9 @@ func readLink(at int, name string) (st unix.Stat_t, target string, err error) {
 		return st, "", errAgain
 	}
 	return st, string(b[:n]), nil
+}
+
+// makePipe makes a named pipe. Not every system can do so beside a descriptor.
+func (d *directory) makePipe(name string, perm uint32) error {
+	return unix.Mkfifo(filepath.Join(d.path, name), perm)
 }

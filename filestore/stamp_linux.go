@@ -75,3 +75,8 @@ func readLink(at int, name string) (st unix.Stat_t, target string, err error) {
 	}
 	return st, string(b[:n]), nil
 }
+
+// makePipe makes a named pipe.
+func (d *directory) makePipe(name string, perm uint32) error {
+	return unix.Mkfifoat(int(d.dir.Fd()), name, perm)
+}

@@ -288,7 +288,7 @@ func TestRunDoesNotWaitForAStuckSpool(t *testing.T) {
 	spool := t.TempDir()
 	c := command{name: promspool, args: []string{"--spool.directory=" + spool, "run", "--job=a", "--patience=200ms", "--", "echo", "ran"}}
 	c.must(t)
-	lock, err := os.Open(filepath.Join(spool, ".promspool.lock"))
+	lock, err := os.OpenFile(filepath.Join(spool, ".promspool.lock"), syscall.O_NONBLOCK, 0)
 	done(t, err)
 	defer lock.Close()
 	done(t, syscall.Flock(int(lock.Fd()), syscall.LOCK_EX))

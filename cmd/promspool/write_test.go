@@ -94,11 +94,11 @@ func TestWriteWaitsForTheLock(t *testing.T) {
 	t.Parallel()
 	spool := t.TempDir()
 	lock := filepath.Join(spool, ".promspool.lock")
-	done(t, os.Mkdir(lock, 0o700))
-	dir, err := os.Open(lock)
+	done(t, unix.Mkfifo(lock, 0o600))
+	pipe, err := os.OpenFile(lock, unix.O_NONBLOCK, 0)
 	done(t, err)
-	defer dir.Close()
-	done(t, unix.Flock(int(dir.Fd()), unix.LOCK_EX))
+	defer pipe.Close()
+	done(t, unix.Flock(int(pipe.Fd()), unix.LOCK_EX))
 	w := startWrite(t, spool, "mine")
 	_, err = io.WriteString(w.stdin, "m 1\n")
 	done(t, err)
@@ -111,7 +111,7 @@ func TestWriteWaitsForTheLock(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(spool, "mine.prom")); err == nil {
 		t.Error("it did not wait for the lock")
 	}
-	done(t, unix.Flock(int(dir.Fd()), unix.LOCK_UN))
+	done(t, unix.Flock(int(pipe.Fd()), unix.LOCK_UN))
 	if err := w.Wait(); err != nil {
 		t.Errorf("%v: %s", err, &w.stderr)
 	}
