@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"time"
+	"weak"
 
 	"github.com/promspool/promspool/filestore"
 	"github.com/promspool/promspool/ingest/job"
@@ -18,11 +19,11 @@ const jobsInterval = 10 * time.Second
 func findLost(ctx context.Context, store *filestore.Store, boot string, interval time.Duration, logger *slog.Logger) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
-	var last *filestore.View
-	var going []filestore.Group // of the last view, those with runs that go on
+	var last weak.Pointer[filestore.View] // a view that is held keeps the text of its time
+	var going []filestore.Group           // of the last view, those with runs that go on
 	for {
-		if v := store.View(); v != last {
-			last, going = v, going[:0]
+		if v := store.View(); weak.Make(v) != last {
+			last, going = weak.Make(v), going[:0]
 			for f := range v.Files() {
 				if job.Running(f) {
 					going = append(going, f.Group())
