@@ -50,6 +50,9 @@ type rope struct {
 type block struct {
 	segs  []*segment
 	bytes int
+
+	sent   atomic.Bool            // somebody asked for the deflated text
+	packed atomic.Pointer[[]byte] // of all segments together, once that was worth it
 }
 
 // segment is a run of pieces. The text is held here and nowhere else.

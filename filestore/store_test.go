@@ -492,6 +492,9 @@ func TestViewIsAPureFunctionOfTheDirectory(t *testing.T) {
 					_, err = s.Rescan()
 				}
 				must(t, err)
+				if v := s.View(); string(inflate(t, v.Deflated())) != string(v.AppendTo(nil)) {
+					t.Fatal("what is deflated is not the text")
+				}
 			}
 			expire(t, s)
 			checkPure(t, s, dir, opts)

@@ -1,0 +1,80 @@
+package filestore_test
+
+import (
+	"bytes"
+	"compress/flate"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/promspool/promspool/filestore"
+)
+
+// inflate reads what Deflated promises: a stream that ends on a byte and needs an
+// empty block to be complete.
+func inflate(t testing.TB, d *filestore.Deflated) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	for _, p := range d.Parts {
+		b.Write(p)
+	}
+	if b.Len() != d.Size {
+		t.Errorf("the parts have %d bytes, Size is %d", b.Len(), d.Size)
+	}
+	b.Write([]byte{3, 0})
+	text, err := io.ReadAll(flate.NewReader(&b))
+	if err != nil {
+		t.Fatalf("after %d bytes: %v", len(text), err)
+	}
+	if sum := crc32.ChecksumIEEE(text); sum != d.CRC {
+		t.Errorf("the checksum is %08x, CRC is %08x", sum, d.CRC)
+	}
+	return text
+}
+
+// TestDeflatedGetsSmallerWhileNothingChanges, and is the text all the time, also
+// when something does.
+func TestDeflatedGetsSmallerWhileNothingChanges(t *testing.T) {
+	s := open(t, t.TempDir(), nil)
+	const groups = 80
+	text := func(version int) string {
+		var b strings.Builder
+		for i := range 300 {
+			fmt.Fprintf(&b, "m%d{instance=\"host-%d.example.org\"} %d\n", i%5, i, i*version)
+		}
+		return b.String()
+	}
+	for i := range groups {
+		must(t, s.Replace(group(t, "job", fmt.Sprint("job", i)), families(t, text(1)), filestore.PushOptions{}))
+	}
+	check := func() int {
+		v := s.View()
+		d := v.Deflated()
+		if got := inflate(t, d); !bytes.Equal(got, v.AppendTo(nil)) {
+			t.Fatal("what was deflated is not the text")
+		}
+		return d.Size
+	}
+	first := check()
+	last := first
+	for range 20 {
+		size := check()
+		if size > last {
+			t.Errorf("it grew from %d to %d bytes", last, size)
+		}
+		last = size
+	}
+	if last > first*9/10 {
+		t.Errorf("it has %d bytes after many scrapes, and had %d at first", last, first)
+	}
+	if a, b := s.View().Deflated(), s.View().Deflated(); a != b {
+		t.Error("it is made anew although there is nothing left to do")
+	}
+	for i := range 10 {
+		must(t, s.Replace(group(t, "job", fmt.Sprint("job", i*7)), families(t, text(i)), filestore.PushOptions{}))
+		check()
+		check()
+	}
+}
