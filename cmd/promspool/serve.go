@@ -35,10 +35,6 @@ import (
 func (s *serve) run() error {
 	start := time.Now()
 	logger := promslog.New(s.log)
-	if os.Getenv("GOGC") == "" {
-		// Most of the heap is text without pointers: collecting it more often costs little.
-		debug.SetGCPercent(50)
-	}
 	if err := s.check(); err != nil {
 		return err
 	}
@@ -115,6 +111,11 @@ func (s *serve) run() error {
 	}
 	defer store.Close() //nolint:errcheck // nothing to lose
 	watch.Loaded(store.Unsettled()...)
+	if os.Getenv("GOGC") == "" {
+		// Most of the heap is text without pointers: collecting it more often costs
+		// little, but for the start, in which it grows.
+		debug.SetGCPercent(50)
+	}
 	if err := store.Health(); errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EROFS) {
 		return err
 	} else if err != nil {
