@@ -49,7 +49,7 @@ type Config struct {
 	// Own gathers the program's own metrics. They must not have the names of
 	// the families that the view holds about its files (promspool_file_…).
 	Own prometheus.Gatherer
-	// Process gathers what is to be told of the process and its runtime. It is
+	// Process gathers what is to be told of the process and of the machine. It is
 	// asked at most once a second. Nil means that there is nothing.
 	Process prometheus.Gatherer
 	// OwnFamilies is what the store was told about Own and Process, see

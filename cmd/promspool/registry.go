@@ -12,7 +12,7 @@ import (
 )
 
 // newRegistry returns the registry of the agent's own metrics, the one of those
-// that any process has, and the counter of the agent's answers.
+// about the process and the machine, and the counter of the agent's answers.
 func newRegistry() (reg, process *prometheus.Registry, requests *prometheus.CounterVec) {
 	reg, process = prometheus.NewRegistry(), prometheus.NewRegistry()
 	requests = prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -20,12 +20,9 @@ func newRegistry() (reg, process *prometheus.Registry, requests *prometheus.Coun
 		Help: "Requests answered, by handler, status code and method.",
 	}, []string{"handler", "code", "method"})
 	requests.WithLabelValues("push", "200", "put") // there from the start, so that it is known as ours
-	reg.MustRegister(
-		requests,
-		legacyCounter{requests},
-		versioncollector.NewCollector("promspool"),
-	)
+	reg.MustRegister(requests, legacyCounter{requests})
 	process.MustRegister(
+		versioncollector.NewCollector("promspool"),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)

@@ -123,7 +123,8 @@ func (s *serve) run() error {
 	}
 	store.Observe(observers(reg))
 	aged := newAgeTeller(reg, logger)
-	reg.MustRegister(exporter.NewCollector(store.View), exporter.NewRoom(store.Space, s.maxGroups, int64(s.maxSpoolBytes)))
+	reg.MustRegister(exporter.NewCollector(store.View))
+	process.MustRegister(exporter.NewRoom(store.Space, s.maxGroups, int64(s.maxSpoolBytes)))
 	report := newReporter(store, logger)
 	more := &sources{patterns: s.textfiles, spool: s.spool, resync: s.resync, store: store, reporter: report, reg: reg, logger: logger}
 	more.start()
