@@ -34,7 +34,7 @@ func (s *Store) Adopt(g Group, f *Families, a Adoption) error {
 		}
 		all, n := parts, series
 		if old != nil {
-			all, n = mergeParts(parts, keptBy(false, old, oldParts), f, series)
+			all, n = mergeParts(parts, keptBy(false, old, oldParts), f.Has, series)
 			if x := collision(all, g.FileName()); x != nil {
 				return nil, x
 			}

@@ -2,7 +2,7 @@ package filestore
 
 import (
 	"errors"
-	"strings"
+	"slices"
 	"time"
 )
 
@@ -119,20 +119,8 @@ func (s *Store) amended(g Group, old *File, oldParts []part, e *Edit, now float6
 	if err != nil {
 		return nil, err
 	}
-	gone := make(map[string]bool, len(e.Remove))
-	for _, name := range e.Remove {
-		gone[name] = true
-	}
-	parts := fresh
-	for _, p := range oldParts {
-		name := p.desc.Value().name
-		if _, replaced := put.byName[name]; replaced || gone[name] || isRecord(name) {
-			continue
-		}
-		p.kept = true
-		parts = append(parts, p)
-		series += strings.Count(p.text, "\n")
-	}
+	goes := func(family string) bool { return put.Has(family) || slices.Contains(e.Remove, family) }
+	parts, series := mergeParts(fresh, oldParts, goes, series)
 	if x := collision(parts, g.FileName()); x != nil {
 		return nil, x
 	}

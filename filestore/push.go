@@ -90,7 +90,7 @@ func (s *Store) push(g Group, f *Families, keep bool, opts PushOptions) error {
 			if old != nil {
 				failed = old.failure
 				if kept := keptBy(keep, old, oldParts); len(kept) > 0 {
-					parts, n = mergeParts(parts, kept, f, n)
+					parts, n = mergeParts(parts, kept, f.Has, n)
 					if x := collision(parts, g.FileName()); x != nil {
 						return nil, x
 					}
@@ -224,12 +224,12 @@ func keptBy(post bool, old *File, parts []part) []part {
 	})
 }
 
-// mergeParts adds to the parts of a push those that the group keeps.
-func mergeParts(fresh, old []part, f *Families, series int) ([]part, int) {
+// mergeParts adds to the parts of a change those that the group keeps: all but the
+// record, which is made anew, and the families that go.
+func mergeParts(fresh, old []part, goes func(family string) bool, series int) ([]part, int) {
 	parts := slices.Clone(fresh)
 	for _, p := range old {
-		name := p.desc.Value().name
-		if _, replaced := f.byName[name]; replaced || isRecord(name) {
+		if name := p.desc.Value().name; goes(name) || isRecord(name) {
 			continue
 		}
 		p.kept = true
