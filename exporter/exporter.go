@@ -195,6 +195,6 @@ func read(h http.Handler, w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusOK)
 	default:
 		w.Header().Set("Allow", methods)
-		http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
+		http.Error(w, "this is read with GET; pushes go to /metrics/job/JOB", http.StatusMethodNotAllowed)
 	}
 }
