@@ -198,7 +198,7 @@ func (s *Store) archiveOne(d *directory, to *os.File, id *ident, now time.Time) 
 		}
 		return a, nil
 	}
-	s.publish([]update{{old: f, oldParts: s.merge.parts(f)}})
+	s.publish([]update{{old: f, oldParts: s.View().parts(f)}})
 	return Aged{Step: Archived, File: id.name, Group: f.group, Since: since}, nil
 }
 

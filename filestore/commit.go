@@ -48,13 +48,14 @@ func (s *Store) commit(g Group, check bool, plan func(old *File, oldParts []part
 
 // try is one attempt of commit. errAgain and errReplaced ask for another.
 func (s *Store) try(d *directory, name string, check bool, plan func(old *File, oldParts []part) (*content, error)) error {
-	s.mu.Lock()
-	old := s.merge.file(name)
+	// The view, so as not to wait for those who are changing it. Whether this is
+	// still the file is asked under the lock.
+	v := s.View()
+	old := v.File(name)
 	var oldParts []part
 	if old != nil {
-		oldParts = s.merge.parts(old)
+		oldParts = v.parts(old)
 	}
-	s.mu.Unlock()
 	mine := old
 	if old != nil && old.group.IsZero() {
 		mine = nil // somebody's file under our name: replaced, not read

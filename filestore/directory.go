@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/renameio/v2"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -48,6 +49,8 @@ type directory struct {
 	mu      sync.Mutex
 	next    *flush     // the one that whoever comes now takes part in; nil if there is none
 	flushes sync.Mutex // held while one runs
+
+	freeing errgroup.Group // of files that were replaced
 }
 
 // identity tells directories apart. It is comparable.
@@ -65,6 +68,7 @@ type flush struct {
 // openDirectory finds the directory at the path. It is in use on return.
 func openDirectory(path string) (*directory, error) {
 	d := &directory{path: path}
+	d.freeing.SetLimit(freedAtOnce)
 	if err := d.openAt(); err != nil {
 		return nil, err
 	}

@@ -114,6 +114,7 @@ func (s *Store) drop(d *directory, c *content, data []byte, force bool) error {
 			_ = tmp.Cleanup() // what failed before counts
 		}
 	}()
+	defer d.letGo(d.hold(name)) // after the locks
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if d.current() != nil {
@@ -125,7 +126,7 @@ func (s *Store) drop(d *directory, c *content, data []byte, force bool) error {
 	defer d.unlock()
 	u := update{old: s.merge.file(name), new: c}
 	if u.old != nil {
-		u.oldParts = s.merge.parts(u.old)
+		u.oldParts = s.View().parts(u.old)
 	}
 	if !force && !s.opts.Unchecked {
 		if x := s.merge.check(c, u.oldParts); x != nil {

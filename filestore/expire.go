@@ -110,7 +110,7 @@ func (s *Store) withholdDue(now time.Time, tell func(Aged)) int {
 	for _, id := range ids {
 		f := s.merge.files.get(id)
 		if at, ok := s.opts.Lifetimes.dies(f); ok {
-			parts := s.merge.parts(f)
+			parts := s.View().parts(f)
 			updates = append(updates, update{old: f, oldParts: parts, new: withhold(f, parts, at)})
 		}
 	}
@@ -199,7 +199,7 @@ func (s *Store) reconsider(now time.Time) {
 		}
 		again := *f
 		again.stamp, again.hash = stamp{}, 0 // to be read whatever it looks like
-		parts := s.merge.parts(f)
+		parts := s.View().parts(f)
 		updates = append(updates, update{old: f, oldParts: parts, new: &content{file: &again, parts: slices.Clone(parts)}})
 	}
 	if len(updates) > 0 {

@@ -309,16 +309,20 @@ func (c *content) encode() []byte {
 // appendHeader appends the HELP line, if there is a text, and the TYPE line.
 func appendHeader(b []byte, name, help string, t Type) []byte {
 	if help != "" {
-		b = append(b, "# HELP "...)
-		b = appendName(b, name)
-		b = append(b, ' ')
-		b = appendHelp(b, help)
-		b = append(b, '\n')
+		b = appendHelpLine(b, name, help)
 	}
 	b = append(b, "# TYPE "...)
 	b = appendName(b, name)
 	b = append(b, ' ')
 	b = append(b, t.String()...)
+	return append(b, '\n')
+}
+
+func appendHelpLine(b []byte, name, help string) []byte {
+	b = append(b, "# HELP "...)
+	b = appendName(b, name)
+	b = append(b, ' ')
+	b = appendHelp(b, help)
 	return append(b, '\n')
 }
 

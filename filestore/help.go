@@ -89,9 +89,9 @@ func (m *merger) helpFor(name, own string, had bool) string {
 // agreeOnHelp gives the parts of a group the texts of the spool and returns
 // what the group would have instead. old is the group's file before, or nil.
 func (s *Store) agreeOnHelp(parts []part, old *File, now float64) map[string]want {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	var wants map[string]want
+	v := s.View()
+	var key family
 	for i := range parts {
 		d := parts[i].desc.Value()
 		own, since := d.help, now
@@ -107,7 +107,13 @@ func (s *Store) agreeOnHelp(parts []part, old *File, now float64) map[string]wan
 		} else if before.text == own {
 			since = before.since
 		}
-		help := s.merge.helpFor(d.name, own, had)
+		help := own
+		// Nearly always it is the text that is served anyway.
+		if key.name = d.name; !v.hasHelp(&key, own) {
+			s.mu.Lock()
+			help = s.merge.helpFor(d.name, own, had)
+			s.mu.Unlock()
+		}
 		if s.opts.Only != nil && had {
 			help = stored.help // the others' texts are not known, but that was one of them
 		}

@@ -11,8 +11,8 @@ import (
 
 // A rename waits while the journal of the file system is being written, and
 // under load that is most of the time. So commits whose files are prepared are
-// installed together: checked one after the other, renamed side by side, and
-// published as one view.
+// installed together: checked and renamed one after the other, and published as
+// one view.
 
 // prepared is a commit whose file is written and flushed.
 type prepared struct {
@@ -24,23 +24,32 @@ type prepared struct {
 	content   *content
 	check     bool // against the rest of the spool
 
-	// Under the lock for turns.
-	done bool
+	wake chan struct{} // told once: installed, or to install what is queued
+	done bool          // installed or refused; of whoever installs, then of its own commit
 	err  error
 }
 
-// turns is the queue of prepared commits.
+// turns is the queue of prepared commits. Whoever finds nobody at work installs
+// all that is queued until its own commit is done, and hands the rest to the
+// first in the queue. The others sleep until they are done: for each to come and
+// see under a mutex would take a change of threads for each.
 type turns struct {
-	sync.Mutex // held by whoever installs
-
 	mu    sync.Mutex
 	queue []*prepared
+	busy  bool
 }
 
-func (t *turns) add(batch ...*prepared) {
+// enter queues a commit and returns when it is done or has to install.
+func (t *turns) enter(p *prepared) {
+	p.wake = make(chan struct{}, 1)
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.queue = append(t.queue, batch...)
+	t.queue = append(t.queue, p)
+	wait := t.busy
+	t.busy = true
+	t.mu.Unlock()
+	if wait {
+		<-p.wake
+	}
 }
 
 func (t *turns) take() []*prepared {
@@ -51,51 +60,87 @@ func (t *turns) take() []*prepared {
 	return batch
 }
 
+// putBack queues what is not done yet before what came since.
+func (t *turns) putBack(left []*prepared) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.queue = append(left, t.queue...)
+}
+
+// leave hands the turn to the first in the queue.
+func (t *turns) leave() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.queue) == 0 {
+		t.busy = false
+		return
+	}
+	t.queue[0].wake <- struct{}{}
+}
+
 // install makes a prepared file the group's, if it may be, and publishes it.
 func (s *Store) install(p *prepared) error {
-	s.turns.add(p)
-	s.turns.Lock()
-	defer s.turns.Unlock()
+	defer p.d.letGo(p.d.hold(p.name)) // after the locks
+	s.turns.enter(p)
+	if p.done {
+		return p.err
+	}
+	defer s.turns.leave()
 	for !p.done {
-		batch := s.turns.take()
-		if len(batch) == 0 {
-			return errAgain // whoever had it did not come to its end
-		}
-		s.turns.add(s.installAll(batch)...)
+		s.installSome(p)
 	}
 	return p.err
 }
 
-// installAll installs what of the batch does not touch each other, and returns
-// what is left for another turn.
-func (s *Store) installAll(batch []*prepared) (left []*prepared) {
+// installSome installs some of what is queued, of which one is our own.
+func (s *Store) installSome(own *prepared) {
+	batch := s.turns.take()
+	var ended bool
+	defer func() {
+		var left []*prepared
+		for _, p := range batch {
+			if !ended && !p.done { // a panic
+				p.done, p.err = true, errAgain
+			}
+			switch {
+			case !p.done:
+				left = append(left, p)
+			case p != own:
+				p.wake <- struct{}{}
+			}
+		}
+		s.turns.putBack(left)
+	}()
+	s.installAll(batch)
+	ended = true
+}
+
+// installAll installs what of the batch does not touch each other. The rest is
+// for another turn.
+func (s *Store) installAll(batch []*prepared) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := batch[0].d
 	if err := s.mayCommit(d); err != nil {
 		for _, p := range batch {
-			if p.d != d {
-				left = append(left, p)
-				continue
+			if p.d == d {
+				p.done, p.err = true, err
 			}
-			p.done, p.err = true, err
 		}
-		return left
+		return
 	}
 	defer d.unlock()
 
 	var fits []*prepared
 	seen := contact{types: map[string]desc{}, hashes: map[uint64]struct{}{}}
 	for _, p := range batch {
-		switch {
-		case p.d != d || len(batch) > 1 && s.merge.touches(&seen, p.content):
-			left = append(left, p)
-		default:
-			if p.err = s.mayInstall(p, fits); p.err == nil {
-				fits = append(fits, p)
-			} else {
-				p.done = true
-			}
+		if p.d != d || len(batch) > 1 && s.merge.touches(&seen, p.content) {
+			continue
+		}
+		if p.err = s.mayInstall(p, fits); p.err == nil {
+			fits = append(fits, p)
+		} else {
+			p.done = true
 		}
 	}
 	s.renameAll(fits)
@@ -109,7 +154,6 @@ func (s *Store) installAll(batch []*prepared) (left []*prepared) {
 	if len(updates) > 0 {
 		s.publish(updates)
 	}
-	return left
 }
 
 func (s *Store) mayCommit(d *directory) error {
@@ -119,22 +163,14 @@ func (s *Store) mayCommit(d *directory) error {
 	return d.lock()
 }
 
-// renameAll puts the files in their places, side by side.
+// renameAll puts the files in their places. One after the other: side by side they
+// would only wait for each other, since nothing is freed here.
 func (s *Store) renameAll(fits []*prepared) {
-	rename := func(p *prepared) {
+	for _, p := range fits {
 		at, err := p.d.install(p.tmp, p.name)
 		p.err = err
 		p.content.file.stamp, p.content.file.mtime = at, time.Unix(0, at.mtime)
 	}
-	if len(fits) == 1 {
-		rename(fits[0])
-		return
-	}
-	var group sync.WaitGroup
-	for _, p := range fits {
-		group.Go(func() { rename(p) })
-	}
-	group.Wait()
 }
 
 // mayInstall decides, under the lock of the Store and the one between processes,

@@ -143,28 +143,6 @@ func (m *merger) ropeOf(f *family) *rope {
 	return &m.main
 }
 
-// text returns all that the file has of the family, served or not.
-func (m *merger) text(f *family, id *ident) string {
-	if h := f.held[id]; h != nil {
-		return h.text
-	}
-	return string(m.ropeOf(f).piece(f, id))
-}
-
-// parts returns the content of a file that is part of the merge.
-func (m *merger) parts(f *File) []part {
-	parts := make([]part, len(f.parts))
-	for i, h := range f.parts {
-		d := h.Value()
-		parts[i] = part{desc: h, text: m.text(m.fams[d.name], f.id)}
-		eachMetric(d, parts[i].text, func(base []byte, _ string) bool {
-			parts[i].hashes = append(parts[i].hashes, identityHash(d.name, string(base)))
-			return true
-		})
-	}
-	return parts
-}
-
 // maybeQuoted reports whether canonical text may have the name of a metric or of
 // a label in quotes. A value may look like that, too.
 func maybeQuoted(text string) bool {

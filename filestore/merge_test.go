@@ -134,7 +134,7 @@ func TestIncrementalIsFromScratch(t *testing.T) {
 				}
 				u := update{old: m.file(name)}
 				if u.old != nil {
-					u.oldParts = m.parts(u.old)
+					u.oldParts = m.view().parts(u.old)
 				}
 				if r.IntN(4) == 0 {
 					delete(files, name)

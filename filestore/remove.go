@@ -139,7 +139,7 @@ func (s *Store) tryRemove(d *directory, names []string, pick func(*File) bool) (
 			return removed, nil, fmt.Errorf("removing %q: %w", PrintableName(name), err)
 		}
 		removed = append(removed, old)
-		updates = append(updates, update{old: old, oldParts: s.merge.parts(old)})
+		updates = append(updates, update{old: old, oldParts: s.View().parts(old)})
 	}
 	return removed, again, nil
 }

@@ -67,7 +67,7 @@ func TestPushedFilesAreReadQuickly(t *testing.T) {
 		t.Fatal(err)
 	}
 	file := s.View().File(g.FileName())
-	c := &content{file: file, parts: s.merge.parts(file)}
+	c := &content{file: file, parts: s.View().parts(file)}
 	data := string(c.encode())
 	quick, ok := scanPushed(g.FileName(), data)
 	if !ok || !sameContent(quick, c) {

@@ -156,7 +156,7 @@ func (src *Source) allGone() []update {
 	var updates []update
 	for f := range src.store.merge.files.all() {
 		if _, ok := src.base(f); ok {
-			updates = append(updates, update{old: f, oldParts: src.store.merge.parts(f)})
+			updates = append(updates, update{old: f, oldParts: src.store.View().parts(f)})
 		}
 	}
 	return updates
@@ -198,7 +198,7 @@ func (src *Source) load(d *directory, names []string) (again []string) {
 		}
 		u := update{old: old, new: o.new}
 		if old != nil {
-			u.oldParts = s.merge.parts(old)
+			u.oldParts = s.View().parts(old)
 		}
 		if u.new != nil && u.new.parts == nil && len(u.new.file.parts) > 0 {
 			u.new.parts = slices.Clone(u.oldParts) // the same content under a new stamp

@@ -25,6 +25,9 @@ func writerAt(int) (busy, known bool) { return false, false }
 // walkFlags open a directory to go on from.
 const walkFlags = unix.O_RDONLY
 
+// holdFlags would open a file for nothing but that it stays.
+const holdFlags = 0
+
 // readLink looks at a name and, if that is a symbolic link, returns its target.
 // It asks to try again if the link was exchanged in between.
 func readLink(at int, name string) (st unix.Stat_t, target string, err error) {

@@ -57,6 +57,9 @@ func writerAt(fd int) (busy, known bool) {
 // walkFlags open a directory to go on from, for which it need not be readable.
 const walkFlags = unix.O_PATH
 
+// holdFlags open a file for nothing but that it stays.
+const holdFlags = unix.O_PATH
+
 // readLink looks at a name and, if that is a symbolic link, returns its target.
 // Both are of one and the same inode.
 func readLink(at int, name string) (st unix.Stat_t, target string, err error) {

@@ -1,6 +1,7 @@
 package filestore
 
 import (
+	"bytes"
 	"iter"
 	"maps"
 	"slices"
@@ -123,14 +124,53 @@ func (v *View) Conflicts() []*Conflict {
 
 // text returns all that a file has of a family.
 func (v *View) text(f *File, name string) string {
-	if h := v.held[heldKey{name, *f.id}]; h != nil {
-		return h.text
+	return v.textAt(f, &family{name: name})
+}
+
+// textAt is text for a family of which only the name counts.
+func (v *View) textAt(f *File, key *family) string {
+	if len(v.held) > 0 {
+		if h := v.held[heldKey{key.name, *f.id}]; h != nil {
+			return h.text
+		}
 	}
-	key := &family{name: name}
 	if t := v.main.piece(key, f.id); t != nil {
 		return string(t)
 	}
 	return string(v.beside.piece(key, f.id))
+}
+
+// parts returns the content of one of the view's files.
+func (v *View) parts(f *File) []part {
+	parts := make([]part, len(f.parts))
+	var key family
+	for i, h := range f.parts {
+		d := h.Value()
+		key.name = d.name
+		parts[i] = part{desc: h, text: v.textAt(f, &key)}
+		eachMetric(d, parts[i].text, func(base []byte, _ string) bool {
+			if parts[i].hashes == nil {
+				parts[i].hashes = make([]uint64, 0, strings.Count(parts[i].text, "\n"))
+			}
+			parts[i].hashes = append(parts[i].hashes, identityHash(d.name, string(base)))
+			return true
+		})
+	}
+	return parts
+}
+
+// hasHelp reports whether a family is served with that text.
+func (v *View) hasHelp(key *family, help string) bool {
+	header := v.main.piece(key, nil)
+	if header == nil {
+		if header = v.beside.piece(key, nil); header == nil {
+			return false
+		}
+	}
+	if help == "" {
+		return !bytes.HasPrefix(header, []byte("# HELP "))
+	}
+	return bytes.HasPrefix(header, appendHelpLine(make([]byte, 0, 256), key.name, help))
 }
 
 // Len returns the length of the exposition in bytes.

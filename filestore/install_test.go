@@ -1,0 +1,80 @@
+package filestore
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+)
+
+// pushedTo replaces a group by one gauge.
+func pushedTo(t *testing.T, s *Store, g Group, value int) error {
+	t.Helper()
+	f, err := Parse(fmt.Appendf(nil, "# TYPE a gauge\na %d\n", value), Limits{}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.Replace(g, f, PushOptions{})
+}
+
+// A panic in a turn ends the request that has the turn, as its server would, and
+// nobody waits for it for ever: those that were queued, and those who come later,
+// get theirs.
+func TestInstallAfterPanic(t *testing.T) {
+	s, err := Open(t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// panics runs f and reports whether it did.
+	panics := func(f func()) (did bool) {
+		defer func() { did = recover() != nil }()
+		f()
+		return false
+	}
+	var work sync.WaitGroup
+	for w := range 8 {
+		work.Go(func() {
+			g := groupOf(t, fmt.Sprint("w", w))
+			for i := range 40 {
+				if w > 0 {
+					push := func() {
+						if err := pushedTo(t, s, g, i); err != nil {
+							t.Error(err)
+						}
+					}
+					for panics(push) { // the other one was in its turn
+					}
+					continue
+				}
+				panics(func() {
+					d, err := s.spool.inUse()
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					defer d.done()
+					_ = s.install(&prepared{d: d, name: g.FileName(), check: true}) // has no content
+				})
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() { work.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(time.Minute):
+		t.Fatal("pushes wait for a turn that never comes")
+	}
+	if n := s.View().Totals().Groups; n != 7 {
+		t.Errorf("%d groups, want 7", n)
+	}
+}
+
+func groupOf(t *testing.T, job string) Group {
+	t.Helper()
+	g, err := NewGroup(Label{"job", job})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
