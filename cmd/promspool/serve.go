@@ -13,7 +13,6 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
-	"runtime/debug"
 	"slices"
 	"syscall"
 	"time"
@@ -111,11 +110,7 @@ func (s *serve) run() error {
 	}
 	defer store.Close() //nolint:errcheck // nothing to lose
 	watch.Loaded(store.Unsettled()...)
-	if os.Getenv("GOGC") == "" {
-		// Most of the heap is text without pointers: collecting it more often costs
-		// little, but for the start, in which it grows.
-		debug.SetGCPercent(50)
-	}
+	tuneRuntime()
 	if err := store.Health(); errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EROFS) {
 		return err
 	} else if err != nil {
