@@ -156,10 +156,10 @@ func (s *scanner) sample(name string) (base string, ok bool) {
 	return base, s.canonicalValue(line[1:])
 }
 
-// canonicalValue reports whether that is how appendValue writes a number. Short
-// integers, the most common ones, are told by their looks.
+// canonicalValue reports whether that is how appendValue writes a number. Nearly
+// always that is told by its looks.
 func (s *scanner) canonicalValue(text string) bool {
-	if len(text) <= 6 && text[0] != '0' && strings.Trim(text, "0123456789") == "" || text == "0" {
+	if looksShortest(text) {
 		return true
 	}
 	v, err := parseFloat(text)
@@ -168,6 +168,43 @@ func (s *scanner) canonicalValue(text string) bool {
 	}
 	s.scratch = appendValue(s.scratch[:0], v)
 	return string(s.scratch) == text
+}
+
+// looksShortest reports whether text is certainly the shortest form of a number:
+// of up to 15 digits, since no other number of as many digits is the same float,
+// with no zero at either end that could be left out, and with an exponent from a
+// million on, as the format %g has it.
+func looksShortest(text string) bool {
+	text = strings.TrimPrefix(text, "-")
+	whole := leadingDigits(text)
+	if whole == 0 || whole > 6 || text[0] == '0' && whole > 1 {
+		return false
+	}
+	zero, rest, digits := text[0] == '0', text[whole:], whole
+	if strings.HasPrefix(rest, ".") {
+		n := leadingDigits(rest[1:])
+		fraction := rest[1 : 1+n]
+		if n == 0 || fraction[n-1] == '0' || zero && strings.HasPrefix(fraction, "0000") {
+			return false
+		}
+		rest, digits = rest[1+n:], digits+n
+	}
+	switch {
+	case digits > 15:
+		return false
+	case rest == "":
+		return true
+	}
+	return whole == 1 && !zero && len(rest) == 4 && rest[:2] == "e+" && leadingDigits(rest[2:]) == 2 && rest[2:] >= "06"
+}
+
+func leadingDigits(s string) int {
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return i
+		}
+	}
+	return len(s)
 }
 
 // scanLabels returns the length of a canonical label set, not empty, at the

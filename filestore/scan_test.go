@@ -1,6 +1,7 @@
 package filestore
 
 import (
+	"math/rand/v2"
 	"reflect"
 	"slices"
 	"strings"
@@ -46,6 +47,39 @@ func FuzzScanPushed(f *testing.F) {
 			t.Fatalf("the parser sees another content in %q", data)
 		}
 	})
+}
+
+func TestLooksShortest(t *testing.T) {
+	for _, text := range []string{"0", "7", "-12", "0.5", "0.0001", "-0.00012", "999999", "123456.789", "1e+06", "1.763627000123e+09", "9.5e+22", "-0"} {
+		if !looksShortest(text) {
+			t.Errorf("%q is not told by its looks", text)
+		}
+	}
+	for _, text := range []string{"", "-", "+1", "01", "1.", ".5", "1.0", "1.50", "00", "0.00001", "1000000", "1e6", "1e+6", "1e+05", "1e+006", "0e+06", "12e+06", "1.e+06", "1e+06 ", "1 ", "1_0", "NaN", "1.7636270001234567e+09", "0.1234567890123456"} {
+		if looksShortest(text) {
+			t.Errorf("%q is taken for a shortest form", text)
+		}
+	}
+	// Whatever is put together from the characters of numbers.
+	const alphabet = "0123456789.e+-00"
+	random := rand.New(rand.NewPCG(1, 2))
+	told := 0
+	for range 2_000_000 {
+		b := make([]byte, 1+random.IntN(20))
+		for i := range b {
+			b[i] = alphabet[random.IntN(min(len(alphabet), 12+random.IntN(8)))]
+		}
+		if !looksShortest(string(b)) {
+			continue
+		}
+		told++
+		if v, err := parseFloat(string(b)); err != nil || string(appendValue(nil, v)) != string(b) {
+			t.Fatalf("%q is not how %v is written: %v", b, v, err)
+		}
+	}
+	if told < 10_000 {
+		t.Errorf("only %d were told", told)
+	}
 }
 
 // What a push writes is read by the quick reader, or it would be of no use.
