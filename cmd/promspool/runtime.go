@@ -6,12 +6,20 @@ import (
 	"runtime/debug"
 )
 
-// tuneRuntime sets up Go's runtime for the work of an agent that has loaded its
-// spool. What is set in the environment stays.
+// loadingRuntime sets up Go's runtime for the reading of a spool, and
+// tuneRuntime for the work of an agent that has read it. What is set in the
+// environment stays.
+func loadingRuntime() {
+	if os.Getenv("GOGC") == "" {
+		// The heap grows to its size and little of it is garbage.
+		debug.SetGCPercent(200)
+	}
+}
+
 func tuneRuntime() {
 	if os.Getenv("GOGC") == "" {
 		// Most of the heap is text without pointers: collecting it more often costs
-		// little, but for the start, in which it grows.
+		// little.
 		debug.SetGCPercent(50)
 	}
 	if os.Getenv("GOMAXPROCS") == "" {

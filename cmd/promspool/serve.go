@@ -104,6 +104,7 @@ func (s *serve) run() error {
 	defer watch.Close() //nolint:errcheck // nothing to lose
 	opts := s.rules.store(own)
 	opts.Settle, opts.Lifetimes = s.settle, lifetimes
+	loadingRuntime()
 	store, err = filestore.Open(s.spool, opts)
 	if err != nil {
 		return err
