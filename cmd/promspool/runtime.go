@@ -4,6 +4,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 )
 
 // loadingRuntime sets up Go's runtime for the reading of a spool, and
@@ -18,9 +19,7 @@ func loadingRuntime() {
 
 func tuneRuntime() {
 	if os.Getenv("GOGC") == "" {
-		// Most of the heap is text without pointers: collecting it more often costs
-		// little.
-		debug.SetGCPercent(50)
+		new(collector).tune()
 	}
 	if os.Getenv("GOMAXPROCS") == "" {
 		// A goroutine that waits for a flush keeps its place among those that may
@@ -29,4 +28,25 @@ func tuneRuntime() {
 		n := runtime.GOMAXPROCS(0)
 		runtime.GOMAXPROCS(n + min(n, 8))
 	}
+}
+
+// A collector sets by how much the heap may grow between two collections: by
+// half of what is alive, since most of it is text without pointers and cheap to
+// collect, but by so much at least that a small spool, in which the garbage of a
+// few pushes is half of the heap, does not collect all the time.
+type collector struct{ percent int }
+
+const leastGrowth = 8 << 20
+
+// tune sets it now and after each collection.
+func (c *collector) tune() {
+	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(live)
+	percent := int(min(max(leastGrowth*100/max(live[0].Value.Uint64(), 1), 50), 400))
+	if d := percent - c.percent; d < -c.percent/8 || d > c.percent/8 { // else not worth to stop for
+		c.percent = percent
+		debug.SetGCPercent(percent)
+	}
+	// The next collection finds this and tells.
+	runtime.AddCleanup(&struct{ _ *collector }{}, (*collector).tune, c)
 }
