@@ -19,6 +19,7 @@ type doctor struct {
 	prometheus string
 	defaults   string
 	proc       string
+	sys        string
 	json       bool
 
 	now      time.Time
@@ -62,6 +63,7 @@ Examples:
 	cmd.Flag("prometheus.config", "Configuration of the Prometheus that scrapes this host.").Default("/etc/prometheus/prometheus.yml").StringVar(&d.prometheus)
 	cmd.Flag("node-exporter.defaults", "File with node_exporter's flags, in a line ARGS=.").Default("/etc/default/prometheus-node-exporter").StringVar(&d.defaults)
 	cmd.Flag("proc", "Where the process file system is.").Default("/proc").Hidden().StringVar(&d.proc)
+	cmd.Flag("sys", "Where the file system of the kernel's objects is.").Default("/sys").Hidden().StringVar(&d.sys)
 	cmd.Flag("json", "Print a JSON array of objects with level (ok, note, wrong, skipped), check, message and do.").BoolVar(&d.json)
 	commands[cmd.FullCommand()] = d.run
 }

@@ -105,6 +105,9 @@ func (d *doctor) checkFileSystem(x *filestore.Inspection) {
 		d.say(note, "file-system", "move the spool to a disk, if what was pushed has to survive a reboot", "the spool is in memory (%s)", mount.kind)
 	case mount.kind == "overlay":
 		d.say(note, "file-system", "mount a volume at "+d.spool, "the spool is in the layer of a container (%s), and goes with it", mount.kind)
+	case d.hasNoJournal(mount):
+		d.say(note, "file-system", "move the spool to a file system that has one, or give it one (tune2fs -O has_journal, unmounted)",
+			"the spool is on %s without a journal, mounted at %s, which a power cut may leave without what was flushed", mount.kind, mount.point)
 	case mount.kind != "":
 		d.say(fine, "file-system", "", "the spool is on %s, mounted at %s", mount.kind, mount.point)
 	default:
@@ -243,6 +246,7 @@ func userName(uid uint32) string {
 // mount is where a file system is in the tree.
 type mount struct {
 	point, kind string
+	device      string // its numbers, as in 8:1
 	readOnly    bool
 }
 
@@ -272,9 +276,23 @@ func (d *doctor) mountOf(path string) mount {
 			continue
 		}
 		readOnly := slices.Contains(strings.Split(left[5], ","), "ro") || slices.Contains(strings.Split(right[2], ","), "ro")
-		best = mount{point, right[0], readOnly} // of several at one point the last one is on top
+		best = mount{point, right[0], left[2], readOnly} // of several at one point the last one is on top
 	}
 	return best
+}
+
+// hasNoJournal reports whether the kernel says of a file system of the family of
+// ext4 that no thread of it keeps a journal.
+func (d *doctor) hasNoJournal(m mount) bool {
+	if !strings.HasPrefix(m.kind, "ext") {
+		return false
+	}
+	disk, err := os.Readlink(filepath.Join(d.sys, "dev/block", m.device))
+	if err != nil {
+		return false
+	}
+	task, err := os.ReadFile(filepath.Join(d.sys, "fs/ext4", filepath.Base(disk), "journal_task"))
+	return err == nil && strings.TrimSpace(string(task)) == "<none>"
 }
 
 // unescapeMount undoes the escapes of the kernel: \040 for a blank.
