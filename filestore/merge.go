@@ -144,19 +144,20 @@ func (m *merger) ropeOf(f *family) *rope {
 }
 
 // maybeQuoted reports whether canonical text may have the name of a metric or of
-// a label in quotes. A value may look like that, too.
+// a label in quotes: it comes after a brace or a comma. A value may look like that,
+// too.
 func maybeQuoted(text string) bool {
-	return strings.Contains(text, `{"`) || strings.Contains(text, `"=`)
+	return strings.Contains(text, `{"`) || strings.Contains(text, `,"`)
 }
 
 // see adds a metric to the index and reports whether it was there already.
 func (m *merger) see(h uint64) bool {
-	if _, ok := m.seen[h]; ok {
-		m.more[h]++
-		return true
+	n := len(m.seen)
+	if m.seen[h] = struct{}{}; len(m.seen) > n {
+		return false
 	}
-	m.seen[h] = struct{}{}
-	return false
+	m.more[h]++
+	return true
 }
 
 func (m *merger) unsee(h uint64) {

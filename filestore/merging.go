@@ -171,6 +171,9 @@ func (g *merging) remove(id *ident, p *part) {
 
 // suspectRelated marks what had to give way to a family related by its name.
 func (g *merging) suspectRelated(f *family) {
+	if len(g.m.held) == 0 {
+		return
+	}
 	for _, r := range f.related {
 		if o := g.m.fams[r.name]; o != nil && len(o.held) > 0 {
 			g.suspect[o] = true
@@ -202,10 +205,12 @@ func (g *merging) add(id *ident, p *part) {
 		}
 	}
 	// What gave way to a later file may now be said to give way to this one.
-	g.suspectBefore(f, id)
-	for _, r := range f.related {
-		if o := g.m.fams[r.name]; o != nil {
-			g.suspectBefore(o, id)
+	if len(g.m.held) > 0 {
+		g.suspectBefore(f, id)
+		for _, r := range f.related {
+			if o := g.m.fams[r.name]; o != nil {
+				g.suspectBefore(o, id)
+			}
 		}
 	}
 	if f.typ == Unstated {

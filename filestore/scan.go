@@ -27,10 +27,11 @@ func scanPushed(name, data string) (c *content, ok bool) {
 			return nil, false
 		}
 	}
-	g, file, err := parseGroup(set)
-	if err != nil || file != name || len(s.parts) == 0 {
+	g, ok := scanGroup(set, name)
+	if !ok || len(s.parts) == 0 {
 		return nil, false
 	}
+	var err error
 	c = newContent(&ident{pushedKind, name}, s.parts, len(s.hashes))
 	c.file.group, c.file.attrs = g, s.attrs
 	if c.file.age, err = ageFrom(s.attrs, string(s.withheld)); err != nil {
@@ -211,32 +212,67 @@ func leadingDigits(s string) int {
 // beginning of a line, or 0 if there is none.
 func scanLabels(line string) int {
 	last := ""
-	i := 1
-	for {
-		from := i
-		for i < len(line) && nameByte(line[i], i-from, false) {
-			i++
-		}
-		name := line[from:i]
-		if name <= last || strings.HasPrefix(name, "__") || !strings.HasPrefix(line[i:], `="`) {
+	for i := 1; ; i++ {
+		var l Label
+		if l, i = scanLabel(line, i); i == 0 || l.Name <= last {
 			return 0
 		}
-		last = name
-		i += 2
-		n := strings.IndexByte(line[i:], '"')
-		if n <= 0 || strings.IndexByte(line[i:i+n], '\\') >= 0 {
-			return 0
-		}
-		i += n + 1
-		if i >= len(line) {
-			return 0
-		}
-		if line[i] == '}' {
+		switch last = l.Name; line[i] {
+		case '}':
 			return i + 1
-		}
-		if line[i] != ',' {
+		case ',':
+		default:
 			return 0
 		}
+	}
+}
+
+// scanLabel reads a label without escapes and returns where what follows it is,
+// which is within the line, or 0 if there is no such label.
+func scanLabel(line string, i int) (l Label, next int) {
+	from := i
+	for i < len(line) && nameByte(line[i], i-from, false) {
 		i++
+	}
+	l.Name = line[from:i]
+	if l.Name == "" || strings.HasPrefix(l.Name, "__") || !strings.HasPrefix(line[i:], `="`) {
+		return l, 0
+	}
+	i += 2
+	n := strings.IndexByte(line[i:], '"')
+	if n <= 0 || strings.IndexByte(line[i:i+n], '\\') >= 0 {
+		return l, 0
+	}
+	l.Value = line[i : i+n]
+	if i += n + 1; i >= len(line) {
+		return l, 0
+	}
+	return l, i
+}
+
+// scanGroup reads a canonical label set of a group, without escapes, if the group's
+// file has that name.
+func scanGroup(set, file string) (g Group, ok bool) {
+	if !strings.HasPrefix(set, "{") {
+		return g, false
+	}
+	labels := make([]Label, 0, 4)
+	for i := 1; ; i++ {
+		var l Label
+		if l, i = scanLabel(set, i); i == 0 {
+			return g, false
+		}
+		switch n := len(labels); {
+		case n == 0 && l.Name != "job", n > 0 && l.Name == "job", n > 1 && l.Name <= labels[n-1].Name:
+			return g, false
+		}
+		labels = append(labels, l)
+		if set[i] == '}' && i+1 == len(set) {
+			g = Group{set: strings.Clone(set)}
+			return g, g.fileName(labels) == file
+		}
+		if set[i] != ',' {
+			return g, false
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 // White box: that the quick reader is never another reader cannot be seen from
@@ -45,6 +46,36 @@ func FuzzScanPushed(f *testing.F) {
 		}
 		if slow.file.issue != nil || slow.file.wants != nil || !sameContent(quick, slow) {
 			t.Fatalf("the parser sees another content in %q", data)
+		}
+	})
+}
+
+// FuzzScanGroup holds the quick reader of groups against the parser.
+func FuzzScanGroup(f *testing.F) {
+	for _, set := range []string{
+		`{job="j"}`, `{job="j",a="1",b="é x"}`, `{job="j",path="/x y",zone="A"}`, `{a="1",job="j"}`, `{job="j",b="1",a="2"}`, `{job="j",a="1",a="1"}`,
+		`{job="j",job="k"}`, `{job=""}`, `{job="j",a=""}`, `{job="j",__a="1"}`, `{job="j"} `, `{job="j",}`, `{job="j"`, `{job="j`, `{job=`, `{`, ``, `{}`,
+		`{job="a\\b"}`, `{"job"="j"}`, `{job="j","a.b"="1"}`, `{job="j",a="1"}x`,
+	} {
+		f.Add(set)
+	}
+	f.Fuzz(func(t *testing.T, set string) {
+		want, file, err := parseGroup(set)
+		if err != nil {
+			file = "job=j.prom"
+		}
+		if !utf8.ValidString(set) || strings.ContainsAny(set, "\x00\n") {
+			return // refused before
+		}
+		got, ok := scanGroup(set, file)
+		if _, other := scanGroup(set, "x"+file); other {
+			t.Errorf("%q under another name", set)
+		}
+		switch {
+		case ok && (err != nil || got != want):
+			t.Errorf("%q is read as %v, by the parser as %v, %v", set, got, want, err)
+		case !ok && err == nil && !strings.ContainsAny(set, `\`) && !maybeQuoted(set):
+			t.Errorf("%q is left to the parser", set)
 		}
 	})
 }

@@ -19,7 +19,7 @@ func parseFloat(s string) (float64, error) {
 
 // parseLabelSet reads a label set in braces, as in a header line.
 func parseLabelSet(s string) ([]Label, error) {
-	p := parser{utf8Names: true, rest: s, slab: make([]Label, 0, 16)} // less than for a whole file
+	p := parser{utf8Names: true, rest: s, slab: make([]Label, 0, 4)} // less than for a whole file
 	if s == "" || s[0] != '{' {
 		return nil, p.fail("expected a label set in braces")
 	}
