@@ -129,7 +129,11 @@ func contentOf(text string) content {
 		if !ok || !strings.HasPrefix(name, "order_") {
 			continue
 		}
-		c[name], _ = strconv.Atoi(strings.TrimSpace(rest))
+		v, err := strconv.ParseFloat(strings.TrimSpace(rest), 64) // from a million on with an exponent
+		if err != nil {
+			v = -1 // no call has that
+		}
+		c[name] = int(v)
 	}
 	return c
 }
