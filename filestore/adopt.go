@@ -28,7 +28,7 @@ func (s *Store) Adopt(g Group, f *Families, a Adoption) error {
 	if err != nil {
 		return err
 	}
-	d, err := s.commit(g, true, func(old *File, oldParts []part) (*content, error) {
+	at, err := s.commit(g, true, func(old *File, oldParts []part) (*content, error) {
 		if !a.Overwrite && s.View().File(g.FileName()) != nil {
 			return nil, ErrExists
 		}
@@ -48,10 +48,10 @@ func (s *Store) Adopt(g Group, f *Families, a Adoption) error {
 		return err
 	}
 	if a.DryRun {
-		d.done()
+		at.d.done()
 		return nil
 	}
-	return s.flush(d)
+	return s.flush(at)
 }
 
 // pretend does all of a commit but to write: Views show it from then on.

@@ -67,7 +67,7 @@ func (s *Store) Amend(g Group, edit func(held *Held) (*Edit, error)) error {
 	}()
 	var refused error // by edit
 	now := seconds(s.opts.Now())
-	d, err := s.commit(g, true, func(old *File, oldParts []part) (*content, error) {
+	at, err := s.commit(g, true, func(old *File, oldParts []part) (*content, error) {
 		refused = nil
 		if old == nil {
 			if err := s.unreadable(g); err != nil {
@@ -98,7 +98,7 @@ func (s *Store) Amend(g Group, edit func(held *Held) (*Edit, error)) error {
 	}
 	unlock()
 	unlock = nil
-	if err := s.flush(d); err != nil {
+	if err := s.flush(at); err != nil {
 		return doing("storing group "+g.String(), err)
 	}
 	if s.observers.Commit != nil {

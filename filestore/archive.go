@@ -136,7 +136,7 @@ func (s *Store) archiveDue(ctx context.Context, now time.Time, tell func(Aged)) 
 	}
 	// In the archive first: better twice than nowhere.
 	err = to.Sync()
-	if flush := s.flush(d); err == nil {
+	if flush := s.flush(placed{d: d}); err == nil {
 		err = flush
 	}
 	for _, a := range moved {

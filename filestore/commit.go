@@ -12,12 +12,19 @@ import (
 // errAgain asks commit to start over: the ground has shifted.
 var errAgain = errors.New("changed meanwhile")
 
+// placed is a change that every View has and the disk may not have yet. The
+// directory is in use until the flush.
+type placed struct {
+	d   *directory
+	old replaced
+}
+
 // commit writes what plan makes of the group as it is. Encoding, writing and
 // flushing the file happen outside of every lock that another group needs; the
 // check, the rename and the new view happen under the one of the Store.
 //
-// The directory that is returned is in use, and its flush is what is left to do.
-func (s *Store) commit(g Group, check bool, plan func(old *File, oldParts []part) (*content, error)) (*directory, error) {
+// The flush of what is returned is what is left to do.
+func (s *Store) commit(g Group, check bool, plan func(old *File, oldParts []part) (*content, error)) (placed, error) {
 	name := g.FileName()
 	for attempt := range 120 {
 		if attempt > 3 {
@@ -26,11 +33,11 @@ func (s *Store) commit(g Group, check bool, plan func(old *File, oldParts []part
 		}
 		d, err := s.spool.inUse()
 		if err != nil {
-			return nil, err
+			return placed{}, err
 		}
-		err = s.try(d, name, check, plan)
+		old, err := s.try(d, name, check, plan)
 		if err == nil {
-			return d, nil
+			return placed{d, old}, nil
 		}
 		d.done()
 		switch {
@@ -40,14 +47,14 @@ func (s *Store) commit(g Group, check bool, plan func(old *File, oldParts []part
 			_, err = s.Reload(name)
 		}
 		if err != nil {
-			return nil, err
+			return placed{}, err
 		}
 	}
-	return nil, fmt.Errorf("the group changes too often: %w", ErrBusy)
+	return placed{}, fmt.Errorf("the group changes too often: %w", ErrBusy)
 }
 
 // try is one attempt of commit. errAgain and errReplaced ask for another.
-func (s *Store) try(d *directory, name string, check bool, plan func(old *File, oldParts []part) (*content, error)) error {
+func (s *Store) try(d *directory, name string, check bool, plan func(old *File, oldParts []part) (*content, error)) (replaced, error) {
 	// The view, so as not to wait for those who are changing it. Whether this is
 	// still the file is asked under the lock.
 	v := s.View()
@@ -62,38 +69,41 @@ func (s *Store) try(d *directory, name string, check bool, plan func(old *File, 
 	}
 	c, err := plan(mine, partsOf(mine, oldParts))
 	if err != nil {
-		return err
+		return replaced{}, err
 	}
 	data := c.encode()
 	if int64(len(data)) > s.opts.MaxFileBytes {
-		return &SyntaxError{Reason: TooLarge, Msg: fmt.Sprintf("the group would take %d bytes, more than --spool.max-file-bytes=%d", len(data), s.opts.MaxFileBytes)}
+		return replaced{}, &SyntaxError{Reason: TooLarge, Msg: fmt.Sprintf("the group would take %d bytes, more than --spool.max-file-bytes=%d", len(data), s.opts.MaxFileBytes)}
 	}
 	c.file.size, c.file.hash = int64(len(data)), hashOf(data)
 	if c.pretended {
-		return s.pretend(&prepared{d: d, name: name, old: old, mine: mine, oldParts: oldParts, content: c, check: check})
+		return replaced{}, s.pretend(&prepared{d: d, name: name, old: old, mine: mine, oldParts: oldParts, content: c, check: check})
 	}
 	start := time.Now()
 	tmp, err := d.prepare(name, data, c.keepTime())
 	if err != nil {
 		if gone := d.current(); gone != nil { // not a fault of the disk
-			return errReplaced
+			return replaced{}, errReplaced
 		}
-		return err
+		return replaced{}, err
 	}
 	if s.observers.Flush != nil {
 		s.observers.Flush(time.Since(start).Seconds())
 	}
-	err = s.install(&prepared{d: d, tmp: tmp, name: name, old: old, mine: mine, oldParts: oldParts, content: c, check: check})
-	if err != nil {
-		_ = tmp.Cleanup()
+	p := &prepared{d: d, tmp: tmp, name: name, old: old, mine: mine, oldParts: oldParts, content: c, check: check}
+	err = s.install(p)
+	if err == nil {
+		return p.gone, nil
 	}
+	_ = tmp.Cleanup()
+	p.gone.letGo()()
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return errAgain // somebody removed the temporary file
+		err = errAgain // somebody removed the temporary file
 	case errors.Is(err, unix.EPERM):
-		return fmt.Errorf("the file %q is somebody else's, and only he may replace or remove it in this directory: %w", name, unix.EPERM)
+		err = fmt.Errorf("the file %q is somebody else's, and only he may replace or remove it in this directory: %w", name, unix.EPERM)
 	}
-	return err
+	return replaced{}, err
 }
 
 func partsOf(f *File, parts []part) []part {

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/google/renameio/v2"
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -49,8 +48,6 @@ type directory struct {
 	mu      sync.Mutex
 	next    *flush     // the one that whoever comes now takes part in; nil if there is none
 	flushes sync.Mutex // held while one runs
-
-	freeing errgroup.Group // of files that were replaced
 }
 
 // identity tells directories apart. It is comparable.
@@ -68,7 +65,6 @@ type flush struct {
 // openDirectory finds the directory at the path. It is in use on return.
 func openDirectory(path string) (*directory, error) {
 	d := &directory{path: path}
-	d.freeing.SetLimit(freedAtOnce)
 	if err := d.openAt(); err != nil {
 		return nil, err
 	}
@@ -255,23 +251,25 @@ func (d *directory) temp(name string) (*renameio.PendingFile, error) {
 	return f, nil
 }
 
-// install renames a prepared file to its name and returns its stamp then. The
-// rename is done here and not by renameio, which would flush the file again.
-func (d *directory) install(f *renameio.PendingFile, name string) (stamp, error) {
-	err := d.root.Rename(tempName(f), name)
+// install renames a prepared file to its name and returns its stamp then, and what
+// had the name before. The rename is done here and not by renameio, which would
+// flush the file again.
+func (d *directory) install(f *renameio.PendingFile, name string) (at stamp, old replaced, err error) {
+	old = d.hold(name)
+	err = d.root.Rename(tempName(f), name)
 	switch {
 	case errors.Is(err, unix.EISDIR), errors.Is(err, unix.EEXIST), errors.Is(err, unix.ENOTEMPTY):
-		return stamp{}, fmt.Errorf("%q is a directory: remove it", name)
+		return stamp{}, old, fmt.Errorf("%q is a directory: remove it", name)
 	case err != nil:
-		return stamp{}, err
+		return stamp{}, old, err
 	}
 	// By descriptor: somebody else may have replaced the name by now.
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return stamp{}, err
+		return stamp{}, old, err
 	}
 	_ = f.File.Close() // flushed already
-	return stampOf(&st), nil
+	return stampOf(&st), old, nil
 }
 
 func tempName(f *renameio.PendingFile) string {

@@ -61,8 +61,9 @@ func (s *Store) Drop(name string, data []byte, force bool) error {
 		if d, err = s.spool.inUse(); err != nil {
 			break
 		}
-		if err = s.drop(d, c, data, force); err == nil {
-			return doing("storing "+name, s.flush(d))
+		var old replaced
+		if old, err = s.drop(d, c, data, force); err == nil {
+			return doing("storing "+name, s.flush(placed{d, old}))
 		}
 		d.done()
 		if errors.Is(err, fs.ErrNotExist) {
@@ -98,15 +99,15 @@ func (s *Store) mayDrop(c *content, force bool) error {
 
 // drop makes the content a file of the directory, which is in use. Unlike a commit it does not build on what was
 // there, so it need not start over when somebody else has just changed that.
-func (s *Store) drop(d *directory, c *content, data []byte, force bool) error {
+func (s *Store) drop(d *directory, c *content, data []byte, force bool) (replaced, error) {
 	name := c.file.Name()
 	// By its name sweep knows the temporary file for one of ours.
 	tmp, err := d.prepare("job="+name, data, time.Time{})
 	if err != nil {
 		if d.current() != nil { // not a fault of the disk
-			return errReplaced
+			return replaced{}, errReplaced
 		}
-		return err
+		return replaced{}, err
 	}
 	installed := false
 	defer func() {
@@ -114,14 +115,13 @@ func (s *Store) drop(d *directory, c *content, data []byte, force bool) error {
 			_ = tmp.Cleanup() // what failed before counts
 		}
 	}()
-	defer d.letGo(d.hold(name)) // after the locks
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if d.current() != nil {
-		return errReplaced
+		return replaced{}, errReplaced
 	}
 	if err := d.lock(); err != nil {
-		return err
+		return replaced{}, err
 	}
 	defer d.unlock()
 	u := update{old: s.merge.file(name), new: c}
@@ -130,15 +130,16 @@ func (s *Store) drop(d *directory, c *content, data []byte, force bool) error {
 	}
 	if !force && !s.opts.Unchecked {
 		if x := s.merge.check(c, u.oldParts); x != nil {
-			return x
+			return replaced{}, x
 		}
 	}
-	at, err := d.install(tmp, name)
+	at, old, err := d.install(tmp, name)
 	if err != nil {
-		return err
+		old.letGo()()
+		return replaced{}, err
 	}
 	installed = true
 	c.file.stamp, c.file.mtime = at, time.Unix(0, at.mtime)
 	s.publish([]update{u})
-	return nil
+	return old, nil
 }

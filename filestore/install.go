@@ -24,13 +24,14 @@ type prepared struct {
 	content   *content
 	check     bool // against the rest of the spool
 
+	gone replaced      // what was at the name
 	wake chan struct{} // told once: installed, or to install what is queued
 	done bool          // installed or refused; of whoever installs, then of its own commit
 	err  error
 }
 
 // turns is the queue of prepared commits. Whoever finds nobody at work installs
-// all that is queued until its own commit is done, and hands the rest to the
+// what is queued, his own first, and hands what has come since, or was left, to the
 // first in the queue. The others sleep until they are done: for each to come and
 // see under a mutex would take a change of threads for each.
 type turns struct {
@@ -80,20 +81,18 @@ func (t *turns) leave() {
 
 // install makes a prepared file the group's, if it may be, and publishes it.
 func (s *Store) install(p *prepared) error {
-	defer p.d.letGo(p.d.hold(p.name)) // after the locks
 	s.turns.enter(p)
 	if p.done {
 		return p.err
 	}
 	defer s.turns.leave()
-	for !p.done {
-		s.installSome(p)
-	}
+	s.installQueued(p)
 	return p.err
 }
 
-// installSome installs some of what is queued, of which one is our own.
-func (s *Store) installSome(own *prepared) {
+// installQueued installs what is queued, of which our own comes first and is done
+// in any case.
+func (s *Store) installQueued(own *prepared) {
 	batch := s.turns.take()
 	var ended bool
 	defer func() {
@@ -147,12 +146,15 @@ func (s *Store) installAll(batch []*prepared) {
 
 	updates := make([]update, 0, len(fits))
 	for _, p := range fits {
-		if p.done = true; p.err == nil {
+		if p.err == nil {
 			updates = append(updates, update{old: p.old, oldParts: p.oldParts, new: p.content})
 		}
 	}
 	if len(updates) > 0 {
 		s.publish(updates)
+	}
+	for _, p := range fits {
+		p.done = true
 	}
 }
 
@@ -164,11 +166,12 @@ func (s *Store) mayCommit(d *directory) error {
 }
 
 // renameAll puts the files in their places. One after the other: side by side they
-// would only wait for each other, since nothing is freed here.
+// would wait for each other, and what takes long, to free what they replace, is put
+// off.
 func (s *Store) renameAll(fits []*prepared) {
 	for _, p := range fits {
-		at, err := p.d.install(p.tmp, p.name)
-		p.err = err
+		var at stamp
+		at, p.gone, p.err = p.d.install(p.tmp, p.name)
 		p.content.file.stamp, p.content.file.mtime = at, time.Unix(0, at.mtime)
 	}
 }

@@ -62,10 +62,10 @@ func (s *Store) push(g Group, f *Families, keep bool, opts PushOptions) error {
 		}
 	}()
 	now := s.opts.Now()
-	var d *directory
+	var at placed
 	fresh, series, err := s.canonical(g, f, opts.Strip)
 	if err == nil {
-		d, err = s.commit(g, true, func(old *File, oldParts []part) (*content, error) {
+		at, err = s.commit(g, true, func(old *File, oldParts []part) (*content, error) {
 			failed := 0.0
 			parts, n := fresh, series
 			if err := opts.By.mayChange(old); err != nil {
@@ -118,10 +118,10 @@ func (s *Store) push(g Group, f *Families, keep bool, opts PushOptions) error {
 	unlock()
 	unlock = nil
 	if opts.DryRun {
-		d.done()
+		at.d.done()
 		return nil
 	}
-	if err := s.flush(d); err != nil {
+	if err := s.flush(at); err != nil {
 		return doing("storing group "+g.String(), err)
 	}
 	if s.observers.Commit != nil {
@@ -158,12 +158,13 @@ func (s *Store) unreadable(g Group) error {
 // asText keeps an error about a file from being taken for one about a push.
 func asText(err error) error { return errors.New(err.Error()) }
 
-// flush waits until what was renamed in the directory so far is durable, and ends
-// its use.
-func (s *Store) flush(d *directory) error {
-	defer d.done()
+// flush waits until the change, and what was renamed in the directory before, is
+// durable, and ends the use of the directory.
+func (s *Store) flush(p placed) error {
+	defer p.d.done()
+	defer p.old.letGo()()
 	start := time.Now()
-	if err := d.flush(); err != nil {
+	if err := p.d.flush(); err != nil {
 		// Not its *fs.PathError, for which doing would forget the doubt.
 		return fmt.Errorf("%w; %w", doing("flushing the directory", err), ErrInDoubt)
 	}
@@ -283,7 +284,7 @@ func (s *Store) groupContent(g Group, old *File, parts []part, series int, pushe
 // stampFailure sets the failure time of a group whose lock is held.
 func (s *Store) stampFailure(g Group) error {
 	now := s.opts.Now()
-	d, err := s.commit(g, false, func(old *File, oldParts []part) (*content, error) {
+	at, err := s.commit(g, false, func(old *File, oldParts []part) (*content, error) {
 		var parts []part
 		n, pushed := 0, 0.0
 		if old == nil && (s.View().File(g.FileName()) != nil || !s.mayRecordFailure()) {
@@ -309,7 +310,7 @@ func (s *Store) stampFailure(g Group) error {
 	case errors.Is(err, errNothing):
 		err = nil
 	case err == nil:
-		err = s.flush(d)
+		err = s.flush(at)
 	}
 	return doing("noting the failure in group "+g.String(), err)
 }

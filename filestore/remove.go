@@ -75,7 +75,7 @@ func (s *Store) remove(names []string, pick func(*File) bool) (removed []*File, 
 	}
 	// Also if nothing was removed here: what is not there may have been removed a
 	// moment ago, by somebody whose flush is still to come.
-	if flushErr := s.flush(d); flushErr != nil {
+	if flushErr := s.flush(placed{d: d}); flushErr != nil {
 		return removed, flushErr
 	}
 	return removed, err

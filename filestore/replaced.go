@@ -5,36 +5,34 @@ import "golang.org/x/sys/unix"
 // A rename over a file also frees that file if nobody has it open: its blocks, its
 // inode and, where the file system tells the disk what is unused, a request to the
 // disk. That takes as long as the rename or longer, and it would happen under the
-// lock that all commits share. So a commit holds open what it is about to replace,
-// and lets go of it beside the flush that follows.
+// lock that all commits share. So whoever renames holds open what is replaced,
+// and it is let go of beside the flush of the directory, before the answer: then
+// the room is there again, and nothing of ours is open that need not be.
 
-// replaced is a descriptor of a file that is about to lose its name. It gives no
-// right to the file, so it stands in nobody's way.
-type replaced int
+// replaced is a file that has lost its name. The zero value is none.
+type replaced struct {
+	fd   int // gives no right to the file
+	held bool
+}
 
 // hold keeps what has the name, if anything has, from being freed until letGo.
 func (d *directory) hold(name string) replaced {
 	if holdFlags == 0 {
-		return -1
+		return replaced{}
 	}
 	fd, err := unix.Openat(int(d.dir.Fd()), name, holdFlags|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return -1 // then the rename frees it
-	}
-	return replaced(fd)
+	return replaced{fd, err == nil} // if not, the rename frees it
 }
 
-// freedAtOnce is how many files of a directory are freed beside its commits. One
-// more is freed by its own commit, which so waits for the disk to keep up.
-const freedAtOnce = 32
-
-// letGo frees a file without waiting for it.
-func (d *directory) letGo(r replaced) {
-	if r < 0 {
-		return
+// letGo begins to free the file and returns what waits for the end of that.
+func (r replaced) letGo() (wait func()) {
+	if !r.held {
+		return func() {}
 	}
-	free := func() error { return unix.Close(int(r)) }
-	if !d.freeing.TryGo(free) {
-		_ = free() // nothing was read or written
-	}
+	freed := make(chan struct{})
+	go func() {
+		_ = unix.Close(r.fd) // nothing was read or written
+		close(freed)
+	}()
+	return func() { <-freed }
 }

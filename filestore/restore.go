@@ -55,7 +55,7 @@ func (s *Store) restoreArchived(name string) error {
 	if c.file.group.IsZero() {
 		return s.restoreDropped(d, dir, name, from)
 	}
-	in, err := s.commit(c.file.group, true, func(old *File, _ []part) (*content, error) {
+	at, err := s.commit(c.file.group, true, func(old *File, _ []part) (*content, error) {
 		if old != nil {
 			return nil, fmt.Errorf("the group is in the spool again: %w", fs.ErrExist)
 		}
@@ -65,7 +65,7 @@ func (s *Store) restoreArchived(name string) error {
 		return s.revived(c.file, slices.Clone(c.parts))
 	})
 	if err == nil {
-		err = s.flush(in)
+		err = s.flush(at)
 	}
 	if err == nil {
 		err = unix.Unlinkat(int(dir.Fd()), from, 0)
@@ -108,7 +108,7 @@ func (s *Store) restoreDropped(d *directory, dir *os.File, name, from string) er
 	if err != nil {
 		return err
 	}
-	if err := s.flush(in); err != nil {
+	if err := s.flush(placed{d: in}); err != nil {
 		return err
 	}
 	if err := unix.Unlinkat(at, from, 0); err != nil {

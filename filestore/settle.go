@@ -143,7 +143,7 @@ func (b *ballot) result() string {
 // setHelp rewrites a group's file with the agreed texts and nothing else changed.
 func (s *Store) setHelp(g Group, texts map[string]string) error {
 	defer s.groups.lock(g.FileName())()
-	d, err := s.commit(g, false, func(old *File, oldParts []part) (*content, error) {
+	at, err := s.commit(g, false, func(old *File, oldParts []part) (*content, error) {
 		if old == nil || !old.differs(texts) {
 			return nil, errNothing
 		}
@@ -173,7 +173,7 @@ func (s *Store) setHelp(g Group, texts map[string]string) error {
 	case err != nil:
 		return err
 	}
-	return s.flush(d)
+	return s.flush(at)
 }
 
 // errNothing ends a commit that has nothing to write.

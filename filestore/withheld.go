@@ -195,7 +195,7 @@ func (c *content) stays(old *File) {
 // its payload is withheld. The file keeps its time, which is that of the push.
 func (s *Store) writeWithheld(g Group) (since time.Time, err error) {
 	defer s.groups.lock(g.FileName())()
-	d, err := s.commit(g, false, func(old *File, oldParts []part) (*content, error) {
+	at, err := s.commit(g, false, func(old *File, oldParts []part) (*content, error) {
 		if old == nil || old.age == nil || !old.age.pending {
 			return nil, errNothing // pushed to, or removed
 		}
@@ -206,7 +206,7 @@ func (s *Store) writeWithheld(g Group) (since time.Time, err error) {
 	case errors.Is(err, errNothing):
 		return time.Time{}, nil
 	case err == nil:
-		err = s.flush(d)
+		err = s.flush(at)
 	}
 	return since, doing("withholding the payload of group "+g.String(), err)
 }
@@ -221,7 +221,7 @@ var errNotExpired = fmt.Errorf("nothing of it is withheld: %w", fs.ErrNotExist)
 // another file by now it is a *Conflict. Otherwise the promise is that of Replace.
 func (s *Store) Restore(g Group) error {
 	unlock := s.groups.lock(g.FileName())
-	d, err := s.commit(g, true, func(old *File, oldParts []part) (*content, error) {
+	at, err := s.commit(g, true, func(old *File, oldParts []part) (*content, error) {
 		if old == nil || old.age == nil {
 			return nil, errNotExpired
 		}
@@ -229,7 +229,7 @@ func (s *Store) Restore(g Group) error {
 	})
 	unlock()
 	if err == nil {
-		err = s.flush(d)
+		err = s.flush(at)
 	}
 	var clash *Conflict
 	if errors.As(err, &clash) {

@@ -21,11 +21,11 @@ func tuneRuntime() {
 	if os.Getenv("GOGC") == "" {
 		new(collector).tune()
 	}
-	if os.Getenv("GOMAXPROCS") == "" {
+	if n := runtime.GOMAXPROCS(0); os.Getenv("GOMAXPROCS") == "" && n == runtime.NumCPU() {
 		// A goroutine that waits for a flush keeps its place among those that may
 		// run until the runtime looks. With a place for each core and many pushes
-		// at once the cores would be idle for a third of the time.
-		n := runtime.GOMAXPROCS(0)
+		// at once the cores would be idle for a third of the time. Where a quota
+		// leaves less than the cores Go follows the quota.
 		runtime.GOMAXPROCS(n + min(n, 8))
 	}
 }
