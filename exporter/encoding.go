@@ -114,7 +114,7 @@ type sender struct {
 	err error // the first; nothing is written after it
 }
 
-const senderSize = 512 << 10
+const senderSize = 1 << 20
 
 var senderBuffers = sync.Pool{New: func() any { return new([]byte) }}
 
