@@ -30,8 +30,8 @@ func tuneRuntime() {
 	}
 }
 
-// A collector sets by how much the heap may grow between two collections: by
-// half of what is alive, since most of it is text without pointers and cheap to
+// A collector sets by how much the heap may grow between two collections: by two
+// fifths of what is alive, since most of it is text without pointers and cheap to
 // collect, but by so much at least that a small spool, in which the garbage of a
 // few pushes is half of the heap, does not collect all the time.
 type collector struct{ percent int }
@@ -42,7 +42,7 @@ const leastGrowth = 8 << 20
 func (c *collector) tune() {
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	metrics.Read(live)
-	percent := int(min(max(leastGrowth*100/max(live[0].Value.Uint64(), 1), 50), 400))
+	percent := int(min(max(leastGrowth*100/max(live[0].Value.Uint64(), 1), 40), 400))
 	if d := percent - c.percent; d < -c.percent/8 || d > c.percent/8 { // else not worth to stop for
 		c.percent = percent
 		debug.SetGCPercent(percent)
