@@ -43,7 +43,7 @@ func (c *collector) tune() {
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	metrics.Read(live)
 	percent := int(min(max(leastGrowth*100/max(live[0].Value.Uint64(), 1), 40), 400))
-	if d := percent - c.percent; d < -c.percent/8 || d > c.percent/8 { // else not worth to stop for
+	if d := percent - c.percent; d < -c.percent/8 || d > c.percent/8 { // else it is not worth it
 		c.percent = percent
 		debug.SetGCPercent(percent)
 	}
