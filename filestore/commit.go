@@ -26,10 +26,17 @@ type placed struct {
 // The flush of what is returned is what is left to do.
 func (s *Store) commit(g Group, check bool, plan func(old *File, oldParts []part) (*content, error)) (placed, error) {
 	name := g.FileName()
-	for attempt := range 120 {
-		if attempt > 3 {
-			// Whoever is at the file now may need a moment.
-			time.Sleep(time.Duration(min(attempt, 20)) * time.Millisecond)
+	var giveUp time.Time
+	for attempt := 0; ; attempt++ {
+		if attempt == 3 {
+			giveUp = time.Now().Add(commitPatience)
+		} else if attempt > 3 {
+			if time.Now().After(giveUp) {
+				return placed{}, restless("the group changes too often: others write to it all the time")
+			}
+			// Whoever is at the file now may need a moment, and where he never rests
+			// it takes many tries to come between two of his changes.
+			time.Sleep(time.Duration(min(attempt, 5)) * time.Millisecond)
 		}
 		d, err := s.spool.inUse()
 		if err != nil {
@@ -50,8 +57,11 @@ func (s *Store) commit(g Group, check bool, plan func(old *File, oldParts []part
 			return placed{}, err
 		}
 	}
-	return placed{}, fmt.Errorf("the group changes too often: %w", ErrBusy)
 }
+
+// commitPatience is how long a commit tries to come between the changes that other
+// processes make to its group.
+const commitPatience = 10 * time.Second
 
 // try is one attempt of commit. errAgain and errReplaced ask for another.
 func (s *Store) try(d *directory, name string, check bool, plan func(old *File, oldParts []part) (*content, error)) (replaced, error) {

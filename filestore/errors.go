@@ -89,5 +89,12 @@ func (c *Conflict) Error() string {
 var ErrInDoubt = errors.New("it is not known whether the change survives a power cut")
 
 // ErrBusy is what a commit's error wraps when another process held the lock of
-// the spool for too long. Nothing was changed.
+// the spool for too long, or changed the same file again and again. Nothing was
+// changed.
 var ErrBusy = errors.New("another process holds the lock of the spool")
+
+// restless is an ErrBusy that is not about the lock.
+type restless string
+
+func (r restless) Error() string        { return string(r) }
+func (r restless) Is(target error) bool { return target == ErrBusy }

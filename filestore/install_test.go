@@ -78,3 +78,44 @@ func groupOf(t *testing.T, job string) Group {
 	}
 	return g
 }
+
+// Who pushes to a group again and again does not keep another process from it,
+// even if he comes between hundreds of times.
+func TestCommitIsPatient(t *testing.T) {
+	dir := t.TempDir()
+	restless, err := Open(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := groupOf(t, "a")
+	f, err := Parse([]byte("# TYPE b gauge\nb 1\n"), Limits{}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts, series, err := s.canonical(g, f, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tries := 0
+	at, err := s.commit(g, true, func(old *File, _ []part) (*content, error) {
+		if tries++; tries <= 200 {
+			if err := pushedTo(t, restless, g, tries); err != nil {
+				return nil, err
+			}
+		}
+		return s.groupContent(g, old, parts, series, 1, 0), nil
+	})
+	if err != nil {
+		t.Fatalf("after %d tries: %v", tries, err)
+	}
+	if err := s.flush(at); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := s.View().File(g.FileName()).has("b"); !ok {
+		t.Error("the commit is not in the view")
+	}
+}

@@ -97,7 +97,7 @@ func (s *Store) removeBatch(d *directory, names []string, pick func(*File) bool)
 		}
 		names = again
 	}
-	return removed, fmt.Errorf("the file %q changes too often: %w", names[0], ErrBusy)
+	return removed, restless(fmt.Sprintf("the file %q changes too often: others write to it all the time", names[0]))
 }
 
 // tryRemove deletes the files that are as the view has them and returns the

@@ -60,7 +60,7 @@ func statusOf(err error) (code int, sentence string) {
 		return http.StatusForbidden, err.Error() + ", over the unix socket (--push.owner-check, --push.admin-group)"
 	case errors.Is(err, filestore.ErrInDoubt):
 		return http.StatusInternalServerError, err.Error() + "; doing it again is safe"
-	case errors.Is(err, filestore.ErrBusy):
+	case errors.Is(err, filestore.ErrBusy), errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
 		return http.StatusServiceUnavailable, err.Error()
 	case errors.Is(err, filestore.ErrFull), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return http.StatusInsufficientStorage, err.Error()

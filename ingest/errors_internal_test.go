@@ -39,6 +39,7 @@ func TestStatusOf(t *testing.T) {
 		{disk(syscall.EDQUOT), 507},
 		{fmt.Errorf("storing: %w", filestore.ErrFull), 507},
 		{fmt.Errorf("storing: %w", filestore.ErrBusy), 503},
+		{disk(syscall.EMFILE), 503},
 		{fmt.Errorf("flushing: %w; %w", disk(syscall.ENOSPC), filestore.ErrInDoubt), 500},
 		{disk(syscall.EROFS), 500},
 		{disk(syscall.EACCES), 500},
