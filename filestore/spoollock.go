@@ -3,6 +3,7 @@ package filestore
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -51,6 +52,18 @@ func (d *directory) lock() error {
 		d.locked = f
 		return nil
 	}
+}
+
+// LockHeld reports whether somebody holds the lock of a spool for as long as
+// patience lasts, which is longer than any commit needs. Where that cannot be asked
+// it is false.
+func LockHeld(dir string, patience time.Duration) bool {
+	f, err := os.OpenFile(filepath.Join(dir, spoolLock), os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return false
+	}
+	defer f.Close() //nolint:errcheck // lets go of it as well
+	return errors.Is(flockUntil(f, time.Now().Add(patience)), ErrBusy)
 }
 
 func (d *directory) unlock() {

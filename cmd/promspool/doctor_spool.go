@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/promspool/promspool/filestore"
 	"github.com/promspool/promspool/watcher"
@@ -40,6 +41,9 @@ func (d *doctor) checkSpool() *filestore.Store {
 	d.say(fine, "spool", "", "%s holds %s, %s and %s", d.spool, count(totals.Groups, "group"), count(totals.Dropped, "dropped file"), count(totals.Series, "sample"))
 	d.checkRights(x)
 	d.checkFileSystem(x)
+	if filestore.LockHeld(d.spool, time.Second) {
+		d.say(wrong, "lock", "find who it is (fuser -v "+filepath.Join(d.spool, ".promspool.lock")+") and end it", "somebody holds the lock of the spool: until he lets go every push is refused after some seconds")
+	}
 	d.checkTimes(x, store)
 	if err := watcher.Probe(d.spool); err != nil {
 		d.say(wrong, "limits", "raise fs.inotify.max_user_watches and fs.inotify.max_user_instances (sysctl)", "the kernel does not watch the spool for this user: %v", err)

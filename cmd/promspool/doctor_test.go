@@ -3,11 +3,41 @@ package main_test
 import (
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+
+	"github.com/promspool/promspool/filestore"
 )
 
 func TestScriptDoctor(t *testing.T) { runScripts(t, "doctor") }
+
+// TestDoctorOnALockedSpool: every other finding may be fine then, and no push succeeds.
+func TestDoctorOnALockedSpool(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	run := func() (string, int) {
+		stdout, _, status := command{
+			name: promspool, args: []string{"--spool.directory=" + dir, "doctor", "--url=http://127.0.0.1:1", "--prometheus.config=none", "--node-exporter.defaults=none"},
+		}.run(t)
+		return stdout, status
+	}
+	store, err := filestore.Open(dir, nil) // makes the lock
+	done(t, err)
+	defer store.Close()
+	if stdout, _ := run(); strings.Contains(stdout, "lock:") {
+		t.Errorf("with nobody at work:\n%s", stdout)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, ".promspool.lock"), os.O_RDWR, 0)
+	done(t, err)
+	defer f.Close()
+	done(t, syscall.Flock(int(f.Fd()), syscall.LOCK_EX))
+	if stdout, status := run(); status != 1 || !strings.Contains(stdout, "wrong    lock: somebody holds the lock of the spool") {
+		t.Errorf("with the lock held: exit status %d\n%s", status, stdout)
+	}
+}
 
 // TestDoctorOnAnotherProgram asks what is no promspool.
 func TestDoctorOnAnotherProgram(t *testing.T) {
