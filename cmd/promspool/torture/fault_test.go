@@ -49,7 +49,7 @@ var faults = []fault{
 	{name: "quota at the open", calls: opens, how: "error=EDQUOT", method: "PUT", code: 507, sick: true},
 	{name: "no inodes at the open", calls: opens, how: "error=ENOSPC", method: "PUT", code: 507, sick: true},
 	{name: "read-only at the open", calls: opens, how: "error=EROFS", method: "PUT", code: 500, sick: true},
-	{name: "no descriptors", calls: opens, how: "error=EMFILE", method: "PUT", code: 500, sick: true},
+	{name: "no descriptors", calls: opens, how: "error=EMFILE", method: "PUT", code: 503, sick: true},
 	{name: "mode", calls: "fchmod,fchmodat,chmod", how: "error=EIO", method: "PUT", code: 500, sick: true},
 	{name: "lock", calls: "flock", how: "error=EIO", method: "PUT", code: 500},
 }
