@@ -86,15 +86,8 @@ func (a adding) may(text string) error {
 
 // isQuantile reports whether a line of a summary is neither its sum nor its count.
 func (a adding) isQuantile(line string) bool {
-	for _, suffix := range [...]string{"_sum", "_count"} {
-		name := string(appendName(nil, a.desc.name+suffix))
-		for _, after := range [...]string{name + " ", name + "{", "{" + name + "}", "{" + name + ","} {
-			if strings.HasPrefix(line, after) {
-				return false
-			}
-		}
-	}
-	return true
+	l, _ := cutLine(line)
+	return unquote(l.name) == a.desc.name
 }
 
 // up returns the sum of two parts.

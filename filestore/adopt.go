@@ -39,7 +39,10 @@ func (s *Store) Adopt(g Group, f *Families, a Adoption) error {
 				return nil, x
 			}
 		}
-		c := s.groupContent(g, old, all, n, a.Pushed, a.Failed)
+		c, err := s.groupContent(g, old, all, n, a.Pushed, a.Failed)
+		if err != nil {
+			return nil, err
+		}
 		c.file.attrs = (&PushOptions{}).attributes(c.file.attrs, false)
 		c.pretended = a.DryRun
 		return c, nil

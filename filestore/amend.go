@@ -128,7 +128,10 @@ func (s *Store) amended(g Group, old *File, oldParts []part, e *Edit, now float6
 	if old != nil {
 		failed = old.failure
 	}
-	c := s.groupContent(g, old, parts, series, now, failed)
+	c, err := s.groupContent(g, old, parts, series, now, failed)
+	if err != nil {
+		return nil, err
+	}
 	for _, key := range sortedKeys(e.Attributes) {
 		c.file.attrs = c.file.attrs.withAll(key, e.Attributes[key]...)
 	}

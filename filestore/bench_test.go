@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/promspool/promspool/filestore"
 )
@@ -134,6 +135,101 @@ func BenchmarkPublish(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkPushBesideCopy is a durable push to a group of which the spool has a
+// copy in a dropped file, or a copy of the whole exposition.
+func BenchmarkPushBesideCopy(b *testing.B) {
+	for _, n := range []int{1000, 10000, 100000} {
+		s, dir := filled(b, n)
+		push := func(b *testing.B) {
+			i := 0
+			for b.Loop() {
+				i++
+				must(b, s.Replace(benchGroup(b, n-1), families(b, benchText(n-1, i)), filestore.PushOptions{}))
+			}
+		}
+		b.Run(fmt.Sprintf("groups=%d/none", n), push)
+		data, err := os.ReadFile(filepath.Join(dir, benchGroup(b, n-1).FileName()))
+		must(b, err)
+		for _, copied := range []struct {
+			name string
+			data []byte
+		}{{"group", data}, {"exposition", s.View().AppendTo(nil)}} {
+			if len(copied.data) > 16<<20 {
+				continue
+			}
+			must(b, os.WriteFile(filepath.Join(dir, "backup.prom"), copied.data, 0o644))
+			_, err = s.Rescan()
+			must(b, err)
+			b.Run(fmt.Sprintf("groups=%d/%s", n, copied.name), push)
+		}
+	}
+}
+
+// BenchmarkConflicts opens a spool of n dropped files that conflict.
+func BenchmarkConflicts(b *testing.B) {
+	for _, kind := range []struct {
+		name string
+		text func(i int) string
+	}{
+		{"series", func(i int) string { return fmt.Sprintf("m{a=\"b\"} %d\n", i) }},
+		{"types", func(i int) string {
+			return fmt.Sprintf("# TYPE m %s\nm{i=\"%d\"} 1\n", []string{"gauge", "counter"}[i%2], i)
+		}},
+	} {
+		for _, n := range []int{1000, 8000} {
+			b.Run(fmt.Sprintf("%s/files=%d", kind.name, n), func(b *testing.B) {
+				dir := b.TempDir()
+				for i := range n {
+					text := kind.text(i)
+					must(b, os.WriteFile(filepath.Join(dir, fmt.Sprintf("f%06d.prom", i)), []byte(text), 0o644))
+				}
+				for b.Loop() {
+					s, err := filestore.Open(dir, nil)
+					must(b, err)
+					s.Close()
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkPushBesideLarge is a small push while the largest one that is allowed
+// is stored again and again. It reports the longest time that one took.
+func BenchmarkPushBesideLarge(b *testing.B) {
+	s, _ := filled(b, 1000)
+	var large [2]strings.Builder
+	for i := range 99_999 {
+		for k := range large {
+			fmt.Fprintf(&large[k], "family_%05d %d\n", i, i+k)
+		}
+	}
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+				must(b, s.Replace(group(b, "job", "large"), families(b, large[i%2].String()), filestore.PushOptions{}))
+				if i%2 == 1 {
+					must(b, s.Delete(group(b, "job", "large")))
+				}
+			}
+		}
+	}()
+	longest, i := time.Duration(0), 0
+	for b.Loop() {
+		i++
+		start := time.Now()
+		must(b, s.Replace(benchGroup(b, 1), families(b, benchText(1, i)), filestore.PushOptions{}))
+		longest = max(longest, time.Since(start))
+	}
+	b.ReportMetric(float64(longest.Milliseconds()), "ms-longest")
+	close(stop)
+	<-stopped
 }
 
 // BenchmarkLoad opens a spool of n groups.

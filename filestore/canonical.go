@@ -35,8 +35,8 @@ type labelling struct {
 
 // record is one sample on its way into canonical text.
 type record struct {
-	base  string  // the label set without le and quantile, in braces, or ""
-	empty bool    // instance="" is to be spelled out
+	base  string  // the labels of its identity in braces, or ""
+	shown string  // base, and instance="" where that is spelled out
 	line  int     // for errors
 	part  uint8   // within one histogram or summary: 0 bucket or quantile, 1 sum, 2 count
 	bound float64 // le or quantile
@@ -234,7 +234,7 @@ func (c *canonicalizer) add(f *rawFamily, s *sample) error {
 	}
 	if f.typ.composite() {
 		// A reader could not tell such a label from a bound.
-		reserved := map[Type]string{Histogram: "le", Summary: "quantile"}[f.typ]
+		reserved := f.typ.bound()
 		for _, l := range c.lab.over {
 			if l.Name == reserved {
 				return c.fail(s, fmt.Sprintf("a %s cannot have %s as a grouping label", f.typ, reserved))
@@ -245,7 +245,7 @@ func (c *canonicalizer) add(f *rawFamily, s *sample) error {
 		}
 	}
 	c.labels = c.labels[:0]
-	instance := false
+	instance, empty := false, false
 	for _, l := range s.labels {
 		switch {
 		case l.Name == skip, slices.Contains(c.lab.strip, l.Name), c.overrules(l.Name):
@@ -253,15 +253,16 @@ func (c *canonicalizer) add(f *rawFamily, s *sample) error {
 			instance = instance || l.Name == "instance"
 			c.labels = append(c.labels, l)
 		case l.Name == "instance":
-			r.empty = true
+			empty = true
 		}
 	}
 	for _, l := range c.lab.over {
 		instance = instance || l.Name == "instance"
 		c.labels = append(c.labels, l)
 	}
-	r.empty = (r.empty || c.lab.emptyInstance) && !instance
-	slices.SortFunc(c.labels, func(a, b Label) int { return strings.Compare(a.Name, b.Name) })
+	empty = (empty || c.lab.emptyInstance) && !instance
+	byName := func(a, b Label) int { return strings.Compare(a.Name, b.Name) }
+	slices.SortFunc(c.labels, byName)
 	if len(c.labels) > 0 {
 		c.scratch = appendLabels(c.scratch[:0], c.labels)
 		if n := len(c.records); n > 0 && c.records[n-1].base == string(c.scratch) {
@@ -269,6 +270,11 @@ func (c *canonicalizer) add(f *rawFamily, s *sample) error {
 		} else {
 			r.base = string(c.scratch)
 		}
+	}
+	if r.shown = r.base; empty {
+		c.labels = append(c.labels, Label{Name: "instance"})
+		slices.SortFunc(c.labels, byName)
+		r.shown = string(appendLabels(nil, c.labels))
 	}
 	c.records = append(c.records, r)
 	return nil
@@ -319,15 +325,9 @@ func (c *canonicalizer) write(f *rawFamily, r *record) {
 	case f.typ == Histogram:
 		name += "_bucket"
 	}
-	base := r.base
-	if r.empty {
-		base = withEmptyInstance(base)
-	}
-	bound := ""
-	if r.part == 0 && f.typ == Histogram {
-		bound = "le"
-	} else if r.part == 0 && f.typ == Summary {
-		bound = "quantile"
+	base, bound := r.shown, ""
+	if r.part == 0 {
+		bound = f.typ.bound()
 	}
 	if plainName(name) {
 		b = append(b, name...)

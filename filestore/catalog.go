@@ -34,14 +34,14 @@ func (c catalog) get(id *ident) *File {
 	return nil
 }
 
-// change is one file of a catalog before and after; nil for none.
-type change struct {
+// fileChange is one file of a catalog before and after; nil for none.
+type fileChange struct {
 	id       *ident
 	old, new *File
 }
 
 // with returns the catalog after the changes, which are in order and distinct.
-func (c catalog) with(changes []change) catalog {
+func (c catalog) with(changes []fileChange) catalog {
 	out := catalog{blocks: make([][]*File, 0, len(c.blocks)+1)}
 	next := 0
 	for len(changes) > 0 {
@@ -74,7 +74,7 @@ func (c catalog) with(changes []change) catalog {
 	return out
 }
 
-func mergeFiles(files []*File, changes []change) []*File {
+func mergeFiles(files []*File, changes []fileChange) []*File {
 	out := make([]*File, 0, len(files)+len(changes))
 	for _, f := range files {
 		for len(changes) > 0 && compareIdent(changes[0].id, f.id) < 0 {

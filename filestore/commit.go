@@ -89,9 +89,16 @@ func (s *Store) try(d *directory, name string, check bool, plan func(old *File, 
 	if c.pretended {
 		return replaced{}, s.pretend(&prepared{d: d, name: name, old: old, mine: mine, oldParts: oldParts, content: c, check: check})
 	}
+	p := &prepared{d: d, name: name, old: old, mine: mine, oldParts: oldParts, content: c, check: check}
+	if check && !s.opts.Unchecked {
+		if p.checked, err = s.checkLarge(c, oldParts); err != nil {
+			return replaced{}, err
+		}
+	}
 	start := time.Now()
 	tmp, err := d.prepare(name, data, c.keepTime())
 	if err != nil {
+		s.forgetLarge(c)
 		if gone := d.current(); gone != nil { // not a fault of the disk
 			return replaced{}, errReplaced
 		}
@@ -100,11 +107,12 @@ func (s *Store) try(d *directory, name string, check bool, plan func(old *File, 
 	if s.observers.Flush != nil {
 		s.observers.Flush(time.Since(start).Seconds())
 	}
-	p := &prepared{d: d, tmp: tmp, name: name, old: old, mine: mine, oldParts: oldParts, content: c, check: check}
+	p.tmp = tmp
 	err = s.install(p)
 	if err == nil {
 		return p.gone, nil
 	}
+	s.forgetLarge(c)
 	_ = tmp.Cleanup()
 	p.gone.letGo()()
 	switch {

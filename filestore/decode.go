@@ -57,8 +57,8 @@ func (v *View) Metrics(f *File) iter.Seq2[Family, Metric] {
 		for _, h := range f.parts {
 			d := h.Value()
 			fam := Family{Name: d.name, Help: d.help, Type: d.typ}
-			eachMetric(d, v.text(f, d.name), func(base []byte, lines string) bool {
-				more = yield(fam, decodeMetric(d, string(base), lines))
+			eachMetric(d, v.text(f, d.name), func(_ []byte, lines string) bool {
+				more = yield(fam, decodeMetric(d, lines))
 				return more
 			})
 			if !more {
@@ -79,35 +79,31 @@ func (v *View) Value(f *File, family string) (value float64, ok bool) {
 
 func decodeFamily(d desc, text string) Family {
 	f := Family{Name: d.name, Help: d.help, Type: d.typ}
-	eachMetric(d, text, func(base []byte, lines string) bool {
-		f.Metrics = append(f.Metrics, decodeMetric(d, string(base), lines))
+	eachMetric(d, text, func(_ []byte, lines string) bool {
+		f.Metrics = append(f.Metrics, decodeMetric(d, lines))
 		return true
 	})
 	return f
 }
 
-func decodeMetric(d desc, base, lines string) Metric {
+func decodeMetric(d desc, lines string) Metric {
 	var m Metric
-	if base != "" {
-		m.Labels, _ = parseLabelSet(base)
-	}
-	empty := false
-	for line := range strings.Lines(lines) {
-		line = strings.TrimSuffix(line, "\n")
-		v, _ := parseFloat(line[strings.LastIndexByte(line, ' ')+1:])
-		p := parser{utf8Names: true, rest: line}
-		name := ""
-		if line[0] != '{' {
-			name, _ = p.metricName()
+	first := true
+	for lines != "" {
+		var l textLine
+		l, lines = cutLine(lines)
+		v, _ := parseFloat(l.value)
+		bound := ""
+		for name, value := range eachLabel(l.labels) {
+			switch {
+			case name == d.typ.bound():
+				bound = unquote(value)
+			case first:
+				m.Labels = append(m.Labels, Label{unquote(name), unquote(value)})
+			}
 		}
-		var labels []Label
-		if p.rest != "" && p.rest[0] == '{' {
-			name, labels, _ = p.labels(name)
-		}
-		for _, l := range labels {
-			empty = empty || l.Name == "instance" && l.Value == ""
-		}
-		switch suffix := name[len(d.name):]; {
+		first = false
+		switch suffix := strings.TrimPrefix(unquote(l.name), d.name); {
 		case !d.typ.composite():
 			m.Value = v
 		case suffix == "_sum":
@@ -115,12 +111,9 @@ func decodeMetric(d desc, base, lines string) Metric {
 		case suffix == "_count":
 			m.Count = v
 		default:
-			bound, _ := parseFloat(labels[len(labels)-1].Value)
-			m.Bounds = append(m.Bounds, Bound{bound, v})
+			b, _ := parseFloat(bound)
+			m.Bounds = append(m.Bounds, Bound{b, v})
 		}
-	}
-	if empty {
-		m.Labels = append(m.Labels, Label{Name: "instance"})
 	}
 	return m
 }

@@ -129,7 +129,7 @@ func (s *Store) drop(d *directory, c *content, data []byte, force bool) (replace
 		u.oldParts = s.View().parts(u.old)
 	}
 	if !force && !s.opts.Unchecked {
-		if x := s.merge.check(c, u.oldParts); x != nil {
+		if x := s.merge.check(c, u.oldParts, nil); x != nil {
 			return replaced{}, x
 		}
 	}

@@ -19,6 +19,18 @@ var typeNames = [...]string{"untyped", "untyped", "counter", "gauge", "summary",
 // String returns the word that stands in a TYPE line.
 func (t Type) String() string { return typeNames[t] }
 
+// bound returns the name of the label that tells the lines of one metric of the
+// type apart, or "".
+func (t Type) bound() string {
+	switch t {
+	case Histogram:
+		return "le"
+	case Summary:
+		return "quantile"
+	}
+	return ""
+}
+
 // composite reports whether one metric of the type has several lines.
 func (t Type) composite() bool { return t >= Summary }
 

@@ -70,9 +70,9 @@ func (g Group) Labels() []Label {
 	if g.set == "" {
 		return nil
 	}
-	labels, err := parseLabelSet(g.set)
-	if err != nil {
-		panic("filestore: a group that does not parse: " + g.set) // made by NewGroup alone
+	labels := make([]Label, 0, 4)
+	for name, value := range eachLabel(g.set[1 : len(g.set)-1]) {
+		labels = append(labels, Label{unquote(name), unquote(value)})
 	}
 	return labels
 }

@@ -1,6 +1,7 @@
 package filestore_test
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
@@ -344,4 +345,40 @@ func describe(t *testing.T, dir string) string {
 		return nil
 	}))
 	return b.String()
+}
+
+// Values of labels that look like the labels of buckets and quantiles cost nobody
+// anything, whether they are dropped or pushed.
+func TestValuesLikeBounds(t *testing.T) {
+	for _, value := range []string{`b,quantile=`, `b,le=`, `,le=`, `le=`, `x\",le=\"1`, `\\\",quantile=\"0.5\",`, `}`, `} 1`, `{`, `\n# TYPE x gauge`} {
+		for _, typ := range []string{"summary", "histogram"} {
+			text := fmt.Sprintf("# TYPE go_gc_duration_seconds %[1]s\ngo_gc_duration_seconds_sum{a=\"%[2]s\"} 1\ngo_gc_duration_seconds_count{a=\"%[2]s\"} 1\n# TYPE x %[1]s\nx_sum{a=\"%[2]s\"} 1\nx_count{a=\"%[2]s\"} 2\n", typ, value)
+			dir := t.TempDir()
+			must(t, os.WriteFile(filepath.Join(dir, "x.prom"), []byte(text), 0o644))
+			own := map[string]filestore.Own{"go_gc_duration_seconds": {Type: filestore.Summary, Labels: []string{"quantile"}}}
+			s, err := filestore.Open(dir, &filestore.Options{Own: own})
+			must(t, err)
+			served := string(s.View().AppendTo(nil))
+			if want := fmt.Sprintf("x_sum{a=\"%[1]s\"} 1\nx_count{a=\"%[1]s\"} 2\n", value); !strings.Contains(served, want) {
+				t.Errorf("dropped, %s with %s: missing\n%sin\n%s", typ, value, want, served)
+			}
+			if err := s.Replace(group(t, "job", "j"), families(t, text), filestore.PushOptions{}); typ == "summary" && err != nil {
+				t.Errorf("pushed, %s with %s: %v", typ, value, err)
+			}
+			var x *filestore.Conflict
+			if err := s.Replace(group(t, "job", "k"), families(t, text), filestore.PushOptions{}); typ == "histogram" && !errors.As(err, &x) {
+				t.Errorf("pushed, %s with %s: %v, want a conflict with the agent's type", typ, value, err)
+			}
+			for f := range s.View().Files() {
+				for _, fam := range s.View().Families(f) {
+					for _, m := range fam.Metrics {
+						if fam.Name == "x" && (m.Sum != 1 || m.Count < 2 || len(m.Labels) == 0) {
+							t.Errorf("%s of %s is read back as %+v", fam.Name, f.Name(), m)
+						}
+					}
+				}
+			}
+			must(t, s.Close())
+		}
+	}
 }

@@ -2,47 +2,37 @@ package filestore
 
 import (
 	"bytes"
-	"slices"
+	"hash/maphash"
 	"strings"
-
-	"github.com/cespare/xxhash/v2"
 )
 
-// withEmptyInstance puts instance="" where it belongs in the order of a
-// canonical label set.
-func withEmptyInstance(base string) string {
-	if base == "" {
-		return `{instance=""}`
-	}
-	labels, err := parseLabelSet(base)
-	if err != nil {
-		panic("filestore: a canonical label set that does not parse: " + base)
-	}
-	labels = append(labels, Label{Name: "instance"})
-	slices.SortFunc(labels, func(a, b Label) int { return strings.Compare(a.Name, b.Name) })
-	return string(appendLabels(nil, labels))
-}
+// The identity of a metric is what Prometheus sees of it: the name of its family
+// and its labels, without empty ones and, as the lines of a histogram or summary
+// belong together, without le and quantile.
 
-// identity is what makes a metric one: the family's name and the labels that
-// Prometheus sees, so neither empty ones nor, as the lines of a histogram
-// belong together, le and quantile.
+// identitySeed is of this process alone, so nobody can choose labels whose hashes
+// collide.
+var identitySeed = maphash.MakeSeed()
+
+// identityHash returns the hash of an identity, given by the family's name and
+// the labels in braces, or "" for none.
 func identityHash(name, base string) uint64 {
-	var d xxhash.Digest
-	d.Reset()
-	_, _ = d.WriteString(name)
-	_, _ = d.WriteString(base)
-	return d.Sum64()
+	var h maphash.Hash
+	h.SetSeed(identitySeed)
+	_, _ = h.WriteString(name)
+	_, _ = h.WriteString(base)
+	return h.Sum64()
 }
 
 // eachMetric calls yield for each metric in the canonical text of a part, with
-// the labels of its identity, which are valid until yield returns, and its
-// lines.
+// the labels of its identity in braces, which are valid until yield returns, and
+// its lines.
 func eachMetric(d desc, text string, yield func(base []byte, lines string) bool) {
 	var last, base []byte
 	start := 0
 	for at := 0; at < len(text); {
-		end := at + strings.IndexByte(text[at:], '\n') + 1
-		base = appendIdentity(base[:0], d, text[at:end-1])
+		line, rest := cutLine(text[at:])
+		base = appendIdentity(base[:0], d.typ, line.labels)
 		if at > start && !bytes.Equal(base, last) {
 			if !yield(last, text[start:at]) {
 				return
@@ -50,54 +40,37 @@ func eachMetric(d desc, text string, yield func(base []byte, lines string) bool)
 			start = at
 		}
 		last = append(last[:0], base...)
-		at = end
+		at = len(text) - len(rest)
 	}
 	if start < len(text) {
 		yield(last, text[start:])
 	}
 }
 
-// appendIdentity appends the label set in braces that is part of the identity
-// of a canonical line, or nothing if it is empty.
-func appendIdentity(b []byte, d desc, line string) []byte {
-	line = line[:strings.LastIndexByte(line, ' ')]
-	if plainName(d.name) {
-		i := strings.IndexByte(line, '{')
-		if i < 0 {
+// appendIdentity appends the labels of a canonical line that are part of the
+// identity, in braces, or nothing if there are none.
+func appendIdentity(b []byte, t Type, labels string) []byte {
+	const instance = `instance=""` // the only empty label in canonical text
+	bound := t.bound()
+	if bound == "" && !strings.Contains(labels, instance) {
+		if labels == "" {
 			return b
 		}
-		line = line[i+1 : len(line)-1]
-	} else {
-		// {"name",labels}
-		p := parser{rest: line[1 : len(line)-1]}
-		if _, err := p.quoted("metric name"); err != nil {
-			panic("filestore: canonical text that does not parse: " + line)
+		return append(append(append(b, '{'), labels...), '}')
+	}
+	sep := byte('{')
+	for name, value := range eachLabel(labels) {
+		if name == bound || value == `""` && name == "instance" {
+			continue
 		}
-		line = strings.TrimPrefix(p.rest, ",")
+		b = append(b, sep)
+		b = append(b, name...)
+		b = append(b, '=')
+		b = append(b, value...)
+		sep = ','
 	}
-	bound := ""
-	switch d.typ {
-	case Histogram:
-		bound = `le="`
-	case Summary:
-		bound = `quantile="`
+	if sep == ',' {
+		b = append(b, '}')
 	}
-	// The bound is last, it is a number, and a quote in any other value is escaped.
-	if i := strings.LastIndex(line, bound); bound != "" && (i == 0 || i > 0 && line[i-1] == ',') {
-		line = strings.TrimSuffix(line[:i], ",")
-	}
-	const empty = `instance=""`
-	if i := strings.Index(line, empty); i == 0 || i > 0 && line[i-1] == ',' {
-		before, after := strings.TrimSuffix(line[:i], ","), strings.TrimPrefix(line[i+len(empty):], ",")
-		if before != "" && after != "" {
-			before += ","
-		}
-		line = before + after
-	}
-	if line == "" {
-		return b
-	}
-	b = append(b, '{')
-	b = append(b, line...)
-	return append(b, '}')
+	return b
 }

@@ -23,6 +23,7 @@ type prepared struct {
 	oldParts  []part
 	content   *content
 	check     bool // against the rest of the spool
+	checked   *precheck
 
 	gone replaced      // what was at the name
 	wake chan struct{} // told once: installed, or to install what is queued
@@ -133,13 +134,21 @@ func (s *Store) installAll(batch []*prepared) {
 	var fits []*prepared
 	seen := contact{types: map[string]desc{}, hashes: map[uint64]struct{}{}}
 	for _, p := range batch {
-		if p.d != d || len(batch) > 1 && s.merge.touches(&seen, p.content) {
+		if p.d != d {
+			continue
+		}
+		// A large one is installed alone, so that the others wait for it no longer than they must.
+		large := len(p.content.parts) > checkAtOnce
+		if large && len(fits) > 0 || len(batch) > 1 && s.merge.touches(&seen, p.content) {
 			continue
 		}
 		if p.err = s.mayInstall(p, fits); p.err == nil {
 			fits = append(fits, p)
 		} else {
 			p.done = true
+		}
+		if large {
+			break
 		}
 	}
 	s.renameAll(fits)
@@ -202,7 +211,7 @@ func (s *Store) mayInstall(p *prepared, with []*prepared) error {
 		return errAgain
 	}
 	if p.check && !s.opts.Unchecked {
-		if x := s.merge.check(p.content, p.oldParts); x != nil {
+		if x := s.merge.check(p.content, p.oldParts, p.checked); x != nil {
 			return x
 		}
 	}
@@ -221,12 +230,12 @@ type contact struct {
 func (m *merger) touches(seen *contact, c *content) bool {
 	for i := range c.parts {
 		d := c.parts[i].desc.Value()
-		if o, ok := seen.types[d.name]; ok && (typesClash(o.typ, d.typ) || o.help != d.help) {
+		if o, ok := seen.types[d.name]; ok && (typesConflict(o.typ, d.typ) || o.help != d.help) {
 			return true
 		}
 		if seen.composite || d.typ.composite() {
-			for _, r := range relations(d.name) {
-				if _, ok := seen.types[r.name]; ok {
+			for _, name := range relatedNames(d.name) {
+				if _, ok := seen.types[name]; ok {
 					return true
 				}
 			}

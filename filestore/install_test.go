@@ -107,7 +107,7 @@ func TestCommitIsPatient(t *testing.T) {
 				return nil, err
 			}
 		}
-		return s.groupContent(g, old, parts, series, 1, 0), nil
+		return s.groupContent(g, old, parts, series, 1, 0)
 	})
 	if err != nil {
 		t.Fatalf("after %d tries: %v", tries, err)

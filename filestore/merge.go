@@ -8,29 +8,44 @@ import (
 // family is one metric family of the merge. The name is fixed; everything else
 // belongs to the merger.
 type family struct {
-	name   string
-	beside bool // the agent has a family of that name itself, so it is kept apart
-	near   bool // the agent has one of that name or of what would be a part of this
+	name string
 
-	files  int    // files that have it, whether or not they could be merged
-	types  [6]int // the same by type
-	served int    // pieces in the rope, without the header
-	typ    Type   // as served
+	sharedWithOwn bool // the agent serves a family of that name itself, so this is kept in a rope of its own
+	touchesOwn    bool // the agent serves one of that name, or one of what would be a part of this
+
+	files    int    // parts in all files, accepted or not
+	accepted [6]int // parts that take part in the merge, by type
+	served   int    // pieces in the rope, without the header
+	lead     lead   // of the accepted parts
+	blocked  int    // parts that are excluded for their type or for a reserved suffix
+	change   uint64 // the last one that touched it
+
 	help   string // as served: the first text in the order of files
 	helpBy *ident // whose text that is
 	header string // as it stands in the rope
 
-	related []relation // by its name
-
-	held     map[*ident]*held // what had to give way, by file
-	culprits map[*ident]int   // how many of these gave way to the file
+	excluded map[*ident]*exclusion // parts that are not served as they are, by file
+	partial  map[*ident]*partial   // what is known of those of them that are accepted
 }
 
-// held is a part that could not be merged as it is.
-type held struct {
+// typ returns the type of the family as it is served. The accepted parts agree
+// on it, as those that contradict are excluded.
+func (f *family) typ() Type {
+	for t := Untyped; t <= Histogram; t++ {
+		if f.accepted[t] > 0 {
+			return t
+		}
+	}
+	return Unstated
+}
+
+// exclusion is a part that is not served as it is. It is immutable, as Views
+// share it.
+type exclusion struct {
 	Conflict
-	text     string   // all of it
-	culprits []*ident // what it clashes with; nil for the agent
+	text    string // the whole part
+	blocked bool   // for its type or for a reserved suffix
+	by      *ident // the first part that blocks it
 }
 
 // An Own describes a metric family that the agent serves itself. A file may
@@ -44,24 +59,20 @@ type Own struct {
 }
 
 // merger keeps the merge of a set of files up to date. A change costs what the
-// changed files hold: the clash check asks an index about their metrics, and
-// publishing replaces the segments that they touch. It is not safe for
-// concurrent use; the views that it makes are.
+// changed files hold and, where files conflict, what shares the conflicting
+// identities. It is not safe for concurrent use; the views that it makes are.
 type merger struct {
-	own  map[string]Own
-	fams map[string]*family
+	own   map[string]Own
+	fams  map[string]*family
+	index index
 
-	// The identity of every metric in every file: in seen if it is anywhere,
-	// and in more how often beyond once. A hit is only a suspicion, as hashes
-	// may collide: the text decides.
-	seen map[uint64]struct{}
-	more map[uint64]int
-
-	files  catalog
-	main   rope // what is served, but for families that the agent has as well
-	beside rope // these
-	held   map[heldKey]*held
-	totals Totals
+	files    catalog
+	main     rope // what is served, but for families that the agent has as well
+	beside   rope // these
+	excluded map[exclusionKey]*exclusion
+	totals   Totals
+	blocked  int    // parts that are excluded for their type or for a reserved suffix
+	changes  uint64 // so far
 
 	unsettled bool // some group would have another HELP text, see SettleHelp
 	quoted    int  // parts that may have a name in quotes
@@ -70,20 +81,18 @@ type merger struct {
 	states                        map[*ident]state
 }
 
-type heldKey struct {
+type exclusionKey struct {
 	family string
 	id     ident
 }
 
 func newMerger(own map[string]Own) *merger {
 	m := &merger{
-		own:  maps.Clone(own),
-		fams: make(map[string]*family),
-		seen: make(map[uint64]struct{}),
-		more: make(map[uint64]int),
-		held: make(map[heldKey]*held),
-
-		states: make(map[*ident]state),
+		own:      maps.Clone(own),
+		fams:     make(map[string]*family),
+		index:    newIndex(),
+		excluded: make(map[exclusionKey]*exclusion),
+		states:   make(map[*ident]state),
 	}
 	if own == nil {
 		m.own = make(map[string]Own)
@@ -101,21 +110,23 @@ func newMerger(own map[string]Own) *merger {
 	return m
 }
 
+// family returns the family of that name, which is kept.
 func (m *merger) family(name string) *family {
 	f := m.fams[name]
 	if f == nil {
-		f = m.newFamily(strings.Clone(name))
-		m.fams[f.name] = f
+		f = m.newFamily(name)
+		m.fams[name] = f
 	}
 	return f
 }
 
 func (m *merger) newFamily(name string) *family {
 	_, own := m.own[name]
-	f := &family{name: name, beside: own, near: own, related: relations(name)}
-	for _, r := range f.related {
-		if _, own := m.own[r.name]; own && r.part {
-			f.near = true
+	f := &family{name: name, sharedWithOwn: own, touchesOwn: own}
+	var room [64]byte // most names fit, and then nothing is allocated
+	for _, suffix := range compositeSuffixes {
+		if _, own := m.own[string(append(append(room[:0], name...), suffix...))]; own {
+			f.touchesOwn = true
 		}
 	}
 	return f
@@ -137,10 +148,21 @@ func (m *merger) file(name string) *File {
 }
 
 func (m *merger) ropeOf(f *family) *rope {
-	if f.beside {
+	if f.sharedWithOwn {
 		return &m.beside
 	}
 	return &m.main
+}
+
+// part returns what a file has of a family, without its hashes.
+func (m *merger) part(f *family, id *ident) (d desc, text string) {
+	if file := m.files.get(id); file != nil {
+		d, _ = file.has(f.name)
+	}
+	if e := f.excluded[id]; e != nil {
+		return d, e.text
+	}
+	return d, string(m.ropeOf(f).piece(f, id))
 }
 
 // maybeQuoted reports whether canonical text may have the name of a metric or of
@@ -148,25 +170,4 @@ func (m *merger) ropeOf(f *family) *rope {
 // too.
 func maybeQuoted(text string) bool {
 	return strings.Contains(text, `{"`) || strings.Contains(text, `,"`)
-}
-
-// see adds a metric to the index and reports whether it was there already.
-func (m *merger) see(h uint64) bool {
-	n := len(m.seen)
-	if m.seen[h] = struct{}{}; len(m.seen) > n {
-		return false
-	}
-	m.more[h]++
-	return true
-}
-
-func (m *merger) unsee(h uint64) {
-	switch n := m.more[h]; {
-	case n > 1:
-		m.more[h] = n - 1
-	case n == 1:
-		delete(m.more, h)
-	default:
-		delete(m.seen, h)
-	}
 }

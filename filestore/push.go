@@ -96,7 +96,10 @@ func (s *Store) push(g Group, f *Families, keep bool, opts PushOptions) error {
 					}
 				}
 			}
-			c := s.groupContent(g, old, parts, n, seconds(now), failed)
+			c, err := s.groupContent(g, old, parts, n, seconds(now), failed)
+			if err != nil {
+				return nil, err
+			}
 			c.pretended = opts.DryRun
 			c.file.attrs = opts.By.claim(opts.attributes(c.file.attrs, keep))
 			return c, nil
@@ -261,14 +264,14 @@ func collision(parts []part, file string) *Conflict {
 // groupContent completes the parts of a group with its two times, with the
 // attributes it had and with the
 // HELP texts of the spool.
-func (s *Store) groupContent(g Group, old *File, parts []part, series int, pushed, failed float64) *content {
+func (s *Store) groupContent(g Group, old *File, parts []part, series int, pushed, failed float64) (*content, error) {
 	times := Families{list: []*rawFamily{
 		{name: failureTime, help: failureTimeHelp, typ: Gauge, samples: []sample{{name: failureTime, value: failed}}},
 		{name: pushTime, help: pushTimeHelp, typ: Gauge, samples: []sample{{name: pushTime, value: pushed}}},
 	}}
 	own, n, _, err := canonical(&times, s.labelling(g), false)
 	if err != nil {
-		panic("filestore: push times that are not canonical: " + err.Error())
+		return nil, err
 	}
 	parts = append(slices.Clip(parts), own...)
 	slices.SortFunc(parts, func(a, b part) int { return strings.Compare(a.desc.Value().name, b.desc.Value().name) })
@@ -278,7 +281,7 @@ func (s *Store) groupContent(g Group, old *File, parts []part, series int, pushe
 	if old != nil {
 		c.file.attrs = old.attrs.without(expiredAttribute) // whoever comes with a push begins a new life
 	}
-	return c
+	return c, nil
 }
 
 // stampFailure sets the failure time of a group whose lock is held.
@@ -300,7 +303,10 @@ func (s *Store) stampFailure(g Group) error {
 				}
 			}
 		}
-		c := s.groupContent(g, old, parts, n, pushed, seconds(now))
+		c, err := s.groupContent(g, old, parts, n, pushed, seconds(now))
+		if err != nil {
+			return nil, err
+		}
 		if old != nil {
 			c.stays(old)
 		}

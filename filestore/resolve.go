@@ -1,47 +1,190 @@
 package filestore
 
 import (
+	"iter"
 	"maps"
 	"slices"
 	"strings"
 )
 
-// member is one part in a family that has to be looked at closely.
+// Which parts take part in the merge is decided family by family, and for families
+// that are related by their names together: files are let in in their order, and
+// a part whose type or name contradicts one that is in already is excluded as a
+// whole. The outcome depends on the files alone.
+
+// typesConflict reports whether two files cannot share a family if one states
+// type a and the other b. A missing TYPE line contradicts nothing, unless the
+// other's samples are parts of histograms or summaries.
+func typesConflict(a, b Type) bool {
+	if a == Unstated || b == Unstated {
+		return a.composite() || b.composite()
+	}
+	return a != b
+}
+
+// relation is a family that stands to another by its name as a histogram or
+// summary does to its parts.
+type relation struct {
+	fam    *family
+	suffix string
+	part   bool // its name is the longer one
+}
+
+// conflicts reports whether a family of type t cannot stand beside one of type o
+// that has the related name.
+func (r *relation) conflicts(t, o Type) bool {
+	if r.part {
+		return t.reserves(r.suffix)
+	}
+	return o.reserves(r.suffix)
+}
+
+// relatedNames returns the names that families related to one of that name have.
+func relatedNames(name string) (names []string) {
+	for _, s := range compositeSuffixes {
+		names = append(names, name+s)
+		if base, ok := strings.CutSuffix(name, s); ok && base != "" {
+			names = append(names, base)
+		}
+	}
+	return names
+}
+
+// related yields the families of the merge that are related to one by name. If t
+// is given, only those that a part of that type can conflict with.
+func (m *merger) related(name string, t ...Type) iter.Seq[relation] {
+	return func(yield func(relation) bool) {
+		var room [64]byte
+		for _, s := range compositeSuffixes {
+			if len(t) == 0 || t[0].reserves(s) {
+				if o := m.fams[string(append(append(room[:0], name...), s...))]; o != nil && !m.isState(o) && !yield(relation{o, s, true}) {
+					return
+				}
+			}
+			if base, ok := strings.CutSuffix(name, s); ok && base != "" {
+				if o := m.fams[base]; o != nil && !m.isState(o) && !yield(relation{o, s, false}) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// lead is which of the accepted parts of a family come first.
+type lead struct {
+	known bool
+	first *ident // of all
+	typed *ident // of those that state a type
+	plain *ident // of those that state none
+}
+
+func (l *lead) has(id *ident) bool { return id == l.first || id == l.typed || id == l.plain }
+
+// enter takes note of an accepted part and reports whether it leads in something.
+func (l *lead) enter(id *ident, t Type) (leads bool) {
+	mine := &l.typed
+	if t == Unstated {
+		mine = &l.plain
+	}
+	for _, at := range [...]**ident{&l.first, mine} {
+		if *at == nil || compareIdent(id, *at) < 0 {
+			*at, leads = id, true
+		}
+	}
+	return leads
+}
+
+// admit decides whether a new part of a family takes part in the merge, and
+// returns the exclusion if not. Where that depends on more than the first parts
+// the family becomes suspect.
+func (c *mergeChange) admit(f *family, id *ident, t Type) *exclusion {
+	if c.suspect[f] {
+		return nil
+	}
+	e, by, sure := c.blocker(f, t)
+	switch {
+	case !sure, e != nil && compareIdent(id, by) < 0:
+		c.suspect[f] = true
+		return nil
+	case e != nil:
+		return e
+	}
+	if f.accepted == [6]int{} {
+		f.lead = lead{known: true}
+	}
+	if (!f.lead.known || f.lead.enter(id, t)) && c.hasBlocked(f) {
+		c.suspect[f] = true // the exclusions may name another part
+	}
+	return nil
+}
+
+// blocker returns how the first accepted part that contradicts a type in the family
+// would exclude it, and that part, nil if none does. It is not sure where the
+// first parts are not known.
+func (c *mergeChange) blocker(f *family, t Type) (e *exclusion, by *ident, sure bool) {
+	sure = true
+	for u, n := range f.accepted {
+		if n == 0 || !typesConflict(Type(u), t) {
+			continue
+		}
+		first := f.lead.typed
+		if Type(u) == Unstated {
+			first = f.lead.plain
+		}
+		if !f.lead.known || c.suspect[f] {
+			return nil, nil, false
+		}
+		if by == nil || compareIdent(first, by) < 0 {
+			e, by = blockedBy(TypeConflict, first), first
+		}
+	}
+	for r := range c.m.related(f.name, t) {
+		o := r.fam
+		if o.accepted == [6]int{} || !r.conflicts(t, o.typ()) {
+			continue
+		}
+		if !o.lead.known || c.suspect[o] {
+			return nil, nil, false
+		}
+		if by == nil || compareIdent(o.lead.first, by) < 0 {
+			e, by = blockedBy(Duplicate, o.lead.first), o.lead.first
+		}
+	}
+	return e, by, sure
+}
+
+func blockedBy(r Reason, by *ident) *exclusion {
+	return &exclusion{Conflict: Conflict{Kept: by.name, Reason: r}, blocked: true}
+}
+
+// hasBlocked reports whether parts of the family or of one related to it are
+// excluded as a whole.
+func (c *mergeChange) hasBlocked(f *family) bool {
+	if c.m.blocked == 0 || f.blocked > 0 {
+		return f.blocked > 0
+	}
+	for r := range c.m.related(f.name) {
+		if r.fam.blocked > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// member is one part in a family of which it is decided anew what is accepted.
 type member struct {
-	id   *ident
-	fam  *family
-	desc desc
-	text string // all of it
-
-	served string // what the rope has
+	id  *ident
+	fam *family
+	typ Type
 }
 
-// admission is what has been let into one family so far.
-type admission struct {
-	typ     Type
-	typBy   *ident // the first that states a type
-	plainBy *ident // the first that states none
-	first   *ident // the first of which something is served
-	metrics map[string]admitted
-}
-
-type admitted struct {
-	by    *ident
-	lines string
-}
-
-// resolve decides, for the suspect families and all that are related to them by
-// name, which parts are served: files are admitted in their order, and what
-// clashes with something already admitted is held. The outcome depends on the
-// files alone.
-func (g *merging) resolve() {
-	fams := g.closure()
+// resolve decides for the suspect families, and all that are related to them by
+// name, which parts are accepted.
+func (c *mergeChange) resolve() {
+	fams := c.closure()
 	var members []member
 	for _, f := range fams {
-		members = append(members, g.members(f)...)
-		for id := range maps.Clone(f.held) {
-			g.release(f, id)
-		}
+		members = c.appendMembers(members, f)
 	}
 	slices.SortFunc(members, func(a, b member) int {
 		if n := compareIdent(a.id, b.id); n != 0 {
@@ -49,262 +192,285 @@ func (g *merging) resolve() {
 		}
 		return strings.Compare(a.fam.name, b.fam.name)
 	})
-	state := make(map[*family]*admission, len(fams))
+	// The families as they fill.
+	type filled struct {
+		lead lead
+		typ  Type
+	}
+	state := make(map[*family]*filled, len(fams))
 	for _, f := range fams {
-		state[f] = &admission{metrics: map[string]admitted{}}
-		g.touched[f], g.helps[f] = true, true
+		state[f] = &filled{lead: lead{known: true}}
+		c.touch(f)
+		c.helps[f] = true
 	}
 	for _, x := range members {
-		text, h := g.admit(state, x)
-		if h != nil {
-			h.text = x.text
-			h.Family, h.File = x.fam.name, x.id.name
-			g.hold(x.fam, x.id, h)
+		s := state[x.fam]
+		var e *exclusion
+		var by *ident
+		if s.lead.typed != nil && typesConflict(s.typ, x.typ) {
+			by = s.lead.typed
 		}
-		if text != x.served {
-			g.edits = append(g.edits, edit{fam: x.fam, id: x.id, text: text})
+		if s.lead.plain != nil && typesConflict(Unstated, x.typ) && (by == nil || compareIdent(s.lead.plain, by) < 0) {
+			by = s.lead.plain
 		}
+		if by != nil {
+			e = blockedBy(TypeConflict, by)
+		}
+		for r := range c.m.related(x.fam.name, x.typ) {
+			o := state[r.fam]
+			if o == nil || o.lead.first == nil || !r.conflicts(x.typ, o.typ) {
+				continue
+			}
+			if by == nil || compareIdent(o.lead.first, by) < 0 {
+				by = o.lead.first
+				e = blockedBy(Duplicate, by)
+			}
+		}
+		if e == nil {
+			s.lead.enter(x.id, x.typ)
+			if x.typ != Unstated {
+				s.typ = x.typ
+			}
+		}
+		c.decided(x, e)
 	}
 	for _, f := range fams {
-		f.typ = state[f].typ
+		f.lead = state[f].lead
 	}
 }
 
 // closure returns the suspect families and those related to them.
-func (g *merging) closure() []*family {
+func (c *mergeChange) closure() (fams []*family) {
 	seen := map[*family]bool{}
-	queue := slices.Collect(maps.Keys(g.suspect))
+	queue := slices.Collect(maps.Keys(c.suspect))
 	for len(queue) > 0 {
 		f := queue[0]
 		queue = queue[1:]
-		if seen[f] || f.files == 0 && f.served == 0 {
+		if seen[f] {
 			continue
 		}
 		seen[f] = true
-		for _, r := range f.related {
-			if o := g.m.fams[r.name]; o != nil && !g.m.isState(o) {
-				queue = append(queue, o)
-			}
+		if f.files > 0 {
+			fams = append(fams, f)
+		} else if !c.suspect[f] {
+			continue // its relations are none of this change
+		}
+		for r := range c.m.related(f.name) {
+			queue = append(queue, r.fam)
 		}
 	}
-	return slices.Collect(maps.Keys(seen))
+	return fams
 }
 
-// members returns the parts of a family, with all of their text.
-func (g *merging) members(f *family) []member {
-	var out []member
-	add := func(id *ident, text, served string) {
-		if file := g.m.files.get(id); file != nil {
-			if d, ok := file.has(f.name); ok {
-				out = append(out, member{id, f, d, text, served})
-			}
+// appendMembers appends the parts of a family, but for those that are the agent's
+// or excluded for its sake.
+func (c *mergeChange) appendMembers(list []member, f *family) []member {
+	add := func(id *ident) {
+		if d, ok := c.m.files.get(id).has(f.name); ok {
+			list = append(list, member{id, f, d.typ})
 		}
 	}
-	g.m.ropeOf(f).from(f, nil, func(o *family, id *ident, text []byte) bool {
+	r := c.m.ropeOf(f)
+	r.from(f, nil, func(o *family, id *ident, _ []byte) bool {
 		if o != f {
 			return false
 		}
-		if id != nil && f.held[id] == nil {
-			add(id, string(text), string(text))
+		if id != nil {
+			add(id)
 		}
 		return true
 	})
-	for id, h := range f.held {
-		add(id, h.text, string(g.m.ropeOf(f).piece(f, id)))
+	for id, e := range f.excluded {
+		if e.blocked || f.partial[id] != nil && r.piece(f, id) == nil {
+			add(id)
+		}
 	}
-	return out
+	return list
 }
 
-// admit lets one part in, as far as it contradicts nothing that is in already,
-// and returns what is served of it and, if that is not all, why.
-func (g *merging) admit(state map[*family]*admission, x member) (string, *held) {
-	a := state[x.fam]
-	text, h := g.m.beyondOwn(x)
-	if text == "" {
-		return "", h
-	}
-	// Of several reasons the one with the first file is told, whichever came first in time.
-	byType, bySuffix := a.typeClash(x.desc.typ), g.suffixClash(state, x)
+// decided excludes a part or lets it take part in the merge, if that is new.
+func (c *mergeChange) decided(x member, e *exclusion) {
+	f, id := x.fam, x.id
+	before := f.excluded[id]
+	wasBlocked := before != nil && before.blocked
 	switch {
-	case byType != nil && (bySuffix == nil || compareIdent(byType, bySuffix) <= 0):
-		return "", holdFor(TypeConflict, x.text, byType)
-	case bySuffix != nil:
-		return "", holdFor(Duplicate, x.text, bySuffix)
-	}
-	a.state(x)
-	if lost := a.lost(x.desc, text); len(lost) > 0 {
-		var keep strings.Builder
-		d := &held{Conflict: Conflict{Reason: Duplicate, harmless: true}}
-		eachMetric(x.desc, text, func(base []byte, lines string) bool {
-			if !lost[string(base)] {
-				keep.WriteString(lines)
-				return true
-			}
-			by := a.metrics[string(base)]
-			if !slices.Contains(d.culprits, by.by) {
-				d.culprits = append(d.culprits, by.by)
-			}
-			if same := by.lines == lines || !x.desc.typ.composite() && valueOf(by.lines) == valueOf(lines); !same {
-				if d.harmless {
-					d.harmless, d.Kept, d.Line = false, by.by.name, seriesOf(lines)
-				}
-				d.Series += strings.Count(lines, "\n")
-			}
-			return true
-		})
-		text, h = keep.String(), d
-		if text == "" {
-			return "", h
+	case e == nil && !wasBlocked:
+	case e != nil && wasBlocked:
+		e.text, e.Series = before.text, before.Series
+		if !sameConflict(&before.Conflict, &e.Conflict) {
+			c.exclude(f, id, e)
 		}
-	}
-	a.enter(x, text)
-	return text, h
-}
-
-func holdFor(r Reason, text string, by *ident) *held {
-	return &held{Conflict: Conflict{Kept: by.name, Reason: r, Series: strings.Count(text, "\n")}, culprits: []*ident{by}}
-}
-
-// typeClash returns with whom first a part of that type would contradict.
-func (a *admission) typeClash(t Type) (by *ident) {
-	if a.typBy != nil && typesClash(a.typ, t) {
-		by = a.typBy
-	}
-	if a.plainBy != nil && typesClash(Unstated, t) && (by == nil || compareIdent(a.plainBy, by) < 0) {
-		by = a.plainBy
-	}
-	return by
-}
-
-// suffixClash returns with whom first a part would collide by a reserved suffix.
-func (g *merging) suffixClash(state map[*family]*admission, x member) (by *ident) {
-	for _, r := range x.fam.related {
-		o := g.m.fams[r.name]
-		if o == nil || state[o] == nil || state[o].first == nil {
-			continue
+	case e != nil:
+		d, text := c.m.part(f, id)
+		served := text
+		if f.touchesOwn {
+			served, _ = c.m.withoutOwn(f, d, text)
 		}
-		clash := r.part && x.desc.typ.reserves(r.suffix) || !r.part && state[o].typ.reserves(r.suffix)
-		if clash && (by == nil || compareIdent(state[o].first, by) < 0) {
-			by = state[o].first
-		}
-	}
-	return by
-}
-
-// lost returns which metrics of the text are in already, nil if none.
-func (a *admission) lost(d desc, text string) map[string]bool {
-	var lost map[string]bool
-	eachMetric(d, text, func(base []byte, _ string) bool {
-		if _, ok := a.metrics[string(base)]; ok {
-			if lost == nil {
-				lost = map[string]bool{}
+		c.unindex(f, id, hashesOf(d, served))
+		f.accepted[d.typ]--
+		delete(f.partial, id)
+		e.text, e.Series = text, strings.Count(text, "\n")
+		c.exclude(f, id, e)
+		c.edits = append(c.edits, edit{fam: f, id: id})
+	default:
+		d, text := c.m.part(f, id)
+		c.include(f, id)
+		served := text
+		if f.touchesOwn {
+			var own *Conflict
+			if served, own = c.m.withoutOwn(f, d, text); own != nil {
+				f.setPartial(id, &partial{text: text, own: own})
+				c.describe(f, id)
 			}
-			lost[string(base)] = true
 		}
-		return true
-	})
-	return lost
-}
-
-// state takes note of what the part says of the family's type.
-func (a *admission) state(x member) {
-	if x.desc.typ == Unstated && a.plainBy == nil {
-		a.plainBy = x.id
-	}
-	if x.desc.typ != Unstated && a.typBy == nil {
-		a.typ, a.typBy = x.desc.typ, x.id
+		c.accept(f, id, d.typ, hashesOf(d, served))
+		c.edits = append(c.edits, edit{fam: f, id: id, text: served})
 	}
 }
 
-func (a *admission) enter(x member, text string) {
-	if a.first == nil {
-		a.first = x.id
-	}
-	eachMetric(x.desc, text, func(base []byte, lines string) bool {
-		a.metrics[string(base)] = admitted{x.id, lines}
-		return true
-	})
-}
-
-// beyondOwn returns what of a part does not touch the agent's own metrics.
-func (m *merger) beyondOwn(x member) (string, *held) {
-	refused := &held{Conflict: Conflict{Reason: Reserved, Series: strings.Count(x.text, "\n")}}
-	for _, r := range x.fam.related {
-		if o, ok := m.own[r.name]; ok && !o.part && r.part && x.desc.typ.reserves(r.suffix) {
+// withoutOwn returns what of a part does not touch the agent's own metrics, and
+// the conflict if that is not all.
+func (m *merger) withoutOwn(f *family, d desc, text string) (string, *Conflict) {
+	refused := &Conflict{Reason: Reserved, Series: strings.Count(text, "\n")}
+	for _, suffix := range compositeSuffixes {
+		if o, ok := m.own[f.name+suffix]; ok && !o.part && d.typ.reserves(suffix) {
 			return "", refused
 		}
 	}
-	own, ok := m.own[x.fam.name]
+	own, ok := m.own[f.name]
 	if !ok {
-		return x.text, nil
+		return text, nil
 	}
-	if own.part || x.desc.typ != Unstated && x.desc.typ != own.Type || own.Type.composite() && x.desc.typ == Unstated {
+	if own.part || d.typ != Unstated && d.typ != own.Type || own.Type.composite() && d.typ == Unstated {
 		return "", refused
 	}
 	var keep strings.Builder
-	var h *held
-	eachMetric(x.desc, x.text, func(base []byte, lines string) bool {
-		if apart(string(base), own.Labels) {
+	var x *Conflict
+	eachMetric(d, text, func(base []byte, lines string) bool {
+		if hasOtherLabel(string(base), own.Labels) {
 			keep.WriteString(lines)
 			return true
 		}
-		if h == nil {
-			h = &held{Conflict: Conflict{Reason: Reserved, Line: seriesOf(lines)}}
+		if x == nil {
+			x = &Conflict{Reason: Reserved, Line: seriesOf(lines)}
 		}
-		h.Series += strings.Count(lines, "\n")
+		x.Series += strings.Count(lines, "\n")
 		return true
 	})
-	return keep.String(), h
+	return keep.String(), x
 }
 
-// apart reports whether the label set has a label that is not in the list.
-func apart(base string, names []string) bool {
+// hasOtherLabel reports whether a label set in braces has a label that is not in
+// the list.
+func hasOtherLabel(base string, names []string) bool {
 	if base == "" {
 		return false
 	}
-	labels, err := parseLabelSet(base)
-	if err != nil {
-		panic("filestore: a canonical label set that does not parse: " + base)
-	}
-	return slices.ContainsFunc(labels, func(l Label) bool { return !slices.Contains(names, l.Name) })
-}
-
-// seriesOf returns the series of the first canonical line, without its value.
-func seriesOf(lines string) string {
-	line, _, _ := strings.Cut(lines, "\n")
-	return line[:strings.LastIndexByte(line, ' ')]
-}
-
-// valueOf returns the value in the first canonical line.
-func valueOf(lines string) string {
-	line, _, _ := strings.Cut(lines, "\n")
-	return line[strings.LastIndexByte(line, ' ')+1:]
-}
-
-// check returns with what the content of a push would clash, nil if with
-// nothing. Other than in the merge, where the later one gives way, it does not
-// matter which of the two would come first.
-func (m *merger) check(c *content, old []part) *Conflict {
-	id := c.file.id
-	before := make(map[uint64]bool)
-	had := make(map[string]desc, len(old))
-	for i := range old {
-		d := old[i].desc.Value()
-		had[d.name] = d
-		for _, h := range old[i].hashes {
-			before[h] = true
+	for name := range eachLabel(base[1 : len(base)-1]) {
+		if !slices.Contains(names, unquote(name)) {
+			return true
 		}
 	}
-	for i := range c.parts {
-		if x := m.checkPart(c, id, &c.parts[i], had, before); x != nil {
-			x.File = c.file.id.name
+	return false
+}
+
+// checkAtOnce is how many parts are checked under one hold of the Store's lock.
+const checkAtOnce = 2048
+
+// precheck says that a large content has been checked already.
+type precheck struct{ at uint64 } // the last change of the merge before that
+
+// checkLarge checks a content of very many parts before its commit has the lock of
+// the Store for itself, some parts at a time, so that others wait for none of it.
+// What changes meanwhile is checked once more under the lock.
+func (s *Store) checkLarge(c *content, old []part) (*precheck, error) {
+	if len(c.parts) <= checkAtOnce {
+		return nil, nil
+	}
+	s.mu.Lock()
+	done := &precheck{at: s.merge.changes}
+	s.mu.Unlock()
+	for parts := range slices.Chunk(c.parts, checkAtOnce) {
+		s.mu.Lock()
+		for i := range parts {
+			s.merge.family(parts[i].desc.Value().name) // which takes time as well, when there are many new ones
+		}
+		x := s.merge.checkParts(c.file.id, parts, old, nil)
+		s.mu.Unlock()
+		if x != nil {
+			s.forgetLarge(c)
+			return nil, x
+		}
+	}
+	return done, nil
+}
+
+// forgetLarge forgets what checkLarge has made for a content that is not going to
+// be merged.
+func (s *Store) forgetLarge(c *content) {
+	if len(c.parts) <= checkAtOnce {
+		return
+	}
+	for parts := range slices.Chunk(c.parts, checkAtOnce) {
+		s.mu.Lock()
+		for i := range parts {
+			if f := s.merge.fams[parts[i].desc.Value().name]; f != nil {
+				s.merge.forget(f)
+			}
+		}
+		s.mu.Unlock()
+	}
+}
+
+// check returns with what the content of a push would conflict, nil if with
+// nothing. Other than in the merge, where the later one is excluded, it does not
+// matter which of the two would come first.
+func (m *merger) check(c *content, old []part, done *precheck) *Conflict {
+	return m.checkParts(c.file.id, c.parts, old, done)
+}
+
+// typesOf returns the types of parts, by name.
+func typesOf(parts []part) map[string]Type {
+	types := make(map[string]Type, len(parts))
+	for i := range parts {
+		d := parts[i].desc.Value()
+		types[d.name] = d.typ
+	}
+	return types
+}
+
+func (m *merger) checkParts(id *ident, parts, old []part, done *precheck) *Conflict {
+	var had map[string]Type
+	for i := range parts {
+		if done != nil && !m.changedSince(parts[i].desc.Value(), done.at) {
+			continue
+		}
+		if had == nil {
+			had = typesOf(old)
+		}
+		if x := m.checkPart(id, &parts[i], had); x != nil {
+			x.File = id.name
 			return x
 		}
 	}
 	return nil
 }
 
-func (m *merger) checkPart(c *content, id *ident, p *part, had map[string]desc, before map[uint64]bool) *Conflict {
+// changedSince reports whether a part of that kind may conflict with more than it
+// did at that change.
+func (m *merger) changedSince(d desc, at uint64) bool {
+	if f := m.fams[d.name]; f != nil && f.change > at {
+		return true
+	}
+	for r := range m.related(d.name, d.typ) {
+		if r.fam.change > at {
+			return true
+		}
+	}
+	return false
+}
+
+func (m *merger) checkPart(id *ident, p *part, had map[string]Type) *Conflict {
 	d := p.desc.Value()
 	if IsReserved(d.name) {
 		return &Conflict{Family: d.name, Reason: Reserved}
@@ -313,42 +479,45 @@ func (m *merger) checkPart(c *content, id *ident, p *part, had map[string]desc, 
 	if f == nil {
 		f = m.newFamily(d.name) // only looked at
 	}
-	if f.near {
-		if _, h := m.beyondOwn(member{fam: f, desc: d, text: p.text}); h != nil {
-			h.Family = d.name
-			return &h.Conflict
+	if f.touchesOwn {
+		if _, x := m.withoutOwn(f, d, p.text); x != nil {
+			x.Family = d.name
+			return x
 		}
 	}
 	// Types: that of any other file that is served.
-	others := f.types
-	if o, ok := had[d.name]; ok {
-		others[o.typ]--
+	others := f.accepted
+	if t, ok := had[d.name]; ok && others[t] > 0 && (f.excluded[id] == nil || f.partial[id] != nil) {
+		others[t]--
 	}
-	for t := Unstated; t <= Histogram; t++ {
-		if others[t] > 0 && typesClash(t, d.typ) {
-			if by := m.servedBy(f, id, func(o desc) bool { return o.typ == t }); by != nil {
+	for t, n := range others {
+		if n > 0 && typesConflict(Type(t), d.typ) {
+			if by := m.servedBy(f, id, func(o desc) bool { return typesConflict(o.typ, d.typ) }); by != nil {
 				return &Conflict{Family: d.name, Kept: by.name, Reason: TypeConflict}
 			}
 		}
 	}
-	for _, r := range f.related {
-		o := m.fams[r.name]
-		if o == nil || r.part && !d.typ.reserves(r.suffix) {
+	for r := range m.related(f.name, d.typ) {
+		if !r.conflicts(d.typ, r.fam.typ()) {
 			continue
 		}
-		if by := m.servedBy(o, id, func(other desc) bool { return r.part || other.typ.reserves(r.suffix) }); by != nil {
+		if by := m.servedBy(r.fam, id, func(desc) bool { return true }); by != nil {
 			return &Conflict{Family: d.name, Kept: by.name, Reason: Duplicate}
 		}
 	}
+	var suspect map[uint64]bool
 	for _, h := range p.hashes {
-		if _, ok := m.seen[h]; !ok || before[h] && m.more[h] == 0 {
-			continue
-		}
-		if x := m.findDuplicate(f, id, d, p.text); x != nil {
-			return x
+		if by, _ := m.index.server(h, id); by != nil {
+			if suspect == nil {
+				suspect = map[uint64]bool{}
+			}
+			suspect[h] = true
 		}
 	}
-	return nil
+	if suspect == nil {
+		return nil
+	}
+	return m.findDuplicate(f, id, d, p.text, suspect)
 }
 
 // servedBy returns the first file other than id of which something is served in
@@ -373,27 +542,28 @@ func (m *merger) servedBy(f *family, id *ident, fits func(desc) bool) (by *ident
 	return by
 }
 
-// findDuplicate returns which metric of the text is served from another file.
-func (m *merger) findDuplicate(f *family, id *ident, d desc, text string) (x *Conflict) {
-	mine := map[string]string{}
+// findDuplicate returns which metric of the text is served from another file, of
+// those whose hashes are suspect.
+func (m *merger) findDuplicate(f *family, id *ident, d desc, text string, suspect map[uint64]bool) (x *Conflict) {
 	eachMetric(d, text, func(base []byte, lines string) bool {
-		mine[string(base)] = seriesOf(lines)
-		return true
-	})
-	m.ropeOf(f).from(f, nil, func(o *family, at *ident, text []byte) bool {
-		if o != f {
-			return false
-		}
-		if at == nil || compareIdent(at, id) == 0 {
+		h := identityHash(d.name, string(base))
+		if !suspect[h] {
 			return true
 		}
-		eachMetric(d, string(text), func(base []byte, _ string) bool {
-			if line, ok := mine[string(base)]; ok {
-				x = &Conflict{Family: f.name, Kept: at.name, Reason: Duplicate, Line: line}
-			}
-			return x == nil
-		})
+		by, sure := m.index.server(h, id)
+		if by != nil && (sure && by.base == string(base) && by.fam == f || !sure && m.serves(f, by.id, d, string(base))) {
+			x = &Conflict{Family: f.name, Kept: by.id.name, Reason: Duplicate, Line: seriesOf(lines)}
+		}
 		return x == nil
 	})
 	return x
+}
+
+// serves reports whether a metric of the family is served from the file.
+func (m *merger) serves(f *family, id *ident, d desc, metric string) (found bool) {
+	eachMetric(d, string(m.ropeOf(f).piece(f, id)), func(base []byte, _ string) bool {
+		found = string(base) == metric
+		return !found
+	})
+	return found
 }

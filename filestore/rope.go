@@ -352,14 +352,82 @@ func (r rope) from(fam *family, id *ident, yield func(fam *family, id *ident, te
 
 // piece returns the text of one family of one file, nil if there is none. It
 // must not be changed.
-func (r rope) piece(fam *family, id *ident) (text []byte) {
-	r.from(fam, id, func(f *family, d *ident, t []byte) bool {
-		if compareKey(f, d, fam, id) == 0 {
-			text = t
+func (r rope) piece(fam *family, id *ident) []byte {
+	c := cursor{rope: r}
+	return c.piece(fam, id)
+}
+
+// cursor finds pieces of a rope. It is quick where they are asked for in their
+// order.
+type cursor struct {
+	rope    rope
+	b, s    int // the segment that it is at
+	seg     *segment
+	run, at int    // the next piece in it
+	from    uint32 // where its text begins
+}
+
+// piece returns the text of one family of one file, nil if there is none. It
+// must not be changed.
+func (c *cursor) piece(fam *family, id *ident) []byte {
+	key := edit{fam: fam, id: id}
+	if c.seg == nil || c.seg.beginsAfter(&key) || !c.endsBefore(&key) {
+		if !c.seek(&key) {
+			return nil
 		}
+	}
+	for ; c.run < len(c.seg.runs); c.run++ {
+		r := &c.seg.runs[c.run]
+		if r.fam != fam && strings.Compare(r.fam.name, fam.name) < 0 {
+			c.skip(int(r.end))
+			continue
+		}
+		for ; c.at < int(r.end); c.skip(c.at + 1) {
+			switch n := compareKey(r.fam, c.seg.ids[c.at], fam, id); {
+			case n == 0:
+				return c.seg.text[c.from:c.seg.ends[c.at]]
+			case n > 0:
+				// The next key may be smaller than this one was, if still in this segment.
+				c.seg = nil
+				return nil
+			}
+		}
+	}
+	c.seg = nil
+	return nil
+}
+
+// skip goes to a later piece of the segment.
+func (c *cursor) skip(at int) {
+	if at > c.at {
+		c.at, c.from = at, c.seg.ends[at-1]
+	}
+}
+
+// endsBefore reports whether the next segment begins after the key and the piece
+// at hand does not.
+func (c *cursor) endsBefore(key *edit) bool {
+	if c.run < len(c.seg.runs) && c.at < len(c.seg.ids) && compareKey(c.seg.runs[c.run].fam, c.seg.ids[c.at], key.fam, key.id) > 0 {
 		return false
-	})
-	return text
+	}
+	b, s := c.b, c.s+1
+	if s == len(c.rope.blocks[b].segs) {
+		b, s = b+1, 0
+	}
+	return b == len(c.rope.blocks) || c.rope.blocks[b].segs[s].beginsAfter(key)
+}
+
+// seek goes to the segment that has the key, if any has.
+func (c *cursor) seek(key *edit) bool {
+	blocks := c.rope.blocks
+	if len(blocks) == 0 {
+		return false
+	}
+	c.b = max(0, sort.Search(len(blocks), func(i int) bool { return blocks[i].segs[0].beginsAfter(key) })-1)
+	segs := blocks[c.b].segs
+	c.s = max(0, sort.Search(len(segs), func(i int) bool { return segs[i].beginsAfter(key) })-1)
+	c.seg, c.run, c.at, c.from = segs[c.s], 0, 0, 0
+	return true
 }
 
 // segments calls yield for each segment in order.

@@ -229,7 +229,7 @@ func (src *Source) loadFirst(d *directory, names []string) (again []string) {
 			lots <- src.lookAll(d, lot)
 		}
 	}()
-	g := src.store.merge.begin()
+	g := src.store.merge.newChange()
 	for lot := range lots {
 		updates := make([]update, 0, len(lot))
 		for i := range lot {

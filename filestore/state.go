@@ -13,7 +13,7 @@ type state struct{ faults, mtime, since string }
 // that a scrape copies it like any other.
 func (m *merger) stateFamily(name, help string) *family {
 	f := m.family(name)
-	f.typ, f.help = Gauge, help
+	f.help = help
 	return f
 }
 
@@ -21,16 +21,16 @@ func (m *merger) isState(f *family) bool {
 	return f == m.fileError || f == m.fileTime || f == m.fileHeld
 }
 
-func (g *merging) noteState(id *ident) {
-	if _, ok := g.files[id]; !ok {
-		g.files[id] = g.m.files.get(id)
+func (c *mergeChange) noteState(id *ident) {
+	if _, ok := c.files[id]; !ok {
+		c.files[id] = c.m.files.get(id)
 	}
 }
 
 // state brings the metrics about one file up to date.
-func (g *merging) state(id *ident, f *File) {
-	m := g.m
-	if f != nil && id.kind == pushedKind && f.Problem() == nil && f.heldFrom.IsZero() && len(m.held) == 0 && m.states[id] == (state{}) {
+func (c *mergeChange) state(id *ident, f *File) {
+	m := c.m
+	if f != nil && id.kind == pushedKind && f.Problem() == nil && f.heldFrom.IsZero() && len(m.excluded) == 0 && m.states[id] == (state{}) {
 		return // as it is with nearly every file
 	}
 	m.totals.blame(id, nil)
@@ -41,8 +41,8 @@ func (g *merging) state(id *ident, f *File) {
 			reasons[p.Reason] = true
 		}
 		for _, h := range f.parts {
-			if h := m.fams[h.Value().name].held[id]; h != nil && !h.harmless {
-				reasons[h.Reason] = true
+			if e := m.fams[h.Value().name].excluded[id]; e != nil && !e.harmless {
+				reasons[e.Reason] = true
 			}
 		}
 		list := slices.Sorted(maps.Keys(reasons))
@@ -68,7 +68,7 @@ func (g *merging) state(id *ident, f *File) {
 	} else {
 		m.states[id] = now
 	}
-	g.edits = append(g.edits,
+	c.edits = append(c.edits,
 		edit{fam: m.fileError, id: id, text: faults},
 		edit{fam: m.fileTime, id: id, text: mtime},
 		edit{fam: m.fileHeld, id: id, text: since})

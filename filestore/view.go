@@ -15,12 +15,12 @@ import (
 // alone, not on the order or the time at which they came. It is safe for
 // concurrent use; nobody has to give it back.
 type View struct {
-	files  catalog
-	main   rope
-	beside rope
-	held   map[heldKey]*held
-	totals Totals
-	plain  bool // no name is in quotes
+	files    catalog
+	main     rope
+	beside   rope
+	excluded map[exclusionKey]*exclusion
+	totals   Totals
+	plain    bool // no name is in quotes
 
 	packed atomic.Pointer[Deflated] // made when somebody asks
 }
@@ -84,7 +84,7 @@ func (t *Totals) blame(id *ident, reasons []Reason) {
 
 // view returns the merge as it is now.
 func (m *merger) view() *View {
-	v := &View{files: m.files, main: m.main, beside: m.beside, held: m.held, totals: m.totals, plain: m.quoted == 0}
+	v := &View{files: m.files, main: m.main, beside: m.beside, excluded: m.excluded, totals: m.totals, plain: m.quoted == 0}
 	v.totals.blamed = nil
 	return v
 }
@@ -108,9 +108,9 @@ func (v *View) File(name string) *File {
 // Conflicts lists what had to be left out of the merge, by file and family.
 func (v *View) Conflicts() []*Conflict {
 	var list []*Conflict
-	for _, h := range v.held {
-		if !h.harmless {
-			list = append(list, &h.Conflict)
+	for _, e := range v.excluded {
+		if !e.harmless {
+			list = append(list, &e.Conflict)
 		}
 	}
 	slices.SortFunc(list, func(a, b *Conflict) int {
@@ -124,37 +124,43 @@ func (v *View) Conflicts() []*Conflict {
 
 // text returns all that a file has of a family.
 func (v *View) text(f *File, name string) string {
-	return v.textAt(f, &family{name: name})
+	r := v.reader()
+	return r.text(f, name)
 }
 
-// textAt is text for a family of which only the name counts.
-func (v *View) textAt(f *File, key *family) string {
-	if len(v.held) > 0 {
-		if h := v.held[heldKey{key.name, *f.id}]; h != nil {
-			return h.text
+// textReader finds the texts of a View, quickly if they are asked for in order.
+type textReader struct {
+	v            *View
+	main, beside cursor
+	key          family // of which only the name counts
+}
+
+func (v *View) reader() *textReader {
+	return &textReader{v: v, main: cursor{rope: v.main}, beside: cursor{rope: v.beside}}
+}
+
+// text returns all that a file has of a family.
+func (r *textReader) text(f *File, name string) string {
+	if len(r.v.excluded) > 0 {
+		if e := r.v.excluded[exclusionKey{name, *f.id}]; e != nil {
+			return e.text
 		}
 	}
-	if t := v.main.piece(key, f.id); t != nil {
+	r.key.name = name
+	if t := r.main.piece(&r.key, f.id); t != nil {
 		return string(t)
 	}
-	return string(v.beside.piece(key, f.id))
+	return string(r.beside.piece(&r.key, f.id))
 }
 
 // parts returns the content of one of the view's files.
 func (v *View) parts(f *File) []part {
 	parts := make([]part, len(f.parts))
-	var key family
+	r := v.reader()
 	for i, h := range f.parts {
 		d := h.Value()
-		key.name = d.name
-		parts[i] = part{desc: h, text: v.textAt(f, &key)}
-		eachMetric(d, parts[i].text, func(base []byte, _ string) bool {
-			if parts[i].hashes == nil {
-				parts[i].hashes = make([]uint64, 0, strings.Count(parts[i].text, "\n"))
-			}
-			parts[i].hashes = append(parts[i].hashes, identityHash(d.name, string(base)))
-			return true
-		})
+		parts[i] = part{desc: h, text: r.text(f, d.name)}
+		parts[i].hashes = hashesOf(d, parts[i].text)
 	}
 	return parts
 }
@@ -241,14 +247,16 @@ func (v *View) Beside() []string {
 // Merge returns the view of a set of files, given by name and content. It is
 // what a Store on a directory with these files serves, if own is what its
 // Options have.
-func Merge(own map[string]Own, files map[string][]byte) *View {
+func Merge(own map[string]Own, files map[string][]byte) *View { return mergerOf(own, files).view() }
+
+func mergerOf(own map[string]Own, files map[string][]byte) *merger {
 	m := newMerger(own)
 	updates := make([]update, 0, len(files))
 	for name, data := range files {
 		updates = append(updates, update{new: parseFile(name, data)})
 	}
 	m.apply(updates)
-	return m.view()
+	return m
 }
 
 // PrintableName returns a file name as it stands in label values and on pages:
