@@ -3,6 +3,7 @@ package filestore
 import (
 	"maps"
 	"strings"
+	"sync/atomic"
 )
 
 // family is one metric family of the merge. The name is fixed; everything else
@@ -16,8 +17,16 @@ type family struct {
 	types  [6]int // the same by type
 	served int    // pieces in the rope, without the header
 	typ    Type   // as served
-	help   string // as served: the first text in the order of files
+	help   string // as served: see help.go
 	helpBy *ident // whose text that is
+	texts  int    // files that ask for one
+
+	askers []*ident // these, by whose text counts; nil until a search for one was long
+
+	inFiles string         // a text that files of groups have
+	n       int            // how many of these have it
+	others  map[string]int // how many have which other text; nil while all are aligned
+
 	header string // as it stands in the rope
 
 	related []relation // by its name
@@ -63,8 +72,11 @@ type merger struct {
 	held   map[heldKey]*held
 	totals Totals
 
-	unsettled bool // some group would have another HELP text, see SettleHelp
-	quoted    int  // parts that may have a name in quotes
+	quoted int // parts that may have a name in quotes
+
+	misfits map[string]struct{} // families in which a file may have another HELP text than is served
+	misfit  chan struct{}       // has a value after one was added
+	mixed   atomic.Int64        // families whose files have several texts
 
 	fileError, fileTime, fileHeld *family
 	states                        map[*ident]state
@@ -82,6 +94,9 @@ func newMerger(own map[string]Own) *merger {
 		seen: make(map[uint64]struct{}),
 		more: make(map[uint64]int),
 		held: make(map[heldKey]*held),
+
+		misfits: make(map[string]struct{}),
+		misfit:  make(chan struct{}, 1),
 
 		states: make(map[*ident]state),
 	}

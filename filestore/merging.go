@@ -60,6 +60,7 @@ func (g *merging) take(updates []update) {
 		if u := &updates[i]; u.old != nil {
 			for j := range u.oldParts {
 				g.remove(u.old.id, &u.oldParts[j])
+				g.countHelp(u.old, u.oldParts[j].desc.Value(), -1)
 			}
 			m.totals.add(u.old, -1)
 			g.files[u.old.id] = nil
@@ -69,9 +70,9 @@ func (g *merging) take(updates []update) {
 		if u := &updates[i]; u.new != nil {
 			for j := range u.new.parts {
 				g.add(u.new.file.id, &u.new.parts[j])
+				g.countHelp(u.new.file, u.new.parts[j].desc.Value(), 1)
 			}
 			m.totals.add(u.new.file, 1)
-			m.unsettled = m.unsettled || len(u.new.file.wants) > 0
 			g.files[u.new.file.id] = u.new.file
 		}
 	}
@@ -116,6 +117,7 @@ func (g *merging) dropUnchanged(u *update) {
 	for len(before) > 0 || len(after) > 0 {
 		switch {
 		case len(before) > 0 && len(after) > 0 && same(&before[0], &after[0]):
+			g.recountHelp(u, before[0].desc.Value())
 			before, after = before[1:], after[1:]
 		case len(after) == 0 || len(before) > 0 && before[0].desc.Value().name < after[0].desc.Value().name:
 			u.oldParts = append(u.oldParts, before[0])
@@ -146,9 +148,7 @@ func (g *merging) remove(id *ident, p *part) {
 	}
 	f.files--
 	f.types[d.typ]--
-	if f.helpBy == id {
-		g.helps[f] = true
-	}
+	g.removeHelp(f, id, d.help)
 	if f.held[id] != nil || f.culprits[id] > 0 {
 		g.suspect[f] = true
 		g.release(f, id)
@@ -221,12 +221,7 @@ func (g *merging) add(id *ident, p *part) {
 			g.suspect[f] = true
 		}
 	}
-	if d.help != f.help && f.files > 1 {
-		g.m.unsettled = true
-	}
-	if d.help != "" && (f.helpBy == nil || compareIdent(id, f.helpBy) < 0) {
-		f.help, f.helpBy = d.help, id
-	}
+	g.addHelp(f, id, d.help)
 	g.edits = append(g.edits, edit{fam: f, id: id, text: p.text})
 }
 
@@ -296,7 +291,10 @@ func (g *merging) sortEdits() {
 // header brings the header of a family up to date.
 func (g *merging) header(f *family) {
 	if g.helps[f] {
-		g.findHelp(f)
+		f.helpBy, f.help = g.m.findHelp(f, nil)
+	}
+	if !f.aligned() {
+		g.m.markHelp(f.name)
 	}
 	text := ""
 	if f.served > 0 {
@@ -310,25 +308,6 @@ func (g *merging) header(f *family) {
 		f.header = text
 		g.edits = append(g.edits, edit{fam: f, text: text})
 	}
-}
-
-// findHelp looks for the first text in the order of files. Pushed files agree
-// on their texts, so the first or second file has it where any has.
-func (g *merging) findHelp(f *family) {
-	f.help, f.helpBy = "", nil
-	g.m.ropeOf(f).from(f, nil, func(o *family, id *ident, _ []byte) bool {
-		if o != f {
-			return false
-		}
-		if id == nil {
-			return true
-		}
-		if d, _ := g.m.files.get(id).has(f.name); d.help != "" {
-			f.help, f.helpBy = d.help, id
-			return false
-		}
-		return true
-	})
 }
 
 // release forgets what the file had to hold back in the family.

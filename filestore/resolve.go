@@ -52,7 +52,7 @@ func (g *merging) resolve() {
 	state := make(map[*family]*admission, len(fams))
 	for _, f := range fams {
 		state[f] = &admission{metrics: map[string]admitted{}}
-		g.touched[f], g.helps[f] = true, true
+		g.touched[f] = true
 	}
 	for _, x := range members {
 		text, h := g.admit(state, x)
