@@ -113,6 +113,47 @@ func BenchmarkPush(b *testing.B) {
 	}
 }
 
+// BenchmarkPushHelp is a push beside n groups with the same family: of one that has
+// the text of all, of one that changes the text that counts, and of one that has
+// it every other time, where few have any.
+func BenchmarkPushHelp(b *testing.B) {
+	for _, n := range storeSizes {
+		for _, c := range []struct {
+			name string
+			text func(i, version int) string
+		}{
+			{"same", func(int, int) string { return "# HELP m Text.\n" }},
+			{"changes", func(_, version int) string { return fmt.Sprintf("# HELP m Text %d.\n", version) }},
+			{"goes", func(i, version int) string {
+				if i < n-2 || version%2 == 1 {
+					return ""
+				}
+				return fmt.Sprintf("# HELP m Text %d.\n", i)
+			}},
+		} {
+			b.Run(fmt.Sprintf("groups=%d/%s", n, c.name), func(b *testing.B) {
+				dir := quickDirectory(b)
+				for i := range n {
+					g := group(b, "job", fmt.Sprintf("%06d", i))
+					must(b, os.WriteFile(filepath.Join(dir, g.FileName()), []byte("# promspool:group "+g.String()+"\n"+c.text(i, 0)+"# TYPE m gauge\nm"+g.String()+" 1\n"), 0o644))
+				}
+				s, err := filestore.Open(dir, nil)
+				must(b, err)
+				defer s.Close()
+				i := 0
+				if c.name == "goes" {
+					i = n - 2
+				}
+				g, version := group(b, "job", fmt.Sprintf("%06d", i)), 0
+				for b.Loop() {
+					version++
+					must(b, s.Replace(g, families(b, fmt.Sprintf("%s# TYPE m gauge\nm %d\n", c.text(i, version), version)), filestore.PushOptions{}))
+				}
+			})
+		}
+	}
+}
+
 // BenchmarkPublish is what a changed file costs beside n groups without the
 // flushes: read, parse, check, merge, new view.
 func BenchmarkPublish(b *testing.B) {

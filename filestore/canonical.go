@@ -23,7 +23,6 @@ type part struct {
 	desc   unique.Handle[desc]
 	text   string   // the sample lines; a piece of the text of the whole file
 	hashes []uint64 // of the identities of its metrics, see identityHash
-	kept   bool     // not new with this push, but what the group had already
 }
 
 // labelling is what a group does to the labels of each sample in it.
@@ -79,7 +78,7 @@ func canonical(f *Families, lab labelling, lenient bool) (parts []part, series i
 	var from span
 	for i, f := range list {
 		parts[i] = part{
-			desc:   unique.Make(desc{f.name, f.typ, strings.TrimLeft(f.help, " \t")}), // the format has none in front
+			desc:   unique.Make(desc{f.name, f.typ, trimHelp(f.help)}),
 			text:   text[from.text:ends[i].text],
 			hashes: hashes[from.hashes:ends[i].hashes:ends[i].hashes],
 		}

@@ -69,15 +69,15 @@ func (c *mergeChange) take(updates []update) {
 		if u.old != nil && u.new != nil && *u.old.id == *u.new.file.id {
 			u.new.file.id = u.old.id
 			changes = append(changes, fileChange{u.old.id, u.old, u.new.file})
-			parts = appendPartChanges(parts, u.old.id, u.oldParts, u.new.parts)
+			parts = c.appendPartChanges(parts, u.old, u.new.file, u.oldParts, u.new.parts)
 		} else {
 			if u.old != nil {
 				changes = append(changes, fileChange{u.old.id, u.old, nil})
-				parts = appendPartChanges(parts, u.old.id, u.oldParts, nil)
+				parts = c.appendPartChanges(parts, u.old, nil, u.oldParts, nil)
 			}
 			if u.new != nil {
 				changes = append(changes, fileChange{u.new.file.id, nil, u.new.file})
-				parts = appendPartChanges(parts, u.new.file.id, nil, u.new.parts)
+				parts = c.appendPartChanges(parts, nil, u.new.file, nil, u.new.parts)
 			}
 		}
 		if u.old != nil {
@@ -87,7 +87,6 @@ func (c *mergeChange) take(updates []update) {
 		if u.new != nil {
 			u.new.parts = nil // the text moves into the merge
 			m.totals.add(u.new.file, 1)
-			m.unsettled = m.unsettled || len(u.new.file.wants) > 0
 		}
 	}
 	for i := range updates {
@@ -103,7 +102,7 @@ func (c *mergeChange) take(updates []update) {
 	}
 	for i := range parts {
 		if p := &parts[i]; p.new == nil {
-			c.remove(m.fams[p.old.desc.Value().name], p.id, p.old)
+			c.remove(m.fams[p.old.desc.Value().name], p)
 		}
 	}
 	for i := range parts {
@@ -115,13 +114,20 @@ func (c *mergeChange) take(updates []update) {
 
 // partChange is one part before and after; nil for none.
 type partChange struct {
-	id       *ident
-	old, new *part
+	id               *ident
+	oldFile, newFile *File
+	old, new         *part
 }
 
 // appendPartChanges appends what differs between two lists of parts, which are in
 // name order.
-func appendPartChanges(list []partChange, id *ident, before, after []part) []partChange {
+func (c *mergeChange) appendPartChanges(list []partChange, old, new *File, before, after []part) []partChange {
+	p := partChange{oldFile: old, newFile: new}
+	if old != nil {
+		p.id = old.id
+	} else {
+		p.id = new.id
+	}
 	for len(before) > 0 || len(after) > 0 {
 		n := 0
 		switch {
@@ -132,10 +138,11 @@ func appendPartChanges(list []partChange, id *ident, before, after []part) []par
 		case before[0].desc != after[0].desc:
 			n = strings.Compare(before[0].desc.Value().name, after[0].desc.Value().name)
 		case before[0].text == after[0].text:
+			c.recountHelp(old, new, before[0].desc.Value())
 			before, after = before[1:], after[1:]
 			continue
 		}
-		p := partChange{id: id}
+		p.old, p.new = nil, nil
 		if n <= 0 {
 			p.old, before = &before[0], before[1:]
 		}
@@ -198,7 +205,8 @@ func (c *mergeChange) touch(f *family) {
 func reservedFor(id *ident, name string) bool { return IsReserved(name) && !belongs(id, name) }
 
 // remove takes a part out of the merge.
-func (c *mergeChange) remove(f *family, id *ident, p *part) {
+func (c *mergeChange) remove(f *family, x *partChange) {
+	id, p := x.id, x.old
 	c.touch(f)
 	if reservedFor(id, f.name) {
 		c.include(f, id)
@@ -209,9 +217,8 @@ func (c *mergeChange) remove(f *family, id *ident, p *part) {
 	}
 	f.files--
 	d := p.desc.Value()
-	if f.helpBy == id {
-		c.helps[f] = true
-	}
+	c.removeHelp(f, id, d.help)
+	c.countHelp(f, x.oldFile, d, -1)
 	if e := f.excluded[id]; e != nil && !c.isAccepted(f, id) {
 		c.include(f, id)
 		return
@@ -246,9 +253,9 @@ func (c *mergeChange) put(p *partChange) {
 			c.replace(f, p)
 			return
 		}
-		c.remove(f, p.id, p.old)
+		c.remove(f, p)
 	}
-	c.add(f, p.id, p.new)
+	c.add(f, p)
 }
 
 // replace puts a part in the place of one of the same file and type, so that what
@@ -264,8 +271,14 @@ func (c *mergeChange) replace(f *family, p *partChange) {
 	if maybeQuoted(p.new.text) {
 		c.m.quoted++
 	}
-	if f.helpBy == id && p.old.desc != p.new.desc {
-		c.helps[f] = true
+	before := p.old.desc.Value()
+	if before.help != d.help {
+		c.removeHelp(f, id, before.help)
+		c.addHelp(f, id, d.help)
+	}
+	if p.oldFile.helpInFile(before) != p.newFile.helpInFile(d) {
+		c.countHelp(f, p.oldFile, before, -1)
+		c.countHelp(f, p.newFile, d, 1)
 	}
 	if !c.isAccepted(f, id) {
 		e := *f.excluded[id]
@@ -273,7 +286,6 @@ func (c *mergeChange) replace(f *family, p *partChange) {
 		c.exclude(f, id, &e)
 		return
 	}
-	c.noteHelp(f, id, d)
 	x := &c.m.index
 	if slices.Equal(p.old.hashes, p.new.hashes) {
 		for _, h := range p.new.hashes {
@@ -295,8 +307,6 @@ func (c *mergeChange) replace(f *family, p *partChange) {
 	text := p.new.text
 	if lost := f.partial[id]; lost != nil {
 		lost.text = text
-		c.touch(f)
-		c.helps[f] = true // it may be that nothing of it is served
 		c.describe(f, id)
 		text = lost.served(d, c.m, f)
 	}
@@ -304,7 +314,8 @@ func (c *mergeChange) replace(f *family, p *partChange) {
 }
 
 // add adds a part of which the merge has nothing.
-func (c *mergeChange) add(f *family, id *ident, p *part) {
+func (c *mergeChange) add(f *family, x *partChange) {
+	id, p := x.id, x.new
 	d := p.desc.Value()
 	c.touch(f)
 	if reservedFor(id, f.name) {
@@ -315,6 +326,8 @@ func (c *mergeChange) add(f *family, id *ident, p *part) {
 		c.m.quoted++
 	}
 	f.files++
+	c.addHelp(f, id, d.help)
+	c.countHelp(f, x.newFile, d, 1)
 	text, hashes := p.text, p.hashes
 	if f.touchesOwn {
 		var own *Conflict
@@ -334,19 +347,8 @@ func (c *mergeChange) add(f *family, id *ident, p *part) {
 		c.exclude(f, id, e)
 		return
 	}
-	c.noteHelp(f, id, d)
 	c.accept(f, id, d.typ, hashes)
 	c.edits = append(c.edits, edit{fam: f, id: id, text: text})
-}
-
-// noteHelp takes note of the HELP text of a part.
-func (c *mergeChange) noteHelp(f *family, id *ident, d desc) {
-	if d.help != f.help && f.files > 1 {
-		c.m.unsettled = true
-	}
-	if d.help != "" && (f.helpBy == nil || compareIdent(id, f.helpBy) < 0) {
-		f.help, f.helpBy = d.help, id
-	}
 }
 
 // accept lets a part take part in the merge.
@@ -465,7 +467,10 @@ func sortEdits(edits []edit) {
 // their way into the rope.
 func (c *mergeChange) header(f *family) {
 	if c.helps[f] {
-		c.findHelp(f)
+		f.helpBy, f.help = c.m.findHelp(f, nil)
+	}
+	if !f.aligned() {
+		c.m.markHelp(f.name)
 	}
 	// The first of the accepted parts loses nothing, so something is served of it.
 	c.setHeader(f, f.accepted != [6]int{}, f.typ())
@@ -483,25 +488,6 @@ func (c *mergeChange) setHeader(f *family, served bool, t Type) {
 		f.header = text
 		c.headers = append(c.headers, edit{fam: f, text: text})
 	}
-}
-
-// findHelp looks for the first text in the order of files. Pushed files agree
-// on their texts, so the first or second file has it where any has.
-func (c *mergeChange) findHelp(f *family) {
-	f.help, f.helpBy = "", nil
-	c.m.ropeOf(f).from(f, nil, func(o *family, id *ident, _ []byte) bool {
-		if o != f {
-			return false
-		}
-		if id == nil {
-			return true
-		}
-		if d, _ := c.m.files.get(id).has(f.name); d.help != "" {
-			f.help, f.helpBy = d.help, id
-			return false
-		}
-		return true
-	})
 }
 
 // exclude takes note that a part is not served as it is. Views share what it is
@@ -689,7 +675,6 @@ func (c *mergeChange) decideShared() {
 	for key, rewritten := range changed {
 		f, id := key.fam, key.id
 		if rewritten {
-			c.helps[f] = true
 			d, _ := c.m.part(f, id)
 			c.edits = append(c.edits, edit{fam: f, id: id, text: f.partial[id].served(d, c.m, f)})
 		}

@@ -81,6 +81,7 @@ func (s *Store) try(d *directory, name string, check bool, plan func(old *File, 
 	if err != nil {
 		return replaced{}, err
 	}
+	s.alignHelp(c, mine)
 	data := c.encode()
 	if int64(len(data)) > s.opts.MaxFileBytes {
 		return replaced{}, &SyntaxError{Reason: TooLarge, Msg: fmt.Sprintf("the group would take %d bytes, more than --spool.max-file-bytes=%d", len(data), s.opts.MaxFileBytes)}

@@ -19,9 +19,11 @@ type File struct {
 	id    *ident
 	group Group
 	parts []unique.Handle[desc] // by name
-	wants map[string]want       // see help.go; nil if there are none
-	attrs attributes            // see attributes.go; of a dropped file only its lifetime
-	age   *age                  // nil while its lifetime lasts
+	// stored are the families whose HELP text in the file is not the one in parts,
+	// which the group asked for; by name. See help.go.
+	stored []unique.Handle[desc]
+	attrs  attributes // see attributes.go; of a dropped file only its lifetime
+	age    *age       // nil while its lifetime lasts
 
 	series   int
 	size     int64
@@ -94,11 +96,14 @@ func unixTime(seconds float64) time.Time {
 }
 
 // has returns the file's description of the family of that name.
-func (f *File) has(name string) (desc, bool) {
-	lo, hi := 0, len(f.parts)
+func (f *File) has(name string) (desc, bool) { return findDesc(f.parts, name) }
+
+// findDesc returns the description of the family of that name in a list by name.
+func findDesc(list []unique.Handle[desc], name string) (desc, bool) {
+	lo, hi := 0, len(list)
 	for lo < hi {
 		mid := int(uint(lo+hi) >> 1)
-		d := f.parts[mid].Value()
+		d := list[mid].Value()
 		switch n := strings.Compare(d.name, name); {
 		case n == 0:
 			return d, true
@@ -114,10 +119,9 @@ func (f *File) has(name string) (desc, bool) {
 // content is a File together with its text. The text moves into the merge when
 // the File does and is not kept here.
 type content struct {
-	file    *File
-	parts   []part
-	rest    time.Duration // how long the file says that it has to rest before it is read
-	settled bool          // the HELP texts are as they are to be
+	file  *File
+	parts []part
+	rest  time.Duration // how long the file says that it has to rest before it is read
 
 	sameTime  bool // the file keeps its time, which is that of the push
 	pretended bool // a dry run: checked, published, and not written
@@ -244,8 +248,12 @@ func parsePushedOrDropped(name string, data []byte, foreign bool) (*content, *Sy
 	if err != nil {
 		return nil, err.(*SyntaxError)
 	}
+	var stored []unique.Handle[desc]
+	if !group.IsZero() {
+		stored = askedHelp(parts, fams.directives)
+	}
 	c := newContent(id, parts, series)
-	c.file.group = group
+	c.file.group, c.file.stored = group, stored
 	if issue == nil && planted {
 		issue = &SyntaxError{Reason: Reserved, Msg: "has the name of a pushed group, but is a link or belongs to somebody who may not push by writing files, and counts as a dropped file"}
 	}
@@ -270,7 +278,7 @@ func parsePushedOrDropped(name string, data []byte, foreign bool) (*content, *Sy
 			}
 		}
 	} else {
-		c.file.wants, c.file.attrs = parseWants(fams.directives), attributesFrom(fams.directives)
+		c.file.attrs = attributesFrom(fams.directives)
 		var err error
 		if c.file.age, err = ageFrom(c.file.attrs, withheldFrom(fams.directives)); err != nil && issue == nil {
 			c.file.issue = &SyntaxError{File: name, Reason: Syntax, Msg: err.Error()}
@@ -297,9 +305,13 @@ func (c *content) encode() []byte {
 	b = append(b, '\n')
 	b = c.file.attrs.appendTo(b)
 	b = c.file.age.appendTo(b)
-	b = appendWants(b, c.file.wants)
+	b = c.file.appendAsked(b)
+	stored := c.file.stored
 	for i := range c.parts {
 		d := c.parts[i].desc.Value()
+		if len(stored) > 0 && stored[0].Value().name == d.name {
+			d, stored = stored[0].Value(), stored[1:]
+		}
 		b = appendHeader(b, d.name, d.help, d.typ)
 		b = append(b, c.parts[i].text...)
 	}

@@ -207,7 +207,7 @@ func (s *Store) mayInstall(p *prepared, with []*prepared) error {
 	if err := s.roomFor(p, with); err != nil {
 		return err
 	}
-	if !p.content.settled && s.opts.Only == nil && !s.merge.helpAgreed(p.content, p.mine) {
+	if s.opts.Only == nil && !s.merge.mayHaveHelp(p.content, p.mine) {
 		return errAgain
 	}
 	if p.check && !s.opts.Unchecked {
@@ -230,7 +230,7 @@ type contact struct {
 func (m *merger) touches(seen *contact, c *content) bool {
 	for i := range c.parts {
 		d := c.parts[i].desc.Value()
-		if o, ok := seen.types[d.name]; ok && (typesConflict(o.typ, d.typ) || o.help != d.help) {
+		if o, ok := seen.types[d.name]; ok && (typesConflict(o.typ, d.typ) || o.help != c.file.helpInFile(d)) {
 			return true
 		}
 		if seen.composite || d.typ.composite() {
@@ -248,6 +248,7 @@ func (m *merger) touches(seen *contact, c *content) bool {
 	}
 	for i := range c.parts {
 		d := c.parts[i].desc.Value()
+		d.help = c.file.helpInFile(d)
 		seen.types[d.name] = d
 		seen.composite = seen.composite || d.typ.composite()
 		for _, h := range c.parts[i].hashes {

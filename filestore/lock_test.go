@@ -144,7 +144,7 @@ func TestLockIsForOneAtATime(t *testing.T) {
 func TestOnlyOneFile(t *testing.T) {
 	dir := t.TempDir()
 	all := open(t, dir, nil)
-	g, other := group(t, "job", "a"), group(t, "job", "b")
+	g, other := group(t, "job", "b"), group(t, "job", "a")
 	for _, push := range []struct {
 		g    filestore.Group
 		text string
@@ -171,7 +171,7 @@ func TestOnlyOneFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"\n# HELP shared The text of the spool.\n", " shared A wish.\n", "\ncounted_total{job=\"a\"} 1\n"} {
+	for _, want := range []string{"\n# HELP shared The text of the spool.\n", " shared A wish.\n", "\ncounted_total{job=\"b\"} 1\n"} {
 		if !strings.Contains(string(data), want) {
 			t.Errorf("no %q in\n%s", want, data)
 		}

@@ -3,6 +3,7 @@ package filestore
 import (
 	"maps"
 	"strings"
+	"sync/atomic"
 )
 
 // family is one metric family of the merge. The name is fixed; everything else
@@ -20,8 +21,16 @@ type family struct {
 	blocked  int    // parts that are excluded for their type or for a reserved suffix
 	change   uint64 // the last one that touched it
 
-	help   string // as served: the first text in the order of files
+	help   string // as served: see help.go
 	helpBy *ident // whose text that is
+	texts  int    // files that ask for one
+
+	askers []*ident // these, by whose text counts; nil until a search for one was long
+
+	inFiles string         // a text that files of groups have
+	n       int            // how many of these have it
+	others  map[string]int // how many have which other text; nil while all are aligned
+
 	header string // as it stands in the rope
 
 	excluded map[*ident]*exclusion // parts that are not served as they are, by file
@@ -74,8 +83,11 @@ type merger struct {
 	blocked  int    // parts that are excluded for their type or for a reserved suffix
 	changes  uint64 // so far
 
-	unsettled bool // some group would have another HELP text, see SettleHelp
-	quoted    int  // parts that may have a name in quotes
+	quoted int // parts that may have a name in quotes
+
+	misfits map[string]struct{} // families in which a file may have another HELP text than is served
+	misfit  chan struct{}       // has a value after one was added
+	mixed   atomic.Int64        // families whose files have several texts
 
 	fileError, fileTime, fileHeld *family
 	states                        map[*ident]state
@@ -93,6 +105,8 @@ func newMerger(own map[string]Own) *merger {
 		index:    newIndex(),
 		excluded: make(map[exclusionKey]*exclusion),
 		states:   make(map[*ident]state),
+		misfits:  make(map[string]struct{}),
+		misfit:   make(chan struct{}, 1),
 	}
 	if own == nil {
 		m.own = make(map[string]Own)

@@ -236,7 +236,6 @@ func mergeParts(fresh, old []part, goes func(family string) bool, series int) ([
 		if name := p.desc.Value().name; goes(name) || isRecord(name) {
 			continue
 		}
-		p.kept = true
 		parts = append(parts, p)
 		series += strings.Count(p.text, "\n")
 	}
@@ -261,9 +260,8 @@ func collision(parts []part, file string) *Conflict {
 	return nil
 }
 
-// groupContent completes the parts of a group with its two times, with the
-// attributes it had and with the
-// HELP texts of the spool.
+// groupContent completes the parts of a group with its two times and with the
+// attributes it had.
 func (s *Store) groupContent(g Group, old *File, parts []part, series int, pushed, failed float64) (*content, error) {
 	times := Families{list: []*rawFamily{
 		{name: failureTime, help: failureTimeHelp, typ: Gauge, samples: []sample{{name: failureTime, value: failed}}},
@@ -275,9 +273,8 @@ func (s *Store) groupContent(g Group, old *File, parts []part, series int, pushe
 	}
 	parts = append(slices.Clip(parts), own...)
 	slices.SortFunc(parts, func(a, b part) int { return strings.Compare(a.desc.Value().name, b.desc.Value().name) })
-	wants := s.agreeOnHelp(parts, old, pushed)
 	c := newContent(&ident{pushedKind, g.FileName()}, parts, series+n)
-	c.file.group, c.file.wants = g, wants
+	c.file.group = g
 	if old != nil {
 		c.file.attrs = old.attrs.without(expiredAttribute) // whoever comes with a push begins a new life
 	}
@@ -297,7 +294,6 @@ func (s *Store) stampFailure(g Group) error {
 			pushed = old.push
 			for _, p := range oldParts {
 				if name := p.desc.Value().name; name != pushTime && name != failureTime {
-					p.kept = true
 					parts = append(parts, p)
 					n += strings.Count(p.text, "\n")
 				}

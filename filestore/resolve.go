@@ -201,7 +201,6 @@ func (c *mergeChange) resolve() {
 	for _, f := range fams {
 		state[f] = &filled{lead: lead{known: true}}
 		c.touch(f)
-		c.helps[f] = true
 	}
 	for _, x := range members {
 		s := state[x.fam]

@@ -9,7 +9,7 @@ import (
 // scanPushed reads a file in the very form that a push gives it, several times
 // as fast as the parser, so that a start with very many groups is quick. It
 // takes nothing on trust: what is not exactly as encode writes it, or is none
-// of the usual (histograms, escapes, wishes for HELP texts), is left to the
+// of the usual (histograms, escapes), is left to the
 // parser, and ok is false.
 func scanPushed(name, data string) (c *content, ok bool) {
 	line, rest, _ := strings.Cut(data, "\n")
@@ -32,8 +32,9 @@ func scanPushed(name, data string) (c *content, ok bool) {
 		return nil, false
 	}
 	var err error
+	stored := askedHelp(s.parts, s.help)
 	c = newContent(&ident{pushedKind, name}, s.parts, len(s.hashes))
-	c.file.group, c.file.attrs = g, s.attrs
+	c.file.group, c.file.attrs, c.file.stored = g, s.attrs, stored
 	if c.file.age, err = ageFrom(s.attrs, string(s.withheld)); err != nil {
 		return nil, false
 	}
@@ -48,6 +49,7 @@ func scanPushed(name, data string) (c *content, ok bool) {
 type scanner struct {
 	rest     string
 	attrs    attributes
+	help     []directive
 	withheld []byte
 	parts    []part
 	hashes   []uint64
@@ -75,6 +77,10 @@ func (s *scanner) attributes() bool {
 		}
 		key, value, _ := strings.Cut(text, " ")
 		n := len(s.attrs)
+		if key == helpDirective && !strings.HasSuffix(text, "\r") {
+			s.help = append(s.help, directive{key, value})
+			continue
+		}
 		if key == withheldDirective && !strings.HasSuffix(text, "\r") {
 			s.withheld = append(append(s.withheld, value...), '\n')
 			continue

@@ -1,179 +1,215 @@
 package filestore
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"slices"
-	"unique"
+	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 )
 
-// SettleHelp gives families the HELP text that their pushers have changed to,
-// and rewrites their files to it, once. A new text stands when no group that
-// wants the present one has pushed since a group first asked for the new one
-// and that group has asked again; groups that go on disagreeing change nothing.
-// It costs nothing when there is nothing to settle, and it is meant to be
-// called from time to time, off the path of pushes. Groups that are pushed to
-// meanwhile wait for one write of theirs at most.
+// The rate at which the files of groups are rewritten for their HELP texts. A
+// group that changes its text with each push makes all files of the family differ
+// each time.
+const (
+	helpPause = 200 * time.Millisecond // for changes that come together
+	helpRetry = 30 * time.Second       // after a failure
+)
+
+// Tests have smaller ones.
+var (
+	helpBurst = 1000.0 // files at once
+	helpRate  = 50.0   // files per second after that
+)
+
+// AlignHelp rewrites the files of groups whose HELP texts are not those that are
+// served, until ctx ends. It starts soon after a change, off the path of pushes,
+// and at a bounded rate; of the families with such files it takes the smallest
+// first. What is served does not depend on it, only what other readers of the
+// directory find. Failures are reported to failed and retried.
+func (s *Store) AlignHelp(ctx context.Context, failed func(error)) {
+	left := map[string][]Group{} // files to rewrite, by family
+	retry := map[string]struct{}{}
+	again := time.NewTimer(helpRetry)
+	defer again.Stop()
+	allowed, at := helpBurst, time.Now()
+	var retryAt time.Time
+	for {
+		if !s.findMisfits(left) {
+			select {
+			case <-ctx.Done():
+				return
+			case <-s.merge.misfit:
+			case <-again.C:
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(helpPause):
+		}
+		now := time.Now()
+		if !now.Before(retryAt) {
+			s.markHelp(retry)
+			clear(retry)
+		}
+		s.findMisfits(left)
+		allowed = min(helpBurst, allowed+helpRate*now.Sub(at).Seconds())
+		at = now
+		n, err := s.rewriteHelp(ctx, left, int(allowed), retry)
+		allowed -= float64(n)
+		if err != nil && ctx.Err() == nil {
+			retryAt = time.Now().Add(helpRetry)
+			again.Reset(helpRetry)
+			failed(err)
+		}
+	}
+}
+
+// SettleHelp is AlignHelp for the files that differ now, without a bound of the
+// rate. It returns when they are rewritten.
 func (s *Store) SettleHelp(ctx context.Context) error {
-	s.settling.Lock()
-	defer s.settling.Unlock()
+	left, failed := map[string][]Group{}, map[string]struct{}{}
+	for s.findMisfits(left) {
+		if _, err := s.rewriteHelp(ctx, left, -1, failed); err != nil {
+			for name := range left {
+				failed[name] = struct{}{}
+			}
+			s.markHelp(failed)
+			return err
+		}
+	}
+	return nil
+}
+
+// markHelp notes that files of a family may have another text than is served.
+func (m *merger) markHelp(name string) {
+	m.misfits[name] = struct{}{}
+	select {
+	case m.misfit <- struct{}{}:
+	default:
+	}
+}
+
+func (s *Store) markHelp(names map[string]struct{}) {
 	s.mu.Lock()
-	unsettled := s.merge.unsettled
-	s.merge.unsettled = false
+	defer s.mu.Unlock()
+	for name := range names {
+		s.merge.markHelp(name)
+	}
+}
+
+// findMisfits adds the groups whose files have another text than is served, for
+// the families that are marked and not among them yet. It reports whether there
+// are any.
+func (s *Store) findMisfits(left map[string][]Group) bool {
+	texts := map[string]string{}
+	s.mu.Lock()
+	for name := range s.merge.misfits {
+		if f := s.merge.fams[name]; left[name] == nil {
+			delete(s.merge.misfits, name)
+			if f != nil {
+				texts[name] = f.help
+			}
+		}
+	}
 	s.mu.Unlock()
-	if !unsettled {
-		return nil
+	v := s.View()
+	check := func(name string, id *ident) {
+		if f := v.files.get(id); f != nil && id.kind == pushedKind {
+			if d, ok := f.has(name); ok && f.helpInFile(d) != texts[name] {
+				left[name] = append(left[name], f.group)
+			}
+		}
 	}
-	texts := s.View().agreedHelp()
-	if len(texts) == 0 {
-		return nil
+	for name := range texts {
+		for _, r := range [...]rope{v.main, v.beside} {
+			r.from(&family{name: name}, nil, func(o *family, id *ident, _ []byte) bool {
+				if o.name == name && id != nil {
+					check(name, id)
+				}
+				return o.name == name
+			})
+		}
 	}
+	if len(texts) > 0 {
+		for k := range v.excluded {
+			if _, ok := texts[k.family]; ok {
+				check(k.family, &k.id)
+			}
+		}
+	}
+	return len(left) > 0
+}
+
+// rewriteHelp rewrites the files of up to limit groups, those of the smallest
+// families first, and takes them out of left. A negative limit is none. It returns
+// how many it has rewritten or tried to. The families of those that failed are
+// added to failed.
+func (s *Store) rewriteHelp(ctx context.Context, left map[string][]Group, limit int, failed map[string]struct{}) (int, error) {
+	var mu sync.Mutex // guards what the writers report: n, failures, first, failed
+	var n, failures int
+	var first error
 	var group errgroup.Group
 	group.SetLimit(8) // writers that wait for the disk
-	for f := range s.View().Files() {
-		if ctx.Err() != nil {
-			break
+	names := slices.SortedFunc(maps.Keys(left), func(a, b string) int { return cmp.Or(len(left[a])-len(left[b]), cmp.Compare(a, b)) })
+	for _, name := range names {
+		for len(left[name]) > 0 && limit != 0 && ctx.Err() == nil {
+			g := left[name][0]
+			left[name] = left[name][1:]
+			limit--
+			group.Go(func() error {
+				done, err := s.rewriteFile(g)
+				mu.Lock()
+				defer mu.Unlock()
+				if done || err != nil {
+					n++
+				}
+				if err != nil {
+					failures++
+					failed[name] = struct{}{}
+					first = cmp.Or(first, err)
+				}
+				return nil
+			})
 		}
-		if !f.group.IsZero() && f.differs(texts) {
-			group.Go(func() error { return s.setHelp(f.group, texts) })
-		}
-	}
-	err := errors.Join(group.Wait(), ctx.Err())
-	if err != nil {
-		s.mu.Lock()
-		s.merge.unsettled = true
-		s.mu.Unlock()
-	}
-	return doing("settling HELP texts", err)
-}
-
-// differs reports whether a part of the file has another text than agreed.
-func (f *File) differs(texts map[string]string) bool {
-	return slices.ContainsFunc(f.parts, func(h unique.Handle[desc]) bool {
-		d := h.Value()
-		text, ok := texts[d.name]
-		return ok && text != d.help
-	})
-}
-
-// ballot is what the files of one family say about its text.
-type ballot struct {
-	present    string  // as served
-	keptSince  float64 // the last push that wants it; -1 if no group does
-	fixed      string  // of a dropped file, which we do not rewrite
-	divided    bool    // some files do not have the present text
-	candidates map[string]*candidate
-}
-
-type candidate struct {
-	since     float64 // when the first group asked for it
-	confirmed bool    // a group has asked again after that
-	groups    int
-}
-
-// agreedHelp returns the text of each family whose files have to be rewritten.
-func (v *View) agreedHelp() map[string]string {
-	ballots := map[string]*ballot{}
-	for f := range v.Files() {
-		for _, h := range f.parts {
-			d := h.Value()
-			b := ballots[d.name]
-			if b == nil {
-				b = &ballot{keptSince: -1, candidates: map[string]*candidate{}}
-				ballots[d.name] = b
-			}
-			b.count(f, d)
+		if len(left[name]) == 0 {
+			delete(left, name)
 		}
 	}
-	texts := map[string]string{}
-	for name, b := range ballots {
-		if text := b.result(); text != b.present || b.divided {
-			texts[name] = text
-		}
+	_ = group.Wait() // errors are collected
+	if failures > 1 {
+		first = fmt.Errorf("%d files failed, the first with: %w", failures, first)
 	}
-	return texts
+	return n, doing("aligning HELP texts", cmp.Or(first, ctx.Err()))
 }
 
-func (b *ballot) count(f *File, d desc) {
-	if f.group.IsZero() {
-		if b.fixed == "" {
-			b.fixed = d.help
-		}
-		return
-	}
-	switch {
-	case b.present == "":
-		b.divided = b.divided || d.help != "" && b.keptSince >= 0
-		b.present = d.help
-	case d.help != b.present:
-		b.divided = true
-	}
-	w, ok := f.wants[d.name]
-	if !ok {
-		b.keptSince = max(b.keptSince, f.push)
-		return
-	}
-	c := b.candidates[w.text]
-	if c == nil {
-		c = &candidate{since: w.since}
-		b.candidates[w.text] = c
-	}
-	c.since = min(c.since, w.since)
-	c.confirmed = c.confirmed || f.push > w.since
-	c.groups++
-}
-
-func (b *ballot) result() string {
-	if b.fixed != "" {
-		return b.fixed
-	}
-	best, text := (*candidate)(nil), b.present
-	for _, t := range sortedKeys(b.candidates) {
-		c := b.candidates[t]
-		free := b.present == "" || b.keptSince < 0 || b.keptSince < c.since && c.confirmed
-		if free && (best == nil || c.groups > best.groups) {
-			best, text = c, t
-		}
-	}
-	return text
-}
-
-// setHelp rewrites a group's file with the agreed texts and nothing else changed.
-func (s *Store) setHelp(g Group, texts map[string]string) error {
+// rewriteFile rewrites a group's file with the texts that are served, and nothing
+// else changed. It reports whether that was necessary.
+func (s *Store) rewriteFile(g Group) (bool, error) {
 	defer s.groups.lock(g.FileName())()
 	at, err := s.commit(g, false, func(old *File, oldParts []part) (*content, error) {
-		if old == nil || !old.differs(texts) {
+		if old == nil || old.age != nil && old.age.pending {
 			return nil, errNothing
 		}
-		parts := slices.Clone(oldParts)
-		wants := map[string]want{}
-		for name, w := range old.wants {
-			if texts[name] != w.text {
-				wants[name] = w
-			}
+		c := old.written(oldParts)
+		if s.alignHelp(c, old); slices.Equal(c.file.stored, old.stored) {
+			return nil, errNothing
 		}
-		for i := range parts {
-			d := parts[i].desc.Value()
-			if text, ok := texts[d.name]; ok && text != d.help {
-				d.help = text
-				parts[i].desc = unique.Make(d)
-			}
-		}
-		c := newContent(&ident{pushedKind, g.FileName()}, parts, old.series)
-		c.file.group, c.file.wants, c.file.mtime = g, wants, old.mtime
-		c.stays(old)
-		c.settled, c.sameTime = true, true
 		return c, nil
 	})
 	switch {
 	case errors.Is(err, errNothing):
-		return nil
+		return false, nil
 	case err != nil:
-		return err
+		return false, err
 	}
-	return s.flush(at)
+	return true, s.flush(at)
 }
 
 // errNothing ends a commit that has nothing to write.

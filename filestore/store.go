@@ -78,7 +78,6 @@ type Store struct {
 	probeMu   sync.Mutex
 	probedAt  time.Time
 	probeErr  error
-	settling  sync.Mutex // one SettleHelp at a time
 	observers Observers
 }
 

@@ -174,9 +174,9 @@ func (f *File) written(parts []part) *content {
 		series += strings.Count(parts[i].text, "\n")
 	}
 	c := newContent(&ident{pushedKind, f.Name()}, parts, series)
-	c.file.group, c.file.wants, c.file.mtime = f.group, f.wants, f.mtime
+	c.file.group, c.file.mtime = f.group, f.mtime
 	c.stays(f)
-	c.settled, c.sameTime = true, true
+	c.sameTime = true
 	return c
 }
 
@@ -251,10 +251,8 @@ func (s *Store) revived(old *File, oldParts []part) (*content, error) {
 		}
 	}
 	slices.SortFunc(parts, func(a, b part) int { return strings.Compare(a.desc.Value().name, b.desc.Value().name) })
-	wants := s.agreeOnHelp(parts, old, old.push)
 	c := old.written(parts)
-	c.file.age, c.file.wants = nil, wants
+	c.file.age = nil
 	c.file.attrs = old.attrs.without(expiredAttribute).with(ttlAttribute, "0s")
-	c.settled = false
 	return c, nil
 }

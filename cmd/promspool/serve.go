@@ -177,7 +177,12 @@ func (s *serve) run() error {
 	})
 	group.Go(func() error { return watch.Run(running, reported{store, report}) })
 	group.Go(func() error { more.run(running); return nil })
-	group.Go(func() error { settleHelp(running, store, logger); return nil })
+	group.Go(func() error {
+		store.AlignHelp(running, func(err error) {
+			logger.Warn("HELP texts in files of groups could not be aligned; retrying", "err", err)
+		})
+		return nil
+	})
 	group.Go(func() error { findLost(running, store, s.bootID(), s.jobsInterval, logger); return nil })
 	group.Go(func() error { store.Age(running, aged.tell); return nil })
 	group.Go(func() error {
@@ -238,21 +243,5 @@ func (s *serve) newServer(handler http.Handler, logger *slog.Logger) *http.Serve
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    256 << 10,
 		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
-	}
-}
-
-// settleHelp lets changed HELP texts through, off the path of pushes.
-func settleHelp(ctx context.Context, store *filestore.Store, logger *slog.Logger) {
-	tick := time.NewTicker(30 * time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			if err := store.SettleHelp(ctx); err != nil && ctx.Err() == nil {
-				logger.Warn("HELP texts could not be settled, trying again", "err", err)
-			}
-		}
 	}
 }
