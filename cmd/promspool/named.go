@@ -52,7 +52,12 @@ func settle(store *filestore.Store) (writing []string, err error) {
 
 // find returns the file that an argument names: by the name of the file, with or
 // without its end or the quotes that ls gives it, or by the group.
+//
+// An argument that cannot be a name is an error of usage.
 func find(v *filestore.View, arg string) (*filestore.File, error) {
+	if arg == filestore.Suffix {
+		return nil, &usageError{fmt.Errorf("the name of the file is empty, apart from its end %s", filestore.Suffix)}
+	}
 	unquoted, _ := strconv.Unquote(arg)
 	for _, name := range [...]string{arg, arg + filestore.Suffix, unquoted} {
 		if f := v.File(name); f != nil {
@@ -64,7 +69,7 @@ func find(v *filestore.View, arg string) (*filestore.File, error) {
 	}
 	g, err := filestore.ParseGroup(arg)
 	if err != nil {
-		return nil, err
+		return nil, &usageError{err}
 	}
 	if f := v.File(g.FileName()); f != nil {
 		return f, nil
