@@ -48,7 +48,7 @@ func newProgram(args []string, stdin io.Reader, stdout, stderr io.Writer) *progr
 
 	c := common{stdin: stdin, stdout: stdout, stderr: stderr, log: &promslog.Config{Writer: plainLines{stderr}}}
 	app.Flag("spool.directory", "The spool: the directory that holds one file for each group, and dropped files.").
-		Envar("PROMSPOOL_SPOOL_DIRECTORY").Default(defaultSpool()).StringVar(&c.spool)
+		Envar("PROMSPOOL_SPOOL_DIRECTORY").Default(defaultSpool(stateDirectory)).StringVar(&c.spool)
 	app.Flag("boot-id", "What to take for the identity of this boot of the host, for tests.").Hidden().StringVar(&c.boot)
 	promslogflag.AddFlags(app, c.log)
 
@@ -161,12 +161,3 @@ func (f *findings) Error() string { return fmt.Sprintf("%d findings", f.n) }
 
 // usageError is the error of a command that cannot begin with what it was given.
 type usageError struct{ error }
-
-// defaultSpool is where the package puts the spool, if it is there.
-func defaultSpool() string {
-	const installed = "/var/lib/promspool/spool"
-	if fi, err := os.Stat(installed); err == nil && fi.IsDir() {
-		return installed
-	}
-	return "./spool"
-}

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"strconv"
 	"strings"
 	"time"
@@ -27,15 +25,6 @@ func (c *common) open(opts *filestore.Options) (*filestore.Store, error) {
 	}
 	opts.NoSweep = true
 	return openSpool(c.spool, opts)
-}
-
-// openSpool opens a spool that is there, or says how to name another.
-func openSpool(dir string, opts *filestore.Options) (*filestore.Store, error) {
-	store, err := filestore.Open(dir, opts)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%w: say with --spool.directory or PROMSPOOL_SPOOL_DIRECTORY where the spool is", err)
-	}
-	return store, err
 }
 
 // settle gives what is just being written a moment to come to its end: a
