@@ -35,7 +35,7 @@ type program struct {
 
 func newProgram(args []string, stdin io.Reader, stdout, stderr io.Writer) *program {
 	app := kingpin.New("promspool", "Pushed and dropped metrics of one host, kept as files and served to Prometheus.\n\nWithout a command the agent is started.")
-	p := &program{app: app, commands: map[string]func() error{}, manual: &usageWriter{Writer: stdout}, exited: -1}
+	p := &program{app: app, commands: map[string]func() error{}, manual: &usageWriter{Writer: plainText{stdout}}, exited: -1}
 	app.UsageWriter(p.manual).ErrorWriter(plainLines{stderr}).Terminate(func(code int) {
 		p.exited = max(p.exited, code)
 		p.manual.mute = p.manual.mute || code != exitDone // what "help" cannot find is not followed by all the rest
@@ -46,7 +46,7 @@ func newProgram(args []string, stdin io.Reader, stdout, stderr io.Writer) *progr
 	addManual(app)
 	addCompletions()
 
-	c := common{stdin: stdin, stdout: stdout, stderr: stderr, log: &promslog.Config{Writer: plainLines{stderr}}}
+	c := common{stdin: stdin, stdout: plainText{stdout}, stderr: plainLines{stderr}, log: &promslog.Config{Writer: plainLines{stderr}}}
 	app.Flag("spool.directory", "The spool: the directory that holds one file for each group, and dropped files.").
 		Envar("PROMSPOOL_SPOOL_DIRECTORY").Default(defaultSpool(stateDirectory)).StringVar(&c.spool)
 	app.Flag("boot-id", "What to take for the identity of this boot of the host, for tests.").Hidden().StringVar(&c.boot)
