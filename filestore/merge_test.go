@@ -390,7 +390,7 @@ func checkIndex(t *testing.T, m, fresh *merger) {
 	for name, f := range m.fams {
 		o := fresh.fams[name]
 		if o == nil || f.accepted != o.accepted || f.files != o.files || f.blocked != o.blocked || len(f.partial) != len(o.partial) ||
-			f.help != o.help || f.helpBy != o.helpBy && f.helpBy.name != o.helpBy.name || f.texts != o.texts || f.n != o.n || len(f.others) != len(o.others) {
+			f.help != o.help || f.helpBy != o.helpBy && f.helpBy.name != o.helpBy.name || f.texts != o.texts || len(f.others) != len(o.others) {
 			t.Fatalf("family %s differs from that of a fresh merge: %+v, %+v", name, f, o)
 		}
 	}

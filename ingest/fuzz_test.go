@@ -5,6 +5,8 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,7 +15,7 @@ import (
 )
 
 func FuzzParsePath(f *testing.F) {
-	for _, s := range []string{"job/j", "job/j/x/1/", "job@base64/YQ/x@base64/=", "job/%2e%2e/x/%0a", "job/j/U__a_2e_b/1", "job/a//b", "job/%ff"} {
+	for _, s := range []string{"job/j", "job/j/x/1/", "job@base64/YQ/x@base64/=", "job/%2e%2e/x/%0a", "job/j/U__a_2e_b/1", "job/a//b", "job/%ff", "job/j/path/%2Fvar%2Ftmp", "job/j/x/", "job/j%2F", "job/a%2fb/c"} {
 		f.Add(s, false)
 		f.Add(s, true)
 	}
@@ -24,6 +26,9 @@ func FuzzParsePath(f *testing.F) {
 				t.Errorf("ParsePath(%q) = %v, %q with the error %v", path, g, strip, err)
 			}
 			return
+		}
+		if decoded, _ := url.PathUnescape(path); emptyComponent(path, decoded) {
+			t.Errorf("ParsePath(%q) = %v in spite of an empty component", path, g)
 		}
 		name := g.FileName()
 		if name != g.FileName() || len(name) > 220 || strings.Contains(name, "/") || !filestore.IsSpoolFile(name) {
@@ -40,6 +45,15 @@ func FuzzParsePath(f *testing.F) {
 			t.Errorf("ParsePath(%q) = %v, but ParsePath(%q) = %v, %q, %v", path, g, ingest.GroupPath(g), again, strip, err)
 		}
 	})
+}
+
+// emptyComponent reports whether a path has one, apart from a plain slash after
+// the job.
+func emptyComponent(path, decoded string) bool {
+	if strings.HasSuffix(path, "/") && strings.Count(decoded, "/") == 2 {
+		decoded = decoded[:len(decoded)-1]
+	}
+	return slices.Contains(strings.Split(decoded, "/"), "")
 }
 
 // base64Path returns another path to a group, with the names in the escaping of

@@ -54,7 +54,6 @@ func TestRoutes(t *testing.T) {
 	}{
 		{"/metrics/job/j", 200},
 		{"/metrics/job/j/", 200},
-		{"/metrics/job/j/x/", 200},
 		{"/metrics/job@base64/ag", 200},
 		{"/%6detrics/%6aob/j", 200},
 		{"/metrics%2Fjob%2Fj", 200},
@@ -84,6 +83,7 @@ func TestRoutes(t *testing.T) {
 		{"/metrics/job/..", 400},
 		{"/metrics/job/j/.", 400},
 		{"/metrics/job/j//", 400},
+		{"/metrics/job/j/x/", 400},
 		{"/metrics/job/j/x//y/1", 400},
 		{"/metrics/job/%2F", 400},
 		{"/metrics/job/%2Fj", 400},

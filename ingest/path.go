@@ -19,19 +19,29 @@ const base64Suffix = "@base64"
 // label names than [a-zA-Z_][a-zA-Z0-9_]* are accepted only if utf8Names is set,
 // as they are or in the U__ escaping.
 //
-// Strip lists the labels that were given with an empty value: they are no part
+// An encoded slash separates components, as in Pushgateway. An empty component is
+// an error, except for one plain slash after the job: it comes from a value with
+// slashes or without content, and the rest would name another group.
+//
+// Strip lists the labels with an empty value in base64, name@base64/=: they are no part
 // of the group, and yet have to be taken off the samples that are pushed to it.
 func ParsePath(path string, utf8Names bool) (g filestore.Group, strip []string, err error) {
 	return parsePath(path, utf8Names, filestore.Limits{})
 }
 
 func parsePath(path string, utf8Names bool, limits filestore.Limits) (g filestore.Group, strip []string, err error) {
-	if dirty(path) {
-		return g, nil, refuse(http.StatusBadRequest, "the path has a component that is empty, a dot or two dots: such a value has to be given in base64, after a name that ends in %s", base64Suffix)
+	if dotted(path) {
+		return g, nil, refuse(http.StatusBadRequest, "the path has a component that is a dot or two dots: %s", inBase64)
 	}
 	decoded, err := url.PathUnescape(path)
 	if err != nil {
 		return g, nil, refuse(http.StatusBadRequest, "the path has a percent sign without two hexadecimal digits after it")
+	}
+	if strings.HasSuffix(path, "/") && strings.Count(decoded, "/") == 2 {
+		decoded = decoded[:len(decoded)-1] // one plain slash after the job, as Pushgateway's routes take it
+	}
+	if err := checkComponents(decoded); err != nil {
+		return g, nil, err
 	}
 	if n := (strings.Count(decoded, "/") + 1) / 2; limits.Labels > 0 && n > limits.Labels {
 		return g, nil, refuse(http.StatusBadRequest, "the path has %d labels, more than --push.max-labels=%d", n, limits.Labels)
@@ -88,20 +98,39 @@ func CheckGroup(g filestore.Group, o Options) error {
 	return checkLimits(labels, o.Limits)
 }
 
-// dirty reports whether a path, still encoded, has a component that cleaning
-// would remove. Clients and proxies disagree about what such a path means. An
-// empty component at the end is none: it is a slash too many or an empty value.
-func dirty(path string) bool {
-	for {
-		i := strings.IndexByte(path, '/')
-		if i < 0 {
-			return path == "." || path == ".."
-		}
-		if c := path[:i]; c == "" || c == "." || c == ".." {
+// inBase64 says how a path has a value that no single component can hold.
+const inBase64 = `give a value that is empty or has a slash in base64, such as path@base64/L3Zhci90bXA for /var/tmp, or path@base64/= for the empty value`
+
+// dotted reports whether a path, still encoded, has a component "." or "..".
+// Clients and proxies disagree about the meaning of such a path. Encoded dots
+// are an ordinary value.
+func dotted(path string) bool {
+	for c := range strings.SplitSeq(path, "/") {
+		if c == "." || c == ".." {
 			return true
 		}
-		path = path[i+1:]
 	}
+	return false
+}
+
+// checkComponents rejects a decoded path with an empty component.
+// Percent-encoded slashes in a value make one, and so does an unset variable of a
+// shell. Without it, the rest of the path names another group.
+func checkComponents(path string) error {
+	before, isValue := "", false
+	for c := range strings.SplitSeq(path, "/") {
+		switch {
+		case c != "":
+		case isValue:
+			return refuse(http.StatusBadRequest, "the path has an empty value after %s: %s", quote(before), inBase64)
+		case before == "":
+			return refuse(http.StatusBadRequest, "the path begins with an empty component: %s", inBase64)
+		default:
+			return refuse(http.StatusBadRequest, "the path has an empty label name after the value %s: %s", quote(before), inBase64)
+		}
+		before, isValue = c, !isValue
+	}
+	return nil
 }
 
 // splitPath returns the labels of a decoded path, the job first, each name once.
@@ -116,10 +145,10 @@ func splitPath(path string, utf8Names bool) ([]filestore.Label, error) {
 		return nil, err
 	}
 	labels := append(make([]filestore.Label, 0, 2+strings.Count(path, "/")/2), filestore.Label{Name: "job", Value: job})
-	for more = more && path != ""; more; { // one slash after the job is no component
+	for more {
 		name, path, more = strings.Cut(path, "/")
 		if !more {
-			return nil, refuse(http.StatusBadRequest, "the path has an odd number of components after the job: label %s has no value", quote(name))
+			return nil, refuse(http.StatusBadRequest, "the path has an odd number of components after the job: label %s has no value; an encoded slash (%%2F) also separates components: %s", quote(name), inBase64)
 		}
 		value, path, more = strings.Cut(path, "/")
 		label, err := labelName(name, utf8Names)

@@ -36,10 +36,12 @@ func TestParsePath(t *testing.T) {
 		{name: "second job in base64 is overruled", path: "job/j/job@base64/=", group: `{job="j"}`},
 		{name: "last of repeated labels", path: "job/j/x/1/x@base64/Mg", group: `{job="j",x="2"}`},
 		{name: "instance, le and quantile are ordinary", path: "job/j/le/5/quantile/0.5/instance/i", group: `{job="j",instance="i",le="5",quantile="0.5"}`},
-		{name: "empty value at the end", path: "job/j/x/", group: `{job="j"}`, strip: []string{"x"}},
 		{name: "empty value in base64", path: "job/j/x@base64/=/y/1", group: `{job="j",y="1"}`, strip: []string{"x"}},
-		{name: "empty value in much base64", path: "job/j/x@base64/====/y@base64/", group: `{job="j"}`, strip: []string{"x", "y"}},
-		{name: "empty value overrules", path: "job/j/x/1/x/", group: `{job="j"}`, strip: []string{"x"}},
+		{name: "empty value in much base64", path: "job/j/x@base64/====/y@base64/=", group: `{job="j"}`, strip: []string{"x", "y"}},
+		{name: "slash after a job in base64", path: "job@base64/L3Zhci90bXA/", group: `{job="/var/tmp"}`},
+		{name: "encoded slashes separate full pairs", path: "job/j/path%2Fa%2Fb%2fc", group: `{job="j",b="c",path="a"}`},
+		{name: "encoded slash before the job", path: "job%2Fj", group: `{job="j"}`},
+		{name: "empty value overrules", path: "job/j/x/1/x@base64/=", group: `{job="j"}`, strip: []string{"x"}},
 		{name: "empty value is overruled", path: "job/j/x@base64/=/x/1", group: `{job="j",x="1"}`},
 		{name: "escaping is literal in legacy mode", path: "job/j/U__foo_2e_bar/1", group: `{job="j",U__foo_2e_bar="1"}`},
 		{name: "escaped name", path: "job/j/U__foo_2e_bar/1", group: `{job="j","foo.bar"="1"}`, utf8: true},
@@ -100,6 +102,51 @@ func TestParsePathRefuses(t *testing.T) {
 				t.Errorf("ParsePath(%q) = %v, want an error", test.path, g)
 			}
 		})
+	}
+}
+
+// An empty component is a value with slashes that was percent-encoded, or a shell
+// variable without a value. Each of these paths led to another group.
+var emptyComponents = []string{
+	"job/j/x/", "job/j/x/1/y/", "job/j/x@base64/", "job/j/x/1/y@base64/", "job@base64/",
+	"job/j/path/%2Fvar%2Ftmp", "job/j/path/%2fvar%2ftmp", "job/j/path/%2Fvar%2F", "job/j/path/%2F", "job/j/path/%2Fa%2Fb%2Fc",
+	"job/j/path/var%2F", "job/j/path/var%2F/x/1", "job/j/path/a%2F%2Fb", "job/j/path/a%2F%2Fb%2Fc", "job/j/path/a%2F%2F",
+	"job/%2Fvar%2Ftmp", "job/%2Fj", "job/j%2F", "job/j%2f", "job/j%2F/", "job/j%2F/x/1", "job/j/%2F", "job/j%2F%2F", "job/%2F",
+	"job/j/%2Fx/1", "job/j/x%2F/1", "job/j/x%2F", "job/j/x/1%2F", "job/j/x/1%2Fy/", "job/j/x/1/%2F",
+	"job@base64/ag%2F", "job@base64/%2Fag", "job@base64%2F", "job%2Fj%2F", "job%2F/j", "job/j/x@base64/%2F", "job/j/x@base64%2F",
+	"job//j", "job/j//x/1", "job/j/x//1", "job/j/x//", "job/j//", "/job/j", "%2Fjob/j",
+}
+
+func TestEmptyComponentIsRefused(t *testing.T) {
+	for _, path := range emptyComponents {
+		for _, utf8Names := range []bool{false, true} {
+			if g, _, err := ingest.ParsePath(path, utf8Names); err == nil || !strings.Contains(err.Error(), "@base64") {
+				t.Errorf("ParsePath(%q, %t) = %v, %v, want an error that explains @base64", path, utf8Names, g, err)
+			}
+		}
+	}
+}
+
+// The groups that such paths led to stay as they are, whatever the method.
+func TestEmptyComponentChangesNoGroup(t *testing.T) {
+	a := start(t, nil, nil)
+	a.want(200, "PUT", "/metrics/job/j", "keep 1\n")
+	a.want(200, "PUT", "/metrics/job/j/x/1", "keep 2\n")
+	a.want(200, "PUT", "/metrics/job/j/var/tmp", "keep 3\n")
+	a.want(200, "PUT", "/metrics/job/j/a/b", "keep 4\n")
+	before := a.scrape()
+	for _, path := range emptyComponents {
+		if !strings.HasPrefix(path, "job") || path == "job@base64/" || path == "job@base64%2F" {
+			continue // no push path, for which a.do would find no handler
+		}
+		for _, method := range []string{"PUT", "POST", "DELETE"} {
+			if got := a.want(400, method, "/metrics/"+path, "m 1\n"); !strings.Contains(got.body, "@base64") {
+				t.Errorf("%s %s is answered with %q, want @base64 explained", method, path, got.body)
+			}
+		}
+	}
+	if got := a.scrape(); got != before {
+		t.Errorf("the scrape is %s, want %s", got, before)
 	}
 }
 

@@ -140,7 +140,7 @@ func parsePing(path, query string) (p ping, err error) {
 	if err != nil {
 		return p, refuse(http.StatusBadRequest, "the query cannot be read")
 	}
-	if rid := values.Get("rid"); rid != "" {
+	if rid := values.Get("rid"); values.Has("rid") { // an empty one is an unset variable
 		if !runIDs.MatchString(rid) {
 			return p, refuse(http.StatusBadRequest, "%s is no run ID: 1 to 64 letters, digits, dots, dashes and underscores", quote(rid))
 		}

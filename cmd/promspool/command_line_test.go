@@ -127,6 +127,67 @@ func TestWhatIsWrongWithAFlagNamesIt(t *testing.T) {
 	}
 }
 
+// An empty name never stands for another one, whatever part of a line it is.
+func TestEmptyNameExitsWith2(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"run", "--job=", "--", "true"}, "--job: the value is empty"},
+		{[]string{"run", "--job", "", "--", "true"}, "--job: the value is empty"},
+		{[]string{"run", "--", ""}, "give a command"},
+		{[]string{"run", "--label=host=", "--", "true"}, `--label: the value of "host" is empty`},
+		{[]string{"run", "--label==a", "--", "true"}, `"" is no name of a label`},
+		{[]string{"run", "--push-url=", "--", "true"}, "--push-url: the value is empty"},
+		{[]string{"job", "declare", "", "--every=1d"}, "give a name"},
+		{[]string{"job", "declare", "x", "--label=host="}, `--label: the value of "host" is empty`},
+		{[]string{"job", "forget", "x", "--label=host="}, `--label: the value of "host" is empty`},
+		{[]string{"push", "job="}, "expected a value"},
+		{[]string{"push", "job=x", "instance="}, "expected a value"},
+		{[]string{"push", "job=x", ""}, "give a label"},
+		{[]string{"push", `job=""`}, "job name is required"},
+		{[]string{"push", "--file=", "job=x"}, "--file: the value is empty"},
+		{[]string{"push", "--ttl=", "job=x"}, "--ttl: the value is empty"},
+		{[]string{"push", "--url=", "job=x"}, `--url: "" is no URL`},
+		{[]string{"push", "--delete", "job=x", ""}, "give a label"},
+		{[]string{"explain", "job="}, "expected a value"},
+		{[]string{"write", ""}, "give a name"},
+		{[]string{"write", ".prom"}, "the name of the file is empty"},
+		{[]string{"show", ""}, "give a name"},
+		{[]string{"show", ".prom"}, "the name of the file is empty"},
+		{[]string{"show", "job="}, "expected a value"},
+		{[]string{"rm", ""}, "give a name"},
+		{[]string{"rm", ".prom"}, "the name of the file is empty"},
+		{[]string{"rm", "job=x,instance="}, "expected a value"},
+		{[]string{"rm", "--match="}, "--match: the value is empty"},
+		{[]string{"rm", "--match={job=}"}, "expected a value"},
+		{[]string{"rm", "--url=", "job=x"}, `--url: "" is no URL`},
+		{[]string{"restore", "job="}, "expected a value"},
+		{[]string{"restore", ""}, "give a name"},
+		{[]string{"check", ""}, "give a path"},
+		{[]string{"health", "--url="}, `--url: "" is no URL`},
+		{[]string{"doctor", "--url="}, `--url: "" is no URL`},
+		{[]string{"migrate", "--from=http://localhost:1", "--url="}, `--url: "" is no URL`},
+		{[]string{"migrate", "--from="}, `--from: "" is no URL`},
+		{[]string{"--push.socket="}, "--push.socket: the value is empty"},
+		{[]string{"--spool.textfile-directory="}, "--spool.textfile-directory: the value is empty"},
+		{[]string{"--spool.directory=", "ls"}, "--spool.directory: the value is empty"},
+	} {
+		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
+			t.Parallel()
+			spool := t.TempDir()
+			done(t, os.WriteFile(filepath.Join(spool, "job=x.prom"), []byte("# promspool:group {job=\"x\"}\n"), 0o644))
+			refuses(t, command{args: tt.args, stdin: "a 1\n", env: []string{"PROMSPOOL_SPOOL_DIRECTORY=" + spool}}, 2, tt.want)
+			names, err := filepath.Glob(spool + "/*")
+			if done(t, err); len(names) != 1 {
+				t.Errorf("the spool then has %q", names)
+			}
+		})
+	}
+	refuses(t, command{args: []string{"run", "--", "true"}, env: []string{"PROMSPOOL_SPOOL_DIRECTORY="}}, 2, "PROMSPOOL_SPOOL_DIRECTORY is empty")
+}
+
 func TestSizeMayBeAPlainNumber(t *testing.T) {
 	t.Parallel()
 	spool := "--spool.directory=" + t.TempDir()

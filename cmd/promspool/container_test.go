@@ -17,7 +17,7 @@ import (
 // instructions returns the arguments of each instruction of the last stage.
 func instructions(t *testing.T, text string) map[string][]string {
 	t.Helper()
-	known := regexp.MustCompile(`^(FROM|WORKDIR|COPY|RUN|USER|VOLUME|EXPOSE|HEALTHCHECK|ENTRYPOINT) (.+)$`)
+	known := regexp.MustCompile(`^(FROM|WORKDIR|COPY|RUN|ENV|USER|VOLUME|EXPOSE|HEALTHCHECK|ENTRYPOINT) (.+)$`)
 	var last map[string][]string
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
@@ -41,7 +41,7 @@ func instructions(t *testing.T, text string) map[string][]string {
 func TestContainerExample(t *testing.T) {
 	t.Parallel()
 	stage := instructions(t, example(t, "container/Containerfile"))
-	for name, want := range map[string]string{"FROM": "scratch", "USER": "65532:65532", "VOLUME": "/var/lib/promspool", "EXPOSE": "9091"} {
+	for name, want := range map[string]string{"FROM": "scratch", "USER": "65532:65532", "ENV": "PROMSPOOL_SPOOL_DIRECTORY=/var/lib/promspool/spool", "VOLUME": "/var/lib/promspool", "EXPOSE": "9091"} {
 		if got := stage[name]; !slices.Equal(got, []string{want}) {
 			t.Errorf("%s %q, want %s", name, got, want)
 		}
@@ -58,17 +58,18 @@ func TestContainerExample(t *testing.T) {
 	for _, dir := range []string{root, filepath.Dir(root)} { // another user passes through
 		done(t, os.Chmod(dir, 0o755))
 	}
-	spool := root + "/var/lib/promspool/spool"
-	done(t, os.MkdirAll(spool, 0o755))
-	done(t, os.Chown(spool, 65532, 65532))
+	volume := root + "/var/lib/promspool" // empty, as a directory of the host would be
+	spool := volume + "/spool"
+	done(t, os.MkdirAll(volume, 0o755))
+	done(t, os.Chown(volume, 65532, 65532))
 	done(t, os.Mkdir(root+"/usr", 0o755))
 	build := exec.Command("go", "build", "-buildvcs=false", "-o", root+entry[0], ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
-	inside := append([]string{"--userspec=" + stage["USER"][0], root}, entry...)
-	s := startServer(t, `msg=Serving .* on=([0-9.:]+)`, "chroot", append(inside, "--web.listen-address=127.0.0.1:0")...)
+	inside := append([]string{stage["ENV"][0], "chroot", "--userspec=" + stage["USER"][0], root}, entry...)
+	s := startServer(t, `msg=Serving .* on=([0-9.:]+)`, "env", append(inside, "--web.listen-address=127.0.0.1:0")...)
 	a := &agent{server: s, url: "http://" + s.addr, spool: spool}
 	a.push("/metrics/job/backup", "backup_size_bytes 42\n")
 	if got := files(t, spool); !slices.Contains(got, "job=backup.prom") {

@@ -121,9 +121,33 @@ func TestEquivalenceOfPaths(t *testing.T) {
 			send:   []request{put("/metrics/job/j/U__a_2e_b/1", "m 1\n", 200)},
 			serves: `m{U__a_2e_b="1",job="j"} 1`,
 		}, {
-			name:   "empty value by base64 or by a slash at the end",
-			send:   []request{put("/metrics/job/j/x@base64/=", "m 1\n", 200), post("/metrics/job/j/x/", "n 1\n", 200)},
+			name:   "empty value by base64",
+			send:   []request{put("/metrics/job/j/x@base64/=", "m 1\n", 200), post("/metrics/job/j/x@base64/==", "n 1\n", 200)},
 			serves: "m{job=\"j\"} 1\nn{job=\"j\"} 1",
+		}, {
+			name:    "empty value by a slash at the end",
+			send:    []request{put("/metrics/job/j", "keep 1\n", 200), put("/metrics/job/j/x/", "m 1\n", 200).but(400), post("/metrics/job/j/x/1/y/", "m 1\n", 200).but(400)},
+			serves:  `keep{job="j"} 1`,
+			differs: "it is an unset variable of a shell, and a label with an empty value is the same as none: another group would change",
+		}, {
+			name:    "empty value in base64 without padding",
+			send:    []request{put("/metrics/job/j", "keep 1\n", 200), put("/metrics/job/j/x@base64/", "m 1\n", 200).but(400)},
+			serves:  `keep{job="j"} 1`,
+			differs: "it is an unset variable of a shell, and a label with an empty value is the same as none: another group would change",
+		}, {
+			name: "encoded slashes that leave an empty component",
+			send: []request{
+				put("/metrics/job/j/var/tmp", "keep 1\n", 200), put("/metrics/job/j", "keep 1\n", 200),
+				put("/metrics/job/j/path/%2Fvar%2Ftmp", "m 1\n", 301).but(400), put("/metrics/job/j/path/%2fvar%2f", "m 1\n", 301).but(400),
+				put("/metrics/job/j/path/var%2F", "m 1\n", 400), post("/metrics/job/j/path/a%2F%2Fb", "m 1\n", 301).but(400),
+				put("/metrics/job/%2Fvar%2Ftmp", "m 1\n", 301).but(400), put("/metrics/job/j%2F", "m 1\n", 200).but(400), put("/metrics/job/j\"%2F", "m 1\n", 200).but(400),
+			},
+			serves:  "keep{job=\"j\",var=\"tmp\"} 1\nkeep{job=\"j\"} 1",
+			differs: "the value is lost, and the rest of the path names another group",
+		}, {
+			name:   "encoded slashes that separate full pairs",
+			send:   []request{put("/metrics/job/j/path/a%2Fb%2Fc", "m 1\n", 200), post("/metrics/job%2Fj%2Fpath/a/b/c", "n 1\n", 200)},
+			serves: "m{b=\"c\",job=\"j\",path=\"a\"} 1\nn{b=\"c\",job=\"j\",path=\"a\"} 1",
 		}, {
 			name:    "empty value is another group in Pushgateway",
 			send:    []request{put("/metrics/job/j", "m 1\n", 200), put("/metrics/job/j/x@base64/=", "n 1\n", 200)},

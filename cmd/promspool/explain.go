@@ -139,7 +139,7 @@ func (e *explain) dryRun(store *filestore.Store, g filestore.Group, body []byte)
 	if err := ingest.CheckGroup(g, e.body()); err != nil {
 		return err
 	}
-	if !e.empty && !hasSamples(body) {
+	if !e.isResult(body) {
 		return errNoSamples
 	}
 	families, err := ingest.Decode(bytes.NewReader(body), http.Header{}, e.body())

@@ -116,6 +116,8 @@ func jobGroup(name string, more []string) (filestore.Group, error) {
 		switch {
 		case !ok:
 			return filestore.Group{}, fmt.Errorf("--label: %q is not of the form NAME=VALUE", label)
+		case value == "":
+			return filestore.Group{}, fmt.Errorf("--label: the value of %q is empty: give one, or leave out the flag", name)
 		case name == "job":
 			return filestore.Group{}, errors.New("the label job is the name of the job and cannot be given as another")
 		case !model.LegacyValidation.IsValidLabelName(name):

@@ -227,6 +227,9 @@ func printEntries(w io.Writer, v *filestore.View, files []*filestore.File, now t
 
 // isTerminal reports whether people read what is written there.
 func isTerminal(w io.Writer) bool {
+	if text, ok := w.(plainText); ok {
+		w = text.Writer
+	}
 	f, ok := w.(*os.File)
 	if !ok {
 		return false

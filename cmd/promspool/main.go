@@ -25,60 +25,72 @@ const (
 
 func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
 
-// run runs the command that the arguments ask for and returns the exit status.
-func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	exited := -1 // by --help or --version
+// A program is the command line and what its commands do.
+type program struct {
+	app      *kingpin.Application
+	commands map[string]func() error
+	manual   *usageWriter
+	exited   int // status of --help or --version, else -1
+}
+
+func newProgram(args []string, stdin io.Reader, stdout, stderr io.Writer) *program {
 	app := kingpin.New("promspool", "Pushed and dropped metrics of one host, kept as files and served to Prometheus.\n\nWithout a command the agent is started.")
-	manual := &usageWriter{Writer: stdout}
-	app.UsageWriter(manual).ErrorWriter(plainLines{stderr}).Terminate(func(code int) {
-		exited = max(exited, code)
-		manual.mute = manual.mute || code != exitDone // what "help" cannot find is not followed by all the rest
+	p := &program{app: app, commands: map[string]func() error{}, manual: &usageWriter{Writer: plainText{stdout}}, exited: -1}
+	app.UsageWriter(p.manual).ErrorWriter(plainLines{stderr}).Terminate(func(code int) {
+		p.exited = max(p.exited, code)
+		p.manual.mute = p.manual.mute || code != exitDone // what "help" cannot find is not followed by all the rest
 	})
 	app.Version(version.Print("promspool"))
 	app.HelpFlag.Short('h')
+	app.Action(func(context *kingpin.ParseContext) error { return rejectEmpty(app, context) })
 	addManual(app)
 	addCompletions()
 
-	c := common{stdin: stdin, stdout: stdout, stderr: stderr, log: &promslog.Config{Writer: plainLines{stderr}}}
+	c := common{stdin: stdin, stdout: plainText{stdout}, stderr: plainLines{stderr}, log: &promslog.Config{Writer: plainLines{stderr}}}
 	app.Flag("spool.directory", "The spool: the directory that holds one file for each group, and dropped files.").
-		Envar("PROMSPOOL_SPOOL_DIRECTORY").Default(defaultSpool()).StringVar(&c.spool)
+		Envar("PROMSPOOL_SPOOL_DIRECTORY").Default(defaultSpool(stateDirectory)).StringVar(&c.spool)
 	app.Flag("boot-id", "What to take for the identity of this boot of the host, for tests.").Hidden().StringVar(&c.boot)
 	promslogflag.AddFlags(app, c.log)
 
-	commands := map[string]func() error{}
-	addServe(app, &c, commands)
-	addCheck(app, &c, commands)
-	addWrite(app, &c, commands)
-	addHealth(app, &c, commands)
-	addMigrate(app, &c, commands)
-	addPush(app, &c, commands)
-	addRm(app, &c, commands)
-	addLs(app, &c, commands)
-	addShow(app, &c, commands)
-	addRun(app, &c, commands)
-	addJob(app, &c, commands)
-	addExplain(app, &c, commands)
-	addDoctor(app, &c, commands)
-	addExpire(app, &c, commands)
-	addRestore(app, &c, commands)
+	addServe(app, &c, p.commands)
+	addCheck(app, &c, p.commands)
+	addWrite(app, &c, p.commands)
+	addHealth(app, &c, p.commands)
+	addMigrate(app, &c, p.commands)
+	addPush(app, &c, p.commands)
+	addRm(app, &c, p.commands)
+	addLs(app, &c, p.commands)
+	addShow(app, &c, p.commands)
+	addRun(app, &c, p.commands)
+	addJob(app, &c, p.commands)
+	addExplain(app, &c, p.commands)
+	addDoctor(app, &c, p.commands)
+	addExpire(app, &c, p.commands)
+	addRestore(app, &c, p.commands)
 
 	if !slices.ContainsFunc(args, func(arg string) bool { return app.GetCommand(arg) != nil }) {
 		app.UsageTemplate(kingpin.LongHelpTemplate) // with the agent's flags: it is the default command
 	}
-	command, err := app.Parse(args)
+	return p
+}
+
+// run runs the command that the arguments ask for and returns the exit status.
+func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	p := newProgram(args, stdin, stdout, stderr)
+	command, err := p.app.Parse(args)
 	switch {
-	case manual.err != nil:
-		fmt.Fprintf(plainLines{stderr}, "promspool: %v\n", manual.err)
+	case p.manual.err != nil:
+		fmt.Fprintf(plainLines{stderr}, "promspool: %v\n", p.manual.err)
 		return exitRefused
-	case exited > 0:
+	case p.exited > 0:
 		return exitUsage
-	case exited == 0:
+	case p.exited == 0:
 		return exitDone
 	case err != nil:
-		fmt.Fprintf(plainLines{stderr}, "promspool: %v, try --help\n", namedFlag(app, args, err))
+		fmt.Fprintf(plainLines{stderr}, "promspool: %v, try --help\n", namedFlag(p.app, args, err))
 		return exitUsage
 	}
-	if err := commands[command](); err != nil {
+	if err := p.commands[command](); err != nil {
 		var status exitStatus
 		if errors.As(err, &status) {
 			return int(status)
@@ -149,12 +161,3 @@ func (f *findings) Error() string { return fmt.Sprintf("%d findings", f.n) }
 
 // usageError is the error of a command that cannot begin with what it was given.
 type usageError struct{ error }
-
-// defaultSpool is where the package puts the spool, if it is there.
-func defaultSpool() string {
-	const installed = "/var/lib/promspool/spool"
-	if fi, err := os.Stat(installed); err == nil && fi.IsDir() {
-		return installed
-	}
-	return "./spool"
-}

@@ -57,6 +57,11 @@ func (m *migrate) run() error {
 	if err := checkBounds(m.bounds()...); err != nil {
 		return err
 	}
+	if m.to.given {
+		if _, _, err := m.to.parse(); err != nil {
+			return &usageError{err}
+		}
+	}
 	m.from.flag = "--from"
 	m.to.timeout, m.to.contentType = m.from.timeout, "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
 	groups, err := readGateway(&m.from, m.emptyInstance)

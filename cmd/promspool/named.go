@@ -1,9 +1,7 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"strconv"
 	"strings"
 	"time"
@@ -29,15 +27,6 @@ func (c *common) open(opts *filestore.Options) (*filestore.Store, error) {
 	return openSpool(c.spool, opts)
 }
 
-// openSpool opens a spool that is there, or says how to name another.
-func openSpool(dir string, opts *filestore.Options) (*filestore.Store, error) {
-	store, err := filestore.Open(dir, opts)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%w: say with --spool.directory or PROMSPOOL_SPOOL_DIRECTORY where the spool is", err)
-	}
-	return store, err
-}
-
 // settle gives what is just being written a moment to come to its end: a
 // command has not seen what was there before. It returns the names of what is
 // still being written after that.
@@ -52,7 +41,12 @@ func settle(store *filestore.Store) (writing []string, err error) {
 
 // find returns the file that an argument names: by the name of the file, with or
 // without its end or the quotes that ls gives it, or by the group.
+//
+// An argument that cannot be a name is an error of usage.
 func find(v *filestore.View, arg string) (*filestore.File, error) {
+	if arg == filestore.Suffix {
+		return nil, &usageError{fmt.Errorf("the name of the file is empty, apart from its end %s", filestore.Suffix)}
+	}
 	unquoted, _ := strconv.Unquote(arg)
 	for _, name := range [...]string{arg, arg + filestore.Suffix, unquoted} {
 		if f := v.File(name); f != nil {
@@ -64,7 +58,7 @@ func find(v *filestore.View, arg string) (*filestore.File, error) {
 	}
 	g, err := filestore.ParseGroup(arg)
 	if err != nil {
-		return nil, err
+		return nil, &usageError{err}
 	}
 	if f := v.File(g.FileName()); f != nil {
 		return f, nil

@@ -38,7 +38,7 @@ type pushed struct {
 }
 
 func (p *pushed) addFlags(cmd *kingpin.CmdClause) {
-	cmd.Flag("allow-empty", "Accept input without samples: the time of the push is noted, and with --replace the group is emptied.").BoolVar(&p.empty)
+	cmd.Flag("allow-empty", "Accept input without samples. With --replace it empties the group, else it sets the push time.").BoolVar(&p.empty)
 	cmd.Flag("file", "Read this file instead of standard input.").StringVar(&p.file)
 	cmd.Flag("replace", "Replace the whole group, as PUT does.").BoolVar(&p.replace)
 	cmd.Flag("delete", "Remove the group; there is no input.").BoolVar(&p.remove)
@@ -103,7 +103,7 @@ func (p *push) run() error {
 	switch {
 	case err != nil:
 		return err
-	case !p.empty && !hasSamples(body):
+	case !p.isResult(body):
 		return errNoSamples
 	case p.remote.given:
 		method := http.MethodPost
@@ -132,6 +132,13 @@ func (p *pushed) options() (o filestore.PushOptions, query url.Values, err error
 		query.Set("accumulate", "true")
 	}
 	return o, query, nil
+}
+
+// isResult reports whether the input can be that of a script that worked. HELP and
+// TYPE lines alone are a result only in place of the group's metrics: as a POST they
+// would leave the old ones.
+func (p *pushed) isResult(body []byte) bool {
+	return p.empty || hasSamples(body) || p.replace && hasMetadata(body)
 }
 
 var errNoSamples = errors.New("the input has no samples, and --allow-empty is not given")

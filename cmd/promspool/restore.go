@@ -63,7 +63,8 @@ func (r *restore) run() error {
 }
 
 func (r *restore) restore(store *filestore.Store, name string) error {
-	if f, err := find(store.View(), name); err == nil {
+	f, notFound := find(store.View(), name)
+	if notFound == nil {
 		switch {
 		case f.Expired().IsZero():
 			return fmt.Errorf("%s is in the spool, and nothing of it is withheld", oneLine(name))
@@ -82,7 +83,11 @@ func (r *restore) restore(store *filestore.Store, name string) error {
 			return with
 		}
 	}
-	if errors.Is(err, fs.ErrNotExist) {
+	var usage *usageError
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && errors.As(notFound, &usage):
+		return notFound
+	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("neither the spool nor its archive has %s", oneLine(name))
 	}
 	return err

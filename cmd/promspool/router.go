@@ -3,6 +3,7 @@ package main
 import (
 	"net/http"
 	"net/http/pprof"
+	"net/url"
 	"strings"
 
 	"github.com/promspool/promspool/exporter"
@@ -38,7 +39,7 @@ func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		rt.serveQuit(w, r)
 		return
 	}
-	path, ok := strings.CutPrefix(r.URL.EscapedPath(), rt.prefix)
+	path, ok := strings.CutPrefix(rawPath(r.URL), rt.prefix)
 	if !ok || path != "" && path[0] != '/' {
 		notFound(w)
 		return
@@ -87,6 +88,16 @@ func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		notFound(w)
 	}
+}
+
+// rawPath returns the path as the client sent it. EscapedPath is not that: of a
+// path with a character that should be encoded and is not, it shows an encoded
+// slash as a plain one.
+func rawPath(u *url.URL) string {
+	if u.RawPath != "" {
+		return u.RawPath
+	}
+	return u.EscapedPath()
 }
 
 func notFound(w http.ResponseWriter) {

@@ -91,8 +91,10 @@ func (s *serve) run() error {
 	if s.nodeMetrics {
 		maps.Copy(own, exporter.TextfileFamilies)
 	}
-	if err := os.MkdirAll(s.spool, 0o755); err != nil {
-		return fmt.Errorf("creating the spool: %w", err)
+	if created, err := createSpool(s.spool); err != nil {
+		return err
+	} else if created {
+		logger.Info("Created the spool", "spool", s.spool)
 	}
 	if fi, err := os.Stat(s.spool); err == nil && fi.Mode().Perm()&0o002 != 0 && fi.Mode()&fs.ModeSticky == 0 {
 		logger.Warn("Everybody may write to the spool, and remove and replace what others have put there", "spool", s.spool)

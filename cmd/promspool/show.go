@@ -26,7 +26,7 @@ func addShow(app *kingpin.Application, c *common, commands map[string]func() err
 	s := &show{common: c}
 	cmd := app.Command("show", `Show what a group, or a file of the spool, holds, and what is known of it.
 
-What is known comes first, as comments, so that the whole is in the text format if the file is.
+What is known comes first, as comments, so that the whole is in the text format if the file is. Characters that a terminal acts upon are printed as \uXXXX; cat prints the file as it is.
 
 Examples:
 

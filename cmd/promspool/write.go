@@ -28,7 +28,7 @@ func addWrite(app *kingpin.Application, c *common, commands map[string]func() er
 	w := &write{common: c}
 	cmd := app.Command("write", `Write standard input to the file NAME.prom in the spool, once it has ended and has been checked.
 
-The file is replaced at once and flushed to the disk. If the input is not in the text format, breaks off in mid-line, is empty, or contradicts itself or other files of the spool, the file stays as it is and the exit status is 1. It does not matter whether an agent is running.
+The file is replaced at once and flushed to the disk. If the input is not in the text format, breaks off in mid-line, is empty, or contradicts itself or other files of the spool, the file stays as it is and the exit status is 1. HELP and TYPE lines without samples are a result, that of a script that found nothing, and are stored. It does not matter whether an agent is running.
 
 A pipe does not tell that the program before it has failed, and half of what that prints may be well-formed. Where it matters take the second example.
 
@@ -37,7 +37,7 @@ Examples:
   my-script | promspool write my-script
 
   out=$(my-script) && printf '%s\n' "$out" | promspool write my-script`)
-	cmd.Flag("allow-empty", "Accept input without samples.").BoolVar(&w.allowEmpty)
+	cmd.Flag("allow-empty", "Accept input without samples, HELP and TYPE lines.").BoolVar(&w.allowEmpty)
 	cmd.Flag("force", "Accept input that contradicts itself or other files; part of it, or of them, will not be served.").BoolVar(&w.force)
 	cmd.Flag("max-bytes", "Size up to which input is taken.").Default("16MiB").SetValue(&w.maxBytes)
 	cmd.Flag("ttl", "Lifetime of the file from now on, such as 24h or 7d. After it the file is not served until it is written again.").StringVar(&w.ttl)
@@ -64,8 +64,8 @@ func (w *write) run() error {
 		return fmt.Errorf("reading standard input: %w", err)
 	case int64(len(data)) > limit:
 		return fmt.Errorf("standard input is larger than %d bytes, the limit of --max-bytes", limit)
-	case !w.allowEmpty && !hasSamples(data):
-		return errors.New("standard input has no samples, and --allow-empty is not given")
+	case !w.allowEmpty && !hasSamples(data) && !hasMetadata(data):
+		return errors.New("standard input has no samples, and --allow-empty is not given: without HELP and TYPE lines either, the script has probably failed")
 	}
 	if w.ttl != "" && (len(data) == 0 || data[len(data)-1] == '\n') { // else it is refused, and by its own lines
 		data = append(data, "# promspool:ttl "+w.ttl+"\n"...)
@@ -84,6 +84,17 @@ func (w *write) run() error {
 		return fmt.Errorf("standard input: %w", &input)
 	}
 	return err
+}
+
+// hasMetadata reports whether there is a HELP or TYPE line. A script that prints
+// these and no sample has found nothing, which is a result.
+func hasMetadata(data []byte) bool {
+	for line := range bytes.Lines(data) {
+		if words := bytes.Fields(line); len(words) > 2 && string(words[0]) == "#" && (string(words[1]) == "HELP" || string(words[1]) == "TYPE") {
+			return true
+		}
+	}
+	return false
 }
 
 // hasSamples reports whether there is more than comments and blanks.

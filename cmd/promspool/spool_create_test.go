@@ -1,0 +1,136 @@
+package main_test
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// owners returns "MODE UID:GID" of a directory.
+func owners(t *testing.T, dir string) string {
+	t.Helper()
+	fi, err := os.Stat(dir)
+	done(t, err)
+	stat := fi.Sys().(*syscall.Stat_t)
+	mode := fi.Mode().Perm()
+	if fi.Mode()&fs.ModeSetgid != 0 {
+		mode |= 0o2000
+	}
+	return fmt.Sprintf("%o %d:%d", mode, stat.Uid, stat.Gid)
+}
+
+// The umask takes nothing away from the mode, and root gives the spool to the
+// owner of the directory that it lies in.
+func TestAgentCreatesTheSpoolForTheOwnerOfItsParent(t *testing.T) {
+	t.Parallel()
+	parents := []string{fmt.Sprintf("%d:%d", os.Geteuid(), os.Getegid())}
+	if os.Geteuid() == 0 {
+		parents = append(parents, "65532:65531", "0:65531", "65532:0")
+	}
+	for _, owner := range parents {
+		t.Run(owner, func(t *testing.T) {
+			t.Parallel()
+			parent := t.TempDir()
+			var uid, gid int
+			_, err := fmt.Sscanf(owner, "%d:%d", &uid, &gid)
+			done(t, err)
+			done(t, os.Chown(parent, uid, gid))
+			a := startAgent(t, filepath.Join(parent, "spool")+"/")
+			if got, want := owners(t, a.spool), "2775 "+owner; got != want {
+				t.Errorf("the spool is %s, want %s", got, want)
+			}
+			a.push("/metrics/job/x", "a 1\n")
+			done(t, os.Chmod(a.spool, 0o755))
+			a.restart()
+			if got, want := owners(t, a.spool), "755 "+owner; got != want {
+				t.Errorf("the spool that was there is now %s, want %s", got, want)
+			}
+		})
+	}
+}
+
+// TestDefaultSpool runs promspool in roots of its own: with and without the state
+// directory, as its owner, as root and as another user.
+func TestDefaultSpool(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: changes into a root of its own")
+	}
+	static := filepath.Join(t.TempDir(), "promspool")
+	build := exec.Command("go", "build", "-buildvcs=false", "-o", static, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	const state = "/var/lib/promspool"
+	newRoot := func(t *testing.T, parent string) string {
+		root := t.TempDir()
+		for _, dir := range []string{root, filepath.Dir(root)} { // another user passes through
+			done(t, os.Chmod(dir, 0o755))
+		}
+		done(t, os.Link(static, root+"/promspool"))
+		done(t, os.MkdirAll(root+parent, 0o755))
+		return root
+	}
+	const user = "65532:65531"
+	serving := func(t *testing.T, root, as string) *agent {
+		s := startServer(t, `msg=Serving .* on=([0-9.:]+)`, "chroot", "--userspec="+as, root, "/promspool", "--web.listen-address=127.0.0.1:0")
+		return &agent{server: s, url: "http://" + s.addr}
+	}
+
+	t.Run("empty volume", func(t *testing.T) {
+		for _, as := range []string{user, "0:0"} {
+			root := newRoot(t, state)
+			done(t, os.Chown(root+state, 65532, 65531))
+			for _, args := range [][]string{{"ls"}, {"push", "job=x"}, {"write", "x"}, {"show", "job=x"}, {"rm", "job=x"}, {"explain", "job=x"}, {"job", "declare", "x"}, {"expire"}, {"restore"}} {
+				c := command{name: "chroot", args: append([]string{"--userspec=" + as, root, "/promspool"}, args...), stdin: "a 1\n"}
+				if out, errs, status := c.run(t); status != 1 || !strings.Contains(out+errs, state+"/spool") || !strings.Contains(out+errs, "no such file or directory") {
+					t.Errorf("%s as %s: %d, %q, %q, want 1 and the path", args, as, status, out, errs)
+				}
+				if _, err := os.Stat(root + state + "/spool"); err == nil {
+					t.Fatalf("%s has created the spool", args)
+				}
+			}
+			a := serving(t, root, as)
+			if got := owners(t, root+state+"/spool"); got != "2775 "+user {
+				t.Errorf("started as %s the spool is %s, want 2775 %s", as, got, user)
+			}
+			a.push("/metrics/job/x", "a 1\n")
+			command{name: "chroot", args: []string{"--userspec=" + as, root, "/promspool", "show", "job=x"}}.must(t)
+			if _, err := os.Stat(root + state + "/spool/job=x.prom"); err != nil {
+				t.Error(err)
+			}
+			a.stop()
+		}
+	})
+	t.Run("volume of another user", func(t *testing.T) {
+		root := newRoot(t, state)
+		c := command{name: "chroot", args: []string{"--userspec=" + user, root, "/promspool", "--web.listen-address=127.0.0.1:0"}}
+		out, errs, status := c.run(t)
+		want := state + `/spool: permission denied: create it with "install -d -m 2775 -o 65532 -g 65531 ` + state + `/spool"`
+		if status != 1 || out != "" || !strings.Contains(errs, want) || strings.Count(errs, "\n") != 1 {
+			t.Errorf("%d, %q, %q, want 1 and %q", status, out, errs, want)
+		}
+	})
+	t.Run("link to a volume that is not mounted", func(t *testing.T) {
+		root := newRoot(t, "/var/lib")
+		done(t, os.Symlink("/srv/promspool", root+state))
+		c := command{name: "chroot", args: []string{root, "/promspool", "--web.listen-address=127.0.0.1:0"}}
+		if out, errs, status := c.run(t); status != 1 || !strings.Contains(errs, state) {
+			t.Errorf("%d, %q, %q, want 1 and the path", status, out, errs)
+		}
+	})
+	t.Run("no state directory", func(t *testing.T) {
+		root := newRoot(t, "/var/lib")
+		a := serving(t, root, "0:0")
+		if got := owners(t, root+"/spool"); got != "2775 0:0" {
+			t.Errorf("the spool is %s, want 2775 0:0", got)
+		}
+		a.stop()
+	})
+}
