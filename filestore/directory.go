@@ -43,8 +43,6 @@ type directory struct {
 	owner uint32 // of the directory, when it was opened
 	mode  uint32 // its permissions then
 
-	locked *os.File // what the lock is on while we have it, see lock
-
 	mu      sync.Mutex
 	next    *flush     // the one that whoever comes now takes part in; nil if there is none
 	flushes sync.Mutex // held while one runs
@@ -176,17 +174,22 @@ func (d *directory) flush() error {
 	d.mu.Unlock()
 
 	d.flushes.Lock()
+	defer func() {
+		d.flushes.Unlock()
+		close(f.done)
+	}()
 	d.mu.Lock()
 	d.next = nil
 	d.mu.Unlock()
+	f.err = errNotFlushed // stays if what follows panics
 	f.err = d.noted(d.dir.Sync())
 	if f.err == nil && d.failed.Load() {
 		f.err = errFailedBefore
 	}
-	d.flushes.Unlock()
-	close(f.done)
 	return f.err
 }
+
+var errNotFlushed = errors.New("the flush was not done")
 
 var errFailedBefore = errors.New("another flush has failed meanwhile")
 
@@ -351,32 +354,53 @@ type keyedMutex struct {
 }
 
 type keyed struct {
-	sync.Mutex
-	users int
+	turn  chan struct{} // full while the key is locked
+	users int           // guarded by keyedMutex.mu
+	since time.Time     // when the present holder began to wait; guarded by keyedMutex.mu
 }
 
 // lock locks the key and returns what unlocks it.
 func (k *keyedMutex) lock(key string) (unlock func()) {
+	since := time.Now()
 	k.mu.Lock()
 	if k.m == nil {
 		k.m = make(map[string]*keyed)
 	}
 	e := k.m[key]
 	if e == nil {
-		e = new(keyed)
+		e = &keyed{turn: make(chan struct{}, 1)}
 		k.m[key] = e
 	}
 	e.users++
-	k.mu.Unlock()
-	e.Lock()
+	if e.users == 1 {
+		e.turn <- struct{}{} // free
+		e.since = since
+		k.mu.Unlock()
+	} else {
+		k.mu.Unlock()
+		e.turn <- struct{}{}
+		k.mu.Lock()
+		e.since = since
+		k.mu.Unlock()
+	}
 	return func() {
-		e.Unlock()
+		<-e.turn
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		if e.users--; e.users == 0 {
 			delete(k.m, key)
 		}
 	}
+}
+
+// since returns when the holder of the key began to wait for it.
+func (k *keyedMutex) since(key string) time.Time {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if e := k.m[key]; e != nil {
+		return e.since
+	}
+	return time.Now()
 }
 
 // doing adds to an error of the file system what was being done.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -62,19 +63,20 @@ func (s *Store) Age(ctx context.Context, tell func(Aged)) {
 func (s *Store) Expire(ctx context.Context, tell func(Aged)) error {
 	var errs []error
 	done := make(chan Aged)
-	var group errgroup.Group
-	group.Go(func() error {
+	var group sync.WaitGroup
+	group.Go(func() {
 		for a := range done {
 			if a.Err != nil {
 				errs = append(errs, a.Err)
 			}
 			tell(a)
 		}
-		return nil
 	})
-	s.sweep(ctx, s.clock.trust(), func(a Aged) { done <- a })
-	close(done)
-	_ = group.Wait()
+	func() {
+		defer close(done)
+		s.sweep(ctx, s.clock.trust(), func(a Aged) { done <- a })
+	}()
+	group.Wait()
 	return errors.Join(append(errs, ctx.Err())...)
 }
 
@@ -104,9 +106,19 @@ func (s *Store) sweep(ctx context.Context, r reading, tell func(Aged)) time.Dura
 
 // withholdDue takes the payload of some files whose time has come out of the view.
 func (s *Store) withholdDue(now time.Time, tell func(Aged)) int {
+	n, updates := s.withholdSome(now)
+	for i := range updates {
+		if f := updates[i].new.file; f.group.IsZero() {
+			tell(Aged{Step: Withheld, File: f.Name(), Since: f.Expired()})
+		}
+	}
+	return n
+}
+
+func (s *Store) withholdSome(now time.Time) (n int, updates []update) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	ids := s.due.dies.take(now, sweepBatch)
-	updates := make([]update, 0, len(ids))
 	for _, id := range ids {
 		f := s.merge.files.get(id)
 		if at, ok := s.opts.Lifetimes.dies(f); ok {
@@ -117,13 +129,7 @@ func (s *Store) withholdDue(now time.Time, tell func(Aged)) int {
 	if len(updates) > 0 {
 		s.publish(updates)
 	}
-	s.mu.Unlock()
-	for i := range updates {
-		if f := updates[i].new.file; f.group.IsZero() {
-			tell(Aged{Step: Withheld, File: f.Name(), Since: f.Expired()})
-		}
-	}
-	return len(ids)
+	return len(ids), updates
 }
 
 // writePending makes the files of some groups say that their payload is withheld.
@@ -191,8 +197,25 @@ func (s *Store) untilNext(r reading) time.Duration {
 // reconsider looks again at what was withheld and not written, after the clock
 // was set back.
 func (s *Store) reconsider(now time.Time) {
+	updates, sources := s.forget(now)
+	for _, src := range sources {
+		var names []string
+		for i := range updates {
+			if base, ok := src.base(updates[i].new.file); ok {
+				names = append(names, base)
+			}
+		}
+		if len(names) > 0 {
+			_, _ = src.Reload(names...) // what cannot be read is told by the view
+		}
+	}
+}
+
+// forget has files that were withheld and not written read anew, whatever they look
+// like. It returns them and all sources.
+func (s *Store) forget(now time.Time) (updates []update, sources []*Source) {
 	s.mu.Lock()
-	var updates []update
+	defer s.mu.Unlock()
 	for f := range s.merge.files.all() {
 		if f.age == nil || f.age.since <= seconds(now) || !f.age.pending && f.err == nil {
 			continue
@@ -205,19 +228,7 @@ func (s *Store) reconsider(now time.Time) {
 	if len(updates) > 0 {
 		s.publish(updates)
 	}
-	sources := append([]*Source{s.spool}, s.sources...)
-	s.mu.Unlock()
-	for _, src := range sources {
-		var names []string
-		for i := range updates {
-			if base, ok := src.base(updates[i].new.file); ok {
-				names = append(names, base)
-			}
-		}
-		if len(names) > 0 {
-			_, _ = src.Reload(names...) // what cannot be read is told by the view
-		}
-	}
+	return updates, append([]*Source{s.spool}, s.sources...)
 }
 
 // Ageing returns what is to come: for each file that has a lifetime its next

@@ -59,9 +59,12 @@ type Store struct {
 
 	groups keyedMutex // held by the writer of a group from its reading to its rename
 
-	turns turns // of commits whose files are ready
+	turns     turns     // of commits whose files are ready
+	exclusion exclusion // of those that change files; its comment has the order of the locks
 
-	mu    sync.Mutex // guards merge and the moment of a commit; never held while anything is flushed or read
+	// mu guards merge, due and sources, and the moment of a commit. It is taken last,
+	// and never held while anything is flushed or read, or another process is waited for.
+	mu    sync.Mutex
 	merge *merger
 	due   due
 
@@ -95,7 +98,7 @@ func (s *Store) Observe(o Observers) { s.observers = o }
 // Open reads the whole directory; a returned Store is ready. It removes what
 // killed processes left of their commits. opts may be nil.
 func Open(dir string, opts *Options) (*Store, error) {
-	s := &Store{path: dir, waiting: make(map[string]*wait)}
+	s := &Store{path: dir, waiting: make(map[string]*wait), exclusion: newExclusion()}
 	if opts != nil {
 		s.opts = *opts
 	}
@@ -166,14 +169,18 @@ func (s *Store) Health() error {
 	defer s.probeMu.Unlock()
 	if now := time.Now(); s.probedAt.IsZero() || now.Sub(s.probedAt) >= time.Second {
 		s.probedAt = now
-		d, err := s.spool.inUse()
-		if err == nil {
-			err = d.probe()
-			d.done()
-		}
-		s.probeErr = doing("writing to the spool "+s.path, err)
+		s.probeErr = doing("writing to the spool "+s.path, s.probe())
 	}
 	return s.probeErr
+}
+
+func (s *Store) probe() error {
+	d, err := s.spool.inUse()
+	if err != nil {
+		return err
+	}
+	defer d.done()
+	return d.probe()
 }
 
 // publish brings merge and view up to date. The lock of the Store is held.
