@@ -129,6 +129,7 @@ func (s *Store) amended(g Group, old *File, oldParts []part, e *Edit, now float6
 		failed = old.failure
 	}
 	c := s.groupContent(g, old, parts, series, now, failed)
+	c.fresh = true
 	for _, key := range sortedKeys(e.Attributes) {
 		c.file.attrs = c.file.attrs.withAll(key, e.Attributes[key]...)
 	}

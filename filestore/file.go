@@ -118,6 +118,7 @@ type content struct {
 	parts   []part
 	rest    time.Duration // how long the file says that it has to rest before it is read
 	settled bool          // the HELP texts are as they are to be
+	fresh   bool          // a push that this Store takes
 
 	sameTime  bool // the file keeps its time, which is that of the push
 	pretended bool // a dry run: checked, published, and not written
