@@ -105,6 +105,11 @@ func (s *Store) try(d *directory, name string, since time.Time, check bool, plan
 		}
 		return placed{d: d}, nil
 	}
+	defer func() {
+		if at.d != nil || err != nil { // no panic
+			s.noteWrite(c.file.size, err)
+		}
+	}()
 	start := time.Now()
 	if p.tmp, err = d.prepare(name, data, c.keepTime()); err != nil {
 		if gone := d.current(); gone != nil { // not a fault of the disk

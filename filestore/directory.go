@@ -229,7 +229,7 @@ func (d *directory) prepare(name string, data []byte, mtime time.Time) (*renamei
 	}
 	if err != nil {
 		_ = f.Cleanup()
-		return nil, err
+		return nil, nameless(err)
 	}
 	return f, nil
 }
@@ -240,15 +240,15 @@ func (d *directory) prepare(name string, data []byte, mtime time.Time) (*renamei
 func (d *directory) temp(name string) (*renameio.PendingFile, error) {
 	f, err := renameio.NewPendingFile(name, renameio.WithRoot(d.root), renameio.WithPermissions(filePerm))
 	if err != nil {
-		return nil, err
+		return nil, nameless(err)
 	}
 	if fi, err := f.Stat(); err != nil {
 		_ = f.Cleanup()
-		return nil, err
+		return nil, nameless(err)
 	} else if fi.Mode().Perm() != filePerm {
 		if err := f.Chmod(filePerm); err != nil {
 			_ = f.Cleanup()
-			return nil, err
+			return nil, nameless(err)
 		}
 	}
 	return f, nil
@@ -264,7 +264,7 @@ func (d *directory) install(f *renameio.PendingFile, name string) (at stamp, old
 	case errors.Is(err, unix.EISDIR), errors.Is(err, unix.EEXIST), errors.Is(err, unix.ENOTEMPTY):
 		return stamp{}, old, fmt.Errorf("%q is a directory: remove it", name)
 	case err != nil:
-		return stamp{}, old, err
+		return stamp{}, old, nameless(err)
 	}
 	// By descriptor: somebody else may have replaced the name by now.
 	var st unix.Stat_t
@@ -327,24 +327,29 @@ func (d *directory) proveSound() error {
 	if !d.doubt {
 		return nil
 	}
-	err := d.probe()
+	err := d.probe(0)
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		return nil
 	}
 	return err
 }
 
-// probe reports whether a file can be written.
-func (d *directory) probe() error {
+// probe reports whether a file of that size, or of a page if that is more, can be
+// written. Only the larger one is flushed.
+func (d *directory) probe(size int64) error {
 	f, err := d.temp("job=probe" + Suffix)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(make([]byte, 4096))
+	const page = 4096
+	_, err = f.Write(make([]byte, max(size, page)))
+	if err == nil && size > page {
+		err = f.Sync() // some file systems count only then
+	}
 	if cleanup := f.Cleanup(); err == nil {
 		err = cleanup
 	}
-	return err
+	return nameless(err)
 }
 
 // keyedMutex has a mutex for each key in use.
@@ -408,9 +413,5 @@ func doing(what string, err error) error {
 	if err == nil {
 		return nil
 	}
-	var path *fs.PathError
-	if errors.As(err, &path) {
-		err = path.Err // the path is the spool's and is named by what
-	}
-	return fmt.Errorf("%s: %w", what, err)
+	return fmt.Errorf("%s: %w", what, nameless(err)) // the path is the spool's and is named by what
 }

@@ -114,6 +114,7 @@ func (s *Store) drop(d *directory, c *content, data []byte, since time.Time, for
 		if d.current() != nil { // not a fault of the disk
 			return placed{}, errReplaced
 		}
+		s.noteWrite(int64(len(data)), err)
 		return placed{}, err
 	}
 	var old replaced
@@ -142,8 +143,9 @@ func (s *Store) drop(d *directory, c *content, data []byte, since time.Time, for
 			return placed{}, x
 		}
 	}
-	var at stamp
-	if at, old, err = d.install(tmp, name); err != nil {
+	at, old, err := d.install(tmp, name)
+	s.noteWrite(int64(len(data)), err)
+	if err != nil {
 		return placed{}, err
 	}
 	c.file.stamp, c.file.mtime = at, time.Unix(0, at.mtime)

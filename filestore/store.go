@@ -81,7 +81,8 @@ type Store struct {
 	probeMu   sync.Mutex
 	probedAt  time.Time
 	probeErr  error
-	settling  sync.Mutex // one SettleHelp at a time
+	refusal   atomic.Pointer[quotaRefusal] // nil unless the last write was refused for a quota
+	settling  sync.Mutex                   // one SettleHelp at a time
 	observers Observers
 }
 
@@ -163,24 +164,30 @@ func (s *Store) Path() string { return s.path }
 func (s *Store) View() *View { return s.view.Load() }
 
 // Health reports whether the directory can be read and written, by writing. It
-// asks the disk at most once a second.
+// asks the disk at most once a second. After a change that was refused for a quota it
+// says so until a write succeeds: another change or, half a minute later, one of the
+// same size by Health itself.
 func (s *Store) Health() error {
 	s.probeMu.Lock()
 	defer s.probeMu.Unlock()
 	if now := time.Now(); s.probedAt.IsZero() || now.Sub(s.probedAt) >= time.Second {
 		s.probedAt = now
-		s.probeErr = doing("writing to the spool "+s.path, s.probe())
+		s.probeErr = doing("writing to the spool "+s.path, s.probe(0))
 	}
-	return s.probeErr
+	if s.probeErr != nil {
+		return s.probeErr
+	}
+	return doing("writing to the spool "+s.path, s.overQuota())
 }
 
-func (s *Store) probe() error {
+// probe writes a file of that size, or of a page if that is more, and deletes it.
+func (s *Store) probe(size int64) error {
 	d, err := s.spool.inUse()
 	if err != nil {
 		return err
 	}
 	defer d.done()
-	return d.probe()
+	return d.probe(size)
 }
 
 // publish brings merge and view up to date. The lock of the Store is held.
