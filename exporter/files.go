@@ -48,13 +48,10 @@ func (e *Exporter) serveFiles(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	if e.turn.Acquire(r.Context(), 1) != nil {
-		return // nobody waits for it any more
+	found, conflicts, err := e.findInTurn(r, l)
+	if err != nil {
+		return // the client waits for it no more
 	}
-	v := e.cfg.View()
-	conflicts := conflictsByFile(v)
-	found := l.find(v, conflicts)
-	e.turn.Release(1)
 	j := newJSONList(w, r)
 	now := time.Now()
 	for _, f := range found.files {
@@ -64,6 +61,18 @@ func (e *Exporter) serveFiles(w http.ResponseWriter, r *http.Request) {
 		j.buf = append(j.buf, FileJSON(f, conflicts[f.Name()], now)...)
 	}
 	j.end(`,"matched":` + strconv.Itoa(found.matched))
+}
+
+// findInTurn finds the files of a listing, when its turn has come. The error is that
+// the request has ended before.
+func (e *Exporter) findInTurn(r *http.Request, l listing) (found, map[string][]*filestore.Conflict, error) {
+	if err := e.turn.Acquire(r.Context(), 1); err != nil {
+		return found{}, nil, err
+	}
+	defer e.turn.Release(1)
+	v := e.cfg.View()
+	conflicts := conflictsByFile(v)
+	return l.find(v, conflicts), conflicts, nil
 }
 
 func newFileEntry(f *filestore.File, conflicts []*filestore.Conflict, now time.Time) *fileEntry {

@@ -54,11 +54,10 @@ type tab struct {
 }
 
 func (e *Exporter) servePage(w http.ResponseWriter, r *http.Request) {
-	if e.turn.Acquire(r.Context(), 1) != nil {
-		return // nobody waits for it any more
+	p := e.pageInTurn(r)
+	if p == nil {
+		return // the client waits for it no more
 	}
-	p := e.pageData(r, time.Now())
-	e.turn.Release(1)
 	var b bytes.Buffer
 	if err := pageTemplate.ExecuteTemplate(&b, "page.html", p); err != nil {
 		panic(err) // the template fits the data, whatever they say
@@ -74,6 +73,16 @@ func (e *Exporter) servePage(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNotFound)
 	}
 	body{tail: b.Bytes()}.sendPlain(w, r.Method == http.MethodHead)
+}
+
+// pageInTurn returns the data of the page, or nil if the request has ended before
+// its turn came.
+func (e *Exporter) pageInTurn(r *http.Request) *pageData {
+	if e.turn.Acquire(r.Context(), 1) != nil {
+		return nil
+	}
+	defer e.turn.Release(1)
+	return e.pageData(r, time.Now())
 }
 
 func (e *Exporter) pageData(r *http.Request, now time.Time) *pageData {

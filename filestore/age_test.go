@@ -146,3 +146,126 @@ func TestAge(t *testing.T) {
 		}
 	})
 }
+
+// TestAShortLifetime is written to the file when it has ended, without waiting for
+// the clock of the host: the monotonic clock proves it.
+func TestAShortLifetime(t *testing.T) {
+	g := group(t, "job", "j")
+	push := func(a *aging, ends time.Duration) {
+		t.Helper()
+		must(t, a.Replace(g, families(t, "# TYPE m gauge\nm 1\n"), filestore.PushOptions{TTL: ttl(ends)}))
+	}
+	bubble := func(name string, f func(t *testing.T, dir string)) {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			synctest.Test(t, func(t *testing.T) { f(t, dir) })
+		})
+	}
+	bubble("just after the start", func(t *testing.T, dir string) {
+		a := startAging(t, dir, 0, filestore.Lifetimes{})
+		defer a.stop()
+		push(a, time.Second)
+		a.after("nearly", time.Second-1, true, true)
+		a.after("its time", 1, false, false)
+		push(a, 10*time.Second)
+		a.after("pushed again", 0, true, true)
+		a.after("its time again", time.Minute, false, false)
+	})
+	bubble("a push that is amended and refused meanwhile", func(t *testing.T, dir string) {
+		a := startAging(t, dir, 0, filestore.Lifetimes{})
+		defer a.stop()
+		push(a, 4*time.Second)
+		time.Sleep(time.Second)
+		must(t, a.Fail(g))
+		a.after("refused", 3*time.Second-1, true, true)
+		a.after("its time", 1, false, false)
+	})
+	bubble("a clock that has just jumped", func(t *testing.T, dir string) {
+		a := startAging(t, dir, 0, filestore.Lifetimes{})
+		defer a.stop()
+		a.offset.Store(int64(-1000 * time.Hour))
+		time.Sleep(time.Minute)
+		push(a, time.Second)
+		a.after("its time", time.Second, false, false)
+	})
+	bubble("a file from before the start", func(t *testing.T, dir string) {
+		a := startAging(t, dir, 0, filestore.Lifetimes{})
+		push(a, 2*time.Second)
+		a.stop()
+		a = startAging(t, dir, 0, filestore.Lifetimes{})
+		defer a.stop()
+		a.after("its time", 2*time.Second, false, true)
+		a.after("not yet steady", 4*time.Minute, false, true)
+		a.after("steady", 2*time.Minute, false, false)
+	})
+	bubble("a push by another process", func(t *testing.T, dir string) {
+		a := startAging(t, dir, 0, filestore.Lifetimes{})
+		defer a.stop()
+		push(a, 10*time.Second)
+		other := must1(filestore.Open(dir, &filestore.Options{Now: a.now}))
+		defer other.Close()
+		time.Sleep(time.Second)
+		must(t, other.Replace(g, families(t, "# TYPE m gauge\nm 1\n"), filestore.PushOptions{TTL: ttl(2 * time.Second)}))
+		must1(a.Rescan())
+		a.after("its time", 2*time.Second, false, true)
+		a.after("steady", 6*time.Minute, false, false)
+	})
+	bubble("a directory that another process has locked", func(t *testing.T, dir string) {
+		a := startAging(t, dir, 0, filestore.Lifetimes{})
+		defer a.stop()
+		push(a, time.Second)
+		other := must1(os.OpenFile(filepath.Join(dir, ".promspool.lock"), unix.O_NONBLOCK, 0))
+		must(t, unix.Flock(int(other.Fd()), unix.LOCK_EX))
+		a.after("its time", time.Second, false, true)
+		time.Sleep(10 * time.Second)
+		must(t, other.Close())
+		a.after("tried again", 2*time.Minute, false, false)
+	})
+}
+
+// TestRewritesAreFew pushes again and again what expires before the next push. Files
+// are rewritten beside that, but by far not after each push.
+func TestRewritesAreFew(t *testing.T) {
+	for name, tt := range map[string]struct {
+		groups, rounds int
+		every          time.Duration
+		young          bool // less than five minutes after the start
+	}{
+		"one group, each second":       {1, 300, time.Second, true},
+		"one group, each three":        {1, 100, 3 * time.Second, true},
+		"the same, with a sure clock":  {1, 100, 3 * time.Second, false},
+		"many groups, each ten":        {300, 4, 10 * time.Second, true},
+		"many groups and a sure clock": {300, 4, 10 * time.Second, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			synctest.Test(t, func(t *testing.T) {
+				a := startAging(t, dir, 0, filestore.Lifetimes{})
+				defer a.stop()
+				if !tt.young {
+					time.Sleep(6 * time.Minute)
+				}
+				for range tt.rounds {
+					for i := range tt.groups {
+						must(t, a.Replace(group(t, "job", fmt.Sprint("j", i)), families(t, "# TYPE m gauge\nm 1\n"), filestore.PushOptions{TTL: ttl(time.Second)}))
+					}
+					time.Sleep(tt.every)
+				}
+				synctest.Wait()
+				a.mu.Lock()
+				n := len(a.told)
+				a.mu.Unlock()
+				if pushes := tt.groups * tt.rounds; n == 0 || 2*n > pushes {
+					t.Errorf("%d rewrites beside %d pushes, want some, and less than half as many", n, pushes)
+				}
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				for i := range tt.groups {
+					if text := read(t, filepath.Join(dir, fmt.Sprintf("job=j%d.prom", i))); !strings.Contains(text, "\n# promspool:expired ") {
+						t.Errorf("a minute after the last push the file of group %d is\n%s", i, text)
+					}
+				}
+			})
+		})
+	}
+}

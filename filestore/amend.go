@@ -132,6 +132,7 @@ func (s *Store) amended(g Group, old *File, oldParts []part, e *Edit, now float6
 	if err != nil {
 		return nil, err
 	}
+	c.fresh = true
 	for _, key := range sortedKeys(e.Attributes) {
 		c.file.attrs = c.file.attrs.withAll(key, e.Attributes[key]...)
 	}

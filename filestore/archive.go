@@ -107,26 +107,39 @@ func (s *Store) archiveDue(ctx context.Context, now time.Time, tell func(Aged)) 
 	d, err := s.spool.inUse()
 	var to *os.File
 	if err == nil {
-		if to, err = s.archive(d, true); err != nil {
-			d.done()
+		used := true
+		defer func() {
+			if used {
+				d.done()
+			}
+		}()
+		if to, err = s.archive(d, true); err == nil {
+			defer to.Close() //nolint:errcheck // only flushed
+			moved := s.archiveAll(ctx, d, to, ids, now, tell)
+			used = false // its flush ends the use
+			s.flushArchived(d, to, moved, tell)
+			return len(moved)
 		}
 	}
-	if err != nil {
-		s.keepIn(ids, now)
-		tell(Aged{Step: Archived, Err: doing("opening the archive", err)})
-		return 0
-	}
-	defer to.Close() //nolint:errcheck // only flushed
-	var moved []Aged
+	s.keepIn(ids, now)
+	tell(Aged{Step: Archived, Err: doing("opening the archive", err)})
+	return 0
+}
+
+// archiveAll moves the files whose time has come and returns which it has moved.
+func (s *Store) archiveAll(ctx context.Context, d *directory, to *os.File, ids []*ident, now time.Time, tell func(Aged)) (moved []Aged) {
+	since := time.Now()
 	for i, id := range ids {
 		if ctx.Err() != nil {
 			s.keepIn(ids[i:], now)
 			break
 		}
-		unlock := s.groups.lock(id.name)
-		a, err := s.archiveOne(d, to, id, now)
-		unlock()
+		a, err := s.archiveOne(d, to, id, now, since)
 		switch {
+		case errors.Is(err, ErrBusy): // the others would wait, or fail, for the same reason
+			s.keepIn(ids[i:], now)
+			tell(Aged{Step: Archived, File: id.name, Err: doing("moving "+id.name+" to the archive", err)})
+			return moved
 		case err != nil:
 			s.keepIn(ids[i:i+1], now)
 			tell(Aged{Step: Archived, File: id.name, Err: doing("moving "+id.name+" to the archive", err)})
@@ -134,8 +147,13 @@ func (s *Store) archiveDue(ctx context.Context, now time.Time, tell func(Aged)) 
 			moved = append(moved, a)
 		}
 	}
+	return moved
+}
+
+// flushArchived makes the moves durable and ends the use of the directory.
+func (s *Store) flushArchived(d *directory, to *os.File, moved []Aged, tell func(Aged)) {
 	// In the archive first: better twice than nowhere.
-	err = to.Sync()
+	err := to.Sync()
 	if flush := s.flush(placed{d: d}); err == nil {
 		err = flush
 	}
@@ -143,7 +161,6 @@ func (s *Store) archiveDue(ctx context.Context, now time.Time, tell func(Aged)) 
 		a.Err = doing("moving "+a.File+" to the archive", err)
 		tell(a)
 	}
-	return len(moved)
 }
 
 // keepIn has files moved some time later.
@@ -160,7 +177,13 @@ func (s *Store) keepIn(ids []*ident, now time.Time) {
 }
 
 // archiveOne moves one file, if it is still the one whose time has come.
-func (s *Store) archiveOne(d *directory, to *os.File, id *ident, now time.Time) (a Aged, err error) {
+func (s *Store) archiveOne(d *directory, to *os.File, id *ident, now, began time.Time) (a Aged, err error) {
+	defer s.groups.lock(id.name)()
+	h, err := s.exclusion.exclude(d, began)
+	if err != nil {
+		return a, err
+	}
+	defer h.release()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if d.current() != nil {
@@ -174,10 +197,6 @@ func (s *Store) archiveOne(d *directory, to *os.File, id *ident, now time.Time) 
 	if !ok || since.After(now) {
 		return a, nil // pushed to meanwhile
 	}
-	if err := d.lock(); err != nil {
-		return a, err
-	}
-	defer d.unlock()
 	if at, _, err := d.stat(id.name); err != nil || withoutYoung(at) != withoutYoung(f.stamp) {
 		return a, nil // changed, and about to be read
 	}

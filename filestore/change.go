@@ -319,7 +319,7 @@ func (c *mergeChange) add(f *family, x *partChange) {
 	d := p.desc.Value()
 	c.touch(f)
 	if reservedFor(id, f.name) {
-		c.exclude(f, id, &exclusion{Conflict: Conflict{Reason: Reserved, Series: strings.Count(p.text, "\n")}, text: p.text})
+		c.exclude(f, id, &excludedPart{Conflict: Conflict{Reason: Reserved, Series: strings.Count(p.text, "\n")}, text: p.text})
 		return
 	}
 	if maybeQuoted(p.text) {
@@ -333,7 +333,7 @@ func (c *mergeChange) add(f *family, x *partChange) {
 		var own *Conflict
 		if text, own = c.m.withoutOwn(f, d, p.text); own != nil {
 			if text == "" {
-				c.exclude(f, id, &exclusion{Conflict: *own, text: p.text})
+				c.exclude(f, id, &excludedPart{Conflict: *own, text: p.text})
 				return
 			}
 			f.setPartial(id, &partial{text: p.text, own: own})
@@ -492,17 +492,17 @@ func (c *mergeChange) setHeader(f *family, served bool, t Type) {
 
 // exclude takes note that a part is not served as it is. Views share what it is
 // given.
-func (c *mergeChange) exclude(f *family, id *ident, e *exclusion) {
+func (c *mergeChange) exclude(f *family, id *ident, e *excludedPart) {
 	e.Family, e.File = f.name, id.name
 	before := f.excluded[id]
 	if f.excluded == nil {
-		f.excluded = map[*ident]*exclusion{}
+		f.excluded = map[*ident]*excludedPart{}
 	}
 	c.countBlocked(f, before, -1)
 	c.countBlocked(f, e, 1)
 	f.excluded[id] = e
 	c.cloneExclusions()
-	c.m.excluded[exclusionKey{f.name, *id}] = e
+	c.m.excluded[excludedKey{f.name, *id}] = e
 	c.noteState(id)
 }
 
@@ -516,11 +516,11 @@ func (c *mergeChange) include(f *family, id *ident) {
 	c.countBlocked(f, e, -1)
 	delete(f.excluded, id)
 	c.cloneExclusions()
-	delete(c.m.excluded, exclusionKey{f.name, *id})
+	delete(c.m.excluded, excludedKey{f.name, *id})
 	c.noteState(id)
 }
 
-func (c *mergeChange) countBlocked(f *family, e *exclusion, n int) {
+func (c *mergeChange) countBlocked(f *family, e *excludedPart, n int) {
 	if e != nil && e.blocked {
 		f.blocked += n
 		c.m.blocked += n
@@ -613,7 +613,7 @@ func (c *mergeChange) describe(f *family, id *ident) {
 		c.include(f, id)
 		return
 	}
-	e := &exclusion{Conflict: p.conflict(), text: p.text}
+	e := &excludedPart{Conflict: p.conflict(), text: p.text}
 	if before := f.excluded[id]; before != nil && before.text == e.text && sameConflict(&before.Conflict, &e.Conflict) {
 		return
 	}

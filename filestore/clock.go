@@ -14,7 +14,8 @@ import (
 // steady for a while: it may be right, as after the sleep of a host. A jump
 // back is followed at once, as it ends no lifetime. What cannot be told is
 // whether the first time is right: it counts for what is served, which can be
-// taken back, and only after that while for what is written.
+// taken back, and only after that while for what is written. Of a push that this Store
+// took, the monotonic clock proves the age, see due.
 const (
 	clockConfirm = 5 * time.Minute
 	clockSlack   = time.Minute // what the two may differ by between two looks
@@ -42,6 +43,7 @@ func newSteadyClock(wall func() time.Time) *steadyClock {
 type reading struct {
 	now     time.Time
 	steady  bool // for long enough to be believed
+	trusted bool // it was asked to be believed
 	back    bool // it has jumped back since the last look
 	forward bool // it has jumped forward since the last look
 }
@@ -68,7 +70,7 @@ func (c *steadyClock) trust() reading {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.elapsed, c.sure, c.ahead = time.Since(c.start), c.wall().Round(0), 0
-	return reading{now: c.sure, steady: true}
+	return reading{now: c.sure, steady: true, trusted: true}
 }
 
 func (c *steadyClock) read() reading {

@@ -26,6 +26,7 @@ type placed struct {
 // The flush of what is returned is what is left to do.
 func (s *Store) commit(g Group, check bool, plan func(old *File, oldParts []part) (*content, error)) (placed, error) {
 	name := g.FileName()
+	since := s.groups.since(name)
 	var giveUp time.Time
 	for attempt := 0; ; attempt++ {
 		if attempt == 3 {
@@ -42,12 +43,10 @@ func (s *Store) commit(g Group, check bool, plan func(old *File, oldParts []part
 		if err != nil {
 			return placed{}, err
 		}
-		old, err := s.try(d, name, check, plan)
-		if err == nil {
-			return placed{d, old}, nil
-		}
-		d.done()
+		at, err := s.try(d, name, since, check, plan)
 		switch {
+		case err == nil:
+			return at, nil
 		case errors.Is(err, errReplaced):
 			_, err = s.spool.reopen(d)
 		case errors.Is(err, errAgain):
@@ -63,8 +62,21 @@ func (s *Store) commit(g Group, check bool, plan func(old *File, oldParts []part
 // processes make to its group.
 const commitPatience = 10 * time.Second
 
-// try is one attempt of commit. errAgain and errReplaced ask for another.
-func (s *Store) try(d *directory, name string, check bool, plan func(old *File, oldParts []part) (*content, error)) (replaced, error) {
+// try is one attempt of commit, in a directory that is in use. It ends the use
+// unless it succeeds. errAgain and errReplaced ask for another attempt.
+func (s *Store) try(d *directory, name string, since time.Time, check bool, plan func(old *File, oldParts []part) (*content, error)) (at placed, err error) {
+	p := &prepared{d: d, name: name, check: check, since: since}
+	defer func() {
+		if at.d != nil {
+			return
+		}
+		// Also after a panic, of the plan or of what follows.
+		if p.tmp != nil {
+			_ = p.tmp.Cleanup()
+		}
+		p.gone.letGo()()
+		d.done()
+	}()
 	// The view, so as not to wait for those who are changing it. Whether this is
 	// still the file is asked under the lock.
 	v := s.View()
@@ -79,50 +91,56 @@ func (s *Store) try(d *directory, name string, check bool, plan func(old *File, 
 	}
 	c, err := plan(mine, partsOf(mine, oldParts))
 	if err != nil {
-		return replaced{}, err
+		return placed{}, err
 	}
 	s.alignHelp(c, mine)
 	data := c.encode()
 	if int64(len(data)) > s.opts.MaxFileBytes {
-		return replaced{}, &SyntaxError{Reason: TooLarge, Msg: fmt.Sprintf("the group would take %d bytes, more than --spool.max-file-bytes=%d", len(data), s.opts.MaxFileBytes)}
+		return placed{}, &SyntaxError{Reason: TooLarge, Msg: fmt.Sprintf("the group would take %d bytes, more than --spool.max-file-bytes=%d", len(data), s.opts.MaxFileBytes)}
 	}
 	c.file.size, c.file.hash = int64(len(data)), hashOf(data)
+	p.old, p.mine, p.oldParts, p.content = old, mine, oldParts, c
 	if c.pretended {
-		return replaced{}, s.pretend(&prepared{d: d, name: name, old: old, mine: mine, oldParts: oldParts, content: c, check: check})
+		if err := s.pretend(p); err != nil {
+			return placed{}, err
+		}
+		return placed{d: d}, nil
 	}
-	p := &prepared{d: d, name: name, old: old, mine: mine, oldParts: oldParts, content: c, check: check}
+	defer func() {
+		if at.d != nil || err != nil { // no panic
+			s.noteWrite(c.file.size, err)
+		}
+	}()
 	if check && !s.opts.Unchecked {
+		defer func() {
+			if at.d == nil {
+				s.forgetLarge(c)
+			}
+		}()
 		if p.checked, err = s.checkLarge(c, oldParts); err != nil {
-			return replaced{}, err
+			return placed{}, err
 		}
 	}
 	start := time.Now()
-	tmp, err := d.prepare(name, data, c.keepTime())
-	if err != nil {
-		s.forgetLarge(c)
+	if p.tmp, err = d.prepare(name, data, c.keepTime()); err != nil {
 		if gone := d.current(); gone != nil { // not a fault of the disk
-			return replaced{}, errReplaced
+			return placed{}, errReplaced
 		}
-		return replaced{}, err
+		return placed{}, err
 	}
 	if s.observers.Flush != nil {
 		s.observers.Flush(time.Since(start).Seconds())
 	}
-	p.tmp = tmp
 	err = s.install(p)
-	if err == nil {
-		return p.gone, nil
-	}
-	s.forgetLarge(c)
-	_ = tmp.Cleanup()
-	p.gone.letGo()()
 	switch {
+	case err == nil:
+		return placed{d, p.gone}, nil
 	case errors.Is(err, fs.ErrNotExist):
 		err = errAgain // somebody removed the temporary file
 	case errors.Is(err, unix.EPERM):
 		err = fmt.Errorf("the file %q is somebody else's, and only he may replace or remove it in this directory: %w", name, unix.EPERM)
 	}
-	return replaced{}, err
+	return placed{}, err
 }
 
 func partsOf(f *File, parts []part) []part {

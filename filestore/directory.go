@@ -43,8 +43,6 @@ type directory struct {
 	owner uint32 // of the directory, when it was opened
 	mode  uint32 // its permissions then
 
-	locked *os.File // what the lock is on while we have it, see lock
-
 	mu      sync.Mutex
 	next    *flush     // the one that whoever comes now takes part in; nil if there is none
 	flushes sync.Mutex // held while one runs
@@ -176,17 +174,22 @@ func (d *directory) flush() error {
 	d.mu.Unlock()
 
 	d.flushes.Lock()
+	defer func() {
+		d.flushes.Unlock()
+		close(f.done)
+	}()
 	d.mu.Lock()
 	d.next = nil
 	d.mu.Unlock()
+	f.err = errNotFlushed // stays if what follows panics
 	f.err = d.noted(d.dir.Sync())
 	if f.err == nil && d.failed.Load() {
 		f.err = errFailedBefore
 	}
-	d.flushes.Unlock()
-	close(f.done)
 	return f.err
 }
+
+var errNotFlushed = errors.New("the flush was not done")
 
 var errFailedBefore = errors.New("another flush has failed meanwhile")
 
@@ -226,7 +229,7 @@ func (d *directory) prepare(name string, data []byte, mtime time.Time) (*renamei
 	}
 	if err != nil {
 		_ = f.Cleanup()
-		return nil, err
+		return nil, nameless(err)
 	}
 	return f, nil
 }
@@ -237,15 +240,15 @@ func (d *directory) prepare(name string, data []byte, mtime time.Time) (*renamei
 func (d *directory) temp(name string) (*renameio.PendingFile, error) {
 	f, err := renameio.NewPendingFile(name, renameio.WithRoot(d.root), renameio.WithPermissions(filePerm))
 	if err != nil {
-		return nil, err
+		return nil, nameless(err)
 	}
 	if fi, err := f.Stat(); err != nil {
 		_ = f.Cleanup()
-		return nil, err
+		return nil, nameless(err)
 	} else if fi.Mode().Perm() != filePerm {
 		if err := f.Chmod(filePerm); err != nil {
 			_ = f.Cleanup()
-			return nil, err
+			return nil, nameless(err)
 		}
 	}
 	return f, nil
@@ -261,7 +264,7 @@ func (d *directory) install(f *renameio.PendingFile, name string) (at stamp, old
 	case errors.Is(err, unix.EISDIR), errors.Is(err, unix.EEXIST), errors.Is(err, unix.ENOTEMPTY):
 		return stamp{}, old, fmt.Errorf("%q is a directory: remove it", name)
 	case err != nil:
-		return stamp{}, old, err
+		return stamp{}, old, nameless(err)
 	}
 	// By descriptor: somebody else may have replaced the name by now.
 	var st unix.Stat_t
@@ -324,24 +327,29 @@ func (d *directory) proveSound() error {
 	if !d.doubt {
 		return nil
 	}
-	err := d.probe()
+	err := d.probe(0)
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		return nil
 	}
 	return err
 }
 
-// probe reports whether a file can be written.
-func (d *directory) probe() error {
+// probe reports whether a file of that size, or of a page if that is more, can be
+// written. Only the larger one is flushed.
+func (d *directory) probe(size int64) error {
 	f, err := d.temp("job=probe" + Suffix)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(make([]byte, 4096))
+	const page = 4096
+	_, err = f.Write(make([]byte, max(size, page)))
+	if err == nil && size > page {
+		err = f.Sync() // some file systems count only then
+	}
 	if cleanup := f.Cleanup(); err == nil {
 		err = cleanup
 	}
-	return err
+	return nameless(err)
 }
 
 // keyedMutex has a mutex for each key in use.
@@ -351,26 +359,37 @@ type keyedMutex struct {
 }
 
 type keyed struct {
-	sync.Mutex
-	users int
+	turn  chan struct{} // full while the key is locked
+	users int           // guarded by keyedMutex.mu
+	since time.Time     // when the present holder began to wait; guarded by keyedMutex.mu
 }
 
 // lock locks the key and returns what unlocks it.
 func (k *keyedMutex) lock(key string) (unlock func()) {
+	since := time.Now()
 	k.mu.Lock()
 	if k.m == nil {
 		k.m = make(map[string]*keyed)
 	}
 	e := k.m[key]
 	if e == nil {
-		e = new(keyed)
+		e = &keyed{turn: make(chan struct{}, 1)}
 		k.m[key] = e
 	}
 	e.users++
-	k.mu.Unlock()
-	e.Lock()
+	if e.users == 1 {
+		e.turn <- struct{}{} // free
+		e.since = since
+		k.mu.Unlock()
+	} else {
+		k.mu.Unlock()
+		e.turn <- struct{}{}
+		k.mu.Lock()
+		e.since = since
+		k.mu.Unlock()
+	}
 	return func() {
-		e.Unlock()
+		<-e.turn
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		if e.users--; e.users == 0 {
@@ -379,14 +398,20 @@ func (k *keyedMutex) lock(key string) (unlock func()) {
 	}
 }
 
+// since returns when the holder of the key began to wait for it.
+func (k *keyedMutex) since(key string) time.Time {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if e := k.m[key]; e != nil {
+		return e.since
+	}
+	return time.Now()
+}
+
 // doing adds to an error of the file system what was being done.
 func doing(what string, err error) error {
 	if err == nil {
 		return nil
 	}
-	var path *fs.PathError
-	if errors.As(err, &path) {
-		err = path.Err // the path is the spool's and is named by what
-	}
-	return fmt.Errorf("%s: %w", what, err)
+	return fmt.Errorf("%s: %w", what, nameless(err)) // the path is the spool's and is named by what
 }

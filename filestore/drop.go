@@ -52,6 +52,7 @@ func (s *Store) Drop(name string, data []byte, force bool) error {
 		return err
 	}
 	defer s.groups.lock(name)()
+	since := s.groups.since(name)
 	for range 100 {
 		c := parseFile(name, data)
 		if err := s.mayDrop(c, force); err != nil {
@@ -61,11 +62,10 @@ func (s *Store) Drop(name string, data []byte, force bool) error {
 		if d, err = s.spool.inUse(); err != nil {
 			break
 		}
-		var old replaced
-		if old, err = s.drop(d, c, data, force); err == nil {
-			return doing("storing "+name, s.flush(placed{d, old}))
+		var at placed
+		if at, err = s.drop(d, c, data, since, force); err == nil {
+			return doing("storing "+name, s.flush(at))
 		}
-		d.done()
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // the temporary file was swept away
 		}
@@ -97,49 +97,59 @@ func (s *Store) mayDrop(c *content, force bool) error {
 	return nil
 }
 
-// drop makes the content a file of the directory, which is in use. Unlike a commit it does not build on what was
-// there, so it need not start over when somebody else has just changed that.
-func (s *Store) drop(d *directory, c *content, data []byte, force bool) (replaced, error) {
+// drop makes the content a file of the directory, which is in use, and ends the use
+// unless it succeeds. Unlike a commit it does not build on what was there, so it need
+// not start over when another process has just changed that.
+func (s *Store) drop(d *directory, c *content, data []byte, since time.Time, force bool) (placed, error) {
 	name := c.file.Name()
+	installed := false
+	defer func() {
+		if !installed {
+			d.done()
+		}
+	}()
 	// By its name sweep knows the temporary file for one of ours.
 	tmp, err := d.prepare("job="+name, data, time.Time{})
 	if err != nil {
 		if d.current() != nil { // not a fault of the disk
-			return replaced{}, errReplaced
+			return placed{}, errReplaced
 		}
-		return replaced{}, err
+		s.noteWrite(int64(len(data)), err)
+		return placed{}, err
 	}
-	installed := false
+	var old replaced
 	defer func() {
 		if !installed {
 			_ = tmp.Cleanup() // what failed before counts
+			old.letGo()()
 		}
 	}()
+	h, err := s.exclusion.exclude(d, since)
+	if err != nil {
+		return placed{}, err
+	}
+	defer h.release()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if d.current() != nil {
-		return replaced{}, errReplaced
+		return placed{}, errReplaced
 	}
-	if err := d.lock(); err != nil {
-		return replaced{}, err
-	}
-	defer d.unlock()
 	u := update{old: s.merge.file(name), new: c}
 	if u.old != nil {
 		u.oldParts = s.View().parts(u.old)
 	}
 	if !force && !s.opts.Unchecked {
 		if x := s.merge.check(c, u.oldParts, nil); x != nil {
-			return replaced{}, x
+			return placed{}, x
 		}
 	}
 	at, old, err := d.install(tmp, name)
+	s.noteWrite(int64(len(data)), err)
 	if err != nil {
-		old.letGo()()
-		return replaced{}, err
+		return placed{}, err
 	}
-	installed = true
 	c.file.stamp, c.file.mtime = at, time.Unix(0, at.mtime)
 	s.publish([]update{u})
-	return old, nil
+	installed = true
+	return placed{d, old}, nil
 }

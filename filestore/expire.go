@@ -6,6 +6,8 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -15,7 +17,8 @@ import (
 type Step string
 
 // The steps. At the first the payload is withheld and the record stays: in the
-// view at once, and in the file of a group as soon as the clock is to be trusted.
+// view at once, and in the file of a group as soon as its age is proven or the clock
+// is to be trusted.
 const (
 	Withheld Step = "withheld"
 	Archived Step = "archived" // moved from the spool to the archive
@@ -62,19 +65,20 @@ func (s *Store) Age(ctx context.Context, tell func(Aged)) {
 func (s *Store) Expire(ctx context.Context, tell func(Aged)) error {
 	var errs []error
 	done := make(chan Aged)
-	var group errgroup.Group
-	group.Go(func() error {
+	var group sync.WaitGroup
+	group.Go(func() {
 		for a := range done {
 			if a.Err != nil {
 				errs = append(errs, a.Err)
 			}
 			tell(a)
 		}
-		return nil
 	})
-	s.sweep(ctx, s.clock.trust(), func(a Aged) { done <- a })
-	close(done)
-	_ = group.Wait()
+	func() {
+		defer close(done)
+		s.sweep(ctx, s.clock.trust(), func(a Aged) { done <- a })
+	}()
+	group.Wait()
 	return errors.Join(append(errs, ctx.Err())...)
 }
 
@@ -88,8 +92,8 @@ func (s *Store) sweep(ctx context.Context, r reading, tell func(Aged)) time.Dura
 		if n > 0 {
 			continue // what is served comes first
 		}
+		n += s.writePending(ctx, r, tell)
 		if r.steady {
-			n += s.writePending(ctx, r.now, tell)
 			n += s.archiveDue(ctx, r.now, tell)
 		}
 		if n == 0 {
@@ -104,9 +108,19 @@ func (s *Store) sweep(ctx context.Context, r reading, tell func(Aged)) time.Dura
 
 // withholdDue takes the payload of some files whose time has come out of the view.
 func (s *Store) withholdDue(now time.Time, tell func(Aged)) int {
+	n, updates := s.withholdSome(now)
+	for i := range updates {
+		if f := updates[i].new.file; f.group.IsZero() {
+			tell(Aged{Step: Withheld, File: f.Name(), Since: f.Expired()})
+		}
+	}
+	return n
+}
+
+func (s *Store) withholdSome(now time.Time) (n int, updates []update) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	ids := s.due.dies.take(now, sweepBatch)
-	updates := make([]update, 0, len(ids))
 	for _, id := range ids {
 		f := s.merge.files.get(id)
 		if at, ok := s.opts.Lifetimes.dies(f); ok {
@@ -117,38 +131,29 @@ func (s *Store) withholdDue(now time.Time, tell func(Aged)) int {
 	if len(updates) > 0 {
 		s.publish(updates)
 	}
-	s.mu.Unlock()
-	for i := range updates {
-		if f := updates[i].new.file; f.group.IsZero() {
-			tell(Aged{Step: Withheld, File: f.Name(), Since: f.Expired()})
-		}
-	}
-	return len(ids)
+	return len(ids), updates
 }
 
-// writePending makes the files of some groups say that their payload is withheld.
-func (s *Store) writePending(ctx context.Context, now time.Time, tell func(Aged)) (n int) {
-	var files []*File
-	s.mu.Lock()
-	for id, notBefore := range s.due.pending {
-		if !notBefore.After(now) {
-			files = append(files, s.merge.files.get(id))
-		}
-		if len(files) == sweepWrite {
-			break
-		}
-	}
-	s.mu.Unlock()
+// writePending makes the files of some groups say that their payload is withheld. It
+// returns how many it has tried.
+func (s *Store) writePending(ctx context.Context, r reading, tell func(Aged)) int {
+	files := s.toRewrite(r)
+	var busy atomic.Bool
 	var group errgroup.Group
 	group.SetLimit(4) // pushes wait for the disk as well
 	for _, f := range files {
 		group.Go(func() error {
-			if ctx.Err() != nil {
+			if ctx.Err() != nil || busy.Load() {
+				s.putOff(f.id)
 				return nil
 			}
 			since, err := s.writeWithheld(f.group)
-			if err != nil {
-				s.putOff(f.id, now)
+			switch {
+			case err != nil:
+				busy.Store(errors.Is(err, ErrBusy)) // then the others would wait for the same
+				s.putOff(f.id)
+			case !since.IsZero():
+				s.rest(f.id)
 			}
 			if err != nil || !since.IsZero() {
 				tell(Aged{Step: Withheld, File: f.Name(), Group: f.group, Since: f.Expired(), Err: err})
@@ -160,12 +165,34 @@ func (s *Store) writePending(ctx context.Context, now time.Time, tell func(Aged)
 	return len(files)
 }
 
+// toRewrite returns the files of some groups whose payload is withheld in the view
+// alone.
+func (s *Store) toRewrite(r reading) []*File {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ids := s.due.writable(sweepWrite, r)
+	files := make([]*File, len(ids))
+	for i, id := range ids {
+		files[i] = s.merge.files.get(id)
+	}
+	return files
+}
+
 // putOff has a file written some time later.
-func (s *Store) putOff(id *ident, now time.Time) {
+func (s *Store) putOff(id *ident) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, ok := s.due.pending[id]; ok {
-		s.due.pending[id] = now.Add(sweepRetry)
+		s.due.wait(id, time.Now().Add(sweepRetry))
+	}
+}
+
+// rest keeps a file that was rewritten from being rewritten again soon.
+func (s *Store) rest(id *ident) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.merge.files.get(id) != nil {
+		s.due.rests.set(id, time.Now().Add(rewriteRest))
 	}
 }
 
@@ -176,6 +203,9 @@ func (s *Store) untilNext(r reading) time.Duration {
 	wait := pruneEvery
 	if len(s.due.pending) > 0 {
 		wait = sweepRest
+	}
+	if at, ok := s.due.untilWritable(); ok {
+		wait = min(wait, at)
 	}
 	for i, q := range [...]*queue{&s.due.dies, &s.due.leaves} {
 		if at, ok := q.next(); ok {
@@ -191,8 +221,25 @@ func (s *Store) untilNext(r reading) time.Duration {
 // reconsider looks again at what was withheld and not written, after the clock
 // was set back.
 func (s *Store) reconsider(now time.Time) {
+	updates, sources := s.forget(now)
+	for _, src := range sources {
+		var names []string
+		for i := range updates {
+			if base, ok := src.base(updates[i].new.file); ok {
+				names = append(names, base)
+			}
+		}
+		if len(names) > 0 {
+			_, _ = src.Reload(names...) // what cannot be read is told by the view
+		}
+	}
+}
+
+// forget has files that were withheld and not written read anew, whatever they look
+// like. It returns them and all sources.
+func (s *Store) forget(now time.Time) (updates []update, sources []*Source) {
 	s.mu.Lock()
-	var updates []update
+	defer s.mu.Unlock()
 	for f := range s.merge.files.all() {
 		if f.age == nil || f.age.since <= seconds(now) || !f.age.pending && f.err == nil {
 			continue
@@ -205,19 +252,7 @@ func (s *Store) reconsider(now time.Time) {
 	if len(updates) > 0 {
 		s.publish(updates)
 	}
-	sources := append([]*Source{s.spool}, s.sources...)
-	s.mu.Unlock()
-	for _, src := range sources {
-		var names []string
-		for i := range updates {
-			if base, ok := src.base(updates[i].new.file); ok {
-				names = append(names, base)
-			}
-		}
-		if len(names) > 0 {
-			_, _ = src.Reload(names...) // what cannot be read is told by the view
-		}
-	}
+	return updates, append([]*Source{s.spool}, s.sources...)
 }
 
 // Ageing returns what is to come: for each file that has a lifetime its next

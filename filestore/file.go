@@ -122,6 +122,7 @@ type content struct {
 	file  *File
 	parts []part
 	rest  time.Duration // how long the file says that it has to rest before it is read
+	fresh bool          // a push that this Store takes
 
 	sameTime  bool // the file keeps its time, which is that of the push
 	pretended bool // a dry run: checked, published, and not written

@@ -265,9 +265,9 @@ func (c *mergeChange) countHelp(f *family, file *File, d desc, n int) {
 	f.count(file.helpInFile(d), n)
 	c.touch(f)
 	if after := len(f.others); before == 0 && after > 0 {
-		c.m.mixed.Add(1)
+		c.m.help.mixed.Add(1)
 	} else if before > 0 && after == 0 {
-		c.m.mixed.Add(-1)
+		c.m.help.mixed.Add(-1)
 	}
 }
 
@@ -364,7 +364,7 @@ func (f *family) toWrite(text, old string, had bool) string {
 // mayHaveHelp reports whether the texts of a group's file, which replaces old, may
 // come beside those of the other files by now.
 func (m *merger) mayHaveHelp(c *content, old *File) bool {
-	if m.mixed.Load() == 0 {
+	if m.help.mixed.Load() == 0 {
 		return true // two texts at most
 	}
 	for i := range c.parts {
@@ -398,7 +398,7 @@ func (f *File) textOf(name string) (text string, ok bool) {
 // meanwhile, the merge notices that the file differs.
 func (s *Store) alignHelp(c *content, old *File) {
 	c.file.stored = nil
-	v, mixed := s.View(), s.merge.mixed.Load() > 0
+	v, mixed := s.View(), s.help.mixed.Load() > 0
 	var key family
 	var others []desc
 	for i := range c.parts {

@@ -184,7 +184,7 @@ func TestFilesNeverHaveThreeTexts(t *testing.T) {
 			t.Errorf("family %s is not aligned: %q in %d files, %v", f.name, f.inFiles, f.n, f.others)
 		}
 	}
-	if s.merge.mixed.Load() != 0 {
-		t.Errorf("%d families count as not aligned", s.merge.mixed.Load())
+	if s.help.mixed.Load() != 0 {
+		t.Errorf("%d families count as not aligned", s.help.mixed.Load())
 	}
 }

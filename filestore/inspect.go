@@ -22,7 +22,8 @@ type Inspection struct {
 	// way and are zero where the file system has no bound of them.
 	Free, Total           int64
 	FreeFiles, TotalFiles int64
-	Writable              bool // by whoever asks
+	Quotas                []Quota // of the owner and the group of the directory, as far as the kernel says them
+	Writable              bool    // by whoever asks
 	Files                 []Owned
 	Leftovers             []string // temporary files of commits that have died, a minute ago or longer
 	Unread                []string // other files that no agent reads
@@ -54,6 +55,10 @@ func Inspect(dir string, now time.Time) (*Inspection, error) {
 	}
 	x.Total, x.Free = int64(st.Blocks)*int64(st.Bsize), int64(st.Bavail)*int64(st.Bsize)
 	x.TotalFiles, x.FreeFiles = int64(st.Files), int64(st.Ffree)
+	if f, err := os.Open(dir); err == nil {
+		x.Quotas = quotas(f, x.Dir.UID, x.Dir.GID)
+		_ = f.Close() // only asked
+	}
 	x.Writable = unix.Access(dir, unix.W_OK|unix.X_OK) == nil
 	entries, err := os.ReadDir(dir)
 	if err != nil {

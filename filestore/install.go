@@ -24,6 +24,7 @@ type prepared struct {
 	content   *content
 	check     bool // against the rest of the spool
 	checked   *precheck
+	since     time.Time // when the change began
 
 	gone replaced      // what was at the name
 	wake chan struct{} // told once: installed, or to install what is queued
@@ -92,11 +93,15 @@ func (s *Store) install(p *prepared) error {
 }
 
 // installQueued installs what is queued, of which our own comes first and is done
-// in any case.
+// in any case. Another process is waited for before the queue is taken, so what
+// comes meanwhile shares the wait.
 func (s *Store) installQueued(own *prepared) {
-	batch := s.turns.take()
+	var batch []*prepared
 	var ended bool
 	defer func() {
+		if batch == nil {
+			batch = s.turns.take()
+		}
 		var left []*prepared
 		for _, p := range batch {
 			if !ended && !p.done { // a panic
@@ -111,25 +116,35 @@ func (s *Store) installQueued(own *prepared) {
 		}
 		s.turns.putBack(left)
 	}()
-	s.installAll(batch)
+	h, err := s.exclusion.exclude(own.d, own.since)
+	batch = s.turns.take()
+	if err != nil {
+		for _, p := range batch {
+			if p == own || p.d == own.d && (!errors.Is(err, ErrBusy) || s.exclusion.sharedFailure(p.since)) {
+				p.done, p.err = true, err
+			}
+		}
+	} else {
+		defer h.release()
+		s.installAll(batch)
+	}
 	ended = true
 }
 
 // installAll installs what of the batch does not touch each other. The rest is
-// for another turn.
+// for another turn. No other change is under way.
 func (s *Store) installAll(batch []*prepared) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := batch[0].d
-	if err := s.mayCommit(d); err != nil {
+	if d.current() != nil {
 		for _, p := range batch {
 			if p.d == d {
-				p.done, p.err = true, err
+				p.done, p.err = true, errReplaced
 			}
 		}
 		return
 	}
-	defer d.unlock()
 
 	var fits []*prepared
 	seen := contact{types: map[string]desc{}, hashes: map[uint64]struct{}{}}
@@ -165,13 +180,6 @@ func (s *Store) installAll(batch []*prepared) {
 	for _, p := range fits {
 		p.done = true
 	}
-}
-
-func (s *Store) mayCommit(d *directory) error {
-	if d.current() != nil {
-		return errReplaced
-	}
-	return d.lock()
 }
 
 // renameAll puts the files in their places. One after the other: side by side they

@@ -43,11 +43,20 @@ func (s *Store) Lock(g Group, share bool, alone func()) (*Lock, error) {
 		if err != nil {
 			return nil, doing("opening the lock of group "+g.String(), err)
 		}
-		if err = s.lockFile(f, name, share, alone); err == nil {
-			return &Lock{s, name, f}, nil
-		}
-		_ = f.Close() // only locked
+		err = func() (err error) {
+			locked := false
+			defer func() {
+				if !locked { // also if alone panics
+					_ = f.Close()
+				}
+			}()
+			err = s.lockFile(f, name, share, alone)
+			locked = err == nil
+			return err
+		}()
 		switch {
+		case err == nil:
+			return &Lock{s, name, f}, nil
 		case err != errAgain && err != unix.EWOULDBLOCK && err != unix.EINTR:
 			return nil, fmt.Errorf("locking group %s: %w", g, err)
 		case try >= 20:
@@ -85,16 +94,19 @@ func (l *Lock) File() *os.File { return l.file }
 // file is removed. It is asked while nobody else can take the lock.
 func (l *Lock) Release(clean func() bool) {
 	fd := int(l.file.Fd())
-	if clean != nil && unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) == nil && clean() {
-		if d, err := l.store.spool.inUse(); err == nil {
-			if l.store.leadsTo(l.name, l.file) {
-				_ = d.root.Remove(l.name) // then it stays, which does no harm
-			}
-			d.done()
+	defer func() {
+		_ = unix.Flock(fd, unix.LOCK_UN)
+		_ = l.file.Close()
+	}()
+	if clean == nil || unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) != nil || !clean() {
+		return
+	}
+	if d, err := l.store.spool.inUse(); err == nil {
+		defer d.done()
+		if l.store.leadsTo(l.name, l.file) {
+			_ = d.root.Remove(l.name) // then it stays, which does no harm
 		}
 	}
-	_ = unix.Flock(fd, unix.LOCK_UN)
-	_ = l.file.Close()
 }
 
 // Locked reports whether somebody holds the lock of the group. It is not known if

@@ -33,8 +33,8 @@ type family struct {
 
 	header string // as it stands in the rope
 
-	excluded map[*ident]*exclusion // parts that are not served as they are, by file
-	partial  map[*ident]*partial   // what is known of those of them that are accepted
+	excluded map[*ident]*excludedPart // parts that are not served as they are, by file
+	partial  map[*ident]*partial      // what is known of those of them that are accepted
 }
 
 // typ returns the type of the family as it is served. The accepted parts agree
@@ -48,9 +48,9 @@ func (f *family) typ() Type {
 	return Unstated
 }
 
-// exclusion is a part that is not served as it is. It is immutable, as Views
+// excludedPart is a part that is not served as it is. It is immutable, as Views
 // share it.
-type exclusion struct {
+type excludedPart struct {
 	Conflict
 	text    string // the whole part
 	blocked bool   // for its type or for a reserved suffix
@@ -78,7 +78,7 @@ type merger struct {
 	files    catalog
 	main     rope // what is served, but for families that the agent has as well
 	beside   rope // these
-	excluded map[exclusionKey]*exclusion
+	excluded map[excludedKey]*excludedPart
 	totals   Totals
 	blocked  int    // parts that are excluded for their type or for a reserved suffix
 	changes  uint64 // so far
@@ -86,14 +86,20 @@ type merger struct {
 	quoted int // parts that may have a name in quotes
 
 	misfits map[string]struct{} // families in which a file may have another HELP text than is served
-	misfit  chan struct{}       // has a value after one was added
-	mixed   atomic.Int64        // families whose files have several texts
+	help    *helpState
 
 	fileError, fileTime, fileHeld *family
 	states                        map[*ident]state
 }
 
-type exclusionKey struct {
+// helpState is what is known of the HELP texts in files without the lock of the
+// Store.
+type helpState struct {
+	misfit chan struct{} // has a value after a family was added to the misfits
+	mixed  atomic.Int64  // families whose files have several texts
+}
+
+type excludedKey struct {
 	family string
 	id     ident
 }
@@ -103,10 +109,10 @@ func newMerger(own map[string]Own) *merger {
 		own:      maps.Clone(own),
 		fams:     make(map[string]*family),
 		index:    newIndex(),
-		excluded: make(map[exclusionKey]*exclusion),
+		excluded: make(map[excludedKey]*excludedPart),
 		states:   make(map[*ident]state),
 		misfits:  make(map[string]struct{}),
-		misfit:   make(chan struct{}, 1),
+		help:     &helpState{misfit: make(chan struct{}, 1)},
 	}
 	if own == nil {
 		m.own = make(map[string]Own)

@@ -103,7 +103,8 @@ func (w *Writer) claim(a attributes) attributes {
 // DeleteAs is Delete in the name of a writer. Its error may wrap ErrNotOwner.
 func (s *Store) DeleteAs(g Group, w *Writer) error {
 	var refused error
-	_, err := s.remove([]string{g.FileName()}, func(f *File) bool {
+	name := []string{g.FileName()}
+	_, err := s.remove(func() []string { return name }, func(f *File) bool {
 		if !wasPushed(f) {
 			return false
 		}

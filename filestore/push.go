@@ -100,7 +100,7 @@ func (s *Store) push(g Group, f *Families, keep bool, opts PushOptions) error {
 			if err != nil {
 				return nil, err
 			}
-			c.pretended = opts.DryRun
+			c.pretended, c.fresh = opts.DryRun, !opts.DryRun
 			c.file.attrs = opts.By.claim(opts.attributes(c.file.attrs, keep))
 			return c, nil
 		})

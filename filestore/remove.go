@@ -3,6 +3,7 @@ package filestore
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,7 +15,7 @@ func (s *Store) Delete(g Group) error { return s.DeleteAs(g, nil) }
 
 // Wipe removes every pushed group and no dropped file.
 func (s *Store) Wipe() error {
-	_, err := s.remove(s.View().names(wasPushed), wasPushed)
+	_, err := s.remove(func() []string { return s.View().names(wasPushed) }, wasPushed)
 	return doing("wiping the spool", err)
 }
 
@@ -29,7 +30,7 @@ func (s *Store) Wipe() error {
 // Store. Files are removed some hundreds at a time, and other commits take their turn
 // in between.
 func (s *Store) Remove(pick func(*File) bool) ([]*File, error) {
-	removed, err := s.remove(s.View().names(pick), pick)
+	removed, err := s.remove(func() []string { return s.View().names(pick) }, pick)
 	return removed, doing("removing files from the spool", err)
 }
 
@@ -52,16 +53,45 @@ func (v *View) names(pick func(*File) bool) []string {
 const removeAtOnce = 256
 
 // remove deletes files by name, if they are still picked, and makes that durable.
-func (s *Store) remove(names []string, pick func(*File) bool) (removed []*File, err error) {
+// If the spool directory is replaced meanwhile, it starts over in the new one, as a
+// push does; names is asked again then.
+func (s *Store) remove(names func() []string, pick func(*File) bool) (removed []*File, err error) {
+	since := time.Now()
+	for range 100 {
+		var gone []*File
+		gone, err = s.removeIn(names(), since, pick)
+		if len(removed) > 0 && len(gone) > 0 { // the new directory may have had the same files
+			names := make(map[string]bool, len(gone))
+			for _, f := range gone {
+				names[f.Name()] = true
+			}
+			removed = slices.DeleteFunc(removed, func(f *File) bool { return names[f.Name()] })
+		}
+		if removed = append(removed, gone...); !errors.Is(err, errReplaced) {
+			return removed, err
+		}
+	}
+	return removed, restless("the spool directory is replaced too often")
+}
+
+// removeIn is remove in the present directory. With errReplaced the path leads to
+// another one, which the view has by then.
+func (s *Store) removeIn(names []string, since time.Time, pick func(*File) bool) (removed []*File, err error) {
 	d, err := s.spool.inUse()
 	if err != nil {
 		return nil, err
 	}
+	used := true
+	defer func() {
+		if used {
+			d.done()
+		}
+	}()
 	for len(names) > 0 && err == nil {
 		batch := names[:min(len(names), removeAtOnce)]
 		names = names[len(batch):]
 		var gone []*File
-		gone, err = s.removeBatch(d, batch, pick)
+		gone, err = s.removeBatch(d, batch, since, pick)
 		removed = append(removed, gone...)
 	}
 	if len(removed) == 0 {
@@ -69,21 +99,34 @@ func (s *Store) remove(names []string, pick func(*File) bool) (removed []*File, 
 			err = d.proveSound()
 		}
 		if err != nil {
-			d.done()
-			return nil, err
+			return nil, s.followed(d, err)
 		}
 	}
 	// Also if nothing was removed here: what is not there may have been removed a
 	// moment ago, by somebody whose flush is still to come.
-	if flushErr := s.flush(placed{d: d}); flushErr != nil {
+	used = false
+	elsewhere := errors.Is(err, errReplaced) && d.current() != nil // then it matters no more whether this one is flushed
+	if flushErr := s.flush(placed{d: d}); flushErr != nil && !elsewhere {
 		return removed, flushErr
 	}
-	return removed, err
+	return removed, s.followed(d, err)
+}
+
+// followed reopens the spool if the error is errReplaced, and returns what that
+// comes to.
+func (s *Store) followed(d *directory, err error) error {
+	if !errors.Is(err, errReplaced) {
+		return err
+	}
+	if _, failed := s.spool.reopen(d); failed != nil {
+		return failed
+	}
+	return err
 }
 
 // removeBatch deletes some files. It ends at the first error: what is wrong with
 // one removal is wrong with the directory.
-func (s *Store) removeBatch(d *directory, names []string, pick func(*File) bool) (removed []*File, err error) {
+func (s *Store) removeBatch(d *directory, names []string, since time.Time, pick func(*File) bool) (removed []*File, err error) {
 	for attempt := range 100 {
 		if attempt > 3 {
 			time.Sleep(time.Duration(min(attempt, 20)) * time.Millisecond) // whoever writes there may need a moment
@@ -91,7 +134,7 @@ func (s *Store) removeBatch(d *directory, names []string, pick func(*File) bool)
 		if _, err := s.Reload(names...); err != nil { // another process may have made or changed them
 			return removed, err
 		}
-		gone, again, err := s.tryRemove(d, names, pick)
+		gone, again, err := s.tryRemove(d, names, since, pick)
 		if removed = append(removed, gone...); err != nil || len(again) == 0 {
 			return removed, err
 		}
@@ -102,16 +145,17 @@ func (s *Store) removeBatch(d *directory, names []string, pick func(*File) bool)
 
 // tryRemove deletes the files that are as the view has them and returns the
 // names of the others.
-func (s *Store) tryRemove(d *directory, names []string, pick func(*File) bool) (removed []*File, again []string, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if d.current() != nil {
-		return nil, nil, errReplaced
-	}
-	if err := d.lock(); err != nil {
+func (s *Store) tryRemove(d *directory, names []string, since time.Time, pick func(*File) bool) (removed []*File, again []string, err error) {
+	h, err := s.exclusion.exclude(d, since)
+	if err != nil {
 		return nil, nil, err
 	}
-	defer d.unlock()
+	defer h.release()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d.current() != nil || s.spool.dir.Load() != d {
+		return nil, nil, errReplaced
+	}
 	var updates []update
 	defer func() {
 		if len(updates) > 0 {

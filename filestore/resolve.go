@@ -97,7 +97,7 @@ func (l *lead) enter(id *ident, t Type) (leads bool) {
 // admit decides whether a new part of a family takes part in the merge, and
 // returns the exclusion if not. Where that depends on more than the first parts
 // the family becomes suspect.
-func (c *mergeChange) admit(f *family, id *ident, t Type) *exclusion {
+func (c *mergeChange) admit(f *family, id *ident, t Type) *excludedPart {
 	if c.suspect[f] {
 		return nil
 	}
@@ -121,7 +121,7 @@ func (c *mergeChange) admit(f *family, id *ident, t Type) *exclusion {
 // blocker returns how the first accepted part that contradicts a type in the family
 // would exclude it, and that part, nil if none does. It is not sure where the
 // first parts are not known.
-func (c *mergeChange) blocker(f *family, t Type) (e *exclusion, by *ident, sure bool) {
+func (c *mergeChange) blocker(f *family, t Type) (e *excludedPart, by *ident, sure bool) {
 	sure = true
 	for u, n := range f.accepted {
 		if n == 0 || !typesConflict(Type(u), t) {
@@ -153,8 +153,8 @@ func (c *mergeChange) blocker(f *family, t Type) (e *exclusion, by *ident, sure 
 	return e, by, sure
 }
 
-func blockedBy(r Reason, by *ident) *exclusion {
-	return &exclusion{Conflict: Conflict{Kept: by.name, Reason: r}, blocked: true}
+func blockedBy(r Reason, by *ident) *excludedPart {
+	return &excludedPart{Conflict: Conflict{Kept: by.name, Reason: r}, blocked: true}
 }
 
 // hasBlocked reports whether parts of the family or of one related to it are
@@ -204,7 +204,7 @@ func (c *mergeChange) resolve() {
 	}
 	for _, x := range members {
 		s := state[x.fam]
-		var e *exclusion
+		var e *excludedPart
 		var by *ident
 		if s.lead.typed != nil && typesConflict(s.typ, x.typ) {
 			by = s.lead.typed
@@ -288,7 +288,7 @@ func (c *mergeChange) appendMembers(list []member, f *family) []member {
 }
 
 // decided excludes a part or lets it take part in the merge, if that is new.
-func (c *mergeChange) decided(x member, e *exclusion) {
+func (c *mergeChange) decided(x member, e *excludedPart) {
 	f, id := x.fam, x.id
 	before := f.excluded[id]
 	wasBlocked := before != nil && before.blocked
@@ -397,7 +397,6 @@ func (s *Store) checkLarge(c *content, old []part) (*precheck, error) {
 		x := s.merge.checkParts(c.file.id, parts, old, nil)
 		s.mu.Unlock()
 		if x != nil {
-			s.forgetLarge(c)
 			return nil, x
 		}
 	}

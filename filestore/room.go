@@ -2,6 +2,7 @@ package filestore
 
 import (
 	"fmt"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -45,7 +46,9 @@ func (s *Store) mayRecordFailure() bool {
 }
 
 // Space returns the size of the file system that the spool is on, and what of it
-// the agent may still use, in bytes.
+// the agent may still use, in bytes. Quotas of its user and group count where the
+// kernel says them. It is 0 after a change that was refused for a quota, until a write
+// succeeds.
 func (s *Store) Space() (size, free uint64, err error) {
 	d, err := s.spool.inUse()
 	if err != nil {
@@ -57,5 +60,25 @@ func (s *Store) Space() (size, free uint64, err error) {
 		return 0, 0, doing("asking for the free space of "+s.path, err)
 	}
 	block := uint64(st.Bsize)
-	return uint64(st.Blocks) * block, uint64(max(st.Bavail, 0)) * block, nil
+	size, free = uint64(st.Blocks)*block, uint64(max(st.Bavail, 0))*block
+	if s.refusal.Load() != nil {
+		return size, 0, nil
+	}
+	var dir unix.Stat_t
+	if err := unix.Fstat(int(d.dir.Fd()), &dir); err != nil {
+		return size, free, nil
+	}
+	gid := uint32(os.Getegid())
+	if dir.Mode&unix.S_ISGID != 0 {
+		gid = dir.Gid
+	}
+	for _, q := range quotas(d.dir, uint32(os.Geteuid()), gid) {
+		switch {
+		case q.Inodes > 0 && q.InodesLeft == 0:
+			free = 0
+		case q.Bytes > 0:
+			free = min(free, uint64(q.BytesLeft))
+		}
+	}
+	return size, free, nil
 }

@@ -44,7 +44,7 @@ func (s *Store) AlignHelp(ctx context.Context, failed func(error)) {
 			select {
 			case <-ctx.Done():
 				return
-			case <-s.merge.misfit:
+			case <-s.help.misfit:
 			case <-again.C:
 			}
 		}
@@ -90,8 +90,12 @@ func (s *Store) SettleHelp(ctx context.Context) error {
 // markHelp notes that files of a family may have another text than is served.
 func (m *merger) markHelp(name string) {
 	m.misfits[name] = struct{}{}
+	m.signalMisfit()
+}
+
+func (m *merger) signalMisfit() {
 	select {
-	case m.misfit <- struct{}{}:
+	case m.help.misfit <- struct{}{}:
 	default:
 	}
 }

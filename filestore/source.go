@@ -117,26 +117,11 @@ func (src *Source) base(f *File) (string, bool) {
 
 // reopen follows the path to the directory that it leads to now, and loads it.
 func (src *Source) reopen(old *directory) (again []string, err error) {
-	s := src.store
-	s.mu.Lock()
-	if src.dir.Load() != old {
-		s.mu.Unlock()
-		return nil, nil // somebody else did
-	}
-	d, err := openDirectory(src.path)
-	if err != nil {
-		// Only if there is no directory there are no files: a shortage of
-		// descriptors, say, takes nothing away.
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
-			s.publish(src.allGone())
-		}
-		s.mu.Unlock()
-		return nil, doing("opening the directory "+src.path, err)
+	d, err := src.openAnew(old)
+	if d == nil {
+		return nil, err
 	}
 	defer d.done()
-	d.doubt = old != nil && (old.doubt || old.failed.Load()) && old.id == d.id
-	src.dir.Store(d)
-	s.mu.Unlock()
 	if old != nil && old.pinned {
 		old.done() // for good, once nobody works in it
 	}
@@ -148,6 +133,29 @@ func (src *Source) reopen(old *directory) (again []string, err error) {
 		return nil, err
 	}
 	return src.load(d, src.withKnown(names)), nil
+}
+
+// openAnew opens the directory that the path leads to now, unless that was done
+// since old: then it returns nil. The directory is in use.
+func (src *Source) openAnew(old *directory) (*directory, error) {
+	s := src.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if src.dir.Load() != old {
+		return nil, nil
+	}
+	d, err := openDirectory(src.path)
+	if err != nil {
+		// Only if there is no directory there are no files: a shortage of
+		// descriptors, say, takes nothing away.
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+			s.publish(src.allGone())
+		}
+		return nil, doing("opening the directory "+src.path, err)
+	}
+	d.doubt = old != nil && (old.doubt || old.failed.Load()) && old.id == d.id
+	src.dir.Store(d)
+	return d, nil
 }
 
 // allGone takes all files of the source out of the merge. The lock of the Store
@@ -167,13 +175,16 @@ func (src *Source) allGone() []update {
 func (src *Source) load(d *directory, names []string) (again []string) {
 	names = slices.DeleteFunc(names, func(n string) bool { return !IsSpoolFile(n) || strings.ContainsRune(n, os.PathSeparator) })
 	s := src.store
-	s.mu.Lock()
-	if len(s.merge.files.blocks) == 0 && src.dir.Load() == d {
-		defer s.mu.Unlock()
-		return src.loadFirst(d, names)
+	before := s.View()
+	if len(before.files.blocks) == 0 {
+		return src.loadFirst(d, names, before)
 	}
-	s.mu.Unlock()
-	outcomes := src.lookAll(d, names)
+	return src.accept(d, names, src.lookAll(d, names))
+}
+
+// accept publishes what was found of the names, unless it has changed since.
+func (src *Source) accept(d *directory, names []string, outcomes []outcome) (again []string) {
+	s := src.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if src.dir.Load() != d {
@@ -216,20 +227,34 @@ func (src *Source) load(d *directory, names []string) (again []string) {
 // Tests have smaller ones.
 var loadChunk = 512
 
-// loadFirst is load for a store without files. Nothing is compared, since the
-// lock of the Store is held throughout, and the files are merged some hundred
-// at a time while the next ones are read: the names are in order, so each lot
-// goes to the end of every family and little is built twice. All at once would
-// take several times the memory of what stays.
-func (src *Source) loadFirst(d *directory, names []string) (again []string) {
+// loadFirst is load for a store without files. The files are merged some hundred at
+// a time while the next ones are read: the names are in order, so each lot goes to
+// the end of every family and little is built twice. All at once would take several
+// times the memory of what stays.
+//
+// That goes into a merge of its own, without a lock, so that pushes and other sources
+// do not wait for it. It takes the place of the empty one if nothing was published
+// since the view before. Otherwise its files are added to what is there.
+func (src *Source) loadFirst(d *directory, names []string, before *View) (again []string) {
+	s := src.store
 	lots := make(chan []outcome, 1)
+	over := make(chan struct{})
+	defer close(over)
 	go func() {
 		defer close(lots)
 		for lot := range slices.Chunk(names, loadChunk) {
-			lots <- src.lookAll(d, lot)
+			select {
+			case lots <- src.lookAll(d, lot):
+			case <-over:
+				return
+			}
 		}
 	}()
-	g := src.store.merge.newChange()
+	m := newMerger(s.opts.Own)
+	s.mu.Lock()
+	m.changes = s.merge.changes // they go on counting
+	s.mu.Unlock()
+	g := m.newChange()
 	for lot := range lots {
 		updates := make([]update, 0, len(lot))
 		for i := range lot {
@@ -242,11 +267,42 @@ func (src *Source) loadFirst(d *directory, names []string) (again []string) {
 			}
 		}
 		g.take(updates)
-		src.store.noteAll(updates)
 	}
 	g.finish()
-	src.store.view.Store(src.store.merge.view())
-	return again
+	v := m.view()
+	if src.begin(d, before, m, v) {
+		return again
+	}
+	var found []outcome
+	for f := range v.Files() {
+		if base, ok := src.base(f); ok {
+			found = append(found, outcome{base: base, key: f.Name(), new: &content{file: f, parts: slices.Clone(v.parts(f))}, changed: true, stamp: f.stamp})
+		}
+	}
+	again = append(again, src.accept(d, names, found)...)
+	slices.Sort(again)
+	return slices.Compact(again)
+}
+
+// begin makes a merge the one of the Store if nothing was published since the view
+// before, and reports whether it did.
+func (src *Source) begin(d *directory, before *View, m *merger, v *View) bool {
+	s := src.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.View() != before || src.dir.Load() != d {
+		return false
+	}
+	s.help.mixed.Store(m.help.mixed.Load())
+	m.help, s.merge = s.help, m
+	if len(m.misfits) > 0 {
+		m.signalMisfit()
+	}
+	for f := range m.files.all() {
+		s.due.note(&update{new: &content{file: f}}, &s.opts.Lifetimes)
+	}
+	s.view.Store(v)
+	return true
 }
 
 // lookAll looks at many names at once.

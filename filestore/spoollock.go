@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,34 +24,104 @@ const spoolLock = ".promspool.lock"
 // lockPatience is how long a commit waits for another process.
 const lockPatience = 5 * time.Second
 
-// lock keeps other processes from committing. It is held for the moment of a
-// rename, so whoever holds it for longer is not one of us: then the commit
-// fails instead of hanging. The directory is in use, and the lock of the Store is
-// held.
-func (d *directory) lock() error {
-	deadline := time.Now().Add(lockPatience)
+// exclusion lets one change at a time rename or delete files of the spool, in this
+// process and beside others.
+//
+// It guards no fields. It is taken after the lock of a group and before the lock of
+// the Store. The order is: a group in Store.groups, the turn, the lock between
+// processes, Store.mu. So a wait for another process holds up other changes only:
+// scrapes, looks and reloads take Store.mu alone.
+//
+// Changes that wait share one wait. The first one has the turn and waits; when it
+// gives up, each change that had begun by then tries once and gives up as well.
+type exclusion struct {
+	turn   chan struct{}             // full while a change has the turn
+	failed atomic.Pointer[time.Time] // the end of the last wait that failed
+}
+
+func newExclusion() exclusion { return exclusion{turn: make(chan struct{}, 1)} }
+
+// exclusive is the exclusion while a change has it.
+type exclusive struct {
+	x    *exclusion
+	lock *os.File
+}
+
+// exclude takes the turn and then the lock between processes. The directory is in
+// use. A change that began before the end of a failed wait does not wait again.
+func (x *exclusion) exclude(d *directory, since time.Time) (h exclusive, err error) {
+	x.turn <- struct{}{}
+	defer func() {
+		if h.lock == nil {
+			<-x.turn
+		}
+	}()
+	patience := lockPatience
+	if x.sharedFailure(since) {
+		patience = 0
+	}
+	f, err := d.lock(patience)
+	switch {
+	case err == nil:
+		return exclusive{x, f}, nil
+	case d.current() != nil:
+		return exclusive{}, errReplaced
+	case patience > 0 && errors.Is(err, ErrBusy):
+		now := time.Now()
+		x.failed.Store(&now)
+	}
+	return exclusive{}, err
+}
+
+// sharedFailure reports whether a wait has failed after a change began.
+func (x *exclusion) sharedFailure(since time.Time) bool {
+	failed := x.failed.Load()
+	return failed != nil && !since.After(*failed)
+}
+
+// release ends the exclusion.
+func (h exclusive) release() {
+	// Not by closing alone: a child that is about to be started has the file open, too.
+	_ = unix.Flock(int(h.lock.Fd()), unix.LOCK_UN)
+	_ = h.lock.Close()
+	<-h.x.turn
+}
+
+// lock keeps other processes from committing until the returned file is unlocked. A
+// commit holds it for the moment of a rename. If another process holds it for longer
+// than patience, the error is ErrBusy. The directory is in use.
+func (d *directory) lock(patience time.Duration) (*os.File, error) {
+	deadline := time.Now().Add(patience)
 	for {
 		f, err := d.openSpoolLock()
 		if err != nil {
-			return err
+			return nil, err
 		}
-		err = flockUntil(f, deadline)
-		if err == nil && !d.leadsTo(f.Name(), f) {
-			_ = f.Close()
-			if time.Now().After(deadline) {
-				return ErrBusy
+		err = flockUntil(f, deadline, func() error {
+			switch {
+			case !d.leadsTo(f.Name(), f):
+				return errAgain // removed: it locks nothing any more
+			case d.current() != nil:
+				return errReplaced
 			}
-			continue
+			return nil
+		})
+		if err == nil && !d.leadsTo(f.Name(), f) {
+			err = errAgain
 		}
 		if errors.Is(err, unix.ENOLCK) || errors.Is(err, unix.EOPNOTSUPP) {
 			err = nil // a file system without locks: then one process has to do
 		}
-		if err != nil {
-			_ = f.Close()
-			return err
+		if err == nil {
+			return f, nil
 		}
-		d.locked = f
-		return nil
+		_ = f.Close()
+		switch {
+		case err != errAgain:
+			return nil, err
+		case !time.Now().Before(deadline):
+			return nil, ErrBusy
+		}
 	}
 }
 
@@ -63,24 +134,22 @@ func LockHeld(dir string, patience time.Duration) bool {
 		return false
 	}
 	defer f.Close() //nolint:errcheck // lets go of it as well
-	return errors.Is(flockUntil(f, time.Now().Add(patience)), ErrBusy)
+	return errors.Is(flockUntil(f, time.Now().Add(patience), func() error { return nil }), ErrBusy)
 }
 
-func (d *directory) unlock() {
-	// Not by closing alone: a child that is about to be started has the file open, too.
-	_ = unix.Flock(int(d.locked.Fd()), unix.LOCK_UN)
-	_ = d.locked.Close()
-	d.locked = nil
-}
-
-func flockUntil(f *os.File, deadline time.Time) error {
+// flockUntil locks the file, or fails with ErrBusy at the deadline. While it waits
+// it asks whether the wait still makes sense, and returns an error that says no.
+func flockUntil(f *os.File, deadline time.Time, sensible func() error) error {
 	fd := int(f.Fd())
 	err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
 	for wait := time.Millisecond; err == unix.EWOULDBLOCK || err == unix.EINTR; wait = min(2*wait, 20*time.Millisecond) {
-		if time.Now().After(deadline) {
+		if !time.Now().Before(deadline) {
 			return ErrBusy
 		}
 		time.Sleep(wait)
+		if err := sensible(); err != nil {
+			return err
+		}
 		err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
 	}
 	return err

@@ -59,10 +59,14 @@ type Store struct {
 
 	groups keyedMutex // held by the writer of a group from its reading to its rename
 
-	turns turns // of commits whose files are ready
+	turns     turns     // of commits whose files are ready
+	exclusion exclusion // of those that change files; its comment has the order of the locks
 
-	mu    sync.Mutex // guards merge and the moment of a commit; never held while anything is flushed or read
+	// mu guards merge, due and sources, and the moment of a commit. It is taken last,
+	// and never held while anything is flushed or read, or another process is waited for.
+	mu    sync.Mutex
 	merge *merger
+	help  *helpState // of the merge
 	due   due
 
 	spool     *Source
@@ -78,6 +82,7 @@ type Store struct {
 	probeMu   sync.Mutex
 	probedAt  time.Time
 	probeErr  error
+	refusal   atomic.Pointer[quotaRefusal] // nil unless the last write was refused for a quota
 	observers Observers
 }
 
@@ -94,7 +99,7 @@ func (s *Store) Observe(o Observers) { s.observers = o }
 // Open reads the whole directory; a returned Store is ready. It removes what
 // killed processes left of their commits. opts may be nil.
 func Open(dir string, opts *Options) (*Store, error) {
-	s := &Store{path: dir, waiting: make(map[string]*wait)}
+	s := &Store{path: dir, waiting: make(map[string]*wait), exclusion: newExclusion()}
 	if opts != nil {
 		s.opts = *opts
 	}
@@ -112,6 +117,7 @@ func Open(dir string, opts *Options) (*Store, error) {
 	}
 	s.clock, s.due = newSteadyClock(s.opts.Now), newDue()
 	s.merge = newMerger(s.opts.Own)
+	s.help = s.merge.help
 	s.view.Store(s.merge.view())
 	s.spool = &Source{store: s, path: dir}
 	var err error
@@ -159,20 +165,30 @@ func (s *Store) Path() string { return s.path }
 func (s *Store) View() *View { return s.view.Load() }
 
 // Health reports whether the directory can be read and written, by writing. It
-// asks the disk at most once a second.
+// asks the disk at most once a second. After a change that was refused for a quota it
+// says so until a write succeeds: another change or, half a minute later, one of the
+// same size by Health itself.
 func (s *Store) Health() error {
 	s.probeMu.Lock()
 	defer s.probeMu.Unlock()
 	if now := time.Now(); s.probedAt.IsZero() || now.Sub(s.probedAt) >= time.Second {
 		s.probedAt = now
-		d, err := s.spool.inUse()
-		if err == nil {
-			err = d.probe()
-			d.done()
-		}
-		s.probeErr = doing("writing to the spool "+s.path, err)
+		s.probeErr = doing("writing to the spool "+s.path, s.probe(0))
 	}
-	return s.probeErr
+	if s.probeErr != nil {
+		return s.probeErr
+	}
+	return doing("writing to the spool "+s.path, s.overQuota())
+}
+
+// probe writes a file of that size, or of a page if that is more, and deletes it.
+func (s *Store) probe(size int64) error {
+	d, err := s.spool.inUse()
+	if err != nil {
+		return err
+	}
+	defer d.done()
+	return d.probe(size)
 }
 
 // publish brings merge and view up to date. The lock of the Store is held.

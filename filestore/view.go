@@ -18,7 +18,7 @@ type View struct {
 	files    catalog
 	main     rope
 	beside   rope
-	excluded map[exclusionKey]*exclusion
+	excluded map[excludedKey]*excludedPart
 	totals   Totals
 	plain    bool // no name is in quotes
 
@@ -142,7 +142,7 @@ func (v *View) reader() *textReader {
 // text returns all that a file has of a family.
 func (r *textReader) text(f *File, name string) string {
 	if len(r.v.excluded) > 0 {
-		if e := r.v.excluded[exclusionKey{name, *f.id}]; e != nil {
+		if e := r.v.excluded[excludedKey{name, *f.id}]; e != nil {
 			return e.text
 		}
 	}

@@ -220,14 +220,15 @@ var errNotExpired = fmt.Errorf("nothing of it is withheld: %w", fs.ErrNotExist)
 // not expired the error wraps fs.ErrNotExist; if what was withheld contradicts
 // another file by now it is a *Conflict. Otherwise the promise is that of Replace.
 func (s *Store) Restore(g Group) error {
-	unlock := s.groups.lock(g.FileName())
-	at, err := s.commit(g, true, func(old *File, oldParts []part) (*content, error) {
-		if old == nil || old.age == nil {
-			return nil, errNotExpired
-		}
-		return s.revived(old, oldParts)
-	})
-	unlock()
+	at, err := func() (placed, error) {
+		defer s.groups.lock(g.FileName())()
+		return s.commit(g, true, func(old *File, oldParts []part) (*content, error) {
+			if old == nil || old.age == nil {
+				return nil, errNotExpired
+			}
+			return s.revived(old, oldParts)
+		})
+	}()
 	if err == nil {
 		err = s.flush(at)
 	}

@@ -29,17 +29,17 @@ func Decode(body io.Reader, header http.Header, o Options) (*filestore.Families,
 	if err != nil {
 		return nil, err
 	}
-	return decode(sent, header, o)
-}
-
-// decode is Decode for a body that is in memory. Compressed bodies are read
-// to the end before they are decompressed, so that slow senders hold no
-// decompressor.
-func decode(body []byte, header http.Header, o Options) (*filestore.Families, error) {
-	body, err := decompress(body, header.Get("Content-Encoding"), o.MaxBytes)
+	// Compressed bodies are read to the end before they are decompressed, so that slow
+	// senders hold no decompressor.
+	plain, err := decompress(sent, header.Get("Content-Encoding"), o.MaxBytes)
 	if err != nil {
 		return nil, err
 	}
+	return decode(plain, header, o)
+}
+
+// decode is Decode for a body that is in memory and decompressed.
+func decode(body []byte, header http.Header, o Options) (*filestore.Families, error) {
 	if isProtobuf(header.Get("Content-Type")) {
 		return decodeProtobuf(body, o)
 	}

@@ -125,7 +125,8 @@ type Handler struct {
 	pings    bool
 	maxSlugs int
 	boot     string
-	newSlugs sync.Mutex // held by pings that may add a job
+	slugsMu  sync.Mutex     // guards newSlugs
+	newSlugs map[string]int // pings under way that add a job, by the name of its file
 }
 
 // New returns the handler of the push API. The only error is that of
@@ -141,6 +142,7 @@ func New(cfg Config) (*Handler, error) {
 		log:     cfg.Logger,
 		metrics: newMetrics(cfg.Requests),
 		pings:   cfg.Pings, maxSlugs: cfg.MaxSlugs, boot: cfg.Boot,
+		newSlugs: map[string]int{},
 	}
 	if h.maxSlugs <= 0 {
 		h.maxSlugs = defaultMaxSlugs

@@ -76,13 +76,12 @@ func (h *Handler) ping(r *http.Request, path string) (g filestore.Group, err err
 	if err := h.store.MayChange(g, h.owners.writer(r)); err != nil {
 		return g, err
 	}
-	// One after the other where a job is new, so that the limit is one.
+	// A new job counts from here on, so that many at once do not exceed the limit.
 	if f := h.store.View().File(g.FileName()); f == nil || f.Attributes(filestore.RecordAttribute) == nil {
-		h.newSlugs.Lock()
-		defer h.newSlugs.Unlock()
-		if h.slugs() >= h.maxSlugs {
+		if !h.reserve(g.FileName()) {
 			return g, refuse(http.StatusInsufficientStorage, "%d jobs are on record, the limit of --ping.max-slugs", h.maxSlugs)
 		}
+		defer h.unreserve(g.FileName())
 	}
 	now := time.Now()
 	if p.verb == "start" {
@@ -99,15 +98,33 @@ func (h *Handler) ping(r *http.Request, path string) (g filestore.Group, err err
 	return g, job.Finish(h.store, g, end)
 }
 
-// slugs counts the jobs on record.
-func (h *Handler) slugs() int {
-	n := 0
+// reserve counts a new job while a ping adds it, and reports whether there is room
+// for it. Only the count is under a lock: a commit may wait for seconds.
+func (h *Handler) reserve(name string) bool {
+	h.slugsMu.Lock()
+	defer h.slugsMu.Unlock()
+	n, on := 0, map[string]bool{}
 	for f := range h.store.View().Files() {
 		if f.Attributes(filestore.RecordAttribute) != nil {
 			n++
+			if h.newSlugs[f.Name()] > 0 {
+				on[f.Name()] = true // in the view already
+			}
 		}
 	}
-	return n
+	if n += len(h.newSlugs) - len(on); n >= h.maxSlugs && h.newSlugs[name] == 0 && !on[name] {
+		return false
+	}
+	h.newSlugs[name]++
+	return true
+}
+
+func (h *Handler) unreserve(name string) {
+	h.slugsMu.Lock()
+	defer h.slugsMu.Unlock()
+	if h.newSlugs[name]--; h.newSlugs[name] == 0 {
+		delete(h.newSlugs, name)
+	}
 }
 
 // parsePing reads SLUG[/VERB], or KEY/SLUG[/VERB] as clients send it that have a

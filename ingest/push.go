@@ -62,8 +62,16 @@ func (h *Handler) push(w http.ResponseWriter, r *http.Request, path string) (g f
 	if err := h.room.Acquire(patience, weight); err != nil {
 		return g, refuse(http.StatusServiceUnavailable, "pushes under way come to %d times --push.max-bytes=%d, try again", bodiesAtOnce, h.options.MaxBytes)
 	}
-	defer h.room.Release(weight)
-	families, err := decode(body, r.Header, h.options)
+	defer func() { h.room.Release(weight) }()
+	plain, err := decompress(body, r.Header.Get("Content-Encoding"), h.options.MaxBytes)
+	if err != nil {
+		return g, err
+	}
+	if spare := weight - int64(len(plain)); spare > 0 { // a commit may wait for seconds
+		h.room.Release(spare)
+		weight -= spare
+	}
+	families, err := decode(plain, r.Header, h.options)
 	switch {
 	case err != nil && wasDecoded(err):
 		return g, errors.Join(err, h.store.Fail(g))

@@ -47,7 +47,7 @@ func addDoctor(app *kingpin.Application, c *common, commands map[string]func() e
 	d := &doctor{common: c}
 	cmd := app.Command("doctor", `Look for what is wrong with the spool and around it, and say what to do.
 
-Looks at the directory (rights, owners, lock, free space, file system), at the files (as promspool reads them and as node_exporter does, imitated as of version `+filestore.NodeExporterVersion+`; times that are still to come), at the agent, if it answers (the same spool, health, version, its limits), at the configuration of Prometheus (honor_labels) and at node_exporter's flags. Nothing is written. What cannot be read or asked is skipped and said; run it as root to see most.
+Looks at the directory (rights, owners, lock, free space, quotas, file system), at the files (as promspool reads them and as node_exporter does, imitated as of version `+filestore.NodeExporterVersion+`; times that are still to come), at the agent, if it answers (the same spool, health, version, its limits), at the configuration of Prometheus (honor_labels) and at node_exporter's flags. Nothing is written. What cannot be read or asked is skipped and said; run it as root to see most.
 
 Exits with 0 if nothing is wrong, 1 if something is.
 

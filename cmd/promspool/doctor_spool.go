@@ -120,6 +120,21 @@ func (d *doctor) checkFileSystem(x *filestore.Inspection) {
 	low := func(free, total, plenty int64) bool {
 		return total > 0 && free < plenty && float64(free) < leastFree*float64(total)
 	}
+	for _, q := range x.Quotas {
+		of := userName(q.ID)
+		if q.Group {
+			of = "group " + strconv.FormatUint(uint64(q.ID), 10)
+		}
+		const do = "raise the quota (setquota), or delete groups: without room pushes are refused"
+		switch {
+		case low(q.BytesLeft, q.Bytes, plentyOfBytes):
+			d.say(wrong, "quota", do, "the quota of %s leaves %s of %s", of, bytesText(q.BytesLeft), bytesText(q.Bytes))
+		case low(q.InodesLeft, q.Inodes, plentyOfInodes):
+			d.say(wrong, "quota", do, "the quota of %s leaves %d of %d inodes", of, q.InodesLeft, q.Inodes)
+		default:
+			d.say(fine, "quota", "", "the quota of %s leaves %s of %s", of, bytesText(q.BytesLeft), bytesText(q.Bytes))
+		}
+	}
 	switch {
 	case low(x.Free, x.Total, plentyOfBytes):
 		d.say(wrong, "space", "make room: without it pushes are refused", "%s of %s are free", bytesText(x.Free), bytesText(x.Total))

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -41,7 +42,7 @@ var faults = []fault{
 	{name: "flush of the directory", calls: flushes, how: "error=EIO", onDir: true, method: "PUT", doubt: true, code: 500},
 	{name: "flush of the directory, DELETE", calls: flushes, how: "error=EIO", onDir: true, method: "DELETE", doubt: true, code: 500},
 	{name: "no space at the flush", calls: flushes, how: "error=ENOSPC:when=1", method: "PUT", code: 507},
-	{name: "quota at the flush", calls: flushes, how: "error=EDQUOT:when=1", method: "PUT", code: 507},
+	{name: "quota at the flush", calls: flushes, how: "error=EDQUOT:when=1", method: "PUT", code: 507, sick: true}, // remembered
 	{name: "rename", calls: renames, how: "error=EIO", method: "PUT", code: 500},
 	{name: "rename, no space", calls: renames, how: "error=ENOSPC", method: "POST", code: 507},
 	{name: "rename, read-only", calls: renames, how: "error=EROFS", method: "PUT", code: 500},
@@ -53,6 +54,9 @@ var faults = []fault{
 	{name: "mode", calls: "fchmod,fchmodat,chmod", how: "error=EIO", method: "PUT", code: 500, sick: true},
 	{name: "lock", calls: "flock", how: "error=EIO", method: "PUT", code: 500},
 }
+
+// temporary matches the name of a temporary file.
+var temporary = regexp.MustCompile(`\.prom[0-9]+`)
 
 // TestFaults makes system calls of the agent fail, one kind at a time.
 func TestFaults(t *testing.T) {
@@ -117,6 +121,8 @@ func (f fault) try(t *testing.T, program string, env []string) error {
 		return fmt.Errorf("%s was acknowledged with %d", f.method, code)
 	case code != f.code || len(strings.TrimSpace(answer)) < 20 || strings.Count(answer, "\n") != 1:
 		return fmt.Errorf("the answer is %d %q, want %d and a sentence", code, answer, f.code)
+	case temporary.MatchString(answer):
+		return fmt.Errorf("the answer names a temporary file: %q", answer)
 	case f.doubt != strings.Contains(answer, "not known whether"):
 		return fmt.Errorf("the answer is %q, want doubt: %v", answer, f.doubt)
 	case healthErr != nil:

@@ -1,0 +1,165 @@
+package filestore
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// White box: what a panic leaves behind shows in the counts of a directory's users
+// and in the locks.
+
+// TestNothingIsLeftAfterAPanic has every function that a caller passes in, and each
+// step of a change, panic. A server recovers from that and goes on.
+func TestNothingIsLeftAfterAPanic(t *testing.T) {
+	boom := func() { panic("boom") }
+	for name, change := range map[string]func(s *Store, g Group){
+		"plan": func(s *Store, g Group) {
+			defer s.groups.lock(g.FileName())()
+			_, _ = s.commit(g, true, func(*File, []part) (*content, error) { boom(); return nil, nil })
+		},
+		"content that cannot be encoded": func(s *Store, g Group) {
+			defer s.groups.lock(g.FileName())()
+			_, _ = s.commit(g, true, func(*File, []part) (*content, error) { return &content{}, nil })
+		},
+		"content that cannot be merged": func(s *Store, g Group) {
+			defer s.groups.lock(g.FileName())()
+			_, _ = s.commit(g, false, func(old *File, parts []part) (*content, error) {
+				c := old.written(parts)
+				c.parts = append(c.parts, part{})
+				c.parts[len(c.parts)-1].desc = c.parts[0].desc
+				c.file.id = nil
+				return c, nil
+			})
+		},
+		"a dry run": func(s *Store, g Group) {
+			defer s.groups.lock(g.FileName())()
+			_, _ = s.commit(g, true, func(*File, []part) (*content, error) { return &content{pretended: true}, nil })
+		},
+		"edit": func(s *Store, g Group) {
+			_ = s.Amend(g, func(*Held) (*Edit, error) { boom(); return nil, nil })
+		},
+		"observer of a flush": func(s *Store, g Group) {
+			s.Observe(Observers{Flush: func(float64) { boom() }})
+			_ = s.Replace(g, &Families{}, PushOptions{})
+		},
+		"observer of the second flush": func(s *Store, g Group) {
+			n := 0
+			s.Observe(Observers{Flush: func(float64) {
+				if n++; n > 1 {
+					boom()
+				}
+			}})
+			_ = s.Replace(g, &Families{}, PushOptions{})
+		},
+		"observer of a commit": func(s *Store, g Group) {
+			s.Observe(Observers{Commit: func(float64) { boom() }})
+			_ = s.Replace(g, &Families{}, PushOptions{})
+		},
+		"the first pick": func(s *Store, _ Group) {
+			_, _ = s.Remove(func(*File) bool { boom(); return false })
+		},
+		"a pick under the lock": func(s *Store, _ Group) {
+			n := 0
+			_, _ = s.Remove(func(*File) bool {
+				if n++; n > 8 { // six are asked for before
+					boom()
+				}
+				return true
+			})
+		},
+		"what is told of a step": func(s *Store, _ Group) {
+			s.sweep(t.Context(), reading{now: time.Now().Add(time.Hour), steady: true}, func(Aged) { boom() })
+		},
+		"what is done alone under a lock": func(s *Store, g Group) { _, _ = s.Lock(g, false, boom) },
+		"what cleans up under a lock": func(s *Store, g Group) {
+			l, err := s.Lock(g, false, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			l.Release(func() bool { boom(); return true })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			s, err := Open(dir, &Options{Lifetimes: Lifetimes{Dropped: true, Retention: time.Minute}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close() //nolint:errcheck // only read
+			for i := range 5 {
+				if err := pushedTo(t, s, groupOf(t, fmt.Sprint("g", i)), 1); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := s.Drop("d", []byte("# promspool:ttl 1s\nd 1\n"), false); err != nil {
+				t.Fatal(err)
+			}
+			idle := users(s)
+			g := groupOf(t, "g0")
+			func() {
+				defer func() {
+					if recover() == nil {
+						t.Error("no panic: the test shows nothing")
+					}
+				}()
+				change(s, g)
+			}()
+			s.Observe(Observers{})
+
+			done := make(chan error, 1)
+			go func() {
+				err := pushedTo(t, s, g, 2)
+				if err == nil {
+					err = s.Drop("d", []byte("d 2\n"), false)
+				}
+				if err == nil {
+					err = s.Delete(g)
+				}
+				if err == nil {
+					_, err = s.Rescan()
+				}
+				if err == nil {
+					var l *Lock
+					if l, err = s.Lock(g, false, nil); err == nil {
+						l.Release(func() bool { return true })
+					}
+				}
+				done <- err
+			}()
+			select {
+			case err := <-done:
+				if err != nil {
+					t.Errorf("after the panic: %v", err)
+				}
+			case <-time.After(time.Minute):
+				t.Fatal("after the panic changes wait for ever")
+			}
+			if n := users(s); n != idle {
+				t.Errorf("the directory has %d users, want %d", n, idle)
+			}
+			if n := len(s.groups.m); n > 0 {
+				t.Errorf("%d groups are locked", n)
+			}
+			entries, err := os.ReadDir(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range entries {
+				if name := e.Name(); strings.HasPrefix(name, ".") && name != spoolLock && name != ArchiveName {
+					t.Errorf("%s is left in the spool", name)
+				}
+			}
+		})
+	}
+}
+
+// users returns how many work in the directory.
+func users(s *Store) int {
+	d := s.spool.dir.Load()
+	d.open.Lock()
+	defer d.open.Unlock()
+	return d.user
+}
