@@ -124,6 +124,9 @@ func (s *Store) drop(d *directory, c *content, data []byte, since time.Time, for
 			old.letGo()()
 		}
 	}()
+	v := s.View()
+	before := v.contents()
+	before.read(v.File(name))
 	h, err := s.exclusion.exclude(d, since)
 	if err != nil {
 		return placed{}, err
@@ -136,7 +139,7 @@ func (s *Store) drop(d *directory, c *content, data []byte, since time.Time, for
 	}
 	u := update{old: s.merge.file(name), new: c}
 	if u.old != nil {
-		u.oldParts = s.View().parts(u.old)
+		u.oldParts = before.of(u.old, s.View())
 	}
 	if !force && !s.opts.Unchecked {
 		if x := s.merge.check(c, u.oldParts, nil); x != nil {

@@ -146,6 +146,11 @@ func (s *Store) removeBatch(d *directory, names []string, since time.Time, pick 
 // tryRemove deletes the files that are as the view has them and returns the
 // names of the others.
 func (s *Store) tryRemove(d *directory, names []string, since time.Time, pick func(*File) bool) (removed []*File, again []string, err error) {
+	v := s.View()
+	before := v.contents()
+	for _, name := range names {
+		before.read(v.File(name))
+	}
 	h, err := s.exclusion.exclude(d, since)
 	if err != nil {
 		return nil, nil, err
@@ -183,7 +188,7 @@ func (s *Store) tryRemove(d *directory, names []string, since time.Time, pick fu
 			return removed, nil, fmt.Errorf("removing %q: %w", PrintableName(name), err)
 		}
 		removed = append(removed, old)
-		updates = append(updates, update{old: old, oldParts: s.View().parts(old)})
+		updates = append(updates, update{old: old, oldParts: before.of(old, s.View())})
 	}
 	return removed, again, nil
 }

@@ -185,6 +185,12 @@ func (src *Source) load(d *directory, names []string) (again []string) {
 // accept publishes what was found of the names, unless it has changed since.
 func (src *Source) accept(d *directory, names []string, outcomes []outcome) (again []string) {
 	s := src.store
+	known := s.View().contents()
+	for i := range outcomes {
+		if outcomes[i].changed {
+			known.read(outcomes[i].old)
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if src.dir.Load() != d {
@@ -209,7 +215,7 @@ func (src *Source) accept(d *directory, names []string, outcomes []outcome) (aga
 		}
 		u := update{old: old, new: o.new}
 		if old != nil {
-			u.oldParts = s.View().parts(old)
+			u.oldParts = known.of(old, s.View())
 		}
 		if u.new != nil && u.new.parts == nil && len(u.new.file.parts) > 0 {
 			u.new.parts = slices.Clone(u.oldParts) // the same content under a new stamp

@@ -165,6 +165,31 @@ func (v *View) parts(f *File) []part {
 	return parts
 }
 
+// contents are the parts of some files. They are read from a view before the lock
+// of the Store is taken, since those of a large file take long.
+type contents struct {
+	view  *View
+	parts map[*File][]part
+}
+
+func (v *View) contents() *contents { return &contents{view: v, parts: map[*File][]part{}} }
+
+// read reads the parts of a file; nil is none.
+func (c *contents) read(f *File) {
+	if f != nil {
+		c.parts[f] = c.view.parts(f)
+	}
+}
+
+// of returns the parts of a file of the current view, which has changed since if
+// they have not been read.
+func (c *contents) of(f *File, current *View) []part {
+	if parts, ok := c.parts[f]; ok {
+		return parts
+	}
+	return current.parts(f)
+}
+
 // hasHelp reports whether a family is served with that text.
 func (v *View) hasHelp(key *family, help string) bool {
 	header := v.main.piece(key, nil)
