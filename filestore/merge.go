@@ -63,6 +63,8 @@ type merger struct {
 	held   map[heldKey]*held
 	totals Totals
 
+	failures []*DirectoryError
+
 	unsettled bool // some group would have another HELP text, see SettleHelp
 	quoted    int  // parts that may have a name in quotes
 
