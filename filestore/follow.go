@@ -9,15 +9,17 @@ import (
 // UseReports has f asked about the writers of the directory's files, where the
 // kernel does not answer by itself. It returns the number of the last report
 // about the content of a file, 0 if nothing is known of it; whether a writer has
-// closed the file and nothing was written to it after that; and whether it came
-// whole under its name by a rename. Two calls with equal answers mean that the
-// content has not changed in between. It is called from many goroutines at once.
-func (src *Source) UseReports(f func(name string) (serial uint64, closed, renamed bool)) {
+// closed the file and nothing was written to it after that; whether it came whole
+// under its name by a rename; and whether it was opened since, be it to read. Two
+// calls with the same number mean that the content has not changed in between,
+// unless a writer has just opened the file. It is called from many goroutines at
+// once.
+func (src *Source) UseReports(f func(name string) (serial uint64, closed, renamed, opened bool)) {
 	src.reports.Store(&f)
 }
 
 // UseReports is that of the spool as a [Source].
-func (s *Store) UseReports(f func(name string) (serial uint64, closed, renamed bool)) {
+func (s *Store) UseReports(f func(name string) (serial uint64, closed, renamed, opened bool)) {
 	s.spool.UseReports(f)
 }
 

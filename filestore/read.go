@@ -163,8 +163,11 @@ func (s *Store) read(d *directory, o outcome, at stamp, link *unix.Stat_t) outco
 	busy, known := writerAt(fd)
 	switch {
 	case known:
+	case reported.serial != 0 && !reported.closed:
+		busy = true
+	case reported.serial != 0 && reported.opened && quiet < unknownRest:
+		busy = !reported.renamed // perhaps by a writer, who may have written a part
 	case reported.serial != 0:
-		busy = !reported.closed
 	case quiet < unknownRest:
 		busy = !s.renamedIn(o, at, now) // or so we assume
 	}
@@ -183,7 +186,7 @@ func (s *Store) read(d *directory, o outcome, at stamp, link *unix.Stat_t) outco
 	if err := unix.Fstat(fd, &st); err != nil || stampOf(&st) != withoutLink(before) || int64(len(data)) != before.size {
 		return s.wait(o, now, whyChanging)
 	}
-	if !known && heeded && o.written() != reported {
+	if !known && heeded && o.written().serial != reported.serial { // opened it has been by now, here
 		return s.wait(o, now, whyChanging) // its clock is too coarse to tell
 	}
 	at.young = now.Sub(mtime) < clockGrain || now.Sub(time.Unix(0, at.ctime)) < clockGrain
@@ -294,10 +297,10 @@ func (s *Store) wait(o outcome, now time.Time, why string) outcome {
 }
 
 // written is what was reported of the writers of a file, see [Source.UseReports].
-// It is comparable; the zero value says that nothing was.
+// The zero value says that nothing was.
 type written struct {
-	serial          uint64
-	closed, renamed bool
+	serial                  uint64
+	closed, renamed, opened bool
 }
 
 func (o *outcome) written() (w written) {
@@ -305,7 +308,7 @@ func (o *outcome) written() (w written) {
 		return w
 	}
 	if ask := o.src.reports.Load(); ask != nil {
-		w.serial, w.closed, w.renamed = (*ask)(o.base)
+		w.serial, w.closed, w.renamed, w.opened = (*ask)(o.base)
 	}
 	return w
 }

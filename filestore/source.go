@@ -24,7 +24,7 @@ type Source struct {
 	dir    atomic.Pointer[directory]
 
 	links   linkSet
-	reports atomic.Pointer[func(name string) (serial uint64, closed, renamed bool)]
+	reports atomic.Pointer[func(name string) (serial uint64, closed, renamed, opened bool)]
 	failure atomic.Pointer[DirectoryError] // changed under the lock of the Store
 	removed bool                           // guarded by the lock of the Store
 }

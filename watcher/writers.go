@@ -7,6 +7,7 @@ import "time"
 type report struct {
 	serial uint64 // numbers all reports of the process, from 1
 	kind   reportKind
+	opened bool // since; by a reader or by a writer that has written nothing yet
 	at     time.Time
 }
 
@@ -51,7 +52,15 @@ func (r *reports) note(name string, kind reportKind, serial uint64, now time.Tim
 		}
 		r.sweep = 2 * len(r.byName)
 	}
-	r.byName[name] = report{serial, kind, now}
+	r.byName[name] = report{serial: serial, kind: kind, at: now}
+}
+
+// open notes that a file was opened, if there is a report about it.
+func (r *reports) open(name string) {
+	if x, ok := r.byName[name]; ok && !x.opened {
+		x.opened = true
+		r.byName[name] = x
+	}
 }
 
 // forget drops what is known of a file.
@@ -67,19 +76,20 @@ func (r *reports) forgetAll() { clear(r.byName) }
 //
 // The serial is 0 if there was no report since the watch was made, or if it was
 // lost; outside Linux there are none. Closed says that a writer has closed the
-// file and nothing was written to it after that. Another writer may still have
-// it open if it has written nothing since. Renamed says that the file came whole
-// under its name by a rename and was not written to since; closed is true then
-// as well. Changes through another name, such as a hard link or the target of a
-// symbolic link, are not reported. It is safe for concurrent use.
-func (w *Watcher) Written(name string) (serial uint64, isClosed, isRenamed bool) {
+// file and nothing was written to it after that, and renamed that it came whole
+// under its name by a rename; closed is true then as well. Opened says that it was
+// opened since: by a reader, or by a writer whose first write is not reported yet.
+// Another writer may have it open from before if it has written nothing since.
+// Changes through another name, such as a hard link or the target of a symbolic
+// link, are not reported. It is safe for concurrent use.
+func (w *Watcher) Written(name string) (serial uint64, isClosed, isRenamed, isOpened bool) {
 	t := w.writers.Load()
 	if t == nil {
-		return 0, false, false
+		return 0, false, false, false
 	}
 	r := t.last(name)
 	if r.serial == 0 {
-		return 0, false, false
+		return 0, false, false, false
 	}
-	return r.serial, r.kind != changed, r.kind == renamed
+	return r.serial, r.kind != changed, r.kind == renamed, r.opened
 }

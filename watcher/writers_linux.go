@@ -17,9 +17,10 @@ import (
 // renames are read here from one descriptor of their own. All directories share
 // it, because the number of descriptors of this kind is limited for each user.
 
-// writerEvents are the reports that are asked for. Opens are not: every reader of
-// the directory would cause one.
-const writerEvents = unix.IN_MODIFY | unix.IN_CLOSE_WRITE | unix.IN_MOVED_TO | unix.IN_MOVED_FROM | unix.IN_CREATE | unix.IN_DELETE
+// writerEvents are the reports that are asked for. An open is reported before
+// anything can be written, but the first write only some time after its data can
+// be read: a writer that does not truncate the file is seen by its open alone.
+const writerEvents = unix.IN_OPEN | unix.IN_MODIFY | unix.IN_CLOSE_WRITE | unix.IN_MOVED_TO | unix.IN_MOVED_FROM | unix.IN_CREATE | unix.IN_DELETE
 
 // writerPause is the time between two reads of the descriptor. It makes one
 // wake-up of many events; the kernel queues over 16,000.
@@ -264,6 +265,9 @@ func (w *writers) take(name string, mask uint32, serial uint64, now time.Time) {
 		return
 	}
 	switch {
+	case mask&unix.IN_OPEN != 0:
+		w.reports.open(name)
+		return
 	case mask&unix.IN_MODIFY != 0:
 		w.reports.note(name, changed, serial, now)
 		return
