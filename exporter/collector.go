@@ -13,6 +13,7 @@ var (
 	bytesDesc      = prometheus.NewDesc("promspool_spool_bytes", "Size of all files of the spool.", nil, nil)
 	groupBytesDesc = prometheus.NewDesc("promspool_spool_group_bytes", "Size of the files of pushed groups, for which promspool_spool_limit_bytes is the limit.", nil, nil)
 	faultsDesc     = prometheus.NewDesc("promspool_files_with_errors", "Files that are not served, or not all of them, by the reason why. See promspool_file_error for which.", []string{"reason"}, nil)
+	directoryDesc  = prometheus.NewDesc("promspool_directory_error", "1 for a directory none of whose files can be read, and why.", []string{"directory", "reason"}, nil)
 )
 
 // NewCollector returns metrics about the spool as a whole. They are computed
@@ -28,7 +29,7 @@ type collector struct{ view func() *filestore.View }
 
 // Describe implements prometheus.Collector.
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range [...]*prometheus.Desc{groupsDesc, filesDesc, seriesDesc, bytesDesc, groupBytesDesc, faultsDesc} {
+	for _, d := range [...]*prometheus.Desc{groupsDesc, filesDesc, seriesDesc, bytesDesc, groupBytesDesc, faultsDesc, directoryDesc} {
 		ch <- d
 	}
 }
@@ -38,7 +39,8 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
-	t := c.view().Totals()
+	v := c.view()
+	t := v.Totals()
 	gauge(groupsDesc, float64(t.Groups))
 	gauge(filesDesc, float64(t.Dropped))
 	gauge(seriesDesc, float64(t.Series))
@@ -46,5 +48,8 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(groupBytesDesc, float64(t.GroupBytes))
 	for _, r := range filestore.Reasons {
 		gauge(faultsDesc, float64(t.Faults[r]), string(r))
+	}
+	for _, e := range v.DirectoryErrors() {
+		gauge(directoryDesc, 1, filestore.PrintableName(e.Directory), string(e.Reason))
 	}
 }

@@ -64,7 +64,7 @@ func newRow(f *filestore.File, conflicts []*filestore.Conflict, now time.Time, m
 		r.Marks = append(r.Marks, mark{"expired " + ago(now, since), "Its lifetime is over. Nothing of it is served until it is written again."})
 	case f.Err() != nil:
 		r.Marks = append(r.Marks, mark{"not served", "Nothing of this file is served."})
-	case f.Problem() != nil || len(conflicts) > 0:
+	case f.Problem() != nil && f.Problem().Reason != filestore.Busy || len(conflicts) > 0: // older content is said below
 		r.Marks = append(r.Marks, mark{"not all served", "Some series of this file are not served."})
 	}
 	if p := f.Problem(); p != nil {

@@ -43,6 +43,9 @@ func (e *Exporter) statusData(v *filestore.View, now time.Time) *statusData {
 			s.Facts = append(s.Facts, fact{"Files not wholly served: " + string(reason), count(n), true})
 		}
 	}
+	for _, err := range v.DirectoryErrors() {
+		s.Facts = append(s.Facts, fact{"Directory not served", visible(err.Error()), true})
+	}
 	if !info.Start.IsZero() {
 		s.Facts = append(s.Facts, fact{"Started", ago(now, info.Start) + ", " + exactly(info.Start), false})
 	}

@@ -11,7 +11,7 @@ import (
 // NewTextfileCollector returns what node_exporter's textfile collector says
 // about files, by the same names, for alerts that were written for it:
 // node_textfile_mtime_seconds for each dropped file that is served, and
-// node_textfile_scrape_error, 1 if any is not. Each scrape costs in the number
+// node_textfile_scrape_error, 1 if any is not or if a directory cannot be read. Each scrape costs in the number
 // of dropped files. view may return nil; spool is the directory that the names
 // of files in it belong to.
 func NewTextfileCollector(spool string, view func() *filestore.View) prometheus.Collector {
@@ -42,6 +42,9 @@ func (c textfileCollector) Describe(ch chan<- *prometheus.Desc) {
 func (c textfileCollector) Collect(ch chan<- prometheus.Metric) {
 	failed := 0.0
 	if v := c.view(); v != nil {
+		if len(v.DirectoryErrors()) > 0 {
+			failed = 1
+		}
 		for f := range v.Files() {
 			switch {
 			case f.Err() != nil:

@@ -157,7 +157,7 @@ func (c *checker) read(d *directory, base string) (*checked, error) {
 		switch {
 		case o.new == nil && !o.again:
 			return nil, os.ErrNotExist
-		case o.new == nil:
+		case o.new == nil, o.new.file.isBusy():
 			continue
 		}
 		f := &checked{path: filepath.Join(d.path, base), base: base, content: o.new}

@@ -76,6 +76,13 @@ func openDirectory(path string) (*directory, error) {
 }
 
 func (d *directory) openAt() error {
+	// OpenRoot would wait for the other end of a pipe, and has an error of its own for
+	// what is no directory.
+	if fi, err := os.Stat(d.path); err != nil {
+		return err
+	} else if !fi.IsDir() {
+		return &fs.PathError{Op: "open", Path: d.path, Err: unix.ENOTDIR}
+	}
 	root, err := os.OpenRoot(d.path)
 	if err != nil {
 		return err

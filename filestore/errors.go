@@ -22,10 +22,11 @@ const (
 	Duplicate    Reason = "duplicate"     // another file has the series with another value
 	Reserved     Reason = "reserved"      // a name that belongs to the agent or to Prometheus itself
 	Expired      Reason = "expired"       // older than the lifetime that it states
+	Busy         Reason = "busy"          // written to so often, or for so long, that the new content cannot be read
 )
 
 // Reasons lists every Reason, for metrics that have one series for each.
-var Reasons = []Reason{Syntax, Incomplete, Timestamp, Encoding, NotRegular, Unreadable, TooLarge, TypeConflict, Duplicate, Reserved, Expired}
+var Reasons = []Reason{Syntax, Incomplete, Timestamp, Encoding, NotRegular, Unreadable, TooLarge, TypeConflict, Duplicate, Reserved, Expired, Busy}
 
 // A SyntaxError says why a file or the body of a push cannot be used. It never
 // quotes the content: what a file holds may not be for the eyes of whoever

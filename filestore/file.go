@@ -36,6 +36,7 @@ type File struct {
 	issue    *SyntaxError // what inside of it gave way
 	foreign  bool         // by its owner it is no pushed file, or it is a link
 	author   uint32       // who has written it himself, see owner.go
+	busy     *SyntaxError // why newer content could not be read for long; the last good one is served
 	heldFrom time.Time    // since when it stands for newer content that cannot be served; zero if it does not
 }
 
@@ -73,14 +74,22 @@ func (f *File) Err() error {
 }
 
 // Problem returns what is wrong with the file taken by itself: why it is not
-// served at all, or what inside of it gave way; nil if nothing. What it
+// served at all, why its newest content is not, or what inside of it gave way;
+// nil if nothing. What it
 // contradicts in other files is in [View.Conflicts].
 func (f *File) Problem() *SyntaxError {
-	if f.err != nil {
+	switch {
+	case f.err != nil:
 		return f.err
+	case f.busy != nil:
+		return f.busy
 	}
 	return f.issue
 }
+
+// isBusy reports whether the file is named as one that cannot be read because it
+// is written to.
+func (f *File) isBusy() bool { return f.busy != nil || f.err != nil && f.err.Reason == Busy }
 
 // HeldSince returns since when the last good content of the file is served in
 // place of what it holds now, because a writer is still at work or has just

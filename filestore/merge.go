@@ -88,6 +88,8 @@ type merger struct {
 	misfits map[string]struct{} // families in which a file may have another HELP text than is served
 	help    *helpState
 
+	failures []*DirectoryError
+
 	fileError, fileTime, fileHeld *family
 	states                        map[*ident]state
 }

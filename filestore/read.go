@@ -55,18 +55,21 @@ var errLeadsNowhere = errors.New("the symbolic link leads nowhere")
 
 // outcome is what came of looking at one name.
 type outcome struct {
-	base    string // the name in the directory
-	key     string // the name in the view
+	src     *Source // nil if it is not of a Store that is kept up to date
+	base    string  // the name in the directory
+	key     string  // the name in the view
 	old     *File
 	new     *content // nil if there is no such file
 	changed bool
 	again   bool // ask again soon: what is there now is not to be served, or not yet
+	link    bool // the name is a symbolic link
 	stamp   stamp
 }
 
 // look reads a file if it has changed since old was read.
 func (s *Store) look(d *directory, o outcome) outcome {
 	at, link, err := d.stat(o.base)
+	o.link = link != nil && link.Mode&unix.S_IFMT == unix.S_IFLNK
 	if err != nil {
 		if errors.Is(err, unix.ENOENT) {
 			s.settled(o.key)
@@ -78,7 +81,7 @@ func (s *Store) look(d *directory, o outcome) outcome {
 		}
 		return o.bad(at, time.Time{}, &SyntaxError{Reason: Unreadable, Msg: statSentence(err)})
 	}
-	if o.old != nil && o.old.stamp.sameContent(at) && o.old.heldFrom.IsZero() {
+	if o.old != nil && o.old.stamp.sameContent(at) && o.old.heldFrom.IsZero() && !o.old.isBusy() {
 		s.settled(o.key)
 		return o
 	}
@@ -115,7 +118,7 @@ func (o outcome) bad(at stamp, mtime time.Time, err *SyntaxError) outcome {
 // and the content only if nobody is writing it.
 func (s *Store) read(d *directory, o outcome, at stamp, link *unix.Stat_t) outcome {
 	mtime := time.Unix(0, at.mtime)
-	isLink := link.Mode&unix.S_IFMT == unix.S_IFLNK
+	reported := o.written() // before it is opened, so that the report is about what is opened or about what came later
 	fd, st, err := d.openFile(o.base, link)
 	switch {
 	case err == nil:
@@ -141,15 +144,31 @@ func (s *Store) read(d *directory, o outcome, at stamp, link *unix.Stat_t) outco
 	if d.secret(&st) {
 		// Whoever publishes a file by a link has two names for it for a moment.
 		if now.Sub(time.Unix(0, at.ctime)) < s.opts.Hold {
-			return s.wait(o, mtime, now)
+			return s.wait(o, now, whyShared)
 		}
 		return o.bad(at, mtime, &SyntaxError{Reason: Unreadable, Msg: errSecret.Error()})
 	}
-	if quiet := now.Sub(mtime); s.opts.Settle > 0 && quiet >= 0 && quiet < s.opts.Settle {
-		return s.wait(o, mtime, now)
+	heeded := !o.link && st.Nlink <= 1
+	if !heeded {
+		reported = written{} // it may be written to by a name that nothing is reported of
+	}
+	quiet := now.Sub(mtime)
+	if quiet < 0 {
+		quiet = slowestRest // its time is to come, and tells nothing
+	}
+	whole := reported.renamed || reported.serial == 0 && o.isAnother(at)
+	if quiet < s.opts.Settle && !whole {
+		return s.wait(o, now, fmt.Sprintf(whyRest, "--spool.settle="+s.opts.Settle.String()))
 	}
 	busy, known := writerAt(fd)
-	if quiet := now.Sub(mtime); !known && quiet >= 0 && quiet < unknownRest {
+	switch {
+	case known:
+	case reported.serial != 0 && !reported.closed:
+		busy = true
+	case reported.serial != 0 && reported.opened && quiet < unknownRest:
+		busy = !reported.renamed // perhaps by a writer, who may have written a part
+	case reported.serial != 0:
+	case quiet < unknownRest:
 		busy = !s.renamedIn(o, at, now) // or so we assume
 	}
 	if busy && !s.patienceEnds(o.key, mtime, now) {
@@ -157,7 +176,7 @@ func (s *Store) read(d *directory, o outcome, at stamp, link *unix.Stat_t) outco
 		if now.Sub(s.waitsSince(o.key, now)) >= s.opts.Hold {
 			s.unfit(o.key, at, now)
 		}
-		return s.wait(o, mtime, now)
+		return s.wait(o, now, whyOpen)
 	}
 	data, err := readAll(fd, int(st.Size))
 	if err != nil {
@@ -165,16 +184,19 @@ func (s *Store) read(d *directory, o outcome, at stamp, link *unix.Stat_t) outco
 	}
 	// Whoever opened it meanwhile may have changed what was read.
 	if err := unix.Fstat(fd, &st); err != nil || stampOf(&st) != withoutLink(before) || int64(len(data)) != before.size {
-		return s.wait(o, mtime, now)
+		return s.wait(o, now, whyChanging)
+	}
+	if !known && heeded && o.written().serial != reported.serial { // opened it has been by now, here
+		return s.wait(o, now, whyChanging) // its clock is too coarse to tell
 	}
 	at.young = now.Sub(mtime) < clockGrain || now.Sub(time.Unix(0, at.ctime)) < clockGrain
 	if at.young && !s.patienceEnds(o.key, mtime, now) {
 		// Its clock need not tell what was written while we read.
 		if busy, known := writerAt(fd); known && busy {
-			return s.wait(o, mtime, now)
+			return s.wait(o, now, whyChanging)
 		}
 	}
-	foreign := isLink || !d.trusts(st.Uid)
+	foreign := o.link || !d.trusts(st.Uid)
 	if o.old != nil && o.old.err == nil && o.old.foreign == foreign && o.old.author == d.author(&st) && o.old.hash == hashOf(data) && o.old.size == int64(len(data)) && len(data) > 0 {
 		same := *o.old
 		o.new = &content{file: &same}
@@ -182,20 +204,20 @@ func (s *Store) read(d *directory, o outcome, at stamp, link *unix.Stat_t) outco
 		o.new = parseFileOf(o.key, data, foreign)
 		o.new.file.wrote(d.author(&st))
 	}
-	if quiet := now.Sub(mtime); quiet >= 0 && quiet < o.new.rest {
-		return s.wait(o, mtime, now)
+	if quiet < o.new.rest && !whole {
+		return s.wait(o, now, fmt.Sprintf(whyRest, "the "+o.new.rest.String()+" of its line promspool:settle"))
 	}
 	// What was good and has turned bad or empty just now is often a writer
 	// between two steps: the last good content stands for a moment longer.
 	if o.old != nil && o.old.err == nil && o.old.series > 0 && (o.new.file.err != nil || o.new.file.series == 0) {
-		if age := now.Sub(mtime); age >= 0 && age < s.opts.Hold {
+		if quiet < s.opts.Hold {
 			s.unfit(o.key, at, now)
-			return s.wait(o, mtime, now)
+			return s.wait(o, now, whyBroken)
 		}
 	}
 	s.settled(o.key)
 	file := o.new.file
-	file.stamp, file.mtime, file.heldFrom = at, mtime, time.Time{}
+	file.stamp, file.mtime, file.heldFrom, file.busy = at, mtime, time.Time{}, nil
 	o.changed = true
 	if o.new.parts != nil && s.clock != nil {
 		if at, ok := s.opts.Lifetimes.dies(file); ok && !at.After(s.clock.now()) {
@@ -229,29 +251,87 @@ func withoutLink(s stamp) stamp {
 	return s
 }
 
+// Why a file is waited for. They are said of it once that has lasted for long.
+const (
+	whyRest     = "is written in place, and never rests for %s"
+	whyOpen     = "a writer has it open, or keeps changing it"
+	whyChanging = "changes whenever it is read"
+	whyBroken   = "is written again and again, and broken in between"
+	whyShared   = "gets another hard link again and again"
+)
+
+// busyAfter is how long a file is waited for before it is named as busy.
+const busyAfter = 5 * time.Second
+
 // wait leaves the last good content in place. Once that has lasted for longer
-// than a writer needs for a file it is said of the file.
-func (s *Store) wait(o outcome, mtime, now time.Time) outcome {
+// than a writer needs for a file it is said of the file, and after busyAfter why.
+func (s *Store) wait(o outcome, now time.Time, why string) outcome {
 	o.new, o.again = nil, true
 	since := s.waitsSince(o.key, now)
-	if o.old == nil || o.old.err != nil || !o.old.heldFrom.IsZero() || now.Sub(since) < s.opts.Hold {
-		return o
+	waited := now.Sub(since)
+	if o.old != nil && o.old.isBusy() {
+		return o // as it was named first, so that it is not published at each look
 	}
-	same := *o.old
-	same.heldFrom = since
-	o.new, o.changed = &content{file: &same}, true
+	good := o.old != nil && o.old.err == nil
+	switch {
+	case waited >= busyAfter:
+		err := &SyntaxError{File: o.key, Reason: Busy, Msg: why + "; write to a temporary file and rename it"}
+		if !good {
+			o.new = badContent(o.key, err)
+			o.new.file.stamp = o.stamp
+			break
+		}
+		same := *o.old
+		same.busy = err
+		if same.heldFrom.IsZero() {
+			same.heldFrom = since
+		}
+		o.new = &content{file: &same}
+	case good && o.old.heldFrom.IsZero() && waited >= s.opts.Hold:
+		same := *o.old
+		same.heldFrom = since
+		o.new = &content{file: &same}
+	}
+	o.changed = o.new != nil
 	return o
+}
+
+// written is what was reported of the writers of a file, see [Source.UseReports].
+// The zero value says that nothing was.
+type written struct {
+	serial                  uint64
+	closed, renamed, opened bool
+}
+
+func (o *outcome) written() (w written) {
+	if o.src == nil {
+		return w
+	}
+	if ask := o.src.reports.Load(); ask != nil {
+		w.serial, w.closed, w.renamed, w.opened = (*ask)(o.base)
+	}
+	return w
+}
+
+// isAnother reports whether a file has the looks of one that has taken the place
+// of the one before by a rename, where no report says so: it is another inode,
+// changed after the last write to it. After a start that is not known.
+func (o *outcome) isAnother(at stamp) bool {
+	return o.old != nil && o.old.stamp.ino != 0 && !o.link && o.old.stamp.ino != at.ino && at.ctime > at.mtime
 }
 
 // Some programs keep their file open for ever. After a while what they wrote
 // counts as complete once it has rested.
 //
-// Where the kernel does not say whether there is a writer, a file has to rest
-// for a moment: few pause for longer within one file.
+// Where the kernel does not say whether there is a writer, neither when asked nor
+// by a report, a file has to rest for a moment: few pause for longer within one
+// file. A report that a file was changed without one that it was closed stands
+// for an open file; truncate(2), which opens none, looks the same and has to wait.
 const (
 	unknownRest    = 200 * time.Millisecond
 	writerPatience = 30 * time.Second
 	writerRest     = 5 * time.Second
+	slowestRest    = 1<<63 - 1 // longer than any rest
 )
 
 // renamedIn reports whether a file has the looks of one that was complete when it

@@ -22,6 +22,11 @@ type Source struct {
 	path   string
 	prefix string // of the names of its files in the view; empty for the spool
 	dir    atomic.Pointer[directory]
+
+	links   linkSet
+	reports atomic.Pointer[func(name string) (serial uint64, closed, renamed, opened bool)]
+	failure atomic.Pointer[DirectoryError] // changed under the lock of the Store
+	removed bool                           // guarded by the lock of the Store
 }
 
 // Path returns the path of the directory.
@@ -58,6 +63,7 @@ func (src *Source) Rescan() (again []string, err error) {
 		return src.reopen(d)
 	}
 	names, err := src.list(d)
+	src.failed(err)
 	if err != nil {
 		return nil, err
 	}
@@ -129,6 +135,7 @@ func (src *Source) reopen(old *directory) (again []string, err error) {
 		return nil, nil // only a flush has failed
 	}
 	names, err := src.list(d)
+	src.failed(err)
 	if err != nil {
 		return nil, err
 	}
@@ -141,15 +148,19 @@ func (src *Source) openAnew(old *directory) (*directory, error) {
 	s := src.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if src.dir.Load() != old {
+	if src.dir.Load() != old || src.removed {
 		return nil, nil
 	}
 	d, err := openDirectory(src.path)
 	if err != nil {
+		isNews := src.setFailure(err)
 		// Only if there is no directory there are no files: a shortage of
-		// descriptors, say, takes nothing away.
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		// descriptors, say, takes nothing away. Nor is there one beside the spool that
+		// may not be read, or what is served would depend on what could be read once.
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || src != s.spool && errors.Is(err, fs.ErrPermission) {
 			s.publish(src.allGone())
+		} else if isNews {
+			s.view.Store(s.merge.view())
 		}
 		return nil, doing("opening the directory "+src.path, err)
 	}
@@ -205,13 +216,21 @@ func (src *Source) accept(d *directory, names []string, outcomes []outcome) (aga
 		if !o.changed {
 			continue
 		}
-		// Unless somebody was faster: a push, or whoever writes the file.
+		// Unless somebody was faster: a push, or whoever writes the file. What was read
+		// of a dropped file was whole, and one that is written all the time has changed
+		// once more by now: then it is the newest that there is to serve.
 		old := s.merge.file(o.key)
 		at, _, err := d.stat(o.base)
 		gone := errors.Is(err, unix.ENOENT)
-		if old != o.old || gone != (o.new == nil) || !gone && err == nil && o.new.file.heldFrom.IsZero() && withoutYoung(at) != withoutYoung(o.stamp) {
+		if old != o.old || gone != (o.new == nil) {
 			again = append(again, o.base)
 			continue
+		}
+		if !gone && err == nil && o.new.file.heldFrom.IsZero() && withoutYoung(at) != withoutYoung(o.stamp) {
+			again = append(again, o.base)
+			if f := o.new.file; !f.group.IsZero() || f.err != nil && !f.isBusy() {
+				continue
+			}
 		}
 		u := update{old: old, new: o.new}
 		if old != nil {
@@ -300,6 +319,8 @@ func (src *Source) begin(d *directory, before *View, m *merger, v *View) bool {
 		return false
 	}
 	s.help.mixed.Store(m.help.mixed.Load())
+	m.failures = s.merge.failures
+	v.failures = m.failures
 	m.help, s.merge = s.help, m
 	if len(m.misfits) > 0 {
 		m.signalMisfit()
@@ -317,7 +338,8 @@ func (src *Source) lookAll(d *directory, names []string) []outcome {
 	outcomes := make([]outcome, len(names))
 	look := func(i int) {
 		key := src.key(names[i])
-		outcomes[i] = src.store.look(d, outcome{base: names[i], key: key, old: v.File(key)})
+		outcomes[i] = src.store.look(d, outcome{src: src, base: names[i], key: key, old: v.File(key)})
+		src.links.note(names[i], outcomes[i].link)
 	}
 	if len(names) < 64 {
 		for i := range names {

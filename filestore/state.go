@@ -37,8 +37,10 @@ func (c *mergeChange) state(id *ident, f *File) {
 	var faults, mtime, since string
 	if f != nil {
 		reasons := map[Reason]bool{}
-		if p := f.Problem(); p != nil {
-			reasons[p.Reason] = true
+		for _, p := range [...]*SyntaxError{f.err, f.busy, f.issue} {
+			if p != nil {
+				reasons[p.Reason] = true
+			}
 		}
 		for _, h := range f.parts {
 			if e := m.fams[h.Value().name].excluded[id]; e != nil && !e.harmless {

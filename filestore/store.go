@@ -2,6 +2,8 @@ package filestore
 
 import (
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -141,6 +143,28 @@ func (s *Store) AddSource(dir string) *Source {
 	defer s.mu.Unlock()
 	s.sources = append(s.sources, src)
 	return src
+}
+
+// RemoveSource takes the files of a directory out of the merge for good. The
+// Source must not be used after that.
+func (s *Store) RemoveSource(src *Source) {
+	s.mu.Lock()
+	src.removed = true
+	d := src.dir.Swap(nil)
+	s.sources = slices.DeleteFunc(slices.Clone(s.sources), func(x *Source) bool { return x == src })
+	src.setFailure(nil)
+	s.publish(src.allGone())
+	s.mu.Unlock()
+	if d != nil && d.pinned {
+		d.done()
+	}
+	s.waitMu.Lock()
+	defer s.waitMu.Unlock()
+	for key := range s.waiting {
+		if base, ok := strings.CutPrefix(key, src.prefix); ok && !strings.ContainsRune(base, filepath.Separator) {
+			delete(s.waiting, key)
+		}
+	}
 }
 
 // Reload is that of the spool as a [Source].

@@ -138,15 +138,20 @@ func samples(v *filestore.View) string {
 	return b.String()
 }
 
-func want(t *testing.T, s *filestore.Store, text string) {
-	t.Helper()
-	var lines []string
-	for line := range strings.Lines(samples(s.View())) {
+// payload is samples without those about files.
+func payload(v *filestore.View) string {
+	var b strings.Builder
+	for line := range strings.Lines(samples(v)) {
 		if !strings.HasPrefix(line, "promspool_file_") {
-			lines = append(lines, line)
+			b.WriteString(line)
 		}
 	}
-	if diff := cmp.Diff(text, strings.Join(lines, "")); diff != "" {
+	return b.String()
+}
+
+func want(t *testing.T, s *filestore.Store, text string) {
+	t.Helper()
+	if diff := cmp.Diff(text, payload(s.View())); diff != "" {
 		t.Errorf("served (-want +got):\n%s", diff)
 	}
 }

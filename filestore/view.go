@@ -22,6 +22,8 @@ type View struct {
 	totals   Totals
 	plain    bool // no name is in quotes
 
+	failures []*DirectoryError
+
 	packed atomic.Pointer[Deflated] // made when somebody asks
 }
 
@@ -84,7 +86,7 @@ func (t *Totals) blame(id *ident, reasons []Reason) {
 
 // view returns the merge as it is now.
 func (m *merger) view() *View {
-	v := &View{files: m.files, main: m.main, beside: m.beside, excluded: m.excluded, totals: m.totals, plain: m.quoted == 0}
+	v := &View{files: m.files, main: m.main, beside: m.beside, excluded: m.excluded, totals: m.totals, plain: m.quoted == 0, failures: m.failures}
 	v.totals.blamed = nil
 	return v
 }

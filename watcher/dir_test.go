@@ -141,8 +141,8 @@ func TestRemovedForAWhile(t *testing.T) {
 	m.eventually(t, func() bool { return m.rescans > 1 })
 	m.holds(t)
 	m.eventually(t, func() bool { return w.Mode() == "polling" && m.rescans > 2 })
-	if got := value(t, reg, "promspool_watch_armed", ""); got != 0 {
-		t.Errorf("promspool_watch_armed = %v without a directory, want 0", got)
+	if got := value(t, reg, "promspool_watch_armed", ""); got != 1 {
+		t.Errorf("promspool_watch_armed = %v without a directory, want 1: watching does not fail", got)
 	}
 
 	must(t, os.Mkdir(dir, 0o755))

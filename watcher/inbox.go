@@ -21,7 +21,9 @@ type inbox struct {
 
 	mu      sync.Mutex
 	pending pending
-	trouble trouble // the first one reported
+	follows bool      // somebody wants to know that the directory was stirred
+	stirred time.Time // when first, since unstir; zero if not
+	trouble trouble   // the first one reported
 }
 
 // trouble is why reports cannot be relied on any more. The zero value is none.
@@ -77,6 +79,7 @@ func (b *inbox) receive(e fsnotify.Event) {
 		}
 		return
 	}
+	b.stir()
 	name := filepath.Base(e.Name)
 	if !b.match(name) {
 		return
@@ -97,6 +100,52 @@ func (b *inbox) put(name string, due time.Time, tries int) {
 	if sooner {
 		b.ring()
 	}
+}
+
+// closed has a name asked for whose writer has closed the file, or which was
+// renamed in. It must not wait.
+func (b *inbox) closed(name string) {
+	now := time.Now()
+	b.mu.Lock()
+	sooner := b.pending.put(name, b.pending.rested(name, now, now.Add(b.settle)), 0)
+	b.mu.Unlock()
+	if sooner {
+		b.ring()
+	}
+}
+
+// follow has it noted from now on that the directory was stirred.
+func (b *inbox) follow() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.follows = true
+}
+
+// stir notes that something has happened in the directory.
+func (b *inbox) stir() {
+	b.mu.Lock()
+	isNew := b.follows && b.stirred.IsZero()
+	if isNew {
+		b.stirred = time.Now()
+	}
+	b.mu.Unlock()
+	if isNew {
+		b.ring()
+	}
+}
+
+// unstir begins to wait for the next time.
+func (b *inbox) unstir() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.stirred = time.Time{}
+}
+
+// stirredAt returns when something happened first since unstir, zero if nothing did.
+func (b *inbox) stirredAt() time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.stirred
 }
 
 // report says that reports cannot be relied on any more.

@@ -155,6 +155,12 @@ func (d *diary) want(t *testing.T, want ...string) {
 // started and done its first Rescan.
 func running(t *testing.T, k *kernel, d *diary, cfg Config, test func(t *testing.T, w *Watcher)) {
 	t.Helper()
+	runningFor(t, k, d, d, cfg, test)
+}
+
+// runningFor is running for a Target that writes into the diary.
+func runningFor(t *testing.T, k *kernel, target Target, d *diary, cfg Config, test func(t *testing.T, w *Watcher)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w, err := newWatcher("/spool", cfg, k.open)
 		if err != nil {
@@ -163,7 +169,7 @@ func running(t *testing.T, k *kernel, d *diary, cfg Config, test func(t *testing
 		d.start = time.Now()
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
-		go func() { done <- w.Run(ctx, d) }()
+		go func() { done <- w.Run(ctx, target) }()
 		synctest.Wait()
 		test(t, w)
 		cancel()

@@ -18,17 +18,23 @@ type loop struct {
 	attempts  int           // to get a new one, in vain
 	retryAt   time.Time     // the next attempt
 
+	follower  Follower  // the target; nil if it has no links
+	followAt  time.Time // the next look at its links at the latest
+	followEnd time.Time // the end of the last one
+	followed  pace
+
 	rescanAt time.Time // the next pass at the latest
 	troubled time.Time // the next answer to a trouble at the earliest
 	pace     pace
 
-	losing, arming, rescanning, reloading complaint
-	partial                               string // the file system type last logged
+	losing, arming, rescanning, reloading, following complaint
+
+	partial string // the file system type last logged
 }
 
 func newLoop(w *Watcher, t Target) *loop {
 	log := w.cfg.Logger.With("dir", w.dir)
-	return &loop{
+	l := &loop{
 		Watcher:    w,
 		target:     t,
 		log:        log,
@@ -36,7 +42,13 @@ func newLoop(w *Watcher, t Target) *loop {
 		arming:     complaint{log: log, bad: "no watch on the directory, polling", good: "watching the directory again"},
 		rescanning: complaint{log: log, bad: "rescanning the directory", good: "the directory can be read again"},
 		reloading:  complaint{log: log, bad: "reloading files", good: "files can be reloaded again"},
+		following:  complaint{log: log, bad: "looking at symbolic links", good: "symbolic links can be looked at again"},
 	}
+	if f, ok := t.(Follower); ok {
+		l.follower = f
+		w.inbox.follow()
+	}
+	return l
 }
 
 // start takes over the watch that New made and does the first pass, if nobody
@@ -52,6 +64,7 @@ func (l *loop) start() {
 			l.lostTo = causeDirectory
 		}
 	}
+	l.followAt = time.Now().Add(followEvery)
 	if l.loaded && l.watch != nil {
 		l.schedule(nil)
 		return
@@ -90,12 +103,46 @@ func (l *loop) step() {
 		l.rescan(l.routine())
 		l.losing.note(nil) // it was quiet so long that the next trouble is news
 	}
+	l.follow(time.Now())
 	l.reload(time.Now())
+}
+
+// follow looks at the links if it is time.
+func (l *loop) follow(now time.Time) {
+	if l.follower == nil || now.Before(l.followDue()) {
+		return
+	}
+	l.inbox.unstir()
+	again, err := l.follower.Follow()
+	l.following.note(err)
+	for _, name := range again {
+		l.inbox.again(name, 1)
+	}
+	end := time.Now()
+	l.followed.note(end.Sub(now))
+	l.followEnd = end
+	l.followAt = end.Add(l.followed.interval(followEvery))
+}
+
+// followDue is when the links are due to be looked at.
+func (l *loop) followDue() time.Time {
+	due := l.followAt
+	if stirred := l.inbox.stirredAt(); !stirred.IsZero() {
+		soon := stirred.Add(l.cfg.Settle)
+		if rested := l.followEnd.Add(l.followed.interval(0)); rested.After(soon) {
+			soon = rested
+		}
+		due = earlier(due, soon)
+	}
+	return due
 }
 
 // next is when step has something to do again unless the inbox rings before.
 func (l *loop) next() time.Time {
 	at := earlier(l.rescanAt, time.Now().Add(checkEvery))
+	if l.follower != nil {
+		at = earlier(at, l.followDue())
+	}
 	trouble, due, ok := l.inbox.state()
 	if ok {
 		at = earlier(at, due)
@@ -187,7 +234,7 @@ func (l *loop) arm() bool {
 func (l *loop) unarmed(err error) {
 	l.attempts++
 	l.retryAt = time.Now().Add(rearm(l.attempts, err))
-	l.setMode(nil)
+	l.setMode(nil, err)
 	l.arming.note(err)
 }
 
@@ -198,8 +245,11 @@ func (l *loop) adopt(x *watch) {
 		defer close(listening)
 		l.inbox.listen(x.events, x.errors, l.metrics)
 	}()
+	if x.writers != nil {
+		x.writers.attach(l.inbox.closed)
+	}
 	l.watch, l.listening, l.attempts = x, listening, 0
-	l.setMode(x)
+	l.setMode(x, nil)
 	l.arming.note(nil)
 	if x.partial != "" && x.partial != l.partial {
 		l.log.Info("this file system does not report every change, reading everything more often", "type", x.partial)
@@ -222,7 +272,7 @@ func (l *loop) disarm() {
 // end releases everything.
 func (l *loop) end() {
 	l.disarm()
-	l.setMode(nil)
+	l.setMode(nil, errEnded)
 }
 
 func earlier(a, b time.Time) time.Time {

@@ -42,7 +42,7 @@ func newMetrics(b *inbox) *metrics {
 		}),
 		armed: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "promspool_watch_armed",
-			Help: "Whether the kernel notifies about changes in the directory (1) or it is polled (0).",
+			Help: "0 if the kernel refuses to watch the directory, which is polled then; else 1, also while there is no such directory, see promspool_directory_error.",
 		}),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "promspool_rescan_duration_seconds",

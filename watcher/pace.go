@@ -11,6 +11,7 @@ const (
 	pollEvery    = time.Second      // Rescans without a watch
 	partialEvery = 5 * time.Second  // Rescans where not everything is reported
 	checkEvery   = time.Second      // is the directory still the one that is watched?
+	followEvery  = time.Second      // looks at the targets of symbolic links
 	slowest      = 10 * time.Minute // no directory is so large that it is left alone for longer
 )
 
@@ -50,6 +51,15 @@ func backoff(tries int) time.Duration {
 		}
 	}
 	return min(d, time.Second)
+}
+
+// closeRetry is the time between two looks at a file that comes to rest only for
+// moments, each after a report that a writer has closed it.
+func closeRetry(tries int) time.Duration {
+	if tries < 40 {
+		return 5 * time.Millisecond
+	}
+	return 50 * time.Millisecond
 }
 
 // rearm is the time to the next attempt to get a watch. A missing directory is

@@ -15,8 +15,9 @@ type pending struct {
 type entry struct {
 	name  string
 	due   time.Time
-	tries int // how often in a row the Target could not settle it
-	index int // in the queue
+	since time.Time // when it was put
+	tries int       // how often in a row the Target could not settle it
+	index int       // in the queue
 }
 
 // put has the name due at the given time, or earlier if it was. A time already
@@ -29,7 +30,7 @@ func (p *pending) put(name string, due time.Time, tries int) (sooner bool) {
 		if p.byName == nil {
 			p.byName = make(map[string]*entry)
 		}
-		e = &entry{name: name, due: due}
+		e = &entry{name: name, due: due, since: time.Now()}
 		p.byName[name] = e
 		heap.Push(&p.queue, e)
 	case due.Before(e.due):
@@ -41,6 +42,19 @@ func (p *pending) put(name string, due time.Time, tries int) (sooner bool) {
 	}
 	e.tries = max(e.tries, tries)
 	return p.queue[0] == e
+}
+
+// rested returns when a name is to be asked for whose writer has just closed the
+// file: at once if that is what it waits for, but not too often.
+func (p *pending) rested(name string, now, due time.Time) time.Time {
+	e := p.byName[name]
+	if e == nil || e.tries == 0 {
+		return due
+	}
+	if soonest := e.since.Add(closeRetry(e.tries)); soonest.After(now) {
+		return soonest
+	}
+	return now
 }
 
 // take removes and returns what is due.

@@ -3,6 +3,7 @@ package watcher
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"syscall"
 
@@ -21,6 +22,9 @@ type watch struct {
 	// every change, else empty.
 	partial string
 
+	// writers knows of the writers in the directory; nil if that is not possible.
+	writers *writers
+
 	// check returns nil while the path leads to the very directory that is
 	// watched and the kernel has not dropped the watch.
 	check func() error
@@ -34,8 +38,32 @@ var (
 	errDropped  = errors.New("the kernel has dropped the watch")
 )
 
-// openWatch watches dir. Nothing is left open on an error.
-func openWatch(dir string) (*watch, error) {
+// A directoryError says that the fault is with the directory and not with the
+// kernel's limits: it is not there, or may not be read.
+type directoryError struct{ err error }
+
+func (e *directoryError) Error() string { return e.err.Error() }
+func (e *directoryError) Unwrap() error { return e.err }
+
+// ofDirectory wraps an error of opening or looking at the directory, unless it
+// is a shortage that has nothing to do with that directory.
+func ofDirectory(err error) error {
+	if err == nil || errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM) {
+		return err
+	}
+	return &directoryError{err}
+}
+
+// IsDirectoryError reports whether an error of [Probe] is about the directory
+// itself, which is missing or cannot be read, and not about limits of the kernel.
+func IsDirectoryError(err error) bool {
+	var d *directoryError
+	return errors.As(err, &d) || isMissing(err) || errors.Is(err, fs.ErrPermission)
+}
+
+// openWatch watches dir. Reports about writers are collected for the files that
+// match. Nothing is left open on an error.
+func openWatch(dir string, match func(string) bool) (*watch, error) {
 	// Opened with O_DIRECTORY, because opening a FIFO would wait for a writer. It
 	// is not kept: a descriptor would keep the file system from being unmounted.
 	// The comparison in check is sound without it, because the kernel's watch
@@ -43,12 +71,12 @@ func openWatch(dir string) (*watch, error) {
 	// watch is gone, which check sees as well.
 	d, err := os.OpenFile(dir, os.O_RDONLY|syscall.O_DIRECTORY, 0)
 	if err != nil {
-		return nil, err
+		return nil, ofDirectory(err)
 	}
 	defer d.Close()
 	info, err := d.Stat()
 	if err != nil {
-		return nil, err
+		return nil, ofDirectory(err)
 	}
 	fs, err := fsnotify.NewWatcher()
 	if err != nil {
@@ -59,9 +87,10 @@ func openWatch(dir string) (*watch, error) {
 		if err == nil && !os.SameFile(info, now) {
 			err = errReplaced
 		}
-		return err
+		return ofDirectory(err)
 	}
-	x := &watch{
+	var x *watch
+	x = &watch{
 		events:  fs.Events,
 		errors:  fs.Errors,
 		partial: partialFS(d),
@@ -73,6 +102,9 @@ func openWatch(dir string) (*watch, error) {
 			return err
 		},
 		close: func() {
+			if x.writers != nil {
+				x.writers.close()
+			}
 			// fsnotify can be stuck telling an error with a lock held that Close needs.
 			go func() {
 				for range fs.Errors {
@@ -84,6 +116,10 @@ func openWatch(dir string) (*watch, error) {
 	if err := fs.Add(dir); err != nil {
 		x.close()
 		return nil, fmt.Errorf("adding a watch on %s: %w", dir, err)
+	}
+	// Without it everything works but that it takes longer to see that a writer is done.
+	if writers, err := watchWriters(dir, match); err == nil {
+		x.writers = writers
 	}
 	// Add goes by the path too. If the path has been turned in between, the
 	// watch and the descriptor may be on different directories.
@@ -97,7 +133,7 @@ func openWatch(dir string) (*watch, error) {
 // Probe reports why the kernel would not watch the directory for this process,
 // nil if it would: its limits are those of the user.
 func Probe(dir string) error {
-	w, err := openWatch(dir)
+	w, err := openWatch(dir, func(string) bool { return false })
 	if err != nil {
 		return err
 	}

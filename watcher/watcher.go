@@ -57,6 +57,19 @@ type Target interface {
 	Rescan() (again []string, err error)
 }
 
+// A Follower is a Target that has symbolic links, whose targets the kernel does
+// not report.
+type Follower interface {
+	Target
+
+	// Follow brings all symbolic links up to date. The names that it returns are
+	// asked for again through Reload. It is called soon after anything was
+	// reported in the directory, since that may be a link that others lead over,
+	// and each second, for targets elsewhere; less often where the calls would
+	// otherwise take over 1 % of a core. A Target without links returns at once.
+	Follow() (again []string, err error)
+}
+
 // Config says what to watch for. The zero value is ready to use.
 type Config struct {
 	// Match reports whether the file of this base name matters; nil means that
@@ -102,6 +115,7 @@ type Watcher struct {
 	firstErr error  // why it could not
 	claimed  atomic.Bool
 	mode     atomic.Value // string
+	writers  atomic.Pointer[writers]
 
 	loaded bool // the target has read the directory since New
 
@@ -118,7 +132,11 @@ type Watcher struct {
 // An error means that the Config or dir is of no use, or that its metrics are
 // registered already. A Watcher that is not run must be closed.
 func New(dir string, cfg Config) (*Watcher, error) {
-	return newWatcher(dir, cfg, openWatch)
+	match := cfg.Match
+	if match == nil {
+		match = func(string) bool { return true }
+	}
+	return newWatcher(dir, cfg, func(dir string) (*watch, error) { return openWatch(dir, match) })
 }
 
 func newWatcher(dir string, cfg Config, open func(string) (*watch, error)) (*Watcher, error) {
@@ -158,7 +176,7 @@ func newWatcher(dir string, cfg Config, open func(string) (*watch, error)) (*Wat
 		}
 	}
 	w.first, w.firstErr = open(w.dir)
-	w.setMode(w.first)
+	w.setMode(w.first, w.firstErr)
 	return w, nil
 }
 
@@ -220,13 +238,16 @@ func (w *Watcher) Ping(ctx context.Context) error {
 	}
 }
 
-// Close releases the watch. A Run under way returns soon after; where there was
+// Close releases the watch and unregisters the metrics. A Run under way returns soon after; where there was
 // none, there cannot be one any more. A second Close does nothing.
 func (w *Watcher) Close() error {
 	w.closing.Do(func() {
 		close(w.closed)
 		if w.claimed.CompareAndSwap(false, true) && w.first != nil {
 			w.first.close()
+		}
+		if w.cfg.Registerer != nil {
+			w.cfg.Registerer.Unregister(w.metrics)
 		}
 	})
 	return nil
@@ -250,8 +271,18 @@ func (w *Watcher) Mode() string {
 	return w.mode.Load().(string)
 }
 
-func (w *Watcher) setMode(x *watch) {
+// setMode notes which watch there is, or why there is none.
+func (w *Watcher) setMode(x *watch, err error) {
+	if x == nil {
+		w.writers.Store(nil)
+	} else {
+		w.writers.Store(x.writers)
+	}
 	switch {
+	case x == nil && IsDirectoryError(err):
+		// There is nothing to watch, which is no failure of watching.
+		w.mode.Store("polling")
+		w.metrics.armed.Set(1)
 	case x == nil:
 		w.mode.Store("polling")
 		w.metrics.armed.Set(0)

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/http"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -153,10 +154,18 @@ func (d *doctor) checkLimits(agent *agentSeen) {
 		return
 	}
 	values := map[string][]float64{}
+	var unwatched []string
 	wanted := []string{"promspool_watch_armed", "process_open_fds", "process_max_fds"}
 	for line := range strings.Lines(string(page)) {
 		name, _, _ := strings.Cut(line, " ")
 		name, _, _ = strings.Cut(name, "{")
+		switch found := ofDirectory.FindStringSubmatch(line); {
+		case found == nil:
+		case name == "promspool_directory_error" && found[3] == "1":
+			d.sayDirectory(unescapeLabel.Replace(found[1]), found[2])
+		case name == "promspool_watch_armed" && found[3] == "0":
+			unwatched = append(unwatched, unescapeLabel.Replace(found[1]))
+		}
 		if slices.Contains(wanted, name) {
 			line = strings.TrimSpace(line)
 			if v, err := strconv.ParseFloat(line[strings.LastIndexByte(line, ' ')+1:], 64); err == nil {
@@ -164,8 +173,8 @@ func (d *doctor) checkLimits(agent *agentSeen) {
 			}
 		}
 	}
-	if slices.Contains(values["promspool_watch_armed"], 0) {
-		d.say(wrong, "agent-limits", "raise fs.inotify.max_user_watches and fs.inotify.max_user_instances (sysctl), and see the log of the agent", "the kernel does not notify the agent of changes in every directory; they are noticed only by looking again")
+	if len(unwatched) > 0 {
+		d.say(wrong, "agent-limits", "raise fs.inotify.max_user_watches and fs.inotify.max_user_instances (sysctl), and see the log of the agent", "the kernel does not notify the agent of changes in %s; they are noticed only by looking again", few(unwatched))
 	}
 	open, most := values["process_open_fds"], values["process_max_fds"]
 	if len(open) == 1 && len(most) == 1 && most[0] > 0 && open[0] > 0.8*most[0] {
@@ -174,6 +183,25 @@ func (d *doctor) checkLimits(agent *agentSeen) {
 	if len(values) > 0 && d.findings[len(d.findings)-1].Check != "agent-limits" {
 		d.say(fine, "agent-limits", "", "the kernel notifies the agent of changes, and %.0f of %.0f files are open", first(open), first(most))
 	}
+}
+
+// ofDirectory matches a sample about a directory.
+var ofDirectory = regexp.MustCompile(`^[a-z_]+\{directory="((?:[^"\\]|\\.)*)"(?:,reason="([^"]*)")?\} ([0-9]+)\s*$`)
+
+var unescapeLabel = strings.NewReplacer(`\\`, `\`, `\"`, `"`, `\n`, "\n")
+
+// sayDirectory says why the agent cannot read a directory.
+func (d *doctor) sayDirectory(dir, reason string) {
+	text, do := "cannot be read by the agent", "look at the log of the agent"
+	switch filestore.DirectoryReason(reason) {
+	case filestore.DirectoryMissing:
+		text, do = "does not exist (ENOENT)", "create it, or correct --spool.textfile-directory"
+	case filestore.DirectoryIsNone:
+		text, do = "is not a directory (ENOTDIR)", "correct --spool.textfile-directory"
+	case filestore.DirectoryUnreadable:
+		text, do = "may not be read by the agent (EACCES)", "let the user of the agent read and enter it and enter all directories above it: chmod a+rx, or a group of both"
+	}
+	d.say(wrong, "agent-directory", do, "%s %s", oneLine(dir), text)
 }
 
 func first(values []float64) float64 {

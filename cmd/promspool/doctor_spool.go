@@ -45,7 +45,9 @@ func (d *doctor) checkSpool() *filestore.Store {
 		d.say(wrong, "lock", "find who it is (fuser -v "+filepath.Join(d.spool, ".promspool.lock")+") and end it", "somebody holds the lock of the spool: until he lets go every push is refused after some seconds")
 	}
 	d.checkTimes(x, store)
-	if err := watcher.Probe(d.spool); err != nil {
+	if err := watcher.Probe(d.spool); watcher.IsDirectoryError(err) {
+		d.say(wrong, "limits", asSomebodyElse, "the spool cannot be watched as it cannot be read: %v", err)
+	} else if err != nil {
 		d.say(wrong, "limits", "raise fs.inotify.max_user_watches and fs.inotify.max_user_instances (sysctl)", "the kernel does not watch the spool for this user: %v", err)
 	} else {
 		d.say(fine, "limits", "", "the kernel watches the spool for this user")
@@ -224,6 +226,8 @@ func whatToDo(r filestore.Reason) string {
 		return "rename the metric: this name is taken"
 	case filestore.NotRegular, filestore.Unreadable, filestore.TooLarge:
 		return "put a plain file that everybody may read in its place, or remove it"
+	case filestore.Busy:
+		return "have its writer write to a temporary file and rename it, best by sending its output through promspool write"
 	case filestore.NodeExporterOnly:
 		return "write it as promspool write takes it, or have Prometheus scrape promspool instead"
 	}

@@ -15,6 +15,7 @@ type reporter struct {
 
 	mu    sync.Mutex
 	known map[string]string // file and family to what was last said of it
+	seen  *filestore.View   // that was looked through last
 }
 
 func newReporter(store *filestore.Store, logger *slog.Logger) *reporter {
@@ -26,9 +27,10 @@ func newReporter(store *filestore.Store, logger *slog.Logger) *reporter {
 type source interface {
 	Reload(names ...string) (again []string, err error)
 	Rescan() (again []string, err error)
+	Follow() (again []string, err error)
 }
 
-// reported is a watcher.Target that reports after each change.
+// reported is a watcher.Follower that reports after each change.
 type reported struct {
 	source
 	*reporter
@@ -46,11 +48,21 @@ func (r reported) Rescan() ([]string, error) {
 	return r.source.Rescan()
 }
 
-// report looks through the view, if there is or was anything to say.
+// Follow brings symbolic links up to date.
+func (r reported) Follow() ([]string, error) {
+	defer r.report()
+	return r.source.Follow()
+}
+
+// report looks through the view, if it is new and there is or was anything to say.
 func (r *reporter) report() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	v := r.store.View()
+	if v == r.seen {
+		return
+	}
+	r.seen = v
 	faults := 0
 	for _, n := range v.Totals().Faults {
 		faults += n

@@ -112,6 +112,7 @@ func (s *serve) run() error {
 		return err
 	}
 	defer store.Close() //nolint:errcheck // nothing to lose
+	store.UseReports(watch.Written)
 	watch.Loaded(store.Unsettled()...)
 	tuneRuntime()
 	if err := store.Health(); errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EROFS) {

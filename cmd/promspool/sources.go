@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,7 +17,8 @@ import (
 
 // sources are the directories beside the spool that --spool.textfile-directory
 // names. A pattern is looked at again from time to time, as node_exporter does
-// it, so that a directory made later is served as well.
+// it, so that a directory made later is served as well, and one that is gone is
+// watched no more.
 type sources struct {
 	patterns []string
 	spool    string
@@ -26,93 +28,155 @@ type sources struct {
 	reg      prometheus.Registerer
 	logger   *slog.Logger
 
-	watches map[string]*watcher.Watcher // by directory
-	targets map[string]*filestore.Source
+	served  map[string]*served // by directory
+	refused map[string]string  // directories that cannot be watched even by polling, and why
 }
+
+// served is a directory beside the spool.
+type served struct {
+	watch  *watcher.Watcher
+	target *filestore.Source
+	done   chan struct{} // closed when its watch has ended; nil if that was not started
+}
+
+// The time between two looks at the patterns, which is longer where they would
+// take over 1 % of a core.
+const (
+	expandEvery = time.Second
+	expandShare = 100
+)
 
 // start reads the directories that are there, so that the first scrape has them.
 func (s *sources) start() {
-	s.watches = map[string]*watcher.Watcher{}
-	s.targets = map[string]*filestore.Source{}
+	s.served = map[string]*served{}
+	s.refused = map[string]string{}
 	s.look()
 }
 
-// look arms a watch on each directory that is new, and reads it.
-func (s *sources) look() (added []string) {
-	for _, dir := range s.expand() {
-		if s.watches[dir] != nil {
+// look arms a watch on each directory that is new, and reads it. It ends those of
+// directories that the patterns do not stand for any more.
+func (s *sources) look() (added []*served) {
+	dirs := s.expand()
+	for dir, d := range s.served {
+		if !slices.Contains(dirs, dir) {
+			s.remove(dir, d)
+		}
+	}
+	for _, dir := range dirs {
+		if s.served[dir] != nil {
 			continue
 		}
 		w, err := watchDirectory(dir, s.resync, s.reg, s.logger)
 		if err != nil {
-			s.logger.Error("A directory is not served", "directory", dir, "err", err)
+			if s.refused[dir] != err.Error() {
+				s.refused[dir] = err.Error()
+				s.logger.Error("A directory is not served", "directory", dir, "err", err)
+			}
 			continue
 		}
-		s.watches[dir], s.targets[dir] = w, s.store.AddSource(dir)
-		if _, err := s.targets[dir].Rescan(); err != nil {
+		d := &served{watch: w, target: s.store.AddSource(dir)}
+		d.target.UseReports(w.Written)
+		s.served[dir] = d
+		if _, err := d.target.Rescan(); err != nil {
 			s.logger.Warn("A directory cannot be read yet", "directory", dir, "err", err)
 		}
-		added = append(added, dir)
+		added = append(added, d)
 	}
 	return added
+}
+
+// remove ends the watch of a directory and takes its files out of the merge.
+func (s *sources) remove(dir string, d *served) {
+	_ = d.watch.Close() // nothing to lose
+	if d.done != nil {
+		<-d.done
+	}
+	s.store.RemoveSource(d.target)
+	delete(s.served, dir)
+	s.logger.Info("A directory is gone", "directory", dir)
 }
 
 // run serves them until ctx ends.
 func (s *sources) run(ctx context.Context) {
 	var group sync.WaitGroup
 	defer group.Wait()
-	watch := func(dir string) {
-		w, target := s.watches[dir], reported{s.targets[dir], s.reporter}
-		group.Go(func() { _ = w.Run(ctx, target) }) // ends with ctx
+	watch := func(d *served) {
+		d.done = make(chan struct{})
+		group.Go(func() {
+			defer close(d.done)
+			_ = d.watch.Run(ctx, reported{d.target, s.reporter}) // ends with ctx, or when it is closed
+		})
 	}
-	for dir := range s.watches {
-		watch(dir)
+	for _, d := range s.served {
+		watch(d)
 	}
 	if len(s.patterns) == 0 {
 		return
 	}
-	tick := time.NewTicker(s.resync)
-	defer tick.Stop()
+	timer := time.NewTimer(s.pause(0))
+	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
-			for _, dir := range s.look() {
-				watch(dir)
+		case <-timer.C:
+			start := time.Now()
+			for _, d := range s.look() {
+				watch(d)
 			}
+			timer.Reset(s.pause(time.Since(start)))
 		}
 	}
 }
 
-// expand returns the directories that the patterns stand for. What matches
-// nothing is taken for a directory that is yet to come.
+// pause returns the time to the next look at the patterns after one that took so
+// long.
+func (s *sources) pause(took time.Duration) time.Duration {
+	pause := expandEvery
+	if s.resync > 0 {
+		pause = min(pause, s.resync)
+	}
+	return max(pause, expandShare*took)
+}
+
+// expand returns the directories that the patterns stand for. A pattern that
+// matches no directory is taken for the name of one, as node_exporter does it.
 func (s *sources) expand() []string {
 	spool, _ := os.Stat(s.spool)
 	var dirs []string
 	for _, pattern := range s.patterns {
-		matches, err := filepath.Glob(pattern)
-		if err != nil || len(matches) == 0 {
-			matches = []string{pattern}
+		if pattern == "" {
+			continue // an unset variable, and not the working directory
 		}
+		matches, _ := filepath.Glob(pattern)
+		found := false
 		for _, dir := range matches {
-			dir = filepath.Clean(dir)
 			fi, err := os.Stat(dir)
-			if err == nil && (!fi.IsDir() || os.SameFile(fi, spool)) {
-				continue // what matches beside directories, and the spool itself
+			switch {
+			case err == nil && !fi.IsDir():
+				continue // what matches beside directories
+			case err == nil && os.SameFile(fi, spool):
+				found = true // the spool itself
+			default:
+				found = true
+				dirs = append(dirs, filepath.Clean(dir))
 			}
-			dirs = append(dirs, dir)
+		}
+		if !found {
+			dirs = append(dirs, filepath.Clean(pattern))
 		}
 	}
-	return dirs
+	slices.Sort(dirs)
+	return slices.Compact(dirs)
 }
 
-// watchDirectory arms the watch of one directory; its metrics say which.
+// watchDirectory arms the watch of one directory. The label of its metrics says
+// which.
 func watchDirectory(dir string, resync time.Duration, reg prometheus.Registerer, logger *slog.Logger) (*watcher.Watcher, error) {
 	return watcher.New(dir, watcher.Config{
 		Match:      filestore.IsSpoolFile,
 		Resync:     resync,
 		Logger:     logger,
-		Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"directory": dir}, reg),
+		Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"directory": filestore.PrintableName(dir)}, reg),
 	})
 }

@@ -1,0 +1,193 @@
+package main_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// openDir returns a directory that every user may enter.
+func openDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "promspool-test-")
+	done(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	done(t, os.Chmod(dir, 0o755))
+	return dir
+}
+
+// startAgentAsNobody starts an agent that has no capability and owns nothing but
+// its spool below dir. So of the files of root it cannot ask whether a writer has
+// them open.
+func startAgentAsNobody(t *testing.T, dir string, flags ...string) *agent {
+	t.Helper()
+	needRoot(t, "to run the agent as another user")
+	spool := filepath.Join(dir, "spool")
+	done(t, os.Mkdir(spool, 0o755))
+	done(t, os.Chown(spool, 65534, 65534))
+	args := append([]string{"--reuid=65534", "--regid=65534", "--clear-groups", promspool, "--web.listen-address=127.0.0.1:0", "--spool.directory=" + spool}, flags...)
+	s := startServer(t, `msg=Serving .* on=([0-9.:]+)`, need(t, "setpriv"), args...)
+	return &agent{server: s, url: "http://" + s.addr, spool: spool}
+}
+
+// generation matches the first series of a file that is rewritten.
+var generation = regexp.MustCompile(`(?m)^rewritten\{i="([0-9]+)"\} ([0-9]+)$`)
+
+// TestFileThatIsRewrittenAllTheTime is served, whole and anew, in whichever way it
+// is written.
+func TestFileThatIsRewrittenAllTheTime(t *testing.T) {
+	t.Parallel()
+	const series = 200
+	inPlace := func(f *os.File, text string) error {
+		for len(text) > 0 {
+			n := min(len(text), 4096)
+			if _, err := f.WriteString(text[:n]); err != nil {
+				return err
+			}
+			text = text[n:]
+		}
+		return f.Close()
+	}
+	truncating := func(path, text string) error {
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
+		if err != nil {
+			return err
+		}
+		return inPlace(f, text)
+	}
+	for name, test := range map[string]struct {
+		every time.Duration
+		write func(path, text string) error
+		flags []string
+	}{
+		"truncated 10 a second": {100 * time.Millisecond, truncating, nil},
+		"truncated 70 a second": {time.Second / 70, truncating, nil},
+		"overwritten 70 a second": {time.Second / 70, func(path, text string) error {
+			f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o644)
+			if err != nil {
+				return err
+			}
+			return inPlace(f, text)
+		}, nil},
+		"renamed under a settle time": {100 * time.Millisecond, func(path, text string) error {
+			if err := truncating(path+".tmp", text); err != nil {
+				return err
+			}
+			return os.Rename(path+".tmp", path)
+		}, []string{"--spool.settle=2s"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := openDir(t)
+			files := filepath.Join(dir, "t")
+			done(t, os.Mkdir(files, 0o755))
+			a := startAgentAsNobody(t, dir, append(test.flags, "--spool.resync=1h", "--spool.textfile-directory="+files)...)
+			ctx, stop := context.WithCancel(t.Context())
+			var mu sync.Mutex
+			last, failed := 100_000, error(nil) // all of one length, and written without an exponent
+			written := func() int {
+				mu.Lock()
+				defer mu.Unlock()
+				done(t, failed)
+				return last
+			}
+			var writing sync.WaitGroup
+			writing.Go(func() {
+				tick := time.NewTicker(test.every)
+				defer tick.Stop()
+				for n := last + 1; ; n++ {
+					var text strings.Builder
+					for i := range series {
+						fmt.Fprintf(&text, "rewritten{i=\"%d\"} %d\n", i, n)
+					}
+					err := test.write(filepath.Join(files, "a.prom"), text.String())
+					mu.Lock()
+					last, failed = n, err
+					mu.Unlock()
+					if err != nil {
+						return
+					}
+					select {
+					case <-ctx.Done():
+						return
+					case <-tick.C:
+					}
+				}
+			})
+			defer writing.Wait()
+			defer stop()
+			for range 10 {
+				least := written()
+				waitFor(t, "what is served is newer", func() bool {
+					found := generation.FindAllStringSubmatch(a.page(), -1)
+					if len(found) == 0 {
+						return false // at first
+					}
+					if len(found) != series {
+						t.Fatalf("%d series are served, want %d", len(found), series)
+					}
+					for _, f := range found {
+						if f[2] != found[0][2] {
+							t.Fatalf("series of generations %s and %s are served together", found[0][2], f[2])
+						}
+					}
+					return found[0][2] > fmt.Sprintf("%06d", least)
+				})
+			}
+		})
+	}
+}
+
+// TestHalfWrittenOpenFileIsNotServed, however long the writer has paused, and it
+// is named.
+func TestHalfWrittenOpenFileIsNotServed(t *testing.T) {
+	t.Parallel()
+	dir := openDir(t)
+	files := filepath.Join(dir, "t")
+	done(t, os.Mkdir(files, 0o755))
+	a := startAgentAsNobody(t, dir, "--spool.textfile-directory="+files)
+	open := func(name string) *os.File {
+		t.Helper()
+		f, err := os.OpenFile(filepath.Join(files, name), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
+		done(t, err)
+		t.Cleanup(func() { _ = f.Close() })
+		return f
+	}
+	write := func(f *os.File, text string) {
+		t.Helper()
+		_, err := f.WriteString(text)
+		done(t, err)
+	}
+	done(t, os.WriteFile(filepath.Join(files, "b.prom"), []byte("b 1\nb_end 1\n"), 0o644))
+	a.serves("b_end 1")
+	first, second := open("a.prom"), open("b.prom")
+	write(first, "a 1\n")
+	write(second, "b 2\n")
+	a.serves(`promspool_file_error{file="` + files + `/a.prom",reason="busy"} 1`)
+	a.serves(`promspool_file_error{file="` + files + `/b.prom",reason="busy"} 1`)
+	page := a.page()
+	wantLines(t, page, "b 1", "b_end 1", `promspool_files_with_errors{reason="busy"} 2`)
+	if hasLine(page, "a 1") || hasLine(page, "b 2") {
+		t.Errorf("half of a file is served:\n%s", a.merge())
+	}
+	if n := strings.Count(a.log.String(), "a writer has it open"); n != 2 {
+		t.Errorf("the log says %d times why, want once for each file", n)
+	}
+	write(first, "a_end 1\n")
+	write(second, "b_end 2\n")
+	done(t, first.Close())
+	done(t, second.Close())
+	a.serves("a_end 1")
+	a.serves("b_end 2")
+	page = a.page()
+	wantLines(t, page, "a 1", "b 2")
+	if strings.Contains(page, `reason="busy"} 1`) {
+		t.Errorf("still named:\n%s", page)
+	}
+}

@@ -1,0 +1,95 @@
+package watcher
+
+import "time"
+
+// A report is the last that the kernel has told about the content of a file.
+// The zero value is none.
+type report struct {
+	serial uint64 // numbers all reports of the process, from 1
+	kind   reportKind
+	opened bool // since; by a reader or by a writer that has written nothing yet
+	at     time.Time
+}
+
+type reportKind uint8
+
+const (
+	changed reportKind = iota // written to or truncated, and not closed since
+	closed                    // closed by a writer, and not changed since
+	renamed                   // given its name by a rename, and not changed since
+)
+
+// reports holds the last report of each file of one directory. It is not safe for
+// concurrent use.
+type reports struct {
+	byName map[string]report
+	sweep  int // the number of files at which old reports are dropped next
+}
+
+const (
+	// reportsKept is the number of reports below which none is dropped for its age.
+	reportsKept = 256
+
+	// reportAge is the age at which a report is dropped that tells of no writer. A
+	// change is read long before that.
+	reportAge = 10 * time.Second
+)
+
+// note replaces the report about a file.
+func (r *reports) note(name string, kind reportKind, serial uint64, now time.Time) {
+	if r.byName == nil {
+		r.byName = make(map[string]report)
+	}
+	before, known := r.byName[name]
+	if kind == closed && known && before.kind == renamed {
+		kind = renamed // by a writer that renames first, and has written nothing since
+	}
+	if !known && len(r.byName) >= max(r.sweep, reportsKept) {
+		for old, x := range r.byName {
+			if x.kind != changed && now.Sub(x.at) > reportAge {
+				delete(r.byName, old)
+			}
+		}
+		r.sweep = 2 * len(r.byName)
+	}
+	r.byName[name] = report{serial: serial, kind: kind, at: now}
+}
+
+// open notes that a file was opened, if there is a report about it.
+func (r *reports) open(name string) {
+	if x, ok := r.byName[name]; ok && !x.opened {
+		x.opened = true
+		r.byName[name] = x
+	}
+}
+
+// forget drops what is known of a file.
+func (r *reports) forget(name string) { delete(r.byName, name) }
+
+// forgetAll drops what is known of all files.
+func (r *reports) forgetAll() { clear(r.byName) }
+
+// Written returns what the kernel has reported last about the content of a file.
+// It takes in all reports up to the moment of the call, so a file that was
+// closed before and has the same serial after it was read did not change in
+// between.
+//
+// The serial is 0 if there was no report since the watch was made, or if it was
+// lost; outside Linux there are none. Closed says that a writer has closed the
+// file and nothing was written to it after that, and renamed that it came whole
+// under its name by a rename; closed is true then as well. Opened says that it was
+// opened since: by a reader, or by a writer whose first write is not reported yet.
+// Another writer may have it open from before if it has written nothing since.
+// Changes through another name, such as a hard link or the target of a symbolic
+// link, are not reported. It is safe for concurrent use.
+func (w *Watcher) Written(name string) (serial uint64, isClosed, isRenamed, isOpened bool) {
+	t := w.writers.Load()
+	if t == nil {
+		return 0, false, false, false
+	}
+	r := t.last(name)
+	if r.serial == 0 {
+		return 0, false, false, false
+	}
+	return r.serial, r.kind != changed, r.kind == renamed, r.opened
+}

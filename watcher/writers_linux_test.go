@@ -1,0 +1,206 @@
+package watcher_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/promspool/promspool/watcher"
+)
+
+// TestWritten walks through what writers do. Nothing has to be waited for, since
+// an answer takes in all that was reported before the question.
+func TestWritten(t *testing.T) {
+	dir := t.TempDir()
+	w, err := watcher.New(dir, watcher.Config{Match: isProm})
+	must(t, err)
+	defer w.Close()
+	path := filepath.Join(dir, "a.prom")
+	open := func(flags int) *os.File {
+		t.Helper()
+		f, err := os.OpenFile(path, flags, 0o644)
+		must(t, err)
+		return f
+	}
+	write := func(f *os.File) {
+		t.Helper()
+		_, err := f.WriteString("a 1\n")
+		must(t, err)
+	}
+	var last uint64
+	const none, open1, closed, renamed = "none", "open", "closed", "renamed"
+	check := func(what, want string) {
+		t.Helper()
+		serial, isClosed, isRenamed, isOpened := w.Written("a.prom")
+		got := none
+		switch {
+		case isRenamed && isClosed:
+			got = renamed
+		case isRenamed:
+			got = "renamed and open"
+		case isClosed:
+			got = closed
+		case serial > 0:
+			got = open1
+		}
+		if isOpened && isClosed { // which of the two comes first when a file is truncated differs between kernels
+			got += ", opened"
+		}
+		if got != want {
+			t.Errorf("%s: Written() says %s, want %s", what, got, want)
+		}
+		if serial != 0 && serial == last {
+			t.Errorf("%s: the serial is still %d", what, serial)
+		}
+		last = serial
+		if again, _, _, _ := w.Written("a.prom"); again != serial {
+			t.Errorf("%s: the serial went from %d to %d, and nothing happened", what, serial, again)
+		}
+	}
+
+	check("before all", none)
+	f := open(os.O_CREATE | os.O_WRONLY)
+	check("created", none)
+	write(f)
+	check("written to", open1)
+	must(t, f.Close())
+	check("closed", closed)
+	reader := open(os.O_RDONLY)
+	last = 0 // what a reader does is no report about the content
+	check("opened by a reader", closed+", opened")
+	must(t, reader.Close())
+	f = open(os.O_WRONLY | os.O_TRUNC)
+	check("opened and truncated", open1)
+	write(f)
+	must(t, f.Close())
+	check("closed again", closed)
+	put(t, dir, "a.prom", "1")
+	check("renamed", renamed)
+	f = open(os.O_WRONLY | os.O_APPEND)
+	write(f)
+	check("appended to", open1)
+	must(t, f.Close())
+	check("appended to and closed", closed)
+
+	temp := filepath.Join(dir, ".a.prom.tmp")
+	early, err := os.Create(temp)
+	must(t, err)
+	write(early)
+	must(t, os.Rename(temp, path))
+	check("renamed while open", renamed)
+	must(t, early.Close())
+	check("renamed, then closed", renamed)
+	must(t, os.Remove(path))
+	check("removed", none)
+	put(t, dir, "a.txt", "1")
+	must(t, os.Link(filepath.Join(dir, "a.txt"), path))
+	check("linked", none)
+	if serial, _, _, _ := w.Written("a.txt"); serial != 0 {
+		t.Error("there is a report about a file that does not match")
+	}
+	put(t, dir, "a.prom", "1")
+	check("renamed once more", renamed)
+	must(t, w.Close())
+	check("after Close", none)
+}
+
+// TestWrittenInADirectoryOfTwoPaths: the kernel has one watch for both.
+func TestWrittenInADirectoryOfTwoPaths(t *testing.T) {
+	dir := t.TempDir()
+	link := filepath.Join(t.TempDir(), "link")
+	must(t, os.Symlink(dir, link))
+	one, err := watcher.New(dir, watcher.Config{})
+	must(t, err)
+	defer one.Close()
+	two, err := watcher.New(link, watcher.Config{})
+	must(t, err)
+	defer two.Close()
+	both := func(want bool) {
+		t.Helper()
+		put(t, dir, "a.prom", "1")
+		if _, _, renamed, _ := one.Written("a.prom"); renamed != want {
+			t.Errorf("by the first path: %v, want %v", renamed, want)
+		}
+		if _, _, renamed, _ := two.Written("a.prom"); !renamed {
+			t.Error("by the second path: no report")
+		}
+	}
+	both(true)
+	must(t, one.Close())
+	both(false)
+}
+
+// TestWrittenAfterTheDirectoryWasReplaced: what was known is of other files.
+func TestWrittenAfterTheDirectoryWasReplaced(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "spool")
+	must(t, os.Mkdir(dir, 0o755))
+	m, w, _ := watch(t, dir)
+	put(t, dir, "a.prom", "1")
+	m.holds(t, "a.prom", "1")
+	if _, _, renamed, _ := w.Written("a.prom"); !renamed {
+		t.Error("no report before")
+	}
+	must(t, os.Rename(dir, dir+".old"))
+	must(t, os.Mkdir(dir, 0o755))
+	must(t, os.Link(filepath.Join(dir+".old", "a.prom"), filepath.Join(dir, "b.prom")))
+	m.holds(t, "b.prom", "1")
+	if serial, _, _, _ := w.Written("a.prom"); serial != 0 {
+		t.Error("the report about a file of the old directory is still there")
+	}
+	put(t, dir, "b.prom", "2")
+	m.holds(t, "b.prom", "2")
+	if _, _, renamed, _ := w.Written("b.prom"); !renamed {
+		t.Error("no report after")
+	}
+}
+
+// TestMemoryMap: only the close of the file is reported.
+func TestMemoryMap(t *testing.T) {
+	dir := t.TempDir()
+	put(t, dir, "a.prom", "a 1\n")
+	m, _, _ := watch(t, dir)
+	m.holds(t, "a.prom", "a 1\n")
+	f, err := os.OpenFile(filepath.Join(dir, "a.prom"), os.O_RDWR, 0)
+	must(t, err)
+	b, err := unix.Mmap(int(f.Fd()), 0, 4, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	must(t, err)
+	b[2] = '2'
+	must(t, unix.Munmap(b))
+	must(t, f.Close())
+	m.holds(t, "a.prom", "a 2\n")
+}
+
+// TestArmedIsAboutWatchingAlone: a directory that cannot be read is the fault of
+// the directory.
+func TestArmedIsAboutWatchingAlone(t *testing.T) {
+	dir := t.TempDir()
+	file, pipe, loop := filepath.Join(dir, "file"), filepath.Join(dir, "pipe"), filepath.Join(dir, "loop")
+	must(t, os.WriteFile(file, nil, 0o644))
+	must(t, unix.Mkfifo(pipe, 0o644))
+	must(t, os.Symlink(loop, loop))
+	closed := filepath.Join(dir, "closed")
+	must(t, os.Mkdir(closed, 0o000))
+	for _, path := range []string{filepath.Join(dir, "none"), file, pipe, loop, filepath.Join(file, "below"), closed} {
+		m, w, reg := watch(t, path)
+		m.eventually(t, func() bool { return m.rescans > 1 || w.Mode() != "polling" })
+		if got := value(t, reg, "promspool_watch_armed", ""); got != 1 {
+			t.Errorf("promspool_watch_armed of %s = %v, want 1", filepath.Base(path), got)
+		}
+	}
+}
+
+// TestCloseTakesItsMetricsAlong, so that the directory can be watched anew.
+func TestCloseTakesItsMetricsAlong(t *testing.T) {
+	m, w, reg := watch(t, t.TempDir())
+	m.eventually(t, func() bool { return m.rescans > 0 })
+	must(t, w.Close())
+	if families, err := reg.Gather(); err != nil || len(families) > 0 {
+		t.Errorf("after Close there are %d metrics (%v)", len(families), err)
+	}
+	again, err := watcher.New(t.TempDir(), watcher.Config{Registerer: reg, Resync: time.Hour})
+	must(t, err)
+	must(t, again.Close())
+}
