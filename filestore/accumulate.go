@@ -7,27 +7,6 @@ import (
 	"strings"
 )
 
-// adds reports whether samples of the type can be added up. Of a summary that
-// goes for its sum and count only.
-func (t Type) adds() bool { return t == Counter || t.composite() }
-
-// accumulated is accumulate for what a group holds, withheld or not; old is nil if
-// there is no group yet. It counts the samples.
-func accumulated(fresh []part, old *File, held []part, file string) (parts []part, series int, err error) {
-	if old != nil && old.age != nil {
-		if held, err = old.age.parts(); err != nil {
-			return nil, 0, err
-		}
-	}
-	if parts, err = accumulate(fresh, held, file); err != nil {
-		return nil, 0, err
-	}
-	for i := range parts {
-		series += strings.Count(parts[i].text, "\n")
-	}
-	return parts, series, nil
-}
-
 // accumulate adds to the counters and histograms of a push what the group has of
 // them. Its other families stay as they are.
 func accumulate(fresh, old []part, file string) ([]part, error) {

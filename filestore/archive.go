@@ -197,7 +197,7 @@ func (s *Store) archiveOne(d *directory, to *os.File, id *ident, now, began time
 	if !ok || since.After(now) {
 		return a, nil // pushed to meanwhile
 	}
-	if at, _, err := d.stat(id.name); err != nil || withoutYoung(at) != withoutYoung(f.stamp) {
+	if at, _, err := statIn(d, id.name); err != nil || withoutYoung(at) != withoutYoung(f.stamp) {
 		return a, nil // changed, and about to be read
 	}
 	at := now.UTC().Truncate(time.Second)

@@ -93,14 +93,9 @@ type checker struct {
 
 // checked is one file that is looked at.
 type checked struct {
-	path    string
 	base    string
-	hidden  bool // read by node_exporter alone
 	content *content
-	data    []byte
-	read    bool      // data is what it holds; else it was not to be read
-	fams    *Families // made by raw
-	node    []nodeNote
+	node    *nodeFile
 }
 
 func (c *checker) directory(path string) error {
@@ -124,7 +119,7 @@ func (c *checker) directory(path string) error {
 		} else if err != nil {
 			return err
 		}
-		f.hidden = !IsSpoolFile(name)
+		f.node.hidden = !IsSpoolFile(name)
 		files = append(files, f)
 	}
 	c.together(files)
@@ -150,23 +145,24 @@ func (c *checker) file(path string) (*checked, error) {
 // read reads a file as a Store does that has waited for its writer for long.
 func (c *checker) read(d *directory, base string) (*checked, error) {
 	for range 3 {
-		s := &Store{waiting: map[string]*wait{base: {}}} // for ever so long
-		s.opts = Options{MaxFileBytes: c.opts.MaxFileBytes, Now: func() time.Time { return time.Now().Add(time.Hour) }}
-		s.view.Store(newMerger(nil).view())
-		o := s.look(d, outcome{base: base, key: base})
+		r := reader{
+			opts:    &Options{MaxFileBytes: c.opts.MaxFileBytes, Now: func() time.Time { return time.Now().Add(time.Hour) }},
+			waiting: map[string]*wait{base: {}}, // for ever so long
+		}
+		o := r.look(d, outcome{base: base, key: base})
 		switch {
 		case o.new == nil && !o.again:
 			return nil, os.ErrNotExist
 		case o.new == nil, o.new.file.isBusy():
 			continue
 		}
-		f := &checked{path: filepath.Join(d.path, base), base: base, content: o.new}
+		f := &checked{base: base, content: o.new, node: &nodeFile{path: filepath.Join(d.path, base), fault: o.new.file.err}}
 		if bad := o.new.file.err; bad == nil || bad.Line > 0 || bad.Reason != NotRegular && bad.Reason != Unreadable && bad.Reason != TooLarge {
-			data, err := os.ReadFile(f.path)
+			data, err := os.ReadFile(f.node.path)
 			if err != nil {
 				continue
 			}
-			f.data, f.read = data, true
+			f.node.data, f.node.read = data, true
 		}
 		return f, nil
 	}
@@ -176,33 +172,40 @@ func (c *checker) read(d *directory, base string) (*checked, error) {
 // together merges files and adds what is to be said of them to the report.
 func (c *checker) together(files []*checked) {
 	slices.SortFunc(files, func(a, b *checked) int {
-		return cmp.Or(strings.Compare(a.base, b.base), strings.Compare(a.path, b.path))
+		return cmp.Or(strings.Compare(a.base, b.base), strings.Compare(a.node.path, b.node.path))
 	})
 	m := newMerger(c.opts.Own)
 	byKey := map[string]*checked{}
 	var updates []update
 	for _, f := range files {
-		if f.hidden {
+		if f.node.hidden {
 			continue
 		}
 		c.report.Files++
 		c.report.Series += f.content.file.series
 		key := f.base
 		if byKey[key] != nil { // of several files of one name, as they lie in several directories
-			key = filepath.Dir(f.path) + string(filepath.Separator) + f.base
+			key = filepath.Dir(f.node.path) + string(filepath.Separator) + f.base
 			f.content.file.id = droppedIdent(key)
 		}
 		byKey[key] = f
 		updates = append(updates, update{new: f.content})
 	}
-	imitateNodeExporter(files, c.opts.Own)
+	nodes := make([]*nodeFile, len(files))
+	for i, f := range files {
+		nodes[i] = f.node
+	}
+	imitateNodeExporter(nodes, func(family string) bool {
+		_, own := c.opts.Own[family]
+		return own
+	})
 	m.apply(updates)
 	found := map[*checked][]Finding{}
 	for _, f := range files {
-		if p := f.content.file.Problem(); p != nil && !f.hidden {
+		if p := f.content.file.Problem(); p != nil && !f.node.hidden {
 			family := ""
 			if f.content.file.err == nil {
-				family = f.familyAt(p.Line)
+				family = f.node.raw().familyAt(p.Line)
 			}
 			found[f] = append(found[f], Finding{Line: p.Line, Reason: p.Reason, Family: family, Message: p.Msg})
 		}
@@ -210,10 +213,10 @@ func (c *checker) together(files []*checked) {
 	for _, x := range m.view().Conflicts() {
 		kept := "the agent's own metrics"
 		if k := byKey[x.Kept]; k != nil {
-			kept = fmt.Sprintf("%q", PrintableName(k.path))
+			kept = fmt.Sprintf("%q", PrintableName(k.node.path))
 		}
 		f := byKey[x.File]
-		found[f] = append(found[f], Finding{Line: f.lineOf(x.Family, x.Line), Reason: x.Reason, Family: x.Family, Message: sentence(x, kept)})
+		found[f] = append(found[f], Finding{Line: f.node.raw().lineOf(x.Family, x.Line), Reason: x.Reason, Family: x.Family, Message: sentence(x, kept)})
 	}
 	for _, f := range files {
 		c.report.Findings = append(c.report.Findings, f.findings(found[f], c.opts.NodeExporter)...)
@@ -239,7 +242,7 @@ func (f *checked) findings(found []Finding, nodeExporter bool) []Finding {
 	for i := range found {
 		x := &found[i]
 		x.NodeExporter = nodeServes
-		for j, n := range f.node {
+		for j, n := range f.node.notes {
 			if n.family == "" || n.family == x.Family || f.content.file.err != nil {
 				told[j] = true
 				if x.NodeExporter == nodeServes || n.does == nodeDies {
@@ -248,52 +251,14 @@ func (f *checked) findings(found []Finding, nodeExporter bool) []Finding {
 			}
 		}
 	}
-	for j, n := range f.node {
-		if nodeExporter && !told[j] && (f.hidden || f.content.file.err == nil) {
+	for j, n := range f.node.notes {
+		if nodeExporter && !told[j] && (f.node.hidden || f.content.file.err == nil) {
 			found = append(found, Finding{Line: n.line, Reason: NodeExporterOnly, Family: n.family, Message: n.why, NodeExporter: n.does})
 		}
 	}
 	for i := range found {
-		found[i].File = PrintableName(f.path)
+		found[i].File = PrintableName(f.node.path)
 	}
 	slices.SortStableFunc(found, func(a, b Finding) int { return cmp.Compare(a.Line, b.Line) })
 	return found
-}
-
-// raw returns the families of the file as they were read.
-func (f *checked) raw() *Families {
-	if f.fams == nil {
-		var err error
-		if f.fams, err = parse(f.data, fileLimits, true, true); err != nil {
-			f.fams = &Families{}
-		}
-	}
-	return f.fams
-}
-
-// familyAt returns the family of the sample in that line.
-func (f *checked) familyAt(line int) string {
-	for _, fam := range f.raw().list {
-		if slices.ContainsFunc(fam.samples, func(s sample) bool { return s.line == line }) {
-			return fam.name
-		}
-	}
-	return ""
-}
-
-// lineOf returns the line of a series of a family, or the family's first.
-func (f *checked) lineOf(family, series string) int {
-	fam := f.raw().byName[family]
-	if fam == nil {
-		return 0
-	}
-	for i := range fam.samples {
-		c := canonicalizer{lenient: true}
-		if series != "" && c.add(fam, &fam.samples[i]) == nil {
-			if c.write(fam, &c.records[0]); seriesOf(string(c.text)) == series {
-				return fam.samples[i].line
-			}
-		}
-	}
-	return fam.samples[0].line
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -157,3 +159,96 @@ func withoutYoung(s stamp) stamp {
 
 // ErrFull is what a push's error wraps when the spool's own limit is reached.
 var ErrFull = errors.New("the limit of the spool is reached")
+
+// keyedMutex has a mutex for each key in use.
+type keyedMutex struct {
+	mu sync.Mutex
+	m  map[string]*keyed
+}
+
+type keyed struct {
+	turn  chan struct{} // full while the key is locked
+	users int           // guarded by keyedMutex.mu
+	since time.Time     // when the present holder began to wait; guarded by keyedMutex.mu
+}
+
+// lock locks the key and returns what unlocks it.
+func (k *keyedMutex) lock(key string) (unlock func()) {
+	since := time.Now()
+	k.mu.Lock()
+	if k.m == nil {
+		k.m = make(map[string]*keyed)
+	}
+	e := k.m[key]
+	if e == nil {
+		e = &keyed{turn: make(chan struct{}, 1)}
+		k.m[key] = e
+	}
+	e.users++
+	if e.users == 1 {
+		e.turn <- struct{}{} // free
+		e.since = since
+		k.mu.Unlock()
+	} else {
+		k.mu.Unlock()
+		e.turn <- struct{}{}
+		k.mu.Lock()
+		e.since = since
+		k.mu.Unlock()
+	}
+	return func() {
+		<-e.turn
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if e.users--; e.users == 0 {
+			delete(k.m, key)
+		}
+	}
+}
+
+// since returns when the holder of the key began to wait for it.
+func (k *keyedMutex) since(key string) time.Time {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if e := k.m[key]; e != nil {
+		return e.since
+	}
+	return time.Now()
+}
+
+// checkAtOnce is how many parts are checked under one hold of the Store's lock.
+const checkAtOnce = 2048
+
+// checkLarge checks a content of very many parts before its commit has the lock of
+// the Store for itself, some parts at a time, so that others wait for none of it.
+// What changes meanwhile is checked once more under the lock.
+func (s *Store) checkLarge(c *content, old []part) (*precheck, error) {
+	if len(c.parts) <= checkAtOnce {
+		return nil, nil
+	}
+	s.mu.Lock()
+	done := s.merge.precheck()
+	s.mu.Unlock()
+	for parts := range slices.Chunk(c.parts, checkAtOnce) {
+		s.mu.Lock()
+		x := s.merge.checkEarly(c.file.id, parts, old)
+		s.mu.Unlock()
+		if x != nil {
+			return nil, x
+		}
+	}
+	return done, nil
+}
+
+// forgetLarge forgets what checkLarge has made for a content that is not going to
+// be merged.
+func (s *Store) forgetLarge(c *content) {
+	if len(c.parts) <= checkAtOnce {
+		return
+	}
+	for parts := range slices.Chunk(c.parts, checkAtOnce) {
+		s.mu.Lock()
+		s.merge.forgetParts(parts)
+		s.mu.Unlock()
+	}
+}

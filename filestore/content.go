@@ -28,7 +28,7 @@ func (s *Store) Content(f *File) ([]byte, error) {
 }
 
 func (s *Store) content(d *directory, name string) ([]byte, error) {
-	_, link, err := d.stat(name)
+	_, link, err := statIn(d, name)
 	if err != nil {
 		return nil, err
 	}

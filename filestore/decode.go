@@ -1,7 +1,6 @@
 package filestore
 
 import (
-	"iter"
 	"strings"
 )
 
@@ -27,54 +26,6 @@ type Metric struct {
 type Bound struct {
 	Bound float64 // upper bound, or quantile
 	Value float64 // cumulative count, or value
-}
-
-// Families takes the metrics of a file of this view apart, in name order,
-// whether or not they could be merged. The caller owns the result.
-func (v *View) Families(f *File) []Family {
-	out := make([]Family, 0, len(f.parts))
-	for _, h := range f.parts {
-		d := h.Value()
-		out = append(out, decodeFamily(d, v.text(f, d.name)))
-	}
-	return out
-}
-
-// Family is the one of that name of those that Families returns.
-func (v *View) Family(f *File, name string) (Family, bool) {
-	d, ok := f.has(name)
-	if !ok {
-		return Family{}, false
-	}
-	return decodeFamily(d, v.text(f, name)), true
-}
-
-// Metrics yields what Families returns metric by metric, each with its family,
-// whose own Metrics are nil. It takes apart no more than is asked for.
-func (v *View) Metrics(f *File) iter.Seq2[Family, Metric] {
-	return func(yield func(Family, Metric) bool) {
-		more := true
-		for _, h := range f.parts {
-			d := h.Value()
-			fam := Family{Name: d.name, Help: d.help, Type: d.typ}
-			eachMetric(d, v.text(f, d.name), func(_ []byte, lines string) bool {
-				more = yield(fam, decodeMetric(d, lines))
-				return more
-			})
-			if !more {
-				return
-			}
-		}
-	}
-}
-
-// Value returns the value of the first sample that a file of this view has of a
-// family, and whether there is one.
-func (v *View) Value(f *File, family string) (value float64, ok bool) {
-	if _, ok := f.has(family); !ok {
-		return 0, false
-	}
-	return firstValue(v.text(f, family)), true
 }
 
 func decodeFamily(d desc, text string) Family {

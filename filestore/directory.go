@@ -261,25 +261,24 @@ func (d *directory) temp(name string) (*renameio.PendingFile, error) {
 	return f, nil
 }
 
-// install renames a prepared file to its name and returns its stamp then, and what
+// install renames a prepared file to its name and returns what the system says of it, and what
 // had the name before. The rename is done here and not by renameio, which would
 // flush the file again.
-func (d *directory) install(f *renameio.PendingFile, name string) (at stamp, old replaced, err error) {
+func (d *directory) install(f *renameio.PendingFile, name string) (at unix.Stat_t, old replaced, err error) {
 	old = d.hold(name)
 	err = d.root.Rename(tempName(f), name)
 	switch {
 	case errors.Is(err, unix.EISDIR), errors.Is(err, unix.EEXIST), errors.Is(err, unix.ENOTEMPTY):
-		return stamp{}, old, fmt.Errorf("%q is a directory: remove it", name)
+		return at, old, fmt.Errorf("%q is a directory: remove it", name)
 	case err != nil:
-		return stamp{}, old, nameless(err)
+		return at, old, nameless(err)
 	}
 	// By descriptor: somebody else may have replaced the name by now.
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return stamp{}, old, err
+	if err := unix.Fstat(int(f.Fd()), &at); err != nil {
+		return at, old, err
 	}
 	_ = f.File.Close() // flushed already
-	return stampOf(&st), old, nil
+	return at, old, nil
 }
 
 func tempName(f *renameio.PendingFile) string {
@@ -357,62 +356,6 @@ func (d *directory) probe(size int64) error {
 		err = cleanup
 	}
 	return nameless(err)
-}
-
-// keyedMutex has a mutex for each key in use.
-type keyedMutex struct {
-	mu sync.Mutex
-	m  map[string]*keyed
-}
-
-type keyed struct {
-	turn  chan struct{} // full while the key is locked
-	users int           // guarded by keyedMutex.mu
-	since time.Time     // when the present holder began to wait; guarded by keyedMutex.mu
-}
-
-// lock locks the key and returns what unlocks it.
-func (k *keyedMutex) lock(key string) (unlock func()) {
-	since := time.Now()
-	k.mu.Lock()
-	if k.m == nil {
-		k.m = make(map[string]*keyed)
-	}
-	e := k.m[key]
-	if e == nil {
-		e = &keyed{turn: make(chan struct{}, 1)}
-		k.m[key] = e
-	}
-	e.users++
-	if e.users == 1 {
-		e.turn <- struct{}{} // free
-		e.since = since
-		k.mu.Unlock()
-	} else {
-		k.mu.Unlock()
-		e.turn <- struct{}{}
-		k.mu.Lock()
-		e.since = since
-		k.mu.Unlock()
-	}
-	return func() {
-		<-e.turn
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		if e.users--; e.users == 0 {
-			delete(k.m, key)
-		}
-	}
-}
-
-// since returns when the holder of the key began to wait for it.
-func (k *keyedMutex) since(key string) time.Time {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if e := k.m[key]; e != nil {
-		return e.since
-	}
-	return time.Now()
 }
 
 // doing adds to an error of the file system what was being done.

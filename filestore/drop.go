@@ -146,12 +146,12 @@ func (s *Store) drop(d *directory, c *content, data []byte, since time.Time, for
 			return placed{}, x
 		}
 	}
-	at, old, err := d.install(tmp, name)
+	st, old, err := d.install(tmp, name)
 	s.noteWrite(int64(len(data)), err)
 	if err != nil {
 		return placed{}, err
 	}
-	c.file.stamp, c.file.mtime = at, time.Unix(0, at.mtime)
+	c.file.stamped(stampOf(&st))
 	s.publish([]update{u})
 	installed = true
 	return placed{d, old}, nil

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"sync"
@@ -274,4 +276,52 @@ func (s *Store) Ageing() []Aged {
 	}
 	slices.SortFunc(list, func(a, b Aged) int { return cmp.Or(a.Since.Compare(b.Since), strings.Compare(a.File, b.File)) })
 	return list
+}
+
+// writeWithheld makes the file of a group say what the view does already: that
+// its payload is withheld. The file keeps its time, which is that of the push.
+func (s *Store) writeWithheld(g Group) (since time.Time, err error) {
+	defer s.groups.lock(g.FileName())()
+	at, err := s.commit(g, false, func(old *File, oldParts []part) (*content, error) {
+		if old == nil || old.age == nil || !old.age.pending {
+			return nil, errNothing // pushed to, or removed
+		}
+		since = old.Expired()
+		return old.written(oldParts), nil
+	})
+	switch {
+	case errors.Is(err, errNothing):
+		return time.Time{}, nil
+	case err == nil:
+		err = s.flush(at)
+	}
+	return since, doing("withholding the payload of group "+g.String(), err)
+}
+
+// errNotExpired says that there is nothing to restore.
+var errNotExpired = fmt.Errorf("nothing of it is withheld: %w", fs.ErrNotExist)
+
+// Restore serves again what is withheld of a group whose lifetime has ended. Its
+// push times stay what they are, and what was restored does not expire again
+// until the next push, which begins a new lifetime. If the group is not there or
+// not expired the error wraps fs.ErrNotExist; if what was withheld contradicts
+// another file by now it is a *Conflict. Otherwise the promise is that of Replace.
+func (s *Store) Restore(g Group) error {
+	at, err := func() (placed, error) {
+		defer s.groups.lock(g.FileName())()
+		return s.commit(g, true, func(old *File, oldParts []part) (*content, error) {
+			if old == nil || old.age == nil {
+				return nil, errNotExpired
+			}
+			return revived(old, oldParts)
+		})
+	}()
+	if err == nil {
+		err = s.flush(at)
+	}
+	var clash *Conflict
+	if errors.As(err, &clash) {
+		return err
+	}
+	return doing("restoring group "+g.String(), err)
 }

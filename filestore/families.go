@@ -1,5 +1,10 @@
 package filestore
 
+import (
+	"slices"
+	"strings"
+)
+
 // A Type is the type of a metric family in the text format.
 type Type uint8
 
@@ -76,3 +81,51 @@ const (
 	directivePrefix = "# promspool:"
 	groupDirective  = "group"
 )
+
+// familyAt returns the family of the sample in that line, or "".
+func (f *Families) familyAt(line int) string {
+	for _, fam := range f.list {
+		if slices.ContainsFunc(fam.samples, func(s sample) bool { return s.line == line }) {
+			return fam.name
+		}
+	}
+	return ""
+}
+
+// lineOf returns the line of a series of a family, or the family's first.
+func (f *Families) lineOf(family, series string) int {
+	fam := f.byName[family]
+	if fam == nil {
+		return 0
+	}
+	for i := range fam.samples {
+		c := canonicalizer{lenient: true}
+		if series != "" && c.add(fam, &fam.samples[i]) == nil {
+			if c.write(fam, &c.records[0]); seriesOf(string(c.text)) == series {
+				return fam.samples[i].line
+			}
+		}
+	}
+	return fam.samples[0].line
+}
+
+// adds reports whether samples of the type can be added up. Of a summary that
+// goes for its sum and count only.
+func (t Type) adds() bool { return t == Counter || t.composite() }
+
+// accumulated is accumulate for what a group holds, withheld or not; old is nil if
+// there is no group yet. It counts the samples.
+func accumulated(fresh []part, old *File, held []part, file string) (parts []part, series int, err error) {
+	if old != nil && old.age != nil {
+		if held, err = old.age.parts(); err != nil {
+			return nil, 0, err
+		}
+	}
+	if parts, err = accumulate(fresh, held, file); err != nil {
+		return nil, 0, err
+	}
+	for i := range parts {
+		series += strings.Count(parts[i].text, "\n")
+	}
+	return parts, series, nil
+}

@@ -373,3 +373,6 @@ func appendHelp(b []byte, help string) []byte {
 }
 
 func hashOf(data []byte) uint64 { return xxhash.Sum64(data) }
+
+// stamped gives a file that has just been written its stamp.
+func (f *File) stamped(at stamp) { f.stamp, f.mtime = at, time.Unix(0, at.mtime) }

@@ -154,3 +154,30 @@ func parseGroup(set string) (g Group, file string, err error) {
 	}
 	return g, g.fileName(labels), nil // canonical, so they are in order
 }
+
+// scanGroup reads a canonical label set of a group, without escapes, if the group's
+// file has that name.
+func scanGroup(set, file string) (g Group, ok bool) {
+	if !strings.HasPrefix(set, "{") {
+		return g, false
+	}
+	labels := make([]Label, 0, 4)
+	for i := 1; ; i++ {
+		var l Label
+		if l, i = scanLabel(set, i); i == 0 {
+			return g, false
+		}
+		switch n := len(labels); {
+		case n == 0 && l.Name != "job", n > 0 && l.Name == "job", n > 1 && l.Name <= labels[n-1].Name:
+			return g, false
+		}
+		labels = append(labels, l)
+		if set[i] == '}' && i+1 == len(set) {
+			g = Group{set: strings.Clone(set)}
+			return g, g.fileName(labels) == file
+		}
+		if set[i] != ',' {
+			return g, false
+		}
+	}
+}

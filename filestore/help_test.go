@@ -28,7 +28,7 @@ func TestHasHelp(t *testing.T) {
 		{"own_total", "Theirs.", true},
 		{"nothing", "", false},
 	} {
-		if got := v.hasHelp(&family{name: c.family}, c.help); got != c.want {
+		if got := v.hasHelp(c.family, c.help); got != c.want {
 			t.Errorf("hasHelp(%q, %q) = %v", c.family, c.help, got)
 		}
 	}

@@ -147,14 +147,14 @@ func (s *Store) installAll(batch []*prepared) {
 	}
 
 	var fits []*prepared
-	seen := contact{types: map[string]desc{}, hashes: map[uint64]struct{}{}}
+	seen := newContact()
 	for _, p := range batch {
 		if p.d != d {
 			continue
 		}
 		// A large one is installed alone, so that the others wait for it no longer than they must.
 		large := len(p.content.parts) > checkAtOnce
-		if large && len(fits) > 0 || len(batch) > 1 && s.merge.touches(&seen, p.content) {
+		if large && len(fits) > 0 || len(batch) > 1 && seen.touches(p.content) {
 			continue
 		}
 		if p.err = s.mayInstall(p, fits); p.err == nil {
@@ -187,9 +187,9 @@ func (s *Store) installAll(batch []*prepared) {
 // off.
 func (s *Store) renameAll(fits []*prepared) {
 	for _, p := range fits {
-		var at stamp
-		at, p.gone, p.err = p.d.install(p.tmp, p.name)
-		p.content.file.stamp, p.content.file.mtime = at, time.Unix(0, at.mtime)
+		var st unix.Stat_t
+		st, p.gone, p.err = p.d.install(p.tmp, p.name)
+		p.content.file.stamped(stampOf(&st))
 	}
 }
 
@@ -200,13 +200,13 @@ func (s *Store) mayInstall(p *prepared, with []*prepared) error {
 	if s.merge.file(p.name) != p.old {
 		return errAgain
 	}
-	at, _, err := p.d.stat(p.name)
+	at, _, err := statIn(p.d, p.name)
 	switch {
 	case errors.Is(err, unix.ENOENT):
 		if p.old != nil {
 			return errAgain
 		}
-	case err == nil && s.isUnfit(p.name, at):
+	case err == nil && s.reader.isUnfit(p.name, at):
 		// What is there is half-written or broken just now. The group is what was
 		// good last, and that is what this commit builds on.
 	case err == nil && p.old == nil, err == nil && p.old.stamp.ino != 0 && withoutYoung(p.old.stamp) != withoutYoung(at):
@@ -224,44 +224,4 @@ func (s *Store) mayInstall(p *prepared, with []*prepared) error {
 		}
 	}
 	return nil
-}
-
-// contact is what a batch has of families and metrics so far.
-type contact struct {
-	types     map[string]desc
-	hashes    map[uint64]struct{}
-	composite bool // a histogram or summary is among them
-}
-
-// touches reports whether the content could contradict the batch so far, by its
-// types, texts, names or metrics. If not it is added to the batch.
-func (m *merger) touches(seen *contact, c *content) bool {
-	for i := range c.parts {
-		d := c.parts[i].desc.Value()
-		if o, ok := seen.types[d.name]; ok && (typesConflict(o.typ, d.typ) || o.help != c.file.helpInFile(d)) {
-			return true
-		}
-		if seen.composite || d.typ.composite() {
-			for _, name := range relatedNames(d.name) {
-				if _, ok := seen.types[name]; ok {
-					return true
-				}
-			}
-		}
-		for _, h := range c.parts[i].hashes {
-			if _, ok := seen.hashes[h]; ok {
-				return true
-			}
-		}
-	}
-	for i := range c.parts {
-		d := c.parts[i].desc.Value()
-		d.help = c.file.helpInFile(d)
-		seen.types[d.name] = d
-		seen.composite = seen.composite || d.typ.composite()
-		for _, h := range c.parts[i].hashes {
-			seen.hashes[h] = struct{}{}
-		}
-	}
-	return false
 }

@@ -96,3 +96,45 @@ func valueOf(lines string) string {
 	line, _, _ := strings.Cut(lines, "\n")
 	return line[strings.LastIndexByte(line, ' ')+1:]
 }
+
+// scanLabels returns the length of a canonical label set, not empty, at the
+// beginning of a line, or 0 if there is none.
+func scanLabels(line string) int {
+	last := ""
+	for i := 1; ; i++ {
+		var l Label
+		if l, i = scanLabel(line, i); i == 0 || l.Name <= last {
+			return 0
+		}
+		switch last = l.Name; line[i] {
+		case '}':
+			return i + 1
+		case ',':
+		default:
+			return 0
+		}
+	}
+}
+
+// scanLabel reads a label without escapes and returns where what follows it is,
+// which is within the line, or 0 if there is no such label.
+func scanLabel(line string, i int) (l Label, next int) {
+	from := i
+	for i < len(line) && nameByte(line[i], i-from, false) {
+		i++
+	}
+	l.Name = line[from:i]
+	if l.Name == "" || strings.HasPrefix(l.Name, "__") || !strings.HasPrefix(line[i:], `="`) {
+		return l, 0
+	}
+	i += 2
+	n := strings.IndexByte(line[i:], '"')
+	if n <= 0 || strings.IndexByte(line[i:i+n], '\\') >= 0 {
+		return l, 0
+	}
+	l.Value = line[i : i+n]
+	if i += n + 1; i >= len(line) {
+		return l, 0
+	}
+	return l, i
+}

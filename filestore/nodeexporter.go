@@ -39,19 +39,41 @@ type nodeNote struct {
 	line              int
 }
 
-func (f *checked) note(does, family, why string) {
+// nodeFile is one file that node_exporter might read.
+type nodeFile struct {
+	path   string
+	hidden bool // read by node_exporter alone
+	data   []byte
+	read   bool         // data is what it holds; else it was not to be read
+	fault  *SyntaxError // why it is not served here; nil if it is
+	fams   *Families    // made by raw
+	notes  []nodeNote
+}
+
+// raw returns the families of the file as they were read.
+func (f *nodeFile) raw() *Families {
+	if f.fams == nil {
+		var err error
+		if f.fams, err = parse(f.data, fileLimits, true, true); err != nil {
+			f.fams = &Families{}
+		}
+	}
+	return f.fams
+}
+
+func (f *nodeFile) note(does, family, why string) {
 	line := 0
 	if family != "" {
-		line = f.lineOf(family, "")
+		line = f.raw().lineOf(family, "")
 	}
-	f.node = append(f.node, nodeNote{does, family, why, line})
+	f.notes = append(f.notes, nodeNote{does, family, why, line})
 }
 
 // textfile imitates the textfile collector of node_exporter, and what its
 // registry makes of what the collector sends. Where that dies or hangs it goes
 // on as if the culprit were not there, to have more to say.
 type textfile struct {
-	own    map[string]Own
+	own    func(family string) bool
 	list   []nodeFamily
 	served map[string]*dto.MetricFamily // what the registry has, without metrics
 	series map[string]bool              // what it has, with the empty labels
@@ -60,12 +82,12 @@ type textfile struct {
 
 type nodeFamily struct {
 	*dto.MetricFamily
-	by *checked
+	by *nodeFile
 }
 
 // imitateNodeExporter notes at each file what node_exporter does with it if it
 // has all of them in one directory. The files are in the order of names.
-func imitateNodeExporter(files []*checked, own map[string]Own) {
+func imitateNodeExporter(files []*nodeFile, own func(family string) bool) {
 	t := textfile{own: own, served: map[string]*dto.MetricFamily{}, series: map[string]bool{}, plain: map[string]bool{}}
 	type help struct{ first, other string }
 	helps := map[string]help{}
@@ -101,17 +123,17 @@ func imitateNodeExporter(files []*checked, own map[string]Own) {
 }
 
 // noteUnread notes what happens to what is no regular file, or too large.
-func (f *checked) noteUnread() {
+func (f *nodeFile) noteUnread() {
 	fi, err := os.Stat(f.path)
 	switch {
 	case err == nil && fi.Mode()&os.ModeNamedPipe != 0:
 		f.note(nodeHangs, "", "it waits for somebody to write to the pipe")
-	case err == nil && (fi.Mode().IsRegular() || fi.Mode()&os.ModeDevice != 0) && f.content.file.err.Reason != Unreadable:
+	case err == nil && (fi.Mode().IsRegular() || fi.Mode()&os.ModeDevice != 0) && f.fault.Reason != Unreadable:
 		f.note(nodeReads, "", "it reads to the end, however far that is")
-	case err == nil && f.content.file.err.Reason == Unreadable:
-		f.note(nodeReads+" if its user may", "", f.content.file.err.Msg)
+	case err == nil && f.fault.Reason == Unreadable:
+		f.note(nodeReads+" if its user may", "", f.fault.Msg)
 	default:
-		f.note(nodeRefuses, "", f.content.file.err.Msg)
+		f.note(nodeRefuses, "", f.fault.Msg)
 	}
 }
 
@@ -119,7 +141,7 @@ func (f *checked) noteUnread() {
 const standIn = "node_exporter_stand_in"
 
 // nodeParse returns what node_exporter gets out of a file, nil if it is refused.
-func (f *checked) nodeParse(data []byte) (fams map[string]*dto.MetricFamily) {
+func (f *nodeFile) nodeParse(data []byte) (fams map[string]*dto.MetricFamily) {
 	defer func() {
 		if recover() != nil {
 			f.note(nodeDies, "", "its parser panics")
@@ -136,21 +158,21 @@ func (f *checked) nodeParse(data []byte) (fams map[string]*dto.MetricFamily) {
 			// Its parser takes the labels for those of the sample before.
 			switch sample, header := before(lines[:bad.Line-1]); {
 			case sample && hasLabelOf(lines[:bad.Line-1], text):
-				f.node = append(f.node, nodeNote{nodeDies, "", "a sample has labels and no name, and a label of the sample before", bad.Line})
+				f.notes = append(f.notes, nodeNote{nodeDies, "", "a sample has labels and no name, and a label of the sample before", bad.Line})
 				return nil
 			case sample:
 				lines[bad.Line-1] = append([]byte(standIn), text...)
 				if fams = f.nodeParse(bytes.Join(lines, nil)); fams != nil {
-					f.node = append(f.node, nodeNote{nodeChanges, "", "it gives the labels of a sample without a name to the sample before", bad.Line})
+					f.notes = append(f.notes, nodeNote{nodeChanges, "", "it gives the labels of a sample without a name to the sample before", bad.Line})
 					delete(fams, standIn)
 				}
 				return fams
 			case header:
-				f.node = append(f.node, nodeNote{nodeDies, "", "a sample has labels and no name", bad.Line})
+				f.notes = append(f.notes, nodeNote{nodeDies, "", "a sample has labels and no name", bad.Line})
 				return nil
 			}
 		}
-		f.node = append(f.node, nodeNote{nodeRefuses, "", nodeReason(bad.Msg, at), bad.Line})
+		f.notes = append(f.notes, nodeNote{nodeRefuses, "", nodeReason(bad.Msg, at), bad.Line})
 		return nil
 	} else if err != nil {
 		f.note(nodeRefuses, "", "it is not what its parser accepts")
@@ -342,7 +364,7 @@ func (t *textfile) changes(mf nodeFamily, labels int) {
 			missing = missing || s.SampleCount == nil || s.SampleSum == nil
 		}
 	}
-	_, ours := t.own[name]
+	ours := t.own(name)
 	switch {
 	case fractions:
 		f.note(nodeChanges, name, "it serves 0 for the counts of a histogram of which one is a fraction")

@@ -152,3 +152,31 @@ func (d *directory) shared() bool {
 func (d *directory) trusts(uid uint32) bool {
 	return d.mode&0o002 == 0 || uid == 0 || uid == uint32(os.Geteuid()) || uid == d.owner
 }
+
+// stat returns what a name leads to, following a symbolic link, and what the name
+// itself is. If a link leads nowhere the error is errLeadsNowhere and st is the
+// link's.
+func (d *directory) stat(name string) (st, link unix.Stat_t, err error) {
+	fd := int(d.dir.Fd())
+	if err := unix.Fstatat(fd, name, &link, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return st, link, err
+	}
+	if link.Mode&unix.S_IFMT != unix.S_IFLNK {
+		return link, link, nil
+	}
+	if err := unix.Fstatat(fd, name, &st, 0); err != nil {
+		return link, link, errLeadsNowhere
+	}
+	return st, link, nil
+}
+
+var errLeadsNowhere = errors.New("the symbolic link leads nowhere")
+
+// author returns who has written a file himself, zero if it was root, we or the
+// owner of the directory: what they write may be in the name of others.
+func (d *directory) author(st *unix.Stat_t) uint32 {
+	if st.Uid == uint32(os.Geteuid()) || st.Uid == d.owner {
+		return 0
+	}
+	return st.Uid
+}

@@ -4,10 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os"
 	"strconv"
-
-	"golang.org/x/sys/unix"
 )
 
 // Where groups have owners, the owner is the user who created the group. He is an
@@ -43,31 +40,11 @@ func (f *File) Owner() (uid uint32, ok bool) {
 	return uint32(n), true
 }
 
-// author returns who has written a file himself, zero if it was root, we or the
-// owner of the directory: what they write may be in the name of others.
-func (d *directory) author(st *unix.Stat_t) uint32 {
-	if st.Uid == uint32(os.Geteuid()) || st.Uid == d.owner {
-		return 0
-	}
-	return st.Uid
-}
-
 // wrote takes note of the author of a group's file.
 func (f *File) wrote(author uint32) {
 	if f.author = author; author != 0 && !f.group.IsZero() {
 		f.attrs = f.attrs.with(ownerAttribute, strconv.FormatUint(uint64(author), 10))
 	}
-}
-
-// MayChange returns an error that wraps ErrNotOwner if a group as it is now may
-// not be changed in the name of the writer, who may be nil where groups have no
-// owners. A later change looks again.
-func (s *Store) MayChange(g Group, w *Writer) error {
-	f := s.View().File(g.FileName())
-	if f == nil || !f.group.IsZero() {
-		return w.mayChange(f)
-	}
-	return w.mayReplace(f)
 }
 
 // mayChange is about a group, nil for one that is new.
@@ -98,21 +75,4 @@ func (w *Writer) claim(a attributes) attributes {
 		return a
 	}
 	return a.with(ownerAttribute, strconv.FormatUint(uint64(w.UID), 10))
-}
-
-// DeleteAs is Delete in the name of a writer. Its error may wrap ErrNotOwner.
-func (s *Store) DeleteAs(g Group, w *Writer) error {
-	var refused error
-	name := []string{g.FileName()}
-	_, err := s.remove(func() []string { return name }, func(f *File) bool {
-		if !wasPushed(f) {
-			return false
-		}
-		refused = w.mayChange(f)
-		return refused == nil
-	})
-	if err == nil {
-		err = refused
-	}
-	return doing("deleting group "+g.String(), err)
 }

@@ -316,3 +316,14 @@ func (s *Store) stampFailure(g Group) error {
 	}
 	return doing("noting the failure in group "+g.String(), err)
 }
+
+// MayChange returns an error that wraps ErrNotOwner if a group as it is now may
+// not be changed in the name of the writer, who may be nil where groups have no
+// owners. A later change looks again.
+func (s *Store) MayChange(g Group, w *Writer) error {
+	f := s.View().File(g.FileName())
+	if f == nil || !f.group.IsZero() {
+		return w.mayChange(f)
+	}
+	return w.mayReplace(f)
+}

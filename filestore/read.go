@@ -3,6 +3,7 @@ package filestore
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -31,27 +32,33 @@ func stampOf(st *unix.Stat_t) stamp {
 	return stamp{dev: uint64(st.Dev), ino: uint64(st.Ino), size: st.Size, mtime: m, ctime: c}
 }
 
-// stat returns the stamp of a name, following a symbolic link, and whether it
-// is a regular file.
-func (d *directory) stat(name string) (stamp, *unix.Stat_t, error) {
-	var st, link unix.Stat_t
-	fd := int(d.dir.Fd())
-	if err := unix.Fstatat(fd, name, &link, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+// statIn returns the stamp of a name in a directory, following a symbolic link, and
+// what the name itself is.
+func statIn(d *directory, name string) (stamp, *unix.Stat_t, error) {
+	st, link, err := d.stat(name)
+	if err != nil && !errors.Is(err, errLeadsNowhere) {
 		return stamp{}, nil, err
 	}
 	if link.Mode&unix.S_IFMT != unix.S_IFLNK {
-		return stampOf(&link), &link, nil
+		return stampOf(&st), &link, nil
 	}
 	_, c := statTimes(&link)
-	if err := unix.Fstatat(fd, name, &st, 0); err != nil {
-		return stamp{link: c, ino: uint64(link.Ino)}, &link, errLeadsNowhere
+	if err != nil {
+		return stamp{link: c, ino: uint64(link.Ino)}, &link, err
 	}
 	s := stampOf(&st)
 	s.link = c
 	return s, &link, nil
 }
 
-var errLeadsNowhere = errors.New("the symbolic link leads nowhere")
+// reader reads the files of directories. It is safe for concurrent use.
+type reader struct {
+	opts  *Options
+	clock *steadyClock // nil if no lifetime ends
+
+	waitMu  sync.Mutex       // guards waiting
+	waiting map[string]*wait // files that cannot be read yet, and since when
+}
 
 // outcome is what came of looking at one name.
 type outcome struct {
@@ -67,12 +74,12 @@ type outcome struct {
 }
 
 // look reads a file if it has changed since old was read.
-func (s *Store) look(d *directory, o outcome) outcome {
-	at, link, err := d.stat(o.base)
+func (r *reader) look(d *directory, o outcome) outcome {
+	at, link, err := statIn(d, o.base)
 	o.link = link != nil && link.Mode&unix.S_IFMT == unix.S_IFLNK
 	if err != nil {
 		if errors.Is(err, unix.ENOENT) {
-			s.settled(o.key)
+			r.settled(o.key)
 			o.changed = o.old != nil
 			return o
 		}
@@ -82,10 +89,10 @@ func (s *Store) look(d *directory, o outcome) outcome {
 		return o.bad(at, time.Time{}, &SyntaxError{Reason: Unreadable, Msg: statSentence(err)})
 	}
 	if o.old != nil && o.old.stamp.sameContent(at) && o.old.heldFrom.IsZero() && !o.old.isBusy() {
-		s.settled(o.key)
+		r.settled(o.key)
 		return o
 	}
-	return s.read(d, o, at, link)
+	return r.read(d, o, at, link)
 }
 
 func statSentence(err error) string {
@@ -116,7 +123,7 @@ func (o outcome) bad(at stamp, mtime time.Time, err *SyntaxError) outcome {
 
 // read loads a file: one open that cannot block, one look at what was opened,
 // and the content only if nobody is writing it.
-func (s *Store) read(d *directory, o outcome, at stamp, link *unix.Stat_t) outcome {
+func (r *reader) read(d *directory, o outcome, at stamp, link *unix.Stat_t) outcome {
 	mtime := time.Unix(0, at.mtime)
 	reported := o.written() // before it is opened, so that the report is about what is opened or about what came later
 	fd, st, err := d.openFile(o.base, link)
@@ -135,16 +142,16 @@ func (s *Store) read(d *directory, o outcome, at stamp, link *unix.Stat_t) outco
 	}
 	before := stampOf(&st)
 	before.link = at.link
-	if st.Size > s.opts.MaxFileBytes {
-		return o.bad(before, mtime, &SyntaxError{Reason: TooLarge, Msg: fmt.Sprintf("larger than --spool.max-file-bytes=%d", s.opts.MaxFileBytes)})
+	if st.Size > r.opts.MaxFileBytes {
+		return o.bad(before, mtime, &SyntaxError{Reason: TooLarge, Msg: fmt.Sprintf("larger than --spool.max-file-bytes=%d", r.opts.MaxFileBytes)})
 	}
 	at, mtime = before, time.Unix(0, before.mtime)
 	o.stamp = at
-	now := s.opts.Now()
+	now := r.opts.Now()
 	if d.secret(&st) {
 		// Whoever publishes a file by a link has two names for it for a moment.
-		if now.Sub(time.Unix(0, at.ctime)) < s.opts.Hold {
-			return s.wait(o, now, whyShared)
+		if now.Sub(time.Unix(0, at.ctime)) < r.opts.Hold {
+			return r.wait(o, now, whyShared)
 		}
 		return o.bad(at, mtime, &SyntaxError{Reason: Unreadable, Msg: errSecret.Error()})
 	}
@@ -157,8 +164,8 @@ func (s *Store) read(d *directory, o outcome, at stamp, link *unix.Stat_t) outco
 		quiet = slowestRest // its time is to come, and tells nothing
 	}
 	whole := reported.renamed || reported.serial == 0 && o.isAnother(at)
-	if quiet < s.opts.Settle && !whole {
-		return s.wait(o, now, fmt.Sprintf(whyRest, "--spool.settle="+s.opts.Settle.String()))
+	if quiet < r.opts.Settle && !whole {
+		return r.wait(o, now, fmt.Sprintf(whyRest, "--spool.settle="+r.opts.Settle.String()))
 	}
 	busy, known := writerAt(fd)
 	switch {
@@ -169,14 +176,14 @@ func (s *Store) read(d *directory, o outcome, at stamp, link *unix.Stat_t) outco
 		busy = !reported.renamed // perhaps by a writer, who may have written a part
 	case reported.serial != 0:
 	case quiet < unknownRest:
-		busy = !s.renamedIn(o, at, now) // or so we assume
+		busy = !r.renamedIn(o, at, now) // or so we assume
 	}
-	if busy && !s.patienceEnds(o.key, mtime, now) {
+	if busy && !r.patienceEnds(o.key, mtime, now) {
 		// Another process of ours has its file open for a moment after the rename.
-		if now.Sub(s.waitsSince(o.key, now)) >= s.opts.Hold {
-			s.unfit(o.key, at, now)
+		if now.Sub(r.waitsSince(o.key, now)) >= r.opts.Hold {
+			r.unfit(o.key, at, now)
 		}
-		return s.wait(o, now, whyOpen)
+		return r.wait(o, now, whyOpen)
 	}
 	data, err := readAll(fd, int(st.Size))
 	if err != nil {
@@ -184,16 +191,16 @@ func (s *Store) read(d *directory, o outcome, at stamp, link *unix.Stat_t) outco
 	}
 	// Whoever opened it meanwhile may have changed what was read.
 	if err := unix.Fstat(fd, &st); err != nil || stampOf(&st) != withoutLink(before) || int64(len(data)) != before.size {
-		return s.wait(o, now, whyChanging)
+		return r.wait(o, now, whyChanging)
 	}
 	if !known && heeded && o.written().serial != reported.serial { // opened it has been by now, here
-		return s.wait(o, now, whyChanging) // its clock is too coarse to tell
+		return r.wait(o, now, whyChanging) // its clock is too coarse to tell
 	}
 	at.young = now.Sub(mtime) < clockGrain || now.Sub(time.Unix(0, at.ctime)) < clockGrain
-	if at.young && !s.patienceEnds(o.key, mtime, now) {
+	if at.young && !r.patienceEnds(o.key, mtime, now) {
 		// Its clock need not tell what was written while we read.
 		if busy, known := writerAt(fd); known && busy {
-			return s.wait(o, now, whyChanging)
+			return r.wait(o, now, whyChanging)
 		}
 	}
 	foreign := o.link || !d.trusts(st.Uid)
@@ -205,22 +212,22 @@ func (s *Store) read(d *directory, o outcome, at stamp, link *unix.Stat_t) outco
 		o.new.file.wrote(d.author(&st))
 	}
 	if quiet < o.new.rest && !whole {
-		return s.wait(o, now, fmt.Sprintf(whyRest, "the "+o.new.rest.String()+" of its line promspool:settle"))
+		return r.wait(o, now, fmt.Sprintf(whyRest, "the "+o.new.rest.String()+" of its line promspool:settle"))
 	}
 	// What was good and has turned bad or empty just now is often a writer
 	// between two steps: the last good content stands for a moment longer.
 	if o.old != nil && o.old.err == nil && o.old.series > 0 && (o.new.file.err != nil || o.new.file.series == 0) {
-		if quiet < s.opts.Hold {
-			s.unfit(o.key, at, now)
-			return s.wait(o, now, whyBroken)
+		if quiet < r.opts.Hold {
+			r.unfit(o.key, at, now)
+			return r.wait(o, now, whyBroken)
 		}
 	}
-	s.settled(o.key)
+	r.settled(o.key)
 	file := o.new.file
 	file.stamp, file.mtime, file.heldFrom, file.busy = at, mtime, time.Time{}, nil
 	o.changed = true
-	if o.new.parts != nil && s.clock != nil {
-		if at, ok := s.opts.Lifetimes.dies(file); ok && !at.After(s.clock.now()) {
+	if o.new.parts != nil && r.clock != nil {
+		if at, ok := r.opts.Lifetimes.dies(file); ok && !at.After(r.clock.now()) {
 			o.new = withhold(file, o.new.parts, at)
 		}
 	}
@@ -265,9 +272,9 @@ const busyAfter = 5 * time.Second
 
 // wait leaves the last good content in place. Once that has lasted for longer
 // than a writer needs for a file it is said of the file, and after busyAfter why.
-func (s *Store) wait(o outcome, now time.Time, why string) outcome {
+func (r *reader) wait(o outcome, now time.Time, why string) outcome {
 	o.new, o.again = nil, true
-	since := s.waitsSince(o.key, now)
+	since := r.waitsSince(o.key, now)
 	waited := now.Sub(since)
 	if o.old != nil && o.old.isBusy() {
 		return o // as it was named first, so that it is not published at each look
@@ -287,7 +294,7 @@ func (s *Store) wait(o outcome, now time.Time, why string) outcome {
 			same.heldFrom = since
 		}
 		o.new = &content{file: &same}
-	case good && o.old.heldFrom.IsZero() && waited >= s.opts.Hold:
+	case good && o.old.heldFrom.IsZero() && waited >= r.opts.Hold:
 		same := *o.old
 		same.heldFrom = since
 		o.new = &content{file: &same}
@@ -339,15 +346,15 @@ const (
 // rename does. Where the clock is too coarse for that, another inode each time we
 // look will do after a while, or a file that is replaced very often would never
 // be read.
-func (s *Store) renamedIn(o outcome, at stamp, now time.Time) bool {
+func (r *reader) renamedIn(o outcome, at stamp, now time.Time) bool {
 	if at.ctime > at.mtime {
 		return true
 	}
-	return o.old != nil && o.old.stamp.ino != at.ino && now.Sub(s.waitsSince(o.key, now)) > s.opts.Hold
+	return o.old != nil && o.old.stamp.ino != at.ino && now.Sub(r.waitsSince(o.key, now)) > r.opts.Hold
 }
 
-func (s *Store) patienceEnds(name string, mtime, now time.Time) bool {
-	return now.Sub(s.waitsSince(name, now)) > writerPatience && now.Sub(mtime) > writerRest
+func (r *reader) patienceEnds(name string, mtime, now time.Time) bool {
+	return now.Sub(r.waitsSince(name, now)) > writerPatience && now.Sub(mtime) > writerRest
 }
 
 // wait is what is known of a file that cannot be read yet.
@@ -357,43 +364,54 @@ type wait struct {
 }
 
 // waitsSince returns since when the file is being waited for.
-func (s *Store) waitsSince(name string, now time.Time) time.Time {
-	s.waitMu.Lock()
-	defer s.waitMu.Unlock()
-	return s.waitFor(name, now).since
+func (r *reader) waitsSince(name string, now time.Time) time.Time {
+	r.waitMu.Lock()
+	defer r.waitMu.Unlock()
+	return r.waitFor(name, now).since
 }
 
-func (s *Store) waitFor(name string, now time.Time) *wait {
-	w := s.waiting[name]
+func (r *reader) waitFor(name string, now time.Time) *wait {
+	w := r.waiting[name]
 	if w == nil {
 		w = &wait{since: now}
-		s.waiting[name] = w
+		r.waiting[name] = w
 	}
 	return w
 }
 
 // unfit takes note that the file as it is with this stamp is half-written or
 // broken.
-func (s *Store) unfit(name string, at stamp, now time.Time) {
-	s.waitMu.Lock()
-	defer s.waitMu.Unlock()
-	s.waitFor(name, now).unfit = withoutYoung(at)
+func (r *reader) unfit(name string, at stamp, now time.Time) {
+	r.waitMu.Lock()
+	defer r.waitMu.Unlock()
+	r.waitFor(name, now).unfit = withoutYoung(at)
 }
 
 // isUnfit reports whether the file with this stamp was found so. Nothing is lost
 // if a push replaces it.
-func (s *Store) isUnfit(name string, at stamp) bool {
-	s.waitMu.Lock()
-	defer s.waitMu.Unlock()
-	w := s.waiting[name]
+func (r *reader) isUnfit(name string, at stamp) bool {
+	r.waitMu.Lock()
+	defer r.waitMu.Unlock()
+	w := r.waiting[name]
 	return w != nil && w.unfit == withoutYoung(at)
 }
 
 // settled ends the wait for a file.
-func (s *Store) settled(name string) {
-	s.waitMu.Lock()
-	defer s.waitMu.Unlock()
-	if len(s.waiting) > 0 {
-		delete(s.waiting, name)
+func (r *reader) settled(name string) {
+	r.waitMu.Lock()
+	defer r.waitMu.Unlock()
+	if len(r.waiting) > 0 {
+		delete(r.waiting, name)
+	}
+}
+
+// forget ends the wait for the files with these names.
+func (r *reader) forget(is func(name string) bool) {
+	r.waitMu.Lock()
+	defer r.waitMu.Unlock()
+	for name := range r.waiting {
+		if is(name) {
+			delete(r.waiting, name)
+		}
 	}
 }

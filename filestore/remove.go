@@ -15,7 +15,7 @@ func (s *Store) Delete(g Group) error { return s.DeleteAs(g, nil) }
 
 // Wipe removes every pushed group and no dropped file.
 func (s *Store) Wipe() error {
-	_, err := s.remove(func() []string { return s.View().names(wasPushed) }, wasPushed)
+	_, err := s.remove(func() []string { return pickedNames(s.View(), wasPushed) }, wasPushed)
 	return doing("wiping the spool", err)
 }
 
@@ -30,14 +30,14 @@ func (s *Store) Wipe() error {
 // Store. Files are removed some hundreds at a time, and other commits take their turn
 // in between.
 func (s *Store) Remove(pick func(*File) bool) ([]*File, error) {
-	removed, err := s.remove(func() []string { return s.View().names(pick) }, pick)
+	removed, err := s.remove(func() []string { return pickedNames(s.View(), pick) }, pick)
 	return removed, doing("removing files from the spool", err)
 }
 
 func wasPushed(f *File) bool { return !f.group.IsZero() }
 
-// names lists the files of the spool that are picked.
-func (v *View) names(pick func(*File) bool) []string {
+// pickedNames lists the files of the spool that are picked.
+func pickedNames(v *View, pick func(*File) bool) []string {
 	var names []string
 	for f := range v.Files() {
 		if f.id.kind != otherKind && pick(f) {
@@ -172,7 +172,7 @@ func (s *Store) tryRemove(d *directory, names []string, since time.Time, pick fu
 		if old == nil || !pick(old) {
 			continue
 		}
-		at, _, err := d.stat(name)
+		at, _, err := statIn(d, name)
 		switch {
 		case errors.Is(err, unix.ENOENT), err == nil && withoutYoung(at) != withoutYoung(old.stamp):
 			again = append(again, name)
@@ -191,4 +191,21 @@ func (s *Store) tryRemove(d *directory, names []string, since time.Time, pick fu
 		updates = append(updates, update{old: old, oldParts: before.of(old, s.View())})
 	}
 	return removed, again, nil
+}
+
+// DeleteAs is Delete in the name of a writer. Its error may wrap ErrNotOwner.
+func (s *Store) DeleteAs(g Group, w *Writer) error {
+	var refused error
+	name := []string{g.FileName()}
+	_, err := s.remove(func() []string { return name }, func(f *File) bool {
+		if !wasPushed(f) {
+			return false
+		}
+		refused = w.mayChange(f)
+		return refused == nil
+	})
+	if err == nil {
+		err = refused
+	}
+	return doing("deleting group "+g.String(), err)
 }

@@ -373,50 +373,27 @@ func hasOtherLabel(base string, names []string) bool {
 	return false
 }
 
-// checkAtOnce is how many parts are checked under one hold of the Store's lock.
-const checkAtOnce = 2048
-
 // precheck says that a large content has been checked already.
 type precheck struct{ at uint64 } // the last change of the merge before that
 
-// checkLarge checks a content of very many parts before its commit has the lock of
-// the Store for itself, some parts at a time, so that others wait for none of it.
-// What changes meanwhile is checked once more under the lock.
-func (s *Store) checkLarge(c *content, old []part) (*precheck, error) {
-	if len(c.parts) <= checkAtOnce {
-		return nil, nil
+// precheck begins to check a content some parts at a time.
+func (m *merger) precheck() *precheck { return &precheck{at: m.changes} }
+
+// checkEarly is check for some of the parts. It makes their families, which takes
+// time as well when there are many new ones: see forgetParts.
+func (m *merger) checkEarly(id *ident, parts, old []part) *Conflict {
+	for i := range parts {
+		m.family(parts[i].desc.Value().name)
 	}
-	s.mu.Lock()
-	done := &precheck{at: s.merge.changes}
-	s.mu.Unlock()
-	for parts := range slices.Chunk(c.parts, checkAtOnce) {
-		s.mu.Lock()
-		for i := range parts {
-			s.merge.family(parts[i].desc.Value().name) // which takes time as well, when there are many new ones
-		}
-		x := s.merge.checkParts(c.file.id, parts, old, nil)
-		s.mu.Unlock()
-		if x != nil {
-			return nil, x
-		}
-	}
-	return done, nil
+	return m.checkParts(id, parts, old, nil)
 }
 
-// forgetLarge forgets what checkLarge has made for a content that is not going to
-// be merged.
-func (s *Store) forgetLarge(c *content) {
-	if len(c.parts) <= checkAtOnce {
-		return
-	}
-	for parts := range slices.Chunk(c.parts, checkAtOnce) {
-		s.mu.Lock()
-		for i := range parts {
-			if f := s.merge.fams[parts[i].desc.Value().name]; f != nil {
-				s.merge.forget(f)
-			}
+// forgetParts forgets the families of parts that are not going to be merged.
+func (m *merger) forgetParts(parts []part) {
+	for i := range parts {
+		if f := m.fams[parts[i].desc.Value().name]; f != nil {
+			m.forget(f)
 		}
-		s.mu.Unlock()
 	}
 }
 

@@ -62,7 +62,7 @@ func (s *Store) restoreArchived(name string) error {
 		if c.file.age == nil {
 			c.file.age = &age{}
 		}
-		return s.revived(c.file, slices.Clone(c.parts))
+		return revived(c.file, slices.Clone(c.parts))
 	})
 	if err == nil {
 		err = s.flush(at)

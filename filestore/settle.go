@@ -87,19 +87,6 @@ func (s *Store) SettleHelp(ctx context.Context) error {
 	return nil
 }
 
-// markHelp notes that files of a family may have another text than is served.
-func (m *merger) markHelp(name string) {
-	m.misfits[name] = struct{}{}
-	m.signalMisfit()
-}
-
-func (m *merger) signalMisfit() {
-	select {
-	case m.help.misfit <- struct{}{}:
-	default:
-	}
-}
-
 func (s *Store) markHelp(names map[string]struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -112,42 +99,10 @@ func (s *Store) markHelp(names map[string]struct{}) {
 // the families that are marked and not among them yet. It reports whether there
 // are any.
 func (s *Store) findMisfits(left map[string][]Group) bool {
-	texts := map[string]string{}
 	s.mu.Lock()
-	for name := range s.merge.misfits {
-		if f := s.merge.fams[name]; left[name] == nil {
-			delete(s.merge.misfits, name)
-			if f != nil {
-				texts[name] = f.help
-			}
-		}
-	}
+	texts := s.merge.takeMisfits(func(name string) bool { return left[name] == nil })
 	s.mu.Unlock()
-	v := s.View()
-	check := func(name string, id *ident) {
-		if f := v.files.get(id); f != nil && id.kind == pushedKind {
-			if d, ok := f.has(name); ok && f.helpInFile(d) != texts[name] {
-				left[name] = append(left[name], f.group)
-			}
-		}
-	}
-	for name := range texts {
-		for _, r := range [...]rope{v.main, v.beside} {
-			r.from(&family{name: name}, nil, func(o *family, id *ident, _ []byte) bool {
-				if o.name == name && id != nil {
-					check(name, id)
-				}
-				return o.name == name
-			})
-		}
-	}
-	if len(texts) > 0 {
-		for k := range v.excluded {
-			if _, ok := texts[k.family]; ok {
-				check(k.family, &k.id)
-			}
-		}
-	}
+	s.View().misfits(texts, func(name string, g Group) { left[name] = append(left[name], g) })
 	return len(left) > 0
 }
 
@@ -218,3 +173,33 @@ func (s *Store) rewriteFile(g Group) (bool, error) {
 
 // errNothing ends a commit that has nothing to write.
 var errNothing = errors.New("nothing to write")
+
+// alignHelp gives the file of a group the texts of the spool. They are best known
+// here, outside of the lock under which the file is renamed. If one changes
+// meanwhile, the merge notices that the file differs.
+func (s *Store) alignHelp(c *content, old *File) {
+	c.file.stored = nil
+	v, mixed := s.View(), s.help.mixed.Load() > 0
+	var others []desc
+	for i := range c.parts {
+		d := c.parts[i].desc.Value()
+		if s.opts.Only != nil { // the other texts are not known, but the old file has them
+			if text, ok := old.textOf(d.name); ok {
+				c.file.setStored(d, text)
+			}
+		} else if mixed || !v.hasHelp(d.name, d.help) { // mostly it is the text that is served anyway
+			others = append(others, d)
+		}
+	}
+	if len(others) == 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, d := range others {
+		text, had := old.textOf(d.name)
+		if text, ok := s.merge.helpToWrite(c.file.id, d, text, had); ok {
+			c.file.setStored(d, text)
+		}
+	}
+}

@@ -220,7 +220,7 @@ func (src *Source) accept(d *directory, names []string, outcomes []outcome) (aga
 		// of a dropped file was whole, and one that is written all the time has changed
 		// once more by now: then it is the newest that there is to serve.
 		old := s.merge.file(o.key)
-		at, _, err := d.stat(o.base)
+		at, _, err := statIn(d, o.base)
 		gone := errors.Is(err, unix.ENOENT)
 		if old != o.old || gone != (o.new == nil) {
 			again = append(again, o.base)
@@ -338,7 +338,7 @@ func (src *Source) lookAll(d *directory, names []string) []outcome {
 	outcomes := make([]outcome, len(names))
 	look := func(i int) {
 		key := src.key(names[i])
-		outcomes[i] = src.store.look(d, outcome{src: src, base: names[i], key: key, old: v.File(key)})
+		outcomes[i] = src.store.reader.look(d, outcome{src: src, base: names[i], key: key, old: v.File(key)})
 		src.links.note(names[i], outcomes[i].link)
 	}
 	if len(names) < 64 {

@@ -78,9 +78,7 @@ type Store struct {
 	pruned    time.Time // when the archive was looked through last; of the one who ages
 	view      atomic.Pointer[View]
 
-	waitMu  sync.Mutex
-	waiting map[string]*wait // files that cannot be read yet, and since when
-
+	reader    reader
 	probeMu   sync.Mutex
 	probedAt  time.Time
 	probeErr  error
@@ -101,7 +99,7 @@ func (s *Store) Observe(o Observers) { s.observers = o }
 // Open reads the whole directory; a returned Store is ready. It removes what
 // killed processes left of their commits. opts may be nil.
 func Open(dir string, opts *Options) (*Store, error) {
-	s := &Store{path: dir, waiting: make(map[string]*wait), exclusion: newExclusion()}
+	s := &Store{path: dir, exclusion: newExclusion()}
 	if opts != nil {
 		s.opts = *opts
 	}
@@ -118,6 +116,7 @@ func Open(dir string, opts *Options) (*Store, error) {
 		s.opts.Now = time.Now
 	}
 	s.clock, s.due = newSteadyClock(s.opts.Now), newDue()
+	s.reader = reader{opts: &s.opts, clock: s.clock, waiting: make(map[string]*wait)}
 	s.merge = newMerger(s.opts.Own)
 	s.help = s.merge.help
 	s.view.Store(s.merge.view())
@@ -158,13 +157,10 @@ func (s *Store) RemoveSource(src *Source) {
 	if d != nil && d.pinned {
 		d.done()
 	}
-	s.waitMu.Lock()
-	defer s.waitMu.Unlock()
-	for key := range s.waiting {
-		if base, ok := strings.CutPrefix(key, src.prefix); ok && !strings.ContainsRune(base, filepath.Separator) {
-			delete(s.waiting, key)
-		}
-	}
+	s.reader.forget(func(key string) bool {
+		base, ok := strings.CutPrefix(key, src.prefix)
+		return ok && !strings.ContainsRune(base, filepath.Separator)
+	})
 }
 
 // Reload is that of the spool as a [Source].

@@ -4,6 +4,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/prometheus/common/model"
 )
@@ -90,4 +91,32 @@ func appendValue(b []byte, v float64) []byte {
 		return append(b, "-Inf"...)
 	}
 	return strconv.AppendFloat(b, v, 'g', -1, 64)
+}
+
+// trimHelp cuts off what a HELP line cannot keep: blanks in front of the text, and
+// carriage returns at the end, which readers take for a part of the line's end.
+func trimHelp(s string) string {
+	return strings.TrimRight(strings.TrimLeft(s, " \t"), "\r")
+}
+
+// plainText replaces what a reader of the text format refuses in a HELP text.
+func plainText(s string) string {
+	if utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 {
+		return s
+	}
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
+}
+
+// parseHelp reads a name and a HELP text as they stand in a HELP line.
+func parseHelp(s string) (name, text string, ok bool) {
+	p := parser{utf8Names: true, rest: s}
+	name, err := p.metricName()
+	if err != nil {
+		return "", "", false
+	}
+	p.rest = strings.TrimPrefix(p.rest, " ")
+	if text, err = p.unescapeHelp(); err != nil {
+		return "", "", false
+	}
+	return name, trimHelp(plainText(text)), true
 }
