@@ -134,3 +134,24 @@ func (a adding) sameBuckets(fresh, old string) error {
 	}
 	return nil
 }
+
+// accumulated is accumulate for what a group holds, withheld or not; old is nil if
+// there is no group yet. It counts the samples.
+func accumulated(fresh []part, old *content, file string) (parts []part, series int, err error) {
+	var held []part
+	if old != nil {
+		held = old.parts
+	}
+	if old != nil && old.file.age != nil {
+		if held, err = old.file.age.parts(); err != nil {
+			return nil, 0, err
+		}
+	}
+	if parts, err = accumulate(fresh, held, file); err != nil {
+		return nil, 0, err
+	}
+	for i := range parts {
+		series += strings.Count(parts[i].text, "\n")
+	}
+	return parts, series, nil
+}

@@ -67,7 +67,7 @@ func (c *mergeChange) take(updates []update) {
 	for i := range updates {
 		u := &updates[i]
 		if u.old != nil && u.new != nil && *u.old.id == *u.new.file.id {
-			u.new.file.id = u.old.id
+			u.new.file.sameIdent(u.old)
 			changes = append(changes, fileChange{u.old.id, u.old, u.new.file})
 			parts = c.appendPartChanges(parts, u.old, u.new.file, u.oldParts, u.new.parts)
 		} else {

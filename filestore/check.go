@@ -186,7 +186,7 @@ func (c *checker) together(files []*checked) {
 		key := f.base
 		if byKey[key] != nil { // of several files of one name, as they lie in several directories
 			key = filepath.Dir(f.node.path) + string(filepath.Separator) + f.base
-			f.content.file.id = droppedIdent(key)
+			f.content.file.moved(key)
 		}
 		byKey[key] = f
 		updates = append(updates, update{new: f.content})

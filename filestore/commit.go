@@ -26,7 +26,7 @@ type placed struct {
 // check, the rename and the new view happen under the one of the Store.
 //
 // The flush of what is returned is what is left to do.
-func (s *Store) commit(g Group, check bool, plan func(old *File, oldParts []part) (*content, error)) (placed, error) {
+func (s *Store) commit(g Group, check bool, plan func(old *content) (*content, error)) (placed, error) {
 	name := g.FileName()
 	since := s.groups.since(name)
 	var giveUp time.Time
@@ -66,7 +66,7 @@ const commitPatience = 10 * time.Second
 
 // try is one attempt of commit, in a directory that is in use. It ends the use
 // unless it succeeds. errAgain and errReplaced ask for another attempt.
-func (s *Store) try(d *directory, name string, since time.Time, check bool, plan func(old *File, oldParts []part) (*content, error)) (at placed, err error) {
+func (s *Store) try(d *directory, name string, since time.Time, check bool, plan func(old *content) (*content, error)) (at placed, err error) {
 	p := &prepared{d: d, name: name, check: check, since: since}
 	defer func() {
 		if at.d != nil {
@@ -91,7 +91,11 @@ func (s *Store) try(d *directory, name string, since time.Time, check bool, plan
 	if old != nil && old.group.IsZero() {
 		mine = nil // somebody's file under our name: replaced, not read
 	}
-	c, err := plan(mine, partsOf(mine, oldParts))
+	var held *content
+	if mine != nil {
+		held = &content{file: mine, parts: oldParts}
+	}
+	c, err := plan(held)
 	if err != nil {
 		return placed{}, err
 	}
@@ -100,7 +104,7 @@ func (s *Store) try(d *directory, name string, since time.Time, check bool, plan
 	if int64(len(data)) > s.opts.MaxFileBytes {
 		return placed{}, &SyntaxError{Reason: TooLarge, Msg: fmt.Sprintf("the group would take %d bytes, more than --spool.max-file-bytes=%d", len(data), s.opts.MaxFileBytes)}
 	}
-	c.file.size, c.file.hash = int64(len(data)), hashOf(data)
+	c.holds(data)
 	p.old, p.mine, p.oldParts, p.content = old, mine, oldParts, c
 	if c.pretended {
 		if err := s.pretend(p); err != nil {
@@ -143,13 +147,6 @@ func (s *Store) try(d *directory, name string, since time.Time, check bool, plan
 		err = fmt.Errorf("the file %q is somebody else's, and only he may replace or remove it in this directory: %w", name, unix.EPERM)
 	}
 	return placed{}, err
-}
-
-func partsOf(f *File, parts []part) []part {
-	if f == nil {
-		return nil
-	}
-	return parts
 }
 
 func withoutYoung(s stamp) stamp {

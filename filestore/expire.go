@@ -246,10 +246,10 @@ func (s *Store) forget(now time.Time) (updates []update, sources []*Source) {
 		if f.age == nil || f.age.since <= seconds(now) || !f.age.pending && f.err == nil {
 			continue
 		}
-		again := *f
-		again.stamp, again.hash = stamp{}, 0 // to be read whatever it looks like
+		again := f.unread() // to be read whatever it looks like
 		parts := s.View().parts(f)
-		updates = append(updates, update{old: f, oldParts: parts, new: &content{file: &again, parts: slices.Clone(parts)}})
+		again.parts = slices.Clone(parts)
+		updates = append(updates, update{old: f, oldParts: parts, new: again})
 	}
 	if len(updates) > 0 {
 		s.publish(updates)
@@ -282,12 +282,12 @@ func (s *Store) Ageing() []Aged {
 // its payload is withheld. The file keeps its time, which is that of the push.
 func (s *Store) writeWithheld(g Group) (since time.Time, err error) {
 	defer s.groups.lock(g.FileName())()
-	at, err := s.commit(g, false, func(old *File, oldParts []part) (*content, error) {
-		if old == nil || old.age == nil || !old.age.pending {
+	at, err := s.commit(g, false, func(old *content) (*content, error) {
+		if old == nil || old.file.age == nil || !old.file.age.pending {
 			return nil, errNothing // pushed to, or removed
 		}
-		since = old.Expired()
-		return old.written(oldParts), nil
+		since = old.file.Expired()
+		return old.rewritten(), nil
 	})
 	switch {
 	case errors.Is(err, errNothing):
@@ -309,11 +309,11 @@ var errNotExpired = fmt.Errorf("nothing of it is withheld: %w", fs.ErrNotExist)
 func (s *Store) Restore(g Group) error {
 	at, err := func() (placed, error) {
 		defer s.groups.lock(g.FileName())()
-		return s.commit(g, true, func(old *File, oldParts []part) (*content, error) {
-			if old == nil || old.age == nil {
+		return s.commit(g, true, func(old *content) (*content, error) {
+			if old == nil || old.file.age == nil {
 				return nil, errNotExpired
 			}
-			return revived(old, oldParts)
+			return revived(old)
 		})
 	}()
 	if err == nil {

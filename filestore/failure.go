@@ -25,10 +25,11 @@ type DirectoryError struct {
 	Directory string
 	Reason    DirectoryReason
 	Err       error
+	Text      string // of Err alone, without paths
 }
 
 func (e *DirectoryError) Error() string {
-	return fmt.Sprintf("directory %q cannot be read: %s", e.Directory, plainError(e.Err))
+	return fmt.Sprintf("directory %q cannot be read: %s", e.Directory, e.Text)
 }
 
 func (e *DirectoryError) Unwrap() error { return e.Err }
@@ -55,7 +56,7 @@ func (src *Source) failed(err error) {
 func (src *Source) setFailure(err error) bool {
 	var now *DirectoryError
 	if err != nil {
-		now = &DirectoryError{Directory: src.path, Reason: DirectoryFailed, Err: err}
+		now = &DirectoryError{Directory: src.path, Reason: DirectoryFailed, Err: err, Text: plainError(err)}
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			now.Reason = DirectoryMissing

@@ -2,7 +2,6 @@ package filestore
 
 import (
 	"slices"
-	"strings"
 )
 
 // A Type is the type of a metric family in the text format.
@@ -113,19 +112,20 @@ func (f *Families) lineOf(family, series string) int {
 // goes for its sum and count only.
 func (t Type) adds() bool { return t == Counter || t.composite() }
 
-// accumulated is accumulate for what a group holds, withheld or not; old is nil if
-// there is no group yet. It counts the samples.
-func accumulated(fresh []part, old *File, held []part, file string) (parts []part, series int, err error) {
-	if old != nil && old.age != nil {
-		if held, err = old.age.parts(); err != nil {
-			return nil, 0, err
-		}
+// noFamilies returns families that are none.
+func noFamilies() *Families { return &Families{byName: map[string]*rawFamily{}} }
+
+// gauge is a family of one sample without labels.
+type gauge struct {
+	name, help string
+	value      float64
+}
+
+func gauges(list []gauge) *Families {
+	f := noFamilies()
+	for _, g := range list {
+		r := &rawFamily{name: g.name, help: g.help, typ: Gauge, samples: []sample{{name: g.name, value: g.value}}}
+		f.list, f.byName[g.name] = append(f.list, r), r
 	}
-	if parts, err = accumulate(fresh, held, file); err != nil {
-		return nil, 0, err
-	}
-	for i := range parts {
-		series += strings.Count(parts[i].text, "\n")
-	}
-	return parts, series, nil
+	return f
 }

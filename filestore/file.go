@@ -374,5 +374,86 @@ func appendHelp(b []byte, help string) []byte {
 
 func hashOf(data []byte) uint64 { return xxhash.Sum64(data) }
 
+// holds takes note of the bytes of a file.
+func (c *content) holds(data []byte) { c.file.size, c.file.hash = int64(len(data)), hashOf(data) }
+
 // stamped gives a file that has just been written its stamp.
 func (f *File) stamped(at stamp) { f.stamp, f.mtime = at, time.Unix(0, at.mtime) }
+
+// found notes what was there when a file was read.
+func (f *File) found(at stamp, mtime time.Time) {
+	f.stamp, f.mtime, f.heldFrom, f.busy = at, mtime, time.Time{}, nil
+}
+
+// again returns the content of a file that is the same under another stamp. Its
+// parts are those that the merge has.
+func (f *File) again() *content {
+	same := *f
+	return &content{file: &same}
+}
+
+// held returns the content of a file that stands since then for what the file holds
+// now, and why if that is to be said.
+func (f *File) held(since time.Time, busy *SyntaxError) *content {
+	c := f.again()
+	if busy != nil {
+		c.file.busy = busy
+	}
+	if c.file.heldFrom.IsZero() {
+		c.file.heldFrom = since
+	}
+	return c
+}
+
+// unread returns the content of a file that is going to be read whatever it looks
+// like.
+func (f *File) unread() *content {
+	c := f.again()
+	c.file.stamp, c.file.hash = stamp{}, 0
+	return c
+}
+
+// isOf reports whether the file was read from these bytes of that author.
+func (f *File) isOf(data []byte, foreign bool, author uint32) bool {
+	return f.err == nil && f.foreign == foreign && f.author == author && len(data) > 0 && f.size == int64(len(data)) && f.hash == hashOf(data)
+}
+
+// moved gives a file that is not pushed another name.
+func (f *File) moved(name string) { f.id = droppedIdent(name) }
+
+// sameIdent gives the file the ident of the one before, so that there is one for
+// each file.
+func (f *File) sameIdent(before *File) { f.id = before.id }
+
+// ID returns the place of the file in the merge.
+func (f *File) ID() *ident { return f.id }
+
+// Descs returns the descriptions of the families in the file, by name. They must not
+// be changed.
+func (f *File) Descs() []unique.Handle[desc] { return f.parts }
+
+// Stored returns the descriptions of the families whose text in the file is another
+// than was asked for.
+func (f *File) Stored() []unique.Handle[desc] { return f.stored }
+
+// Attrs returns what is known of the group beside its metrics.
+func (f *File) Attrs() attributes { return f.attrs }
+
+// Ended returns what is known of a file whose lifetime has ended, nil if it has not.
+func (f *File) Ended() *age { return f.age }
+
+// Pushed and Failed return the Unix times of the last push and the last rejected one;
+// 0 is never.
+func (f *File) Pushed() float64 { return f.push }
+
+// Failed: see Pushed.
+func (f *File) Failed() float64 { return f.failure }
+
+// Stamp returns what the file looked like when it was read.
+func (f *File) Stamp() stamp { return f.stamp }
+
+// Fault returns why the file is not served, or nil.
+func (f *File) Fault() *SyntaxError { return f.err }
+
+// Flaw returns what inside of the file is not served, or nil.
+func (f *File) Flaw() *SyntaxError { return f.issue }

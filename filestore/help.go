@@ -101,6 +101,10 @@ func (f *File) textOf(name string) (text string, ok bool) {
 	return f.helpInFile(d), true
 }
 
+// clearStored makes the texts of the file those that are asked for.
+func (f *File) clearStored() { f.stored = nil }
+
+// setStored sets the text that the file has for a family that asks for another.
 func (f *File) setStored(d desc, text string) {
 	if text != d.help {
 		d.help = text

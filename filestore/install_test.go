@@ -96,18 +96,19 @@ func TestCommitIsPatient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	parts, series, err := s.canonical(g, f, nil)
+	change := s.changeOf(g)
+	parts, series, err := change.canonical(f, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	tries := 0
-	at, err := s.commit(g, true, func(old *File, _ []part) (*content, error) {
+	at, err := s.commit(g, true, func(old *content) (*content, error) {
 		if tries++; tries <= 200 {
 			if err := pushedTo(t, restless, g, tries); err != nil {
 				return nil, err
 			}
 		}
-		return s.groupContent(g, old, parts, series, 1, 0)
+		return change.content(old, parts, series, 1, 0)
 	})
 	if err != nil {
 		t.Fatalf("after %d tries: %v", tries, err)

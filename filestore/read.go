@@ -115,8 +115,7 @@ func plainError(err error) string {
 func (o outcome) bad(at stamp, mtime time.Time, err *SyntaxError) outcome {
 	o.new = badContent(o.key, err)
 	o.stamp = at
-	o.new.file.stamp = at
-	o.new.file.mtime = mtime
+	o.new.file.found(at, mtime)
 	o.changed = true
 	return o
 }
@@ -204,9 +203,8 @@ func (r *reader) read(d *directory, o outcome, at stamp, link *unix.Stat_t) outc
 		}
 	}
 	foreign := o.link || !d.trusts(st.Uid)
-	if o.old != nil && o.old.err == nil && o.old.foreign == foreign && o.old.author == d.author(&st) && o.old.hash == hashOf(data) && o.old.size == int64(len(data)) && len(data) > 0 {
-		same := *o.old
-		o.new = &content{file: &same}
+	if o.old != nil && o.old.isOf(data, foreign, d.author(&st)) {
+		o.new = o.old.again()
 	} else {
 		o.new = parseFileOf(o.key, data, foreign)
 		o.new.file.wrote(d.author(&st))
@@ -224,7 +222,7 @@ func (r *reader) read(d *directory, o outcome, at stamp, link *unix.Stat_t) outc
 	}
 	r.settled(o.key)
 	file := o.new.file
-	file.stamp, file.mtime, file.heldFrom, file.busy = at, mtime, time.Time{}, nil
+	file.found(at, mtime)
 	o.changed = true
 	if o.new.parts != nil && r.clock != nil {
 		if at, ok := r.opts.Lifetimes.dies(file); ok && !at.After(r.clock.now()) {
@@ -285,19 +283,12 @@ func (r *reader) wait(o outcome, now time.Time, why string) outcome {
 		err := &SyntaxError{File: o.key, Reason: Busy, Msg: why + "; write to a temporary file and rename it"}
 		if !good {
 			o.new = badContent(o.key, err)
-			o.new.file.stamp = o.stamp
+			o.new.file.found(o.stamp, time.Time{})
 			break
 		}
-		same := *o.old
-		same.busy = err
-		if same.heldFrom.IsZero() {
-			same.heldFrom = since
-		}
-		o.new = &content{file: &same}
+		o.new = o.old.held(since, err)
 	case good && o.old.heldFrom.IsZero() && waited >= r.opts.Hold:
-		same := *o.old
-		same.heldFrom = since
-		o.new = &content{file: &same}
+		o.new = o.old.held(since, nil)
 	}
 	o.changed = o.new != nil
 	return o

@@ -55,14 +55,11 @@ func (s *Store) restoreArchived(name string) error {
 	if c.file.group.IsZero() {
 		return s.restoreDropped(d, dir, name, from)
 	}
-	at, err := s.commit(c.file.group, true, func(old *File, _ []part) (*content, error) {
+	at, err := s.commit(c.file.group, true, func(old *content) (*content, error) {
 		if old != nil {
 			return nil, fmt.Errorf("the group is in the spool again: %w", fs.ErrExist)
 		}
-		if c.file.age == nil {
-			c.file.age = &age{}
-		}
-		return revived(c.file, slices.Clone(c.parts))
+		return revived(c)
 	})
 	if err == nil {
 		err = s.flush(at)

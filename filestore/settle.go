@@ -152,12 +152,12 @@ func (s *Store) rewriteHelp(ctx context.Context, left map[string][]Group, limit 
 // else changed. It reports whether that was necessary.
 func (s *Store) rewriteFile(g Group) (bool, error) {
 	defer s.groups.lock(g.FileName())()
-	at, err := s.commit(g, false, func(old *File, oldParts []part) (*content, error) {
-		if old == nil || old.age != nil && old.age.pending {
+	at, err := s.commit(g, false, func(old *content) (*content, error) {
+		if old == nil || old.file.age != nil && old.file.age.pending {
 			return nil, errNothing
 		}
-		c := old.written(oldParts)
-		if s.alignHelp(c, old); slices.Equal(c.file.stored, old.stored) {
+		c := old.rewritten()
+		if s.alignHelp(c, old.file); slices.Equal(c.file.stored, old.file.stored) {
 			return nil, errNothing
 		}
 		return c, nil
@@ -178,7 +178,7 @@ var errNothing = errors.New("nothing to write")
 // here, outside of the lock under which the file is renamed. If one changes
 // meanwhile, the merge notices that the file differs.
 func (s *Store) alignHelp(c *content, old *File) {
-	c.file.stored = nil
+	c.file.clearStored()
 	v, mixed := s.View(), s.help.mixed.Load() > 0
 	var others []desc
 	for i := range c.parts {

@@ -165,18 +165,20 @@ func (a *age) parts() ([]part, error) {
 	return slices.DeleteFunc(parts, func(p part) bool { return isRecord(p.desc.Value().name) }), nil
 }
 
-// written returns the content that makes a file say of its group what the File
-// does, with these parts.
-func (f *File) written(parts []part) *content {
+// rewritten returns the content that makes a file say of its group what it does.
+func (c *content) rewritten() *content { return c.with(c.parts) }
+
+// with is rewritten with other parts.
+func (c *content) with(parts []part) *content {
 	series := 0
 	for i := range parts {
 		series += strings.Count(parts[i].text, "\n")
 	}
-	c := newContent(&ident{pushedKind, f.Name()}, parts, series)
-	c.file.group, c.file.mtime = f.group, f.mtime
-	c.stays(f)
-	c.sameTime = true
-	return c
+	n := newContent(&ident{pushedKind, c.file.Name()}, parts, series)
+	n.file.group, n.file.mtime = c.file.group, c.file.mtime
+	n.stays(c.file)
+	n.sameTime = true
+	return n
 }
 
 // stays makes the content one of a group to which nobody has pushed since old.
@@ -191,20 +193,23 @@ func (c *content) stays(old *File) {
 }
 
 // revived returns the content of an expired group as it was before.
-func revived(old *File, oldParts []part) (*content, error) {
-	parts, err := old.age.parts()
-	if err != nil {
-		return nil, err
+func revived(old *content) (*content, error) {
+	var parts []part
+	if old.file.age != nil {
+		var err error
+		if parts, err = old.file.age.parts(); err != nil {
+			return nil, err
+		}
 	}
-	for _, p := range oldParts {
+	for _, p := range old.parts {
 		name := p.desc.Value().name
 		if name != groupExpired && !slices.ContainsFunc(parts, func(o part) bool { return o.desc.Value().name == name }) {
 			parts = append(parts, p)
 		}
 	}
 	slices.SortFunc(parts, func(a, b part) int { return strings.Compare(a.desc.Value().name, b.desc.Value().name) })
-	c := old.written(parts)
+	c := old.with(parts)
 	c.file.age = nil
-	c.file.attrs = old.attrs.without(expiredAttribute).with(ttlAttribute, "0s")
+	c.file.attrs = old.file.attrs.without(expiredAttribute).with(ttlAttribute, "0s")
 	return c, nil
 }

@@ -92,7 +92,7 @@ func TestWholeBodiesInEveryForm(t *testing.T) {
 
 func TestExpectContinue(t *testing.T) {
 	a := start(t, nil, func(c *ingest.Config) { c.MaxBytes = 2 << 20 })
-	ask := func(length int, body string) (first string) {
+	ask := func(length int64, body string) (first string) {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(a.url, "http://"))
 		if err != nil {
 			t.Fatal(err)
@@ -118,7 +118,7 @@ func TestExpectContinue(t *testing.T) {
 		return resp.Status
 	}
 	body := "a 1\n" + strings.Repeat("# filler\n", 150000)
-	if got := ask(len(body), body); got != "200 OK" {
+	if got := ask(int64(len(body)), body); got != "200 OK" {
 		t.Errorf("the answer is %q, want 200", got)
 	}
 	a.wantSamples(`a{job="j"} 1`)

@@ -76,6 +76,7 @@ Examples:
 
 // run reads like the life of a run.
 func (r *jobRun) run() error {
+	leanRuntime()
 	if r.name == "" {
 		r.name = filepath.Base(r.command[0])
 	}

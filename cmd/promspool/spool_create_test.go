@@ -11,6 +11,21 @@ import (
 	"testing"
 )
 
+// staticPromspool builds the program as it is released.
+func staticPromspool(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, dir := range []string{dir, filepath.Dir(dir)} { // other users run it
+		done(t, os.Chmod(dir, 0o755))
+	}
+	build := exec.Command("go", "build", "-buildvcs=false", "-o", dir+"/promspool", ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return dir + "/promspool"
+}
+
 // owners returns "MODE UID:GID" of a directory.
 func owners(t *testing.T, dir string) string {
 	t.Helper()
@@ -61,12 +76,7 @@ func TestDefaultSpool(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: changes into a root of its own")
 	}
-	static := filepath.Join(t.TempDir(), "promspool")
-	build := exec.Command("go", "build", "-buildvcs=false", "-o", static, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
+	static := staticPromspool(t)
 	const state = "/var/lib/promspool"
 	newRoot := func(t *testing.T, parent string) string {
 		root := t.TempDir()
