@@ -96,7 +96,7 @@ func (a adding) up(fresh, old part) (part, error) {
 			text = append(text, line...)
 		}
 	}
-	families, err := parse(text, fileLimits, true, true)
+	families, err := parseLenient(text)
 	if err != nil {
 		return part{}, a.fail("cannot accumulate: " + err.Error())
 	}

@@ -168,7 +168,7 @@ func (s *Store) keepIn(ids []*ident, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, id := range ids {
-		if f := s.merge.files.get(id); f != nil {
+		if f := s.merge.byID(id); f != nil {
 			if _, ok := s.opts.Lifetimes.leaves(f); ok {
 				s.due.leaves.set(f.id, now.Add(sweepRetry))
 			}
@@ -189,7 +189,7 @@ func (s *Store) archiveOne(d *directory, to *os.File, id *ident, now, began time
 	if d.current() != nil {
 		return a, errReplaced
 	}
-	f := s.merge.files.get(id)
+	f := s.merge.byID(id)
 	if f == nil {
 		return a, nil
 	}

@@ -132,6 +132,13 @@ func (d *directory) done() {
 	}
 }
 
+// users returns how many uses have not ended.
+func (d *directory) users() int {
+	d.open.Lock()
+	defer d.open.Unlock()
+	return d.user
+}
+
 func (d *directory) shut() {
 	_, _ = d.dir.Close(), d.root.Close() // only read and flushed
 	d.dir, d.root = nil, nil
@@ -343,7 +350,7 @@ func (d *directory) proveSound() error {
 // probe reports whether a file of that size, or of a page if that is more, can be
 // written. Only the larger one is flushed.
 func (d *directory) probe(size int64) error {
-	f, err := d.temp("job=probe" + Suffix)
+	f, err := d.temp("job=probe.prom")
 	if err != nil {
 		return err
 	}

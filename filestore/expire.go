@@ -124,7 +124,7 @@ func (s *Store) withholdSome(now time.Time) (n int, updates []update) {
 	defer s.mu.Unlock()
 	ids := s.due.dies.take(now, sweepBatch)
 	for _, id := range ids {
-		f := s.merge.files.get(id)
+		f := s.merge.byID(id)
 		if at, ok := s.opts.Lifetimes.dies(f); ok {
 			parts := s.View().parts(f)
 			updates = append(updates, update{old: f, oldParts: parts, new: withhold(f, parts, at)})
@@ -175,7 +175,7 @@ func (s *Store) toRewrite(r reading) []*File {
 	ids := s.due.writable(sweepWrite, r)
 	files := make([]*File, len(ids))
 	for i, id := range ids {
-		files[i] = s.merge.files.get(id)
+		files[i] = s.merge.byID(id)
 	}
 	return files
 }
@@ -193,7 +193,7 @@ func (s *Store) putOff(id *ident) {
 func (s *Store) rest(id *ident) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.merge.files.get(id) != nil {
+	if s.merge.byID(id) != nil {
 		s.due.rests.set(id, time.Now().Add(rewriteRest))
 	}
 }
@@ -242,7 +242,7 @@ func (s *Store) reconsider(now time.Time) {
 func (s *Store) forget(now time.Time) (updates []update, sources []*Source) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for f := range s.merge.files.all() {
+	for f := range s.merge.all() {
 		if f.age == nil || f.age.since <= seconds(now) || !f.age.pending && f.err == nil {
 			continue
 		}

@@ -78,6 +78,6 @@ func (src *Source) setFailure(err error) bool {
 			failures = append(failures, f)
 		}
 	}
-	s.merge.failures = failures
+	s.merge.setFailures(failures)
 	return true
 }

@@ -1,6 +1,7 @@
 package filestore
 
 import (
+	"iter"
 	"maps"
 	"strings"
 	"sync/atomic"
@@ -193,3 +194,51 @@ func (m *merger) part(f *family, id *ident) (d desc, text string) {
 func maybeQuoted(text string) bool {
 	return strings.Contains(text, `{"`) || strings.Contains(text, `,"`)
 }
+
+// byID returns the file with that ID, nil if there is none.
+func (m *merger) byID(id *ident) *File { return m.files.get(id) }
+
+// all yields the files in their order.
+func (m *merger) all() iter.Seq[*File] { return m.files.all() }
+
+// setFailures has the next views say which directories cannot be read.
+func (m *merger) setFailures(list []*DirectoryError) { m.failures = list }
+
+// newSuccessor returns an empty merge that can take the place of this one if that
+// stays empty.
+func (m *merger) newSuccessor(own map[string]Own) *merger {
+	next := newMerger(own)
+	next.changes = m.changes // they go on counting
+	return next
+}
+
+// succeed takes the place of an empty merge, and so does v, a View of it that has
+// not been published yet.
+func (m *merger) succeed(old *merger, v *View) {
+	old.help.mixed.Store(m.help.mixed.Load())
+	m.help, m.failures = old.help, old.failures
+	v.failures = m.failures
+	if len(m.misfits) > 0 {
+		m.signalMisfit()
+	}
+}
+
+// signals returns what can be known of HELP texts in files without a lock. It is the
+// same for a merge and its successors.
+func (m *merger) signals() *helpState { return m.help }
+
+// textsIn returns how many different HELP texts the files of groups have for a
+// family, and whether all have the one that is served.
+func (m *merger) textsIn(family string) (n int, aligned bool) {
+	f := m.fams[family]
+	if f == nil || f.n == 0 {
+		return 0, true
+	}
+	return 1 + len(f.others), f.aligned()
+}
+
+// isMixed reports whether the files of some family have several texts.
+func (h *helpState) isMixed() bool { return h.mixed.Load() > 0 }
+
+// misfits has a value after a file was found to have another text than is served.
+func (h *helpState) misfits() <-chan struct{} { return h.misfit }

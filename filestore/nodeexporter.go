@@ -54,7 +54,7 @@ type nodeFile struct {
 func (f *nodeFile) raw() *Families {
 	if f.fams == nil {
 		var err error
-		if f.fams, err = parse(f.data, fileLimits, true, true); err != nil {
+		if f.fams, err = parseLenient(f.data); err != nil {
 			f.fams = &Families{}
 		}
 	}
@@ -211,7 +211,7 @@ func before(lines [][]byte) (sample, header bool) {
 // sample in the lines has, too.
 func hasLabelOf(lines [][]byte, text []byte) bool {
 	labels := func(text []byte) (all []Label) {
-		if fams, err := parse(text, fileLimits, true, true); err == nil {
+		if fams, err := parseLenient(text); err == nil {
 			for _, f := range fams.list {
 				all = append(all, f.samples[0].labels...)
 			}

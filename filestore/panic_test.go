@@ -158,9 +158,4 @@ func TestNothingIsLeftAfterAPanic(t *testing.T) {
 }
 
 // users returns how many work in the directory.
-func users(s *Store) int {
-	d := s.spool.dir.Load()
-	d.open.Lock()
-	defer d.open.Unlock()
-	return d.user
-}
+func users(s *Store) int { return s.spool.dir.Load().users() }

@@ -299,3 +299,7 @@ func (p *parser) familyOf(name string) *rawFamily {
 	}
 	return p.family(name)
 }
+
+// parseLenient reads the text of a file: repeated equal header lines, the type
+// "unknown" and broken HELP texts cost nothing there.
+func parseLenient(data []byte) (*Families, error) { return parse(data, fileLimits, true, true) }

@@ -11,7 +11,8 @@ import (
 // that are going to be installed with it. A push that makes its group no larger
 // always may, and so may what only notes something in a group.
 func (s *Store) roomFor(p *prepared, with []*prepared) error {
-	groups, bytes := s.merge.totals.Groups, s.merge.totals.GroupBytes
+	t := s.View().Totals() // the lock of the Store is held
+	groups, bytes := t.Groups, t.GroupBytes
 	for _, o := range with {
 		if o.mine == nil {
 			groups++

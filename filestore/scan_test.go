@@ -75,7 +75,7 @@ func FuzzScanGroup(f *testing.F) {
 		switch {
 		case ok && (err != nil || got != want):
 			t.Errorf("%q is read as %v, by the parser as %v, %v", set, got, want, err)
-		case !ok && err == nil && !strings.ContainsAny(set, `\`) && !maybeQuoted(set):
+		case !ok && err == nil && !strings.ContainsAny(set, `\`) && !strings.Contains(set, `{"`) && !strings.Contains(set, `,"`):
 			t.Errorf("%q is left to the parser", set)
 		}
 	})
@@ -120,20 +120,19 @@ func TestPushedFilesAreReadQuickly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := Open(t.TempDir(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
 	f, err := Parse([]byte("# HELP a Some text.\n# TYPE a counter\na{x=\"1\"} 1e6\na 0.25\nb{y=\"é\"} NaN\n"), Limits{}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Replace(g, f, PushOptions{}); err != nil {
+	change := groupChange{group: g, now: 1e9}
+	parts, series, err := change.canonical(f, nil)
+	if err != nil {
 		t.Fatal(err)
 	}
-	file := s.View().File(g.FileName())
-	c := &content{file: file, parts: s.View().parts(file)}
+	c, err := change.push(nil, &pushed{parts: parts, series: series, has: f.Has}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	data := string(c.encode())
 	quick, ok := scanPushed(g.FileName(), data)
 	if !ok || !sameContent(quick, c) {

@@ -44,7 +44,7 @@ func (s *Store) AlignHelp(ctx context.Context, failed func(error)) {
 			select {
 			case <-ctx.Done():
 				return
-			case <-s.help.misfit:
+			case <-s.help.misfits():
 			case <-again.C:
 			}
 		}
@@ -179,7 +179,7 @@ var errNothing = errors.New("nothing to write")
 // meanwhile, the merge notices that the file differs.
 func (s *Store) alignHelp(c *content, old *File) {
 	c.file.clearStored()
-	v, mixed := s.View(), s.help.mixed.Load() > 0
+	v, mixed := s.View(), s.help.isMixed()
 	var others []desc
 	for i := range c.parts {
 		d := c.parts[i].desc.Value()

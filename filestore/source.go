@@ -173,7 +173,7 @@ func (src *Source) openAnew(old *directory) (*directory, error) {
 // is held.
 func (src *Source) allGone() []update {
 	var updates []update
-	for f := range src.store.merge.files.all() {
+	for f := range src.store.merge.all() {
 		if _, ok := src.base(f); ok {
 			updates = append(updates, update{old: f, oldParts: src.store.View().parts(f)})
 		}
@@ -187,7 +187,7 @@ func (src *Source) load(d *directory, names []string) (again []string) {
 	names = slices.DeleteFunc(names, func(n string) bool { return !IsSpoolFile(n) || strings.ContainsRune(n, os.PathSeparator) })
 	s := src.store
 	before := s.View()
-	if len(before.files.blocks) == 0 {
+	if before.isEmpty() {
 		return src.loadFirst(d, names, before)
 	}
 	return src.accept(d, names, src.lookAll(d, names))
@@ -275,9 +275,8 @@ func (src *Source) loadFirst(d *directory, names []string, before *View) (again 
 			}
 		}
 	}()
-	m := newMerger(s.opts.Own)
 	s.mu.Lock()
-	m.changes = s.merge.changes // they go on counting
+	m := s.merge.newSuccessor(s.opts.Own)
 	s.mu.Unlock()
 	g := m.newChange()
 	for lot := range lots {
@@ -318,14 +317,9 @@ func (src *Source) begin(d *directory, before *View, m *merger, v *View) bool {
 	if s.View() != before || src.dir.Load() != d {
 		return false
 	}
-	s.help.mixed.Store(m.help.mixed.Load())
-	m.failures = s.merge.failures
-	v.failures = m.failures
-	m.help, s.merge = s.help, m
-	if len(m.misfits) > 0 {
-		m.signalMisfit()
-	}
-	for f := range m.files.all() {
+	m.succeed(s.merge, v)
+	s.merge = m
+	for f := range m.all() {
 		s.due.note(&update{new: &content{file: f}}, &s.opts.Lifetimes)
 	}
 	s.view.Store(v)

@@ -118,7 +118,7 @@ func Open(dir string, opts *Options) (*Store, error) {
 	s.clock, s.due = newSteadyClock(s.opts.Now), newDue()
 	s.reader = reader{opts: &s.opts, clock: s.clock, waiting: make(map[string]*wait)}
 	s.merge = newMerger(s.opts.Own)
-	s.help = s.merge.help
+	s.help = s.merge.signals()
 	s.view.Store(s.merge.view())
 	s.spool = &Source{store: s, path: dir}
 	var err error

@@ -94,6 +94,9 @@ func (m *merger) view() *View {
 // Totals returns counts over the view. The map must not be changed.
 func (v *View) Totals() Totals { return v.totals }
 
+// isEmpty reports whether there are no files.
+func (v *View) isEmpty() bool { return len(v.files.blocks) == 0 }
+
 // Files yields all files: pushed groups first, then dropped files, by name.
 func (v *View) Files() iter.Seq[*File] { return v.files.all() }
 

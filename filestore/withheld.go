@@ -154,7 +154,7 @@ func expiredPart(pushed part) part {
 
 // parts reads what a file withholds.
 func (a *age) parts() ([]part, error) {
-	families, err := parse([]byte(a.withheld), fileLimits, true, true)
+	families, err := parseLenient([]byte(a.withheld))
 	if err != nil {
 		return nil, fmt.Errorf("what the file withholds cannot be read (%w)", asText(err))
 	}
