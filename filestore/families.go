@@ -121,7 +121,8 @@ type gauge struct {
 	value      float64
 }
 
-func gauges(list []gauge) *Families {
+// gauges returns families of one sample each.
+func gauges(list ...gauge) *Families {
 	f := noFamilies()
 	for _, g := range list {
 		r := &rawFamily{name: g.name, help: g.help, typ: Gauge, samples: []sample{{name: g.name, value: g.value}}}

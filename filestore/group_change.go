@@ -171,7 +171,10 @@ func (g *groupChange) keep(old *content, post bool, parts []part, series int, ha
 // content completes the parts of a group with its two times and with the
 // attributes it had.
 func (g *groupChange) content(old *content, parts []part, series int, pushed, failed float64) (*content, error) {
-	times := gauges([]gauge{{failureTime, failureTimeHelp, failed}, {pushTime, pushTimeHelp, pushed}})
+	times := gauges(
+		gauge{name: failureTime, help: failureTimeHelp, value: failed},
+		gauge{name: pushTime, help: pushTimeHelp, value: pushed},
+	)
 	own, n, _, err := canonical(times, g.labelling(), false)
 	if err != nil {
 		return nil, err
