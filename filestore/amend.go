@@ -34,7 +34,7 @@ func (s *Store) Amend(g Group, edit func(held *Held) (*Edit, error)) error {
 				return nil, err
 			}
 		}
-		e, err := edit(&Held{old})
+		e, err := edit(heldBy(old))
 		switch {
 		case err != nil:
 			refused = err

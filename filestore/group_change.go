@@ -298,6 +298,9 @@ type PushOptions struct {
 // until the function that was given it returns.
 type Held struct{ content *content }
 
+// heldBy returns what a group holds; c is nil if it is not there.
+func heldBy(c *content) *Held { return &Held{c} }
+
 // Exists reports whether the group is there at all.
 func (h *Held) Exists() bool { return h.content != nil }
 

@@ -38,7 +38,7 @@ func (s *Store) push(g Group, f *Families, keep bool, opts PushOptions) error {
 	change := s.changeOf(g)
 	parts, series, err := change.canonical(f, opts.Strip)
 	if err == nil {
-		p := &pushed{parts, series, f.Has, keep, opts}
+		p := &pushed{parts: parts, series: series, has: f.Has, keep: keep, opts: opts}
 		at, err = s.commit(g, true, func(old *content) (*content, error) {
 			return change.push(old, p, s.fileOf(g))
 		})
