@@ -249,3 +249,8 @@ func (s *Store) forgetLarge(c *content) {
 		s.mu.Unlock()
 	}
 }
+
+// ErrBusy is what a commit's error wraps when another process held the lock of
+// the spool for too long, or changed the same file again and again. Nothing was
+// changed.
+var ErrBusy = errBusy

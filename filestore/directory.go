@@ -372,3 +372,8 @@ func doing(what string, err error) error {
 	}
 	return fmt.Errorf("%s: %w", what, nameless(err)) // the path is the spool's and is named by what
 }
+
+// errBusy is what a commit's error wraps when another process held the lock of
+// the spool for too long, or changed the same file again and again. Nothing was
+// changed.
+var errBusy = errors.New("another process holds the lock of the spool")

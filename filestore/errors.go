@@ -89,11 +89,6 @@ func (c *Conflict) Error() string {
 // survives a power cut is not known. Doing it again is safe.
 var ErrInDoubt = errors.New("it is not known whether the change survives a power cut")
 
-// ErrBusy is what a commit's error wraps when another process held the lock of
-// the spool for too long, or changed the same file again and again. Nothing was
-// changed.
-var ErrBusy = errors.New("another process holds the lock of the spool")
-
 // restless is an ErrBusy that is not about the lock.
 type restless string
 

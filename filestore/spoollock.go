@@ -66,7 +66,7 @@ func (x *exclusion) exclude(d *directory, since time.Time) (h exclusive, err err
 		return exclusive{x, f}, nil
 	case d.current() != nil:
 		return exclusive{}, errReplaced
-	case patience > 0 && errors.Is(err, ErrBusy):
+	case patience > 0 && errors.Is(err, errBusy):
 		now := time.Now()
 		x.failed.Store(&now)
 	}
@@ -89,7 +89,7 @@ func (h exclusive) release() {
 
 // lock keeps other processes from committing until the returned file is unlocked. A
 // commit holds it for the moment of a rename. If another process holds it for longer
-// than patience, the error is ErrBusy. The directory is in use.
+// than patience, the error is errBusy. The directory is in use.
 func (d *directory) lock(patience time.Duration) (*os.File, error) {
 	deadline := time.Now().Add(patience)
 	for {
@@ -120,7 +120,7 @@ func (d *directory) lock(patience time.Duration) (*os.File, error) {
 		case err != errAgain:
 			return nil, err
 		case !time.Now().Before(deadline):
-			return nil, ErrBusy
+			return nil, errBusy
 		}
 	}
 }
@@ -134,17 +134,17 @@ func LockHeld(dir string, patience time.Duration) bool {
 		return false
 	}
 	defer f.Close() //nolint:errcheck // lets go of it as well
-	return errors.Is(flockUntil(f, time.Now().Add(patience), func() error { return nil }), ErrBusy)
+	return errors.Is(flockUntil(f, time.Now().Add(patience), func() error { return nil }), errBusy)
 }
 
-// flockUntil locks the file, or fails with ErrBusy at the deadline. While it waits
+// flockUntil locks the file, or fails with errBusy at the deadline. While it waits
 // it asks whether the wait still makes sense, and returns an error that says no.
 func flockUntil(f *os.File, deadline time.Time, sensible func() error) error {
 	fd := int(f.Fd())
 	err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
 	for wait := time.Millisecond; err == unix.EWOULDBLOCK || err == unix.EINTR; wait = min(2*wait, 20*time.Millisecond) {
 		if !time.Now().Before(deadline) {
-			return ErrBusy
+			return errBusy
 		}
 		time.Sleep(wait)
 		if err := sensible(); err != nil {
