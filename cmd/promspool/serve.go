@@ -186,9 +186,14 @@ func (s *serve) run() error {
 			return watch.Ping(running)
 		})
 	})
-	if err := systemd.Ready(fmt.Sprintf("Serving %d groups and %d files from %s", view.Groups, view.Dropped, s.spool)); err != nil {
+	status := statusLine(view, s.spool)
+	if err := systemd.Ready(status); err != nil {
 		logger.Warn("The service manager was not told that the agent is ready", "err", err)
 	}
+	group.Go(func() error {
+		updateStatus(running, status, func() string { return statusLine(store.View().Totals(), s.spool) }, logger)
+		return nil
+	})
 	err = group.Wait()
 	logger.Info("Stopped")
 	return err
