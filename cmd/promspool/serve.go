@@ -232,11 +232,14 @@ func (s *serve) serveHTTP(ctx context.Context, listeners []net.Listener, handler
 	return group.Wait()
 }
 
-// newServer returns a server that waits for nobody for ever.
+// newServer returns a server with all timeouts set.
 func (s *serve) newServer(handler http.Handler, logger *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler:           handler,
-		ConnContext:       ingest.WithPeer,
+		Handler: paceStreams(handler),
+		HTTP2:   &http.HTTP2Config{MaxConcurrentStreams: streamsAtOnce(s.maxConnections)},
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return withConnection(ingest.WithPeer(ctx, c), c)
+		},
 		ReadHeaderTimeout: min(s.readTimeout, 10*time.Second),
 		ReadTimeout:       s.readTimeout,
 		WriteTimeout:      s.readTimeout + time.Minute,
