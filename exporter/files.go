@@ -48,17 +48,21 @@ func (e *Exporter) serveFiles(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	if e.turn.Acquire(r.Context(), 1) != nil {
-		return // nobody waits for it any more
+	j := e.list(w, r)
+	defer j.release()
+	var found found
+	var conflicts map[string][]*filestore.Conflict
+	if !e.inTurn(r, func() {
+		v := e.cfg.View()
+		j.hold(v)
+		conflicts = conflictsByFile(v)
+		found = l.find(v, conflicts)
+	}) {
+		return
 	}
-	v := e.cfg.View()
-	conflicts := conflictsByFile(v)
-	found := l.find(v, conflicts)
-	e.turn.Release(1)
-	j := newJSONList(w, r)
 	now := time.Now()
 	for _, f := range found.files {
-		if !j.next() {
+		if !j.next(0) {
 			break
 		}
 		j.buf = append(j.buf, FileJSON(f, conflicts[f.Name()], now)...)

@@ -54,11 +54,15 @@ type tab struct {
 }
 
 func (e *Exporter) servePage(w http.ResponseWriter, r *http.Request) {
-	if e.turn.Acquire(r.Context(), 1) != nil {
-		return // nobody waits for it any more
+	a := e.replies.begin(w, r, e.replies.renders, e.pageSize(r))
+	if a == nil {
+		return
 	}
-	p := e.pageData(r, time.Now())
-	e.turn.Release(1)
+	defer a.end()
+	var p *pageData
+	if !e.inTurn(r, func() { p = e.pageData(r, time.Now()) }) {
+		return
+	}
 	var b bytes.Buffer
 	if err := pageTemplate.ExecuteTemplate(&b, "page.html", p); err != nil {
 		panic(err) // the template fits the data, whatever they say
@@ -73,7 +77,19 @@ func (e *Exporter) servePage(w http.ResponseWriter, r *http.Request) {
 	if p.Missing != "" {
 		w.WriteHeader(http.StatusNotFound)
 	}
-	body{tail: b.Bytes()}.sendPlain(w, r.Method == http.MethodHead)
+	body{tail: b.Bytes()}.sendRendered(a, r.Method == http.MethodHead)
+}
+
+// pageSize estimates what it takes to render the page. Only what is shown of one
+// file may be large.
+func (e *Exporter) pageSize(r *http.Request) int64 {
+	n := int64(256 << 10)
+	if q := r.URL.Query(); q.Get("view") == viewFile {
+		if f := e.cfg.View().File(q.Get("name")); f != nil {
+			n += 16 * f.Size()
+		}
+	}
+	return n
 }
 
 func (e *Exporter) pageData(r *http.Request, now time.Time) *pageData {
