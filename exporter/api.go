@@ -52,16 +52,19 @@ func orEmpty(m map[string]string) map[string]string {
 }
 
 func (e *Exporter) serveGroups(w http.ResponseWriter, r *http.Request) {
-	j := newJSONList(w, r)
+	j := e.list(w, r)
+	defer j.release()
 	v := e.cfg.View()
+	j.hold(v)
 	for f := range v.Files() {
 		if f.Group().IsZero() {
 			break // groups come first
 		}
-		if !j.next() {
+		if !j.next(8 * f.Size()) { // as it is taken apart, and as JSON
 			break
 		}
 		j.buf = appendGroup(j.buf, v, f)
+		j.appended()
 	}
 	j.end("")
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -14,18 +15,25 @@ import (
 )
 
 // send writes the body, or only its headers.
-func (b body) send(w http.ResponseWriter, c coding, head bool) {
+func (b body) send(a *reply, c coding, head bool) {
 	if c != identity {
-		w.Header().Set("Content-Encoding", string(c))
+		a.w.Header().Set("Content-Encoding", string(c))
 	}
 	switch c {
 	case gzipped:
-		b.sendGzip(w, head)
+		b.sendGzip(a, head)
 	case zstded:
-		b.sendZstd(w, head)
+		body{tail: b.zstd()}.sendRendered(a, head)
 	default:
-		b.sendPlain(w, head)
+		b.sendPlain(a, head)
 	}
+}
+
+// sendRendered writes a body that is all its own. The answer keeps memory for
+// that alone.
+func (b body) sendRendered(a *reply, head bool) {
+	a.shrink(int64(cap(b.tail)))
+	b.sendPlain(a, head)
 }
 
 func (b body) size() int {
@@ -52,15 +60,15 @@ func (b body) each(yield func([]byte)) {
 	yield(b.tail)
 }
 
-func (b body) sendPlain(w http.ResponseWriter, head bool) {
-	out := begin(w, b.size(), head)
+func (b body) sendPlain(a *reply, head bool) {
+	out := newSender(a, b.size(), head)
 	b.each(out.add)
 	out.end()
 }
 
 // sendGzip makes one gzip member (RFC 1952) of compressed parts: several
 // members would be valid, but there are clients that stop after the first.
-func (b body) sendGzip(w http.ResponseWriter, head bool) {
+func (b body) sendGzip(a *reply, head bool) {
 	d := &filestore.Deflated{}
 	if b.view != nil {
 		d = b.view.Deflated()
@@ -77,7 +85,7 @@ func (b body) sendGzip(w http.ResponseWriter, head bool) {
 	end = binary.LittleEndian.AppendUint32(end, crc32.Update(crc, crc32.IEEETable, b.tail))
 	end = binary.LittleEndian.AppendUint32(end, uint32(b.size())) // by RFC modulo 2^32
 
-	out := begin(w, len(header)+d.Size+len(ready.packed)+len(end), head)
+	out := newSender(a, len(header)+d.Size+len(ready.packed)+len(end), head)
 	out.add(header)
 	for _, part := range d.Parts {
 		out.add(part)
@@ -95,7 +103,8 @@ var zstdEncoders = sync.Pool{New: func() any {
 	return z
 }}
 
-func (b body) sendZstd(w http.ResponseWriter, head bool) {
+// zstd returns the text compressed.
+func (b body) zstd() []byte {
 	z := zstdEncoders.Get().(*zstd.Encoder)
 	defer zstdEncoders.Put(z)
 	var buf bytes.Buffer // takes everything, so there are no errors below
@@ -103,42 +112,51 @@ func (b body) sendZstd(w http.ResponseWriter, head bool) {
 	b.each(func(text []byte) { _, _ = z.Write(text) })
 	_ = z.Close()
 	z.Reset(nil)
-	body{tail: buf.Bytes()}.sendPlain(w, head)
+	return buf.Bytes()
 }
 
 // A sender gathers pieces into large ones: each Write to a ResponseWriter of
-// more than a few kilobytes is a system call.
+// more than a few kilobytes is a system call. It has a buffer only from one Write
+// to the next. Where it gets none, or the reader is slow, it writes each piece by
+// itself.
 type sender struct {
-	w   http.ResponseWriter
-	buf *[]byte
-	err error // the first; nothing is written after it
+	a      *reply
+	buf    *[]byte
+	direct bool  // gather nothing
+	err    error // the first; nothing is written after it
 }
 
-const senderSize = 1 << 20
+const (
+	// smallAnswer is gathered by the server in its own buffer.
+	smallAnswer = 4 << 10
+	// slowWrite is how long a Write takes to a reader that is not worth a buffer.
+	slowWrite = 100 * time.Millisecond
+)
 
-var senderBuffers = sync.Pool{New: func() any { return new([]byte) }}
+var senderBuffers = sync.Pool{New: func() any {
+	b := make([]byte, 0, bufferSize)
+	return &b
+}}
 
-// begin announces an answer of that many bytes, of which nothing is sent if
+// newSender announces an answer of that many bytes, of which nothing is sent if
 // only the head is asked for.
-func begin(w http.ResponseWriter, size int, head bool) *sender {
-	w.Header().Set("Content-Length", strconv.Itoa(size))
+func newSender(a *reply, size int, head bool) *sender {
+	a.w.Header().Set("Content-Length", strconv.Itoa(size))
 	if head {
-		return &sender{err: http.ErrBodyNotAllowed}
+		return &sender{a: a, err: http.ErrBodyNotAllowed}
 	}
-	s := &sender{w: w, buf: senderBuffers.Get().(*[]byte)}
-	if need := min(size, senderSize); cap(*s.buf) < need {
-		*s.buf = make([]byte, 0, need)
-	}
-	return s
+	return &sender{a: a, direct: size <= smallAnswer}
 }
 
 func (s *sender) add(b []byte) {
 	for len(b) > 0 && s.err == nil {
-		buf := *s.buf
-		if len(buf) == 0 && len(b) >= cap(buf) {
-			_, s.err = s.w.Write(b)
-			return
+		if s.buf == nil && (s.direct || len(b) >= bufferSize || !s.takeBuffer()) {
+			n := min(len(b), bufferSize)
+			s.write(b[:n])
+			b = b[n:]
+			continue
 		}
+		buf := *s.buf
 		n := min(len(b), cap(buf)-len(buf))
 		*s.buf = append(buf, b[:n]...)
 		b = b[n:]
@@ -148,19 +166,35 @@ func (s *sender) add(b []byte) {
 	}
 }
 
-func (s *sender) flush() {
-	if s.err == nil && len(*s.buf) > 0 {
-		_, s.err = s.w.Write(*s.buf)
-		*s.buf = (*s.buf)[:0]
+// takeBuffer reports whether there is one left.
+func (s *sender) takeBuffer() bool {
+	if s.a.of.buffers.Add(1) > buffersAtOnce {
+		s.a.of.buffers.Add(-1)
+		return false
 	}
+	s.buf = senderBuffers.Get().(*[]byte)
+	return true
 }
 
-// end sends the rest. What the client did not take is not an error of ours.
-func (s *sender) end() {
+func (s *sender) write(b []byte) {
+	start := time.Now()
+	_, s.err = s.a.Write(b)
+	s.direct = s.direct || time.Since(start) > slowWrite
+}
+
+// flush sends what has been gathered, and gives the buffer back.
+func (s *sender) flush() {
 	if s.buf == nil {
 		return
 	}
-	s.flush()
+	if s.err == nil {
+		s.write(*s.buf)
+	}
 	*s.buf = (*s.buf)[:0]
 	senderBuffers.Put(s.buf)
+	s.buf = nil
+	s.a.of.buffers.Add(-1)
 }
+
+// end sends the rest. What the client did not take is not an error of ours.
+func (s *sender) end() { s.flush() }

@@ -105,6 +105,8 @@ type Exporter struct {
 
 	metrics, apiStatus, apiMetrics, apiFiles, healthy, ready, page, asset http.Handler
 
+	replies *replies
+	ownSize atomic.Int64 // of what was rendered of Own last
 	process process
 	plain   atomic.Pointer[plainView] // what was found out about the last view
 	turn    *semaphore.Weighted       // one listing at a time: scrapes must not wait for them
@@ -124,7 +126,8 @@ func New(cfg Config) *Exporter {
 	if cfg.CORSOrigin != nil {
 		cfg.CORSOrigin = regexp.MustCompile("^(?:" + cfg.CORSOrigin.String() + ")$") // it compiled without, so it does with
 	}
-	e := &Exporter{cfg: cfg, turn: semaphore.NewWeighted(1)}
+	e := &Exporter{cfg: cfg, replies: newReplies(), turn: semaphore.NewWeighted(1)}
+	e.ownSize.Store(8 << 10)
 	e.metrics = e.counted("metrics", e.serveMetrics)
 	e.apiStatus = e.counted("api/v1/status", e.serveStatus)
 	e.apiMetrics = e.counted("api/v1/metrics", e.serveGroups)
@@ -138,8 +141,7 @@ func New(cfg Config) *Exporter {
 
 // Metrics answers a scrape. The format goes by Accept, the compression by
 // Accept-Encoding, and ?name[]= asks for some families only. It costs a copy of
-// what is sent, and a buffer of at most a quarter of a megabyte; compressed
-// text is kept by the view. Protobuf, zstd, and names outside of the classic
+// what is sent, and a buffer of at most 64 KiB; compressed text is kept by the view. Protobuf, zstd, and names outside of the classic
 // set for scrapers that do not take them, cost a pass over the whole text.
 func (e *Exporter) Metrics(w http.ResponseWriter, r *http.Request) { read(e.metrics, w, r) }
 
@@ -174,6 +176,17 @@ func (e *Exporter) Page(w http.ResponseWriter, r *http.Request) { read(e.page, w
 // Asset answers with the style sheet, the script or the icon of the page that
 // the last component of the path names.
 func (e *Exporter) Asset(w http.ResponseWriter, r *http.Request) { read(e.asset, w, r) }
+
+// inTurn calls list when no other listing runs. It reports false if the client
+// has gone before that.
+func (e *Exporter) inTurn(r *http.Request, list func()) bool {
+	if e.turn.Acquire(r.Context(), 1) != nil {
+		return false
+	}
+	defer e.turn.Release(1)
+	list()
+	return true
+}
 
 // counted wraps a handler so that its answers are counted.
 func (e *Exporter) counted(name string, h http.HandlerFunc) http.Handler {

@@ -48,31 +48,26 @@ func (e *Exporter) serveFiles(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	found, conflicts, err := e.findInTurn(r, l)
-	if err != nil {
-		return // the client waits for it no more
+	j := e.list(w, r)
+	defer j.release()
+	var found found
+	var conflicts map[string][]*filestore.Conflict
+	if !e.inTurn(r, func() {
+		v := e.cfg.View()
+		j.hold(v)
+		conflicts = conflictsByFile(v)
+		found = l.find(v, conflicts)
+	}) {
+		return
 	}
-	j := newJSONList(w, r)
 	now := time.Now()
 	for _, f := range found.files {
-		if !j.next() {
+		if !j.next(0) {
 			break
 		}
 		j.buf = append(j.buf, FileJSON(f, conflicts[f.Name()], now)...)
 	}
 	j.end(`,"matched":` + strconv.Itoa(found.matched))
-}
-
-// findInTurn finds the files of a listing, when its turn has come. The error is that
-// the request has ended before.
-func (e *Exporter) findInTurn(r *http.Request, l listing) (found, map[string][]*filestore.Conflict, error) {
-	if err := e.turn.Acquire(r.Context(), 1); err != nil {
-		return found{}, nil, err
-	}
-	defer e.turn.Release(1)
-	v := e.cfg.View()
-	conflicts := conflictsByFile(v)
-	return l.find(v, conflicts), conflicts, nil
 }
 
 func newFileEntry(f *filestore.File, conflicts []*filestore.Conflict, now time.Time) *fileEntry {

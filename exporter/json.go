@@ -2,10 +2,12 @@ package exporter
 
 import (
 	"cmp"
+	"errors"
 	"math"
 	"net/http"
 	"slices"
 	"strconv"
+	"time"
 	"unicode/utf8"
 
 	"github.com/promspool/promspool/filestore"
@@ -14,49 +16,104 @@ import (
 // A jsonList writes the answer of the JSON API whose data are a list, as the
 // elements come.
 type jsonList struct {
-	w     http.ResponseWriter // nil if only the headers are asked for
-	buf   []byte              // what is not yet written
+	r     *http.Request
+	a     *reply // nil if only the headers are asked for, or there is no memory
+	buf   []byte // what is not yet written
 	items int
 	err   error
 }
 
-const jsonFlush = 64 << 10
+const (
+	jsonFlush = 64 << 10
+	// jsonMemory is what a list holds whose elements are small.
+	jsonMemory = 4 * jsonFlush
+	// jsonTimeout is how long a list that has begun waits for memory.
+	jsonTimeout = time.Minute
+)
 
-func newJSONList(w http.ResponseWriter, r *http.Request) *jsonList {
-	w.Header().Set("Content-Type", "application/json")
+// list begins the answer. The caller must call release.
+func (e *Exporter) list(w http.ResponseWriter, r *http.Request) *jsonList {
 	if r.Method == http.MethodHead {
+		w.Header().Set("Content-Type", "application/json")
 		return &jsonList{err: http.ErrBodyNotAllowed}
 	}
-	return &jsonList{w: w, buf: []byte(`{"status":"success","data":[`)}
+	j := &jsonList{r: r, a: e.replies.begin(w, r, e.replies.renders, jsonMemory)}
+	if j.a == nil {
+		j.err = errNoMemory
+		return j
+	}
+	w.Header().Set("Content-Type", "application/json")
+	j.buf = []byte(`{"status":"success","data":[`)
+	return j
 }
 
-// next makes room for one element more, which the caller appends to buf. It
-// reports false if nobody reads on.
-func (j *jsonList) next() bool {
+var errNoMemory = errors.New("no memory for the answer")
+
+// next makes room for one element more, which takes up to so many bytes beside
+// what every element takes and which the caller appends to buf. It reports false
+// if nothing more is to be sent.
+func (j *jsonList) next(size int64) bool {
 	if len(j.buf) > jsonFlush {
 		j.flush()
+	}
+	if j.err != nil {
+		return false
 	}
 	if j.items > 0 {
 		j.buf = append(j.buf, ',')
 	}
 	j.items++
+	if size = min(jsonMemory+size, j.a.from.most); size > j.a.held {
+		j.flush()
+		j.buf = nil
+		j.a.shrink(0) // what waits holds nothing that others wait for
+		if j.err == nil && !j.a.acquire(j.r.Context(), size, jsonTimeout) {
+			j.err = errNoMemory
+		}
+	}
 	return j.err == nil
 }
 
+// appended gives back what it took to make the element that is in buf now.
+func (j *jsonList) appended() { j.a.shrink(max(jsonMemory, int64(cap(j.buf)))) }
+
 func (j *jsonList) flush() {
 	if j.err == nil {
-		_, j.err = j.w.Write(j.buf)
+		j.err = j.a.writeAll(j.buf)
 	}
-	j.buf = j.buf[:0]
+	if j.buf = j.buf[:0]; cap(j.buf) > jsonMemory {
+		j.buf = nil
+		j.a.shrink(jsonMemory)
+	}
 }
 
 // end ends the list, and the answer with the members that are given as they are
 // to stand there, each after a comma.
 func (j *jsonList) end(more string) {
+	if j.a == nil {
+		return
+	}
 	j.buf = append(j.buf, ']')
 	j.buf = append(j.buf, more...)
 	j.buf = append(j.buf, "}\n"...)
 	j.flush()
+	if errors.Is(j.err, errNoMemory) {
+		panic(http.ErrAbortHandler) // half a list must not look like a whole one
+	}
+}
+
+// hold notes that the list needs the view until its end.
+func (j *jsonList) hold(v *filestore.View) {
+	if j.a != nil {
+		j.a.hold(v)
+	}
+}
+
+// release gives back what the list holds.
+func (j *jsonList) release() {
+	if j.a != nil {
+		j.a.end()
+	}
 }
 
 // appendLabels appends labels as an object, in name order.

@@ -70,6 +70,7 @@ func (e *Exporter) own(v *filestore.View) (ready *passage, rest []byte) {
 		ready = &passage{}
 	}
 	var b bytes.Buffer
+	b.Grow(int(e.ownSize.Load()) + 256) // as last time, with some digits more
 	e.render(&b, v, beside, mfs)
 	return ready, b.Bytes()
 }

@@ -54,9 +54,14 @@ type tab struct {
 }
 
 func (e *Exporter) servePage(w http.ResponseWriter, r *http.Request) {
-	p := e.pageInTurn(r)
-	if p == nil {
-		return // the client waits for it no more
+	a := e.replies.begin(w, r, e.replies.renders, e.pageSize(r))
+	if a == nil {
+		return
+	}
+	defer a.end()
+	var p *pageData
+	if !e.inTurn(r, func() { p = e.pageData(r, time.Now()) }) {
+		return
 	}
 	var b bytes.Buffer
 	if err := pageTemplate.ExecuteTemplate(&b, "page.html", p); err != nil {
@@ -72,17 +77,19 @@ func (e *Exporter) servePage(w http.ResponseWriter, r *http.Request) {
 	if p.Missing != "" {
 		w.WriteHeader(http.StatusNotFound)
 	}
-	body{tail: b.Bytes()}.sendPlain(w, r.Method == http.MethodHead)
+	body{tail: b.Bytes()}.sendRendered(a, r.Method == http.MethodHead)
 }
 
-// pageInTurn returns the data of the page, or nil if the request has ended before
-// its turn came.
-func (e *Exporter) pageInTurn(r *http.Request) *pageData {
-	if e.turn.Acquire(r.Context(), 1) != nil {
-		return nil
+// pageSize estimates what it takes to render the page. Only what is shown of one
+// file may be large.
+func (e *Exporter) pageSize(r *http.Request) int64 {
+	n := int64(256 << 10)
+	if q := r.URL.Query(); q.Get("view") == viewFile {
+		if f := e.cfg.View().File(q.Get("name")); f != nil {
+			n += 16 * f.Size()
+		}
 	}
-	defer e.turn.Release(1)
-	return e.pageData(r, time.Now())
+	return n
 }
 
 func (e *Exporter) pageData(r *http.Request, now time.Time) *pageData {

@@ -28,22 +28,71 @@ func (e *Exporter) serveMetrics(w http.ResponseWriter, r *http.Request) {
 		}
 		only[name] = true
 	}
-	format, b := e.body(negotiateFormat(r.Header), only)
+	format, coding, head := negotiateFormat(r.Header), negotiateCoding(r.Header), r.Method == http.MethodHead
+	a := e.beginScrape(w, r, format, coding, only)
+	if a == nil {
+		return
+	}
+	defer func() {
+		if a != nil {
+			a.end()
+		}
+	}()
+	format, b, ok := e.body(format, only, a.from == e.replies.renders)
+	if !ok { // only the agent's own text has names to be escaped
+		a.end()
+		if a = e.replies.begin(w, r, e.replies.renders, e.renderSize(format, coding, only)); a == nil {
+			return
+		}
+		format, b, _ = e.body(format, only, true)
+	}
 	h := w.Header()
 	h.Set("Content-Type", string(format))
 	h.Set("Vary", "Accept, Accept-Encoding")
-	b.send(w, negotiateCoding(r.Header), r.Method == http.MethodHead)
+	switch {
+	case b.view != nil && coding != zstded:
+		a.hold(b.view)
+	case coding != zstded:
+		a.shrink(int64(cap(b.tail)))
+	}
+	b.send(a, coding, head)
+}
+
+// beginScrape waits for the memory that the scrape takes.
+func (e *Exporter) beginScrape(w http.ResponseWriter, r *http.Request, format expfmt.Format, c coding, only filter) *reply {
+	if c != zstded && only == nil && format.FormatType() != expfmt.TypeProtoDelim && (format.ToEscapingScheme() == model.NoEscaping || e.isPlain(e.cfg.View())) {
+		return e.replies.begin(w, r, e.replies.scrapes, e.ownSize.Load()*5/4)
+	}
+	return e.replies.begin(w, r, e.replies.renders, e.renderSize(format, c, only))
+}
+
+// renderSize estimates what it takes to render a scrape as a whole.
+func (e *Exporter) renderSize(format expfmt.Format, c coding, only filter) int64 {
+	text := int64(e.cfg.View().Len()) + e.ownSize.Load()
+	n := text/4 + 1<<20 // compressed, and the encoder
+	if format.ToEscapingScheme() != model.NoEscaping || only != nil {
+		n += 2 * text
+	}
+	if format.FormatType() == expfmt.TypeProtoDelim {
+		n += 8 * text
+	}
+	return n
 }
 
 // body renders the families that are asked for, and returns in which format:
-// text stands in for what cannot be said in another one.
-func (e *Exporter) body(format expfmt.Format, only filter) (expfmt.Format, body) {
+// text stands in for what cannot be said in another one. It reports false if it
+// would have to render the view and must not.
+func (e *Exporter) body(format expfmt.Format, only filter, mayRender bool) (expfmt.Format, body, bool) {
 	v := e.cfg.View()
 	ready, own := e.own(v)
+	e.ownSize.Store(int64(len(own)))
 	escape := format.ToEscapingScheme() != model.NoEscaping && !(e.isPlain(v) && plainNames(own))
 	protobuf := format.FormatType() == expfmt.TypeProtoDelim
 	if !escape && !protobuf && only == nil {
-		return format, body{v, ready, own}
+		return format, body{v, ready, own}, true
+	}
+	if !mayRender {
+		return format, body{}, false
 	}
 
 	own = slices.Concat(ready.text, own)
@@ -60,12 +109,12 @@ func (e *Exporter) body(format expfmt.Format, only filter) (expfmt.Format, body)
 	if protobuf {
 		b, err := toProtobuf(text, format)
 		if err == nil {
-			return format, body{tail: b}
+			return format, body{tail: b}, true
 		}
 		e.cfg.Logger.Warn("rendering the metrics as protobuf; serving text instead", "err", err)
 		format = expfmt.FmtText.WithEscapingScheme(format.ToEscapingScheme())
 	}
-	return format, body{tail: text}
+	return format, body{tail: text}, true
 }
 
 // pick returns some families only, of the view and of the program's own.

@@ -8,15 +8,15 @@ import (
 	"time"
 )
 
-// connections bounds how many connections of one listener are open. Whoever
-// comes beyond that takes the place of one on which nothing happens: the one
-// that has been idle for longest between two requests, or else the one that has
-// been open for longest without a word. While all are at work it waits, which the
-// time-outs of the server bound. So clients that keep connections, or open
-// them for nothing, do not shut out a scrape.
+// connections bounds how many connections of one listener are open. A new
+// connection beyond that takes the place of another one, in this order: one that
+// is idle between two requests, one that has not sent anything, one whose
+// client does not read its answer. While all others are at work the new one
+// waits, which the timeouts of the server bound. So clients that keep connections,
+// open them for nothing or never read do not shut out a scrape.
 type connections struct {
 	net.Listener
-	limit int
+	limit int // 0 for none
 
 	mu     sync.Mutex
 	room   sync.Cond // for one more, or the listener is closed
@@ -27,6 +27,7 @@ type connections struct {
 // connection is one that counts.
 type connection struct {
 	net.Conn
+	progress
 	of *connections
 
 	// Under the lock of connections.
@@ -39,11 +40,9 @@ type connection struct {
 const quiet = time.Second
 
 // limitConnections bounds the connections of the listener, which srv is going to
-// serve. No limit is zero.
+// serve, and the time for which their clients may read nothing. A limit of zero
+// is any number of connections.
 func limitConnections(l net.Listener, limit int, srv *http.Server) net.Listener {
-	if limit == 0 {
-		return l
-	}
 	c := &connections{Listener: l, limit: limit, open: map[*connection]struct{}{}}
 	c.room.L = &c.mu
 	srv.ConnState = noteState
@@ -59,19 +58,16 @@ func (c *connections) Accept() (net.Conn, error) {
 	added := &connection{Conn: conn, of: c, state: http.StateNew, since: time.Now()}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for len(c.open) >= c.limit && !c.closed {
+	for c.limit > 0 && len(c.open) >= c.limit && !c.closed {
 		spare, in := c.spare()
-		switch {
-		case spare == nil && in == 0:
+		if spare == nil {
+			retry := time.AfterFunc(in, c.room.Broadcast)
 			c.room.Wait()
-		case spare == nil:
-			again := time.AfterFunc(in, c.room.Broadcast)
-			c.room.Wait()
-			again.Stop()
-		default:
-			delete(c.open, spare)
-			_ = spare.Conn.Close() // the server finds out by itself
+			retry.Stop()
+			continue
 		}
+		delete(c.open, spare)
+		spare.abort()
 	}
 	// The last one before Close may be one too many.
 	c.open[added] = struct{}{}
@@ -79,21 +75,46 @@ func (c *connections) Accept() (net.Conn, error) {
 }
 
 // spare returns the connection to give up, or in how long there may be one if
-// nothing happens, zero for never.
+// nothing happens.
 func (c *connections) spare() (spare *connection, in time.Duration) {
+	now := time.Now()
+	in = recheck
+	var best int
+	var since time.Time
 	for x := range c.open {
-		better := spare == nil || x.state == http.StateIdle && spare.state == http.StateNew ||
-			x.state == spare.state && x.since.Before(spare.since)
-		if (x.state == http.StateIdle || x.state == http.StateNew) && better {
-			spare = x
+		rank, from, free := x.spareFrom()
+		switch wait := free.Sub(now); {
+		case rank == 0:
+		case wait > 0:
+			in = min(in, wait)
+		case spare == nil || rank < best || rank == best && from.Before(since):
+			spare, best, since = x, rank, from
 		}
 	}
-	if spare != nil && spare.state == http.StateNew {
-		if in = quiet - time.Since(spare.since); in > 0 {
-			return nil, in
+	return spare, in
+}
+
+// recheck is how often connections are looked at while a new one waits: no event
+// says that a client has stopped reading.
+const recheck = time.Second
+
+// spareFrom returns the moment from which the connection may be given up and
+// since when nothing has happened on it. The lowest rank is given up first; zero
+// means that the connection is at work.
+func (x *connection) spareFrom() (rank int, since, free time.Time) {
+	switch x.state {
+	case http.StateIdle:
+		if x.hasStreams() { // its last answer may still be in a buffer of the server
+			return 1, x.since, x.since.Add(quiet)
 		}
+		return 1, x.since, x.since
+	case http.StateNew:
+		return 2, x.since, x.since.Add(quiet)
 	}
-	return spare, 0
+	if since, stuck := x.stuck(); stuck {
+		return 3, since, since.Add(stuckReader)
+	}
+	return 0, since, free
 }
 
 // Close closes the listener. Open connections stay.
@@ -115,16 +136,32 @@ func (x *connection) Close() error {
 	return x.Conn.Close()
 }
 
+// abort closes the connection and what the kernel still has to send over it,
+// which would stay there for minutes. The server finds out by itself.
+func (x *connection) abort() {
+	if tcp, ok := x.Conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	_ = x.Conn.Close()
+}
+
 // NetConn returns the connection below, as that of TLS does.
 func (x *connection) NetConn() net.Conn { return x.Conn }
 
-// noteState is for http.Server.ConnState.
-func noteState(conn net.Conn, state http.ConnState) {
+// connectionOf returns what a server's connection is based on, nil if that is
+// none of ours.
+func connectionOf(conn net.Conn) *connection {
 	if secure, ok := conn.(*tls.Conn); ok {
 		conn = secure.NetConn()
 	}
-	x, ok := conn.(*connection)
-	if !ok {
+	x, _ := conn.(*connection)
+	return x
+}
+
+// noteState is for http.Server.ConnState.
+func noteState(conn net.Conn, state http.ConnState) {
+	x := connectionOf(conn)
+	if x == nil {
 		return
 	}
 	x.of.mu.Lock()

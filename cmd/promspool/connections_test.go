@@ -42,7 +42,12 @@ func servePipes(t *testing.T, limit int, handler http.Handler) *pipes {
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error)
 	go func() {
-		ended <- s.serveHTTP(ctx, []net.Listener{p}, handler, slog.New(slog.DiscardHandler), func(l net.Listener, srv *http.Server) error { return srv.Serve(l) })
+		ended <- s.serveHTTP(ctx, []net.Listener{p}, handler, slog.New(slog.DiscardHandler), func(l net.Listener, srv *http.Server) error {
+			srv.Protocols = new(http.Protocols)
+			srv.Protocols.SetHTTP1(true)
+			srv.Protocols.SetUnencryptedHTTP2(true) // that of TLS is the same
+			return srv.Serve(l)
+		})
 	}()
 	t.Cleanup(func() {
 		stop()

@@ -194,9 +194,14 @@ func (s *serve) run() error {
 			return watch.Ping(running)
 		})
 	})
-	if err := systemd.Ready(fmt.Sprintf("Serving %d groups and %d files from %s", view.Groups, view.Dropped, s.spool)); err != nil {
+	status := statusLine(view, s.spool)
+	if err := systemd.Ready(status); err != nil {
 		logger.Warn("The service manager was not told that the agent is ready", "err", err)
 	}
+	group.Go(func() error {
+		updateStatus(running, status, func() string { return statusLine(store.View().Totals(), s.spool) }, logger)
+		return nil
+	})
 	err = group.Wait()
 	logger.Info("Stopped")
 	return err
@@ -235,11 +240,14 @@ func (s *serve) serveHTTP(ctx context.Context, listeners []net.Listener, handler
 	return group.Wait()
 }
 
-// newServer returns a server that waits for nobody for ever.
+// newServer returns a server with all timeouts set.
 func (s *serve) newServer(handler http.Handler, logger *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler:           handler,
-		ConnContext:       ingest.WithPeer,
+		Handler: paceStreams(handler),
+		HTTP2:   &http.HTTP2Config{MaxConcurrentStreams: streamsAtOnce(s.maxConnections)},
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return withConnection(ingest.WithPeer(ctx, c), c)
+		},
 		ReadHeaderTimeout: min(s.readTimeout, 10*time.Second),
 		ReadTimeout:       s.readTimeout,
 		WriteTimeout:      s.readTimeout + time.Minute,
