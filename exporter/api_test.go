@@ -111,7 +111,7 @@ func TestJSONStringsAndNumbers(t *testing.T) {
 }
 
 func TestAPIStatus(t *testing.T) {
-	v := merge(nil, nil)
+	v := viewOf(nil, nil)
 	e := exporter.New(exporter.Config{
 		View: func() *filestore.View { return v },
 		Info: exporter.Info{
@@ -139,7 +139,7 @@ func TestAPIFiles(t *testing.T) {
 {"name":"fine.prom","kind":"file","size_bytes":4,"series":1},
 {"name":"z.prom","kind":"file","size_bytes":%d,"series":2,"conflicts":[{"family":"a","kept":%q,"reason":"type-conflict","series":2}]}
 ],"matched":4}`, g, len(fs[g]), len(fs["bad\xff.prom"]), len(fs["z.prom"]), g)
-	v := merge(nil, fs)
+	v := viewOf(nil, fs)
 	want = strings.Replace(want, "MESSAGE", v.File("bad\xff.prom").Problem().Msg, 1)
 	e := exporter.New(exporter.Config{View: func() *filestore.View { return v }})
 	if d := cmp.Diff(indent(t, []byte(want)), indent(t, get(e.APIFiles, "/").Body.Bytes())); d != "" {

@@ -36,7 +36,7 @@ func group(t testing.TB, fs files, body string, labels ...filestore.Label) strin
 	return g.FileName()
 }
 
-func merge(own map[string]filestore.Own, fs files) *filestore.View {
+func viewOf(own map[string]filestore.Own, fs files) *filestore.View {
 	m := make(map[string][]byte)
 	for name, text := range fs {
 		m[name] = []byte(text)
@@ -56,7 +56,7 @@ func serve(t testing.TB, fs files, reg *prometheus.Registry) *exporter.Exporter 
 		}
 		cfg.Own, cfg.OwnFamilies = reg, own
 	}
-	v := merge(cfg.OwnFamilies, fs)
+	v := viewOf(cfg.OwnFamilies, fs)
 	cfg.View = func() *filestore.View { return v }
 	return exporter.New(cfg)
 }
@@ -129,7 +129,7 @@ func need(t *testing.T, program string) string {
 
 func TestHealthSaysWhy(t *testing.T) {
 	var err error
-	v := merge(nil, nil)
+	v := viewOf(nil, nil)
 	check := func() error { return err }
 	e := exporter.New(exporter.Config{View: func() *filestore.View { return v }, Health: check, Ready: check})
 	for _, h := range []http.HandlerFunc{e.Healthy, e.Ready} {
@@ -166,7 +166,7 @@ func TestMethods(t *testing.T) {
 }
 
 func TestCrossOriginReadingIsGranted(t *testing.T) {
-	v := merge(nil, nil)
+	v := viewOf(nil, nil)
 	e := exporter.New(exporter.Config{
 		View:       func() *filestore.View { return v },
 		CORSOrigin: regexp.MustCompile(`https://(a|ab)\.example`),
@@ -194,7 +194,7 @@ func TestCrossOriginReadingIsGranted(t *testing.T) {
 }
 
 func TestRequestsAreCounted(t *testing.T) {
-	v := merge(nil, nil)
+	v := viewOf(nil, nil)
 	reg := prometheus.NewRegistry()
 	n := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "promspool_http_requests_total"}, []string{"handler", "code", "method"})
 	reg.MustRegister(n)
@@ -223,7 +223,7 @@ func TestRequestsAreCounted(t *testing.T) {
 func TestCollectorAgreesWithTheView(t *testing.T) {
 	fs := files{"good.prom": "a 1\nb 2\n", "bad.prom": "a b c\n", "worse.prom": "a"}
 	group(t, fs, "a{job=\"x\"} 1\n", filestore.Label{Name: "job", Value: "x"})
-	v := merge(nil, fs)
+	v := viewOf(nil, fs)
 	reg := prometheus.NewPedanticRegistry()
 	reg.MustRegister(exporter.NewCollector(func() *filestore.View { return v }))
 	e := exporter.New(exporter.Config{View: func() *filestore.View { return v }, Own: reg})

@@ -48,7 +48,7 @@ func (b brokenGatherer) Gather() ([]*dto.MetricFamily, error) {
 }
 
 func TestTroubleWithOwnMetricsIsNoTroubleForTheRest(t *testing.T) {
-	v := merge(nil, files{"a.prom": "a 1\n# TYPE go_goroutines gauge\ngo_goroutines 5\n"})
+	v := viewOf(nil, files{"a.prom": "a 1\n# TYPE go_goroutines gauge\ngo_goroutines 5\n"})
 	e := exporter.New(exporter.Config{View: func() *filestore.View { return v }, Own: brokenGatherer{registry()}})
 	w := get(e.Metrics, "/")
 	mfs := parse(t, w.Body.Bytes())

@@ -128,7 +128,7 @@ func TestPageIsEscapedAndKeepsToItself(t *testing.T) {
 	const evil = "</code><script>alert(1)</script>\"'`{{.}}\u202e\n"
 	fs := files{"<b>\"&.prom": "# HELP x <b>Help</b> \u202e\nx{l=\"<i>\"} 1\n", "bad<b>.prom": "a b c\n", "\xff\u202e.prom": "y 1\n"}
 	group(t, fs, "# HELP a_seconds <u>\n# TYPE a_seconds gauge\na_seconds{job=\"j\"} 1\n", filestore.Label{Name: "job", Value: evil}, filestore.Label{Name: "path", Value: "/../"})
-	v := merge(nil, fs)
+	v := viewOf(nil, fs)
 	e := exporter.New(exporter.Config{
 		View: func() *filestore.View { return v },
 		Info: exporter.Info{
@@ -227,7 +227,7 @@ func TestPageIsCutIntoPages(t *testing.T) {
 
 func TestOnlyThoseWhoMayWriteAreOfferedTo(t *testing.T) {
 	fs, _ := many(t)
-	v := merge(nil, fs)
+	v := viewOf(nil, fs)
 	for remote, may := range map[string]bool{"127.0.0.1:1": true, "192.0.2.1:1": false} {
 		e := exporter.New(exporter.Config{View: func() *filestore.View { return v }, CanWrite: func(r *http.Request) bool { return strings.HasPrefix(r.RemoteAddr, "127.") }})
 		w, r := httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil)

@@ -28,7 +28,7 @@ func serveProcess(t *testing.T, fs files, told bool) *exporter.Exporter {
 			t.Fatal(err)
 		}
 	}
-	v := merge(cfg.OwnFamilies, fs)
+	v := viewOf(cfg.OwnFamilies, fs)
 	cfg.View = func() *filestore.View { return v }
 	return exporter.New(cfg)
 }

@@ -149,7 +149,7 @@ sys.stdout.buffer.write(text)`
 		group(t, fs, "# HELP a_seconds It.\n# TYPE a_seconds gauge\na_seconds{job=\"x\"} 1\n", filestore.Label{Name: "job", Value: "x"})
 		fs["d.prom"] = "# HELP h It.\n# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"+Inf\"} 2\nh_sum 1\nh_count 2\n"
 		fs["bad.prom"] = "x"
-		v := merge(nil, fs)
+		v := viewOf(nil, fs)
 		reg := registry()
 		reg.MustRegister(exporter.NewCollector(func() *filestore.View { return v }))
 		e := exporter.New(exporter.Config{View: func() *filestore.View { return v }, Own: reg})
