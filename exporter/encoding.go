@@ -122,8 +122,9 @@ func (b body) zstd() []byte {
 type sender struct {
 	a      *reply
 	buf    *[]byte
-	direct bool  // gather nothing
-	err    error // the first; nothing is written after it
+	pool   *sync.Pool // of its buffers
+	direct bool       // gather nothing
+	err    error      // the first; nothing is written after it
 }
 
 const (
@@ -133,10 +134,15 @@ const (
 	slowWrite = 100 * time.Millisecond
 )
 
-var senderBuffers = sync.Pool{New: func() any {
-	b := make([]byte, 0, bufferSize)
-	return &b
-}}
+// The buffers of answers up to smallBufferSize, and of larger ones.
+var smallBuffers, largeBuffers = bufferPool(smallBufferSize), bufferPool(bufferSize)
+
+func bufferPool(size int) *sync.Pool {
+	return &sync.Pool{New: func() any {
+		b := make([]byte, 0, size)
+		return &b
+	}}
+}
 
 // newSender announces an answer of that many bytes, of which nothing is sent if
 // only the head is asked for.
@@ -145,13 +151,17 @@ func newSender(a *reply, size int, head bool) *sender {
 	if head {
 		return &sender{a: a, err: http.ErrBodyNotAllowed}
 	}
-	return &sender{a: a, direct: size <= smallAnswer}
+	s := &sender{a: a, pool: largeBuffers, direct: size <= smallAnswer}
+	if size <= smallBufferSize {
+		s.pool = smallBuffers
+	}
+	return s
 }
 
 func (s *sender) add(b []byte) {
 	for len(b) > 0 && s.err == nil {
-		if s.buf == nil && (s.direct || len(b) >= bufferSize || !s.takeBuffer()) {
-			n := min(len(b), bufferSize)
+		if s.buf == nil && (s.direct || len(b) >= pieceSize || !s.takeBuffer()) {
+			n := min(len(b), pieceSize)
 			s.write(b[:n])
 			b = b[n:]
 			continue
@@ -172,7 +182,7 @@ func (s *sender) takeBuffer() bool {
 		s.a.of.buffers.Add(-1)
 		return false
 	}
-	s.buf = senderBuffers.Get().(*[]byte)
+	s.buf = s.pool.Get().(*[]byte)
 	return true
 }
 
@@ -191,7 +201,7 @@ func (s *sender) flush() {
 		s.write(*s.buf)
 	}
 	*s.buf = (*s.buf)[:0]
-	senderBuffers.Put(s.buf)
+	s.pool.Put(s.buf)
 	s.buf = nil
 	s.a.of.buffers.Add(-1)
 }

@@ -141,7 +141,7 @@ func New(cfg Config) *Exporter {
 
 // Metrics answers a scrape. The format goes by Accept, the compression by
 // Accept-Encoding, and ?name[]= asks for some families only. It costs a copy of
-// what is sent, and a buffer of at most 64 KiB; compressed text is kept by the view. Protobuf, zstd, and names outside of the classic
+// what is sent, and a buffer of at most 256 KiB; compressed text is kept by the view. Protobuf, zstd, and names outside of the classic
 // set for scrapers that do not take them, cost a pass over the whole text.
 func (e *Exporter) Metrics(w http.ResponseWriter, r *http.Request) { read(e.metrics, w, r) }
 

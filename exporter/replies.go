@@ -28,8 +28,11 @@ const (
 	oldViewMemory = 64 << 20
 	// buffersAtOnce bounds the buffers for gathering text. Without one an answer
 	// is sent in smaller pieces.
-	buffersAtOnce = 32
-	bufferSize    = 64 << 10
+	buffersAtOnce   = 16
+	bufferSize      = 256 << 10
+	smallBufferSize = 32 << 10
+	// pieceSize is how much is written at once without one.
+	pieceSize = 64 << 10
 )
 
 const (
@@ -174,7 +177,7 @@ func (a *reply) Write(b []byte) (int, error) {
 // writeAll sends b in pieces, so that a slow reader is not taken for a stuck one.
 func (a *reply) writeAll(b []byte) error {
 	for len(b) > 0 {
-		n := min(len(b), bufferSize)
+		n := min(len(b), pieceSize)
 		if _, err := a.Write(b[:n]); err != nil {
 			return err
 		}

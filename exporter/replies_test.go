@@ -163,7 +163,7 @@ func TestStuckReadersHoldBoundedMemory(t *testing.T) {
 					t.Fatalf("the first answer is %s, %v", resp.Status, err)
 				}
 				var stuck []net.Conn
-				for range 120 {
+				for range 60 {
 					stuck = append(stuck, x.ask(tt.path, tt.header...))
 				}
 				for range 3 { // all the time, some of them take the places of others
