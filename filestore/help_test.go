@@ -113,6 +113,7 @@ func TestALongSearchForHelpHappensOnce(t *testing.T) {
 // TestFilesNeverHaveThreeTexts pushes different texts at once, and none, while the
 // files are aligned. node_exporter ends where it finds two texts and a file without.
 func TestFilesNeverHaveThreeTexts(t *testing.T) {
+	t.Parallel()
 	s, err := Open(t.TempDir(), nil)
 	if err != nil {
 		t.Fatal(err)
