@@ -37,6 +37,7 @@ func inflate(t testing.TB, d *filestore.Deflated) []byte {
 // TestDeflatedGetsSmallerWhileNothingChanges, and is the text all the time, also
 // when something does.
 func TestDeflatedGetsSmallerWhileNothingChanges(t *testing.T) {
+	t.Parallel()
 	s := open(t, t.TempDir(), nil)
 	const groups = 80
 	text := func(version int) string {

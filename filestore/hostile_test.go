@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -245,22 +246,23 @@ func TestArchiveThatSomebodyPlanted(t *testing.T) {
 // as fast as it goes, while the agent reads, pushes and deletes. Whatever is
 // served is somebody's to publish, and nothing outside of the spool changes.
 func TestRacers(t *testing.T) {
+	t.Parallel()
 	spool, outside := hostile(t)
 	before := describe(t, outside)
 	g := group(t, "job", "a")
 	names := []string{"x.prom", "y.prom", g.FileName(), "." + g.FileName() + "1"}
 	stop := make(chan struct{})
-	raced := make(chan int)
+	raced := make(chan struct{})
+	var exchanges atomic.Int64
 	go as(mallory, mallory, func() {
-		n := 0
-		defer func() { raced <- n }()
+		defer close(raced)
 		for {
 			select {
 			case <-stop:
 				return
 			default:
 			}
-			n++
+			exchanges.Add(1)
 			path, aside := filepath.Join(spool, names[rand.IntN(len(names))]), filepath.Join(spool, fmt.Sprint(".aside", rand.IntN(2)))
 			if rand.IntN(200) == 0 { // whoever may do this can hold up pushes, and they are to be seen as well
 				path = filepath.Join(spool, spoolLock)
@@ -293,7 +295,7 @@ func TestRacers(t *testing.T) {
 	defer s.Close()
 	looks, pushed := 0, 0
 	start := time.Now()
-	for ; time.Since(start) < 3*time.Second || pushed == 0 && time.Since(start) < 30*time.Second; looks++ {
+	for ; (looks < 500 || exchanges.Load() < 2000 || pushed == 0) && time.Since(start) < 2*time.Minute; looks++ {
 		rescan(t, s)
 		switch looks % 8 {
 		case 0:
@@ -313,7 +315,8 @@ func TestRacers(t *testing.T) {
 		}
 	}
 	close(stop)
-	t.Logf("%d exchanges, %d looks, %d pushes", <-raced, looks, pushed)
+	<-raced
+	t.Logf("%d exchanges, %d looks, %d pushes", exchanges.Load(), looks, pushed)
 	if pushed == 0 {
 		t.Error("no push succeeded")
 	}

@@ -82,6 +82,7 @@ func groupOf(t *testing.T, job string) Group {
 // Who pushes to a group again and again does not keep another process from it,
 // even if he comes between hundreds of times.
 func TestCommitIsPatient(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	restless, err := Open(dir, nil)
 	if err != nil {

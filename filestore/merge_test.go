@@ -122,6 +122,7 @@ func checkRope(t *testing.T, r rope) {
 }
 
 func TestIncrementalIsFromScratch(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(60) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		m := newMerger(testOwn)
@@ -306,6 +307,7 @@ func naive(own map[string]Own, files map[string][]byte) (served map[string]strin
 }
 
 func TestMergeIsAsDefined(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(3000) {
 		r := rand.New(rand.NewPCG(seed, 2))
 		files := map[string][]byte{}

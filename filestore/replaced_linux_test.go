@@ -13,6 +13,7 @@ import (
 // When a change is answered what it replaced is freed: the room of it is there
 // again, and nothing keeps the file system from being unmounted.
 func TestReplacedFilesAreFreed(t *testing.T) {
+	t.Parallel()
 	s, err := Open(t.TempDir(), nil)
 	if err != nil {
 		t.Fatal(err)

@@ -82,6 +82,7 @@ func FuzzScanGroup(f *testing.F) {
 }
 
 func TestLooksShortest(t *testing.T) {
+	t.Parallel()
 	for _, text := range []string{"0", "7", "-12", "0.5", "0.0001", "-0.00012", "999999", "123456.789", "1e+06", "1.763627000123e+09", "9.5e+22", "-0"} {
 		if !looksShortest(text) {
 			t.Errorf("%q is not told by its looks", text)

@@ -84,6 +84,7 @@ func sortedNames(m map[string]string) []string {
 // step the text is the one of the rule, and when the files are aligned they all
 // have it. What the groups asked for is still known then.
 func TestHelpIsAFunctionOfTheFiles(t *testing.T) {
+	t.Parallel()
 	texts := []string{"", "", "One.", "Two.", "Three.", `Th\\ree\nlines. `}
 	for seed := range uint64(40) {
 		r := rand.New(rand.NewPCG(seed, 3))

@@ -388,6 +388,7 @@ func TestViewIsAPureFunctionOfTheDirectory(t *testing.T) {
 	filestore.SetLoadChunk(t, 2)
 	for seed := range uint64(30) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
 			dir := t.TempDir()
 			r := rand.New(rand.NewPCG(seed, 2))
 			c := newCalendar()

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
 func TestScriptCheck(t *testing.T) { runScripts(t, "check") }
@@ -30,14 +32,14 @@ func runScripts(t *testing.T, name string) {
 	t.Helper()
 	t.Parallel()
 	files, err := filepath.Glob("testdata/script/" + name + "*.txtar")
-	done(t, err)
+	agenttest.NoError(t, err)
 	if len(files) == 0 {
 		t.Fatal("no scripts")
 	}
 	testscript.Run(t, testscript.Params{
 		Files: files,
 		Setup: func(env *testscript.Env) error {
-			env.Setenv("PATH", filepath.Dir(promspool)+string(os.PathListSeparator)+env.Getenv("PATH"))
+			env.Setenv("PATH", filepath.Dir(agenttest.Promspool)+string(os.PathListSeparator)+env.Getenv("PATH"))
 			// It has no newline at its end and so has no place in an archive.
 			return os.WriteFile(filepath.Join(env.WorkDir, "unfinished"), []byte("m 1\nm 2"), 0o644)
 		},
@@ -51,10 +53,10 @@ func scriptAgent(ts *testscript.TestScript, neg bool, args []string) {
 	if neg {
 		ts.Fatalf("usage: agent FLAG…")
 	}
-	cmd := exec.Command(promspool, append([]string{"--web.listen-address=127.0.0.1:0"}, args...)...)
+	cmd := exec.Command(agenttest.Promspool, append([]string{"--web.listen-address=127.0.0.1:0"}, args...)...)
 	cmd.Dir = ts.MkAbs(".")
 	cmd.Env = append(os.Environ(), "PROMSPOOL_SPOOL_DIRECTORY="+ts.MkAbs("spool"))
-	log := &buffer{}
+	log := &agenttest.Buffer{}
 	cmd.Stderr = log
 	ts.Check(cmd.Start())
 	ts.Defer(func() {
@@ -94,9 +96,9 @@ func eventually(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func within(ts *testscript.TestScript, what string, holds func() bool) {
-	for deadline := time.Now().Add(patience); !holds(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(agenttest.Timeout); !holds(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			ts.Fatalf("waited %v in vain until %s", patience, what)
+			ts.Fatalf("waited %v in vain until %s", agenttest.Timeout, what)
 		}
 	}
 }

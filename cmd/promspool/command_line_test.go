@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
 func TestHelpAndVersion(t *testing.T) {
@@ -22,7 +24,7 @@ func TestHelpAndVersion(t *testing.T) {
 		{"--version", []string{"promspool, version ", "go version:"}},
 	} {
 		t.Run(tt.flag, func(t *testing.T) {
-			stdout, stderr, status := command{name: promspool, args: []string{tt.flag}}.run(t)
+			stdout, stderr, status := agenttest.Command{Name: agenttest.Promspool, Args: []string{tt.flag}}.Run(t)
 			if status != 0 || stderr != "" {
 				t.Errorf("exit status %d, stderr %q, want 0 and nothing", status, stderr)
 			}
@@ -38,7 +40,7 @@ func TestHelpAndVersion(t *testing.T) {
 func TestSenselessCommandLineExitsWith2(t *testing.T) {
 	t.Parallel()
 	for _, arg := range []string{"--no-such-flag", "no-such-command", "--spool.resync=often", "--spool.max-groups=many", "--log.level=loud"} {
-		t.Run(arg, func(t *testing.T) { refuses(t, command{args: []string{arg}}, 2, "--help") })
+		t.Run(arg, func(t *testing.T) { refuses(t, agenttest.Command{Args: []string{arg}}, 2, "--help") })
 	}
 }
 
@@ -46,9 +48,9 @@ func TestAgentThatCannotServeSaysWhyAndExits(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
-	done(t, os.WriteFile(file, nil, 0o644))
+	agenttest.NoError(t, os.WriteFile(file, nil, 0o644))
 	spool := filepath.Join(dir, "spool")
-	free, taken := "127.0.0.1:0", startAgent(t, "").addr
+	free, taken := "127.0.0.1:0", agenttest.StartAgent(t, "").Addr
 	for _, tt := range []struct {
 		name    string
 		address string
@@ -69,7 +71,7 @@ func TestAgentThatCannotServeSaysWhyAndExits(t *testing.T) {
 			if tt.flag != "" {
 				args = append(args, tt.flag)
 			}
-			refuses(t, command{args: args}, 1, tt.want)
+			refuses(t, agenttest.Command{Args: args}, 1, tt.want)
 		})
 	}
 }
@@ -82,12 +84,12 @@ func TestAgentThatMayNotWriteItsSpoolSaysWhyAndExits(t *testing.T) {
 	}
 	spool := t.TempDir()
 	for _, dir := range []string{spool, filepath.Dir(spool)} {
-		done(t, os.Chmod(dir, 0o555))
+		agenttest.NoError(t, os.Chmod(dir, 0o555))
 	}
 	for _, dir := range []string{spool, filepath.Join(spool, "new")} {
 		t.Run(filepath.Base(dir), func(t *testing.T) {
 			args := []string{"--web.listen-address=127.0.0.1:0", "--spool.directory=" + dir}
-			refuses(t, command{args: args, user: nobody}, 1, dir+": permission denied")
+			refuses(t, agenttest.Command{Args: args, User: nobody}, 1, dir+": permission denied")
 		})
 	}
 }
@@ -101,7 +103,7 @@ func TestLimitThatIsNoneExitsWith2(t *testing.T) {
 	} {
 		t.Run(flag, func(t *testing.T) {
 			name, _, _ := strings.Cut(flag, "=")
-			refuses(t, command{args: []string{"--spool.directory=" + t.TempDir(), "--" + flag}}, 2, "--"+name)
+			refuses(t, agenttest.Command{Args: []string{"--spool.directory=" + t.TempDir(), "--" + flag}}, 2, "--"+name)
 		})
 	}
 }
@@ -122,7 +124,7 @@ func TestWhatIsWrongWithAFlagNamesIt(t *testing.T) {
 	} {
 		t.Run(tt.args, func(t *testing.T) {
 			args := append([]string{"--spool.directory=" + t.TempDir()}, strings.Fields(tt.args)...)
-			refuses(t, command{args: args, stdin: "a 1\n"}, 2, tt.want)
+			refuses(t, agenttest.Command{Args: args, Stdin: "a 1\n"}, 2, tt.want)
 		})
 	}
 }
@@ -177,22 +179,22 @@ func TestEmptyNameExitsWith2(t *testing.T) {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
 			t.Parallel()
 			spool := t.TempDir()
-			done(t, os.WriteFile(filepath.Join(spool, "job=x.prom"), []byte("# promspool:group {job=\"x\"}\n"), 0o644))
-			refuses(t, command{args: tt.args, stdin: "a 1\n", env: []string{"PROMSPOOL_SPOOL_DIRECTORY=" + spool}}, 2, tt.want)
+			agenttest.NoError(t, os.WriteFile(filepath.Join(spool, "job=x.prom"), []byte("# promspool:group {job=\"x\"}\n"), 0o644))
+			refuses(t, agenttest.Command{Args: tt.args, Stdin: "a 1\n", Env: []string{"PROMSPOOL_SPOOL_DIRECTORY=" + spool}}, 2, tt.want)
 			names, err := filepath.Glob(spool + "/*")
-			if done(t, err); len(names) != 1 {
+			if agenttest.NoError(t, err); len(names) != 1 {
 				t.Errorf("the spool then has %q", names)
 			}
 		})
 	}
-	refuses(t, command{args: []string{"run", "--", "true"}, env: []string{"PROMSPOOL_SPOOL_DIRECTORY="}}, 2, "PROMSPOOL_SPOOL_DIRECTORY is empty")
+	refuses(t, agenttest.Command{Args: []string{"run", "--", "true"}, Env: []string{"PROMSPOOL_SPOOL_DIRECTORY="}}, 2, "PROMSPOOL_SPOOL_DIRECTORY is empty")
 }
 
 func TestSizeMayBeAPlainNumber(t *testing.T) {
 	t.Parallel()
 	spool := "--spool.directory=" + t.TempDir()
-	command{name: promspool, args: []string{spool, "push", "--push.max-bytes=65536", "job=a"}, stdin: "a 1\n"}.must(t)
-	command{name: promspool, args: []string{spool, "write", "--max-bytes=64KiB", "b"}, stdin: "b 1\n"}.must(t)
+	agenttest.Command{Name: agenttest.Promspool, Args: []string{spool, "push", "--push.max-bytes=65536", "job=a"}, Stdin: "a 1\n"}.Must(t)
+	agenttest.Command{Name: agenttest.Promspool, Args: []string{spool, "write", "--max-bytes=64KiB", "b"}, Stdin: "b 1\n"}.Must(t)
 }
 
 func TestHelpThatCannotBePrinted(t *testing.T) {
@@ -201,10 +203,10 @@ func TestHelpThatCannotBePrinted(t *testing.T) {
 	if err != nil && runtime.GOOS != "linux" {
 		t.Skipf("needs a device that is always full: %v", err)
 	}
-	done(t, err)
+	agenttest.NoError(t, err)
 	defer full.Close()
 	var stderr strings.Builder
-	cmd := exec.Command(promspool, "--help")
+	cmd := exec.Command(agenttest.Promspool, "--help")
 	cmd.Stdout, cmd.Stderr = full, &stderr
 	if err := cmd.Run(); cmd.ProcessState.ExitCode() != 1 || stderr.String() != "promspool: write /dev/stdout: no space left on device\n" {
 		t.Errorf("%v and %q, want 1 and a sentence", err, stderr.String())
@@ -212,15 +214,15 @@ func TestHelpThatCannotBePrinted(t *testing.T) {
 }
 
 // refuses runs promspool, which has to exit with the status and one sentence.
-func refuses(t *testing.T, c command, status int, sentence string) {
+func refuses(t *testing.T, c agenttest.Command, status int, sentence string) {
 	t.Helper()
-	c.name = promspool
-	stdout, stderr, got := c.run(t)
+	c.Name = agenttest.Promspool
+	stdout, stderr, got := c.Run(t)
 	if got != status || stdout != "" {
-		t.Errorf("promspool %q: exit status %d and %q, want %d and nothing", c.args, got, stdout, status)
+		t.Errorf("promspool %q: exit status %d and %q, want %d and nothing", c.Args, got, stdout, status)
 	}
 	if !strings.HasPrefix(stderr, "promspool: ") || strings.Index(stderr, "\n") != len(stderr)-1 || !strings.Contains(stderr, sentence) {
-		t.Errorf("promspool %q complains %q, want one sentence with %q", c.args, stderr, sentence)
+		t.Errorf("promspool %q complains %q, want one sentence with %q", c.Args, stderr, sentence)
 	}
 }
 
@@ -228,21 +230,21 @@ func refuses(t *testing.T, c command, status int, sentence string) {
 // its socket unit would.
 func TestSocketOfTheServiceManager(t *testing.T) {
 	t.Parallel()
-	activate := need(t, "systemd-socket-activate")
-	curl := need(t, "curl")
+	activate := agenttest.Need(t, "systemd-socket-activate")
+	curl := agenttest.Need(t, "curl")
 	dir := t.TempDir()
-	s := startServer(t, `Listening on (\S+) as 3`, activate, "--listen="+dir+"/socket", promspool, "--web.systemd-socket", "--spool.directory="+dir+"/spool")
+	s := agenttest.StartServer(t, `Listening on (\S+) as 3`, activate, "--listen="+dir+"/socket", agenttest.Promspool, "--web.systemd-socket", "--spool.directory="+dir+"/spool")
 	args := []string{"--silent", "--fail-with-body", "--unix-socket", dir + "/socket"}
-	command{name: curl, args: append(args, "--data-binary", "@-", "http://localhost/metrics/job/a"), stdin: "b 1\n"}.must(t)
-	wantLines(t, command{name: curl, args: append(args, "http://localhost/metrics")}.must(t), `b{job="a"} 1`)
-	s.stop()
+	agenttest.Command{Name: curl, Args: append(args, "--data-binary", "@-", "http://localhost/metrics/job/a"), Stdin: "b 1\n"}.Must(t)
+	agenttest.WantLines(t, agenttest.Command{Name: curl, Args: append(args, "http://localhost/metrics")}.Must(t), `b{job="a"} 1`)
+	s.Stop()
 }
 
 func TestBadWebConfigIsTold(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	c := command{name: promspool, args: []string{"--web.listen-address=127.0.0.1:0", "--spool.directory=" + dir, "--web.config.file=" + dir + "/none.yml"}}
-	_, stderr, status := c.run(t)
+	c := agenttest.Command{Name: agenttest.Promspool, Args: []string{"--web.listen-address=127.0.0.1:0", "--spool.directory=" + dir, "--web.config.file=" + dir + "/none.yml"}}
+	_, stderr, status := c.Run(t)
 	if status != 1 || !strings.HasPrefix(stderr, "promspool: --web.config.file: ") || !strings.HasSuffix(stderr, "none.yml: no such file or directory\n") {
 		t.Errorf("exit status %d and %q, want 1 and the name of the file", status, stderr)
 	}

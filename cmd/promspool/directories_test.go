@@ -8,14 +8,16 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
 // doctorOf runs the doctor for an agent.
-func doctorOf(t *testing.T, a *agent) string {
+func doctorOf(t *testing.T, a *agenttest.Agent) string {
 	t.Helper()
-	stdout, _, _ := command{
-		name: promspool, args: []string{"--spool.directory=" + a.spool, "doctor", "--url=" + a.url, "--prometheus.config=none", "--node-exporter.defaults=none"},
-	}.run(t)
+	stdout, _, _ := agenttest.Command{
+		Name: agenttest.Promspool, Args: []string{"--spool.directory=" + a.Spool, "doctor", "--url=" + a.URL, "--prometheus.config=none", "--node-exporter.defaults=none"},
+	}.Run(t)
 	return stdout
 }
 
@@ -39,37 +41,37 @@ func TestTextfileDirectoryThatCannotBeRead(t *testing.T) {
 			dir, literal := filepath.Join(base, "t"), filepath.Join(base, test.pattern)
 			create := func() {
 				t.Helper()
-				done(t, os.MkdirAll(dir, 0o755))
-				done(t, os.WriteFile(filepath.Join(dir, "a.prom"), []byte("a 1\n"), 0o644))
+				agenttest.NoError(t, os.MkdirAll(dir, 0o755))
+				agenttest.NoError(t, os.WriteFile(filepath.Join(dir, "a.prom"), []byte("a 1\n"), 0o644))
 			}
 			a := startAgentAsNobody(t, base, "--spool.textfile-directory="+literal, "--spool.node-exporter-metrics", "--spool.resync=1h")
 			failing := func(dir, reason, says string) {
 				t.Helper()
-				a.serves(fmt.Sprintf("promspool_directory_error{directory=%q,reason=%q} 1", dir, reason))
-				wantLines(t, a.page(), "node_textfile_scrape_error 1")
-				if page := a.page(); hasLine(page, "a 1") || regexp.MustCompile(`(?m)^promspool_watch_armed\{.*\} 0$`).MatchString(page) {
+				a.Serves(fmt.Sprintf("promspool_directory_error{directory=%q,reason=%q} 1", dir, reason))
+				agenttest.WantLines(t, a.Page(), "node_textfile_scrape_error 1")
+				if page := a.Page(); agenttest.HasLine(page, "a 1") || regexp.MustCompile(`(?m)^promspool_watch_armed\{.*\} 0$`).MatchString(page) {
 					t.Errorf("a file of it is served, or watching is said to fail:\n%s", page)
 				}
 				if got := doctorOf(t, a); !strings.Contains(got, "wrong    agent-directory: "+dir+" "+says) || strings.Contains(got, "inotify") {
 					t.Errorf("doctor says:\n%s", got)
 				}
-				if code, answer := a.send("GET", "/-/healthy", ""); code != 200 {
+				if code, answer := a.Send("GET", "/-/healthy", ""); code != 200 {
 					t.Errorf("/-/healthy = %d %q, though the spool is fine", code, answer)
 				}
 			}
 			failing(literal, "missing", "does not exist (ENOENT)")
 			create()
-			a.serves("a 1")
-			a.serves("node_textfile_scrape_error 0")
-			if strings.Contains(a.page(), "promspool_directory_error{") {
-				t.Errorf("a directory is still named:\n%s", a.page())
+			a.Serves("a 1")
+			a.Serves("node_textfile_scrape_error 0")
+			if strings.Contains(a.Page(), "promspool_directory_error{") {
+				t.Errorf("a directory is still named:\n%s", a.Page())
 			}
-			done(t, test.spoil(dir))
+			agenttest.NoError(t, test.spoil(dir))
 			failing(literal, test.reason, test.says)
-			done(t, test.mend(dir))
+			agenttest.NoError(t, test.mend(dir))
 			create()
-			a.serves("a 1")
-			a.serves("node_textfile_scrape_error 0")
+			a.Serves("a 1")
+			a.Serves("node_textfile_scrape_error 0")
 		})
 	}
 }
@@ -80,36 +82,36 @@ func TestDirectoriesOfAPatternThatAreGone(t *testing.T) {
 	const many = 60
 	dir := t.TempDir()
 	stays := filepath.Join(dir, "stays", "m")
-	done(t, os.MkdirAll(stays, 0o755))
-	done(t, os.WriteFile(filepath.Join(stays, "stays.prom"), []byte("stays 1\n"), 0o644))
-	a := startAgent(t, "", "--spool.textfile-directory="+dir+"/*/m", "--spool.node-exporter-metrics")
-	a.serves("stays 1")
+	agenttest.NoError(t, os.MkdirAll(stays, 0o755))
+	agenttest.NoError(t, os.WriteFile(filepath.Join(stays, "stays.prom"), []byte("stays 1\n"), 0o644))
+	a := agenttest.StartAgent(t, "", "--spool.textfile-directory="+dir+"/*/m", "--spool.node-exporter-metrics")
+	a.Serves("stays 1")
 	number := func(name string) int {
 		t.Helper()
-		found := regexp.MustCompile(`(?m)^` + name + ` ([0-9]+)$`).FindStringSubmatch(a.page())
+		found := regexp.MustCompile(`(?m)^` + name + ` ([0-9]+)$`).FindStringSubmatch(a.Page())
 		if found == nil {
 			t.Fatalf("no %s", name)
 		}
 		n, err := strconv.Atoi(found[1])
-		done(t, err)
+		agenttest.NoError(t, err)
 		return n
 	}
-	lines := func() int { return strings.Count(a.page(), `directory="`) }
+	lines := func() int { return strings.Count(a.Page(), `directory="`) }
 	before, goroutines := lines(), number("go_goroutines")
 	for round := range 2 {
 		for i := range many {
 			sub := filepath.Join(dir, fmt.Sprint(round, "-", i), "m")
-			done(t, os.MkdirAll(sub, 0o755))
-			done(t, os.WriteFile(filepath.Join(sub, "one.prom"), fmt.Appendf(nil, "one{i=\"%d\"} 1\n", i), 0o644))
+			agenttest.NoError(t, os.MkdirAll(sub, 0o755))
+			agenttest.NoError(t, os.WriteFile(filepath.Join(sub, "one.prom"), fmt.Appendf(nil, "one{i=\"%d\"} 1\n", i), 0o644))
 		}
-		waitFor(t, "all are served", func() bool { return strings.Count(a.page(), "\none{") == many })
+		agenttest.WaitFor(t, "all are served", func() bool { return strings.Count(a.Page(), "\none{") == many })
 		for i := range many {
-			done(t, os.RemoveAll(filepath.Join(dir, fmt.Sprint(round, "-", i))))
+			agenttest.NoError(t, os.RemoveAll(filepath.Join(dir, fmt.Sprint(round, "-", i))))
 		}
-		waitFor(t, "all are given up", func() bool { return lines() == before && !strings.Contains(a.page(), "\none{") })
-		waitFor(t, "no goroutines are left", func() bool { return number("go_goroutines") < goroutines+10 })
+		agenttest.WaitFor(t, "all are given up", func() bool { return lines() == before && !strings.Contains(a.Page(), "\none{") })
+		agenttest.WaitFor(t, "no goroutines are left", func() bool { return number("go_goroutines") < goroutines+10 })
 	}
-	wantLines(t, a.page(), "stays 1", "node_textfile_scrape_error 0")
+	agenttest.WantLines(t, a.Page(), "stays 1", "node_textfile_scrape_error 0")
 }
 
 // TestLinksWhoseTargetsChange are noticed long before everything is looked at
@@ -120,23 +122,23 @@ func TestLinksWhoseTargetsChange(t *testing.T) {
 	flip := func(n int) {
 		t.Helper()
 		sub := fmt.Sprintf("..%d", n)
-		done(t, os.Mkdir(filepath.Join(dir, sub), 0o755))
-		done(t, os.WriteFile(filepath.Join(dir, sub, "cm.prom"), fmt.Appendf(nil, "cm %d\n", n), 0o644))
-		done(t, os.Symlink(sub, filepath.Join(dir, "..data_tmp")))
-		done(t, os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")))
+		agenttest.NoError(t, os.Mkdir(filepath.Join(dir, sub), 0o755))
+		agenttest.NoError(t, os.WriteFile(filepath.Join(dir, sub, "cm.prom"), fmt.Appendf(nil, "cm %d\n", n), 0o644))
+		agenttest.NoError(t, os.Symlink(sub, filepath.Join(dir, "..data_tmp")))
+		agenttest.NoError(t, os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")))
 	}
 	target := filepath.Join(elsewhere, "target")
 	flip(1)
-	done(t, os.Symlink("..data/cm.prom", filepath.Join(dir, "cm.prom")))
-	done(t, os.WriteFile(target, []byte("elsewhere 1\n"), 0o644))
-	done(t, os.Symlink(target, filepath.Join(dir, "elsewhere.prom")))
-	a := startAgent(t, "", "--spool.resync=1h", "--spool.textfile-directory="+dir)
-	a.serves("cm 1")
-	a.serves("elsewhere 1")
+	agenttest.NoError(t, os.Symlink("..data/cm.prom", filepath.Join(dir, "cm.prom")))
+	agenttest.NoError(t, os.WriteFile(target, []byte("elsewhere 1\n"), 0o644))
+	agenttest.NoError(t, os.Symlink(target, filepath.Join(dir, "elsewhere.prom")))
+	a := agenttest.StartAgent(t, "", "--spool.resync=1h", "--spool.textfile-directory="+dir)
+	a.Serves("cm 1")
+	a.Serves("elsewhere 1")
 	for n := 2; n < 5; n++ {
 		flip(n)
-		a.serves(fmt.Sprint("cm ", n))
-		done(t, os.WriteFile(target, fmt.Appendf(nil, "elsewhere %d\n", n), 0o644))
-		a.serves(fmt.Sprint("elsewhere ", n))
+		a.Serves(fmt.Sprint("cm ", n))
+		agenttest.NoError(t, os.WriteFile(target, fmt.Appendf(nil, "elsewhere %d\n", n), 0o644))
+		a.Serves(fmt.Sprint("elsewhere ", n))
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 	"github.com/promspool/promspool/filestore"
 )
 
@@ -19,21 +20,21 @@ func TestDoctorOnALockedSpool(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	run := func() (string, int) {
-		stdout, _, status := command{
-			name: promspool, args: []string{"--spool.directory=" + dir, "doctor", "--url=http://127.0.0.1:1", "--prometheus.config=none", "--node-exporter.defaults=none"},
-		}.run(t)
+		stdout, _, status := agenttest.Command{
+			Name: agenttest.Promspool, Args: []string{"--spool.directory=" + dir, "doctor", "--url=http://127.0.0.1:1", "--prometheus.config=none", "--node-exporter.defaults=none"},
+		}.Run(t)
 		return stdout, status
 	}
 	store, err := filestore.Open(dir, nil) // makes the lock
-	done(t, err)
+	agenttest.NoError(t, err)
 	defer store.Close()
 	if stdout, _ := run(); strings.Contains(stdout, "lock:") {
 		t.Errorf("with nobody at work:\n%s", stdout)
 	}
 	f, err := os.OpenFile(filepath.Join(dir, ".promspool.lock"), os.O_RDWR, 0)
-	done(t, err)
+	agenttest.NoError(t, err)
 	defer f.Close()
-	done(t, syscall.Flock(int(f.Fd()), syscall.LOCK_EX))
+	agenttest.NoError(t, syscall.Flock(int(f.Fd()), syscall.LOCK_EX))
 	if stdout, status := run(); status != 1 || !strings.Contains(stdout, "wrong    lock: somebody holds the lock of the spool") {
 		t.Errorf("with the lock held: exit status %d\n%s", status, stdout)
 	}
@@ -49,9 +50,9 @@ func TestDoctorOnAnotherProgram(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(answer)) }))
 			defer srv.Close()
-			stdout, stderr, status := command{
-				name: promspool, args: []string{"--spool.directory=" + t.TempDir(), "doctor", "--url=" + srv.URL, "--prometheus.config=none", "--node-exporter.defaults=none"},
-			}.run(t)
+			stdout, stderr, status := agenttest.Command{
+				Name: agenttest.Promspool, Args: []string{"--spool.directory=" + t.TempDir(), "doctor", "--url=" + srv.URL, "--prometheus.config=none", "--node-exporter.defaults=none"},
+			}.Run(t)
 			if status != 1 || stderr != "" || !strings.Contains(stdout, "is no promspool, but perhaps a Pushgateway") {
 				t.Errorf("exit status %d\n%s%s", status, stdout, stderr)
 			}

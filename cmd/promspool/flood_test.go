@@ -4,20 +4,22 @@ import (
 	"io"
 	"net"
 	"testing"
+
+	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
 // TestIdleConnectionsDoNotShutOutAScrape opens far more than the agent has room
 // for: silent ones, ones that stop within a request, and ones that keep alive.
 func TestIdleConnectionsDoNotShutOutAScrape(t *testing.T) {
 	t.Parallel()
-	a := startAgent(t, "", "--web.max-connections=8")
+	a := agenttest.StartAgent(t, "", "--web.max-connections=8")
 	for i := range 60 {
-		conn, err := net.Dial("tcp", a.addr)
-		done(t, err)
+		conn, err := net.Dial("tcp", a.Addr)
+		agenttest.NoError(t, err)
 		defer conn.Close()
 		_, err = io.WriteString(conn, []string{"", "GET /metrics HTT", "GET /-/ready HTTP/1.1\r\nHost: localhost\r\n\r\n"}[i%3])
-		done(t, err)
+		agenttest.NoError(t, err)
 	}
-	a.push("/metrics/job/a", "b 1\n")
-	wantLines(t, a.page(), `b{job="a"} 1`, "promspool_spool_limit_bytes +Inf", "promspool_spool_limit_groups +Inf")
+	a.Push("/metrics/job/a", "b 1\n")
+	agenttest.WantLines(t, a.Page(), `b{job="a"} 1`, "promspool_spool_limit_bytes +Inf", "promspool_spool_limit_groups +Inf")
 }

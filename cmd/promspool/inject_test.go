@@ -17,6 +17,8 @@ import (
 
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+
+	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
 // injections are texts that would become something else, if they were put
@@ -57,7 +59,7 @@ func TestNothingIsInjected(t *testing.T) {
 }
 
 func testInjections(t *testing.T, format string) {
-	a := startAgent(t, "", "--log.level=debug", "--log.format="+format, "--push.enable-utf8-names", "--ping.enable")
+	a := agenttest.StartAgent(t, "", "--log.level=debug", "--log.format="+format, "--push.enable-utf8-names", "--ping.enable")
 	wantPlain := func(what, text string) {
 		t.Helper()
 		for line := range strings.Lines(text) {
@@ -68,16 +70,16 @@ func testInjections(t *testing.T, format string) {
 	}
 	request := func(method, path, body string, header ...string) int {
 		t.Helper()
-		req, err := http.NewRequestWithContext(t.Context(), method, a.url+path, strings.NewReader(body))
-		done(t, err)
+		req, err := http.NewRequestWithContext(t.Context(), method, a.URL+path, strings.NewReader(body))
+		agenttest.NoError(t, err)
 		for i := 0; i < len(header); i += 2 {
 			req.Header.Set(header[i], header[i+1])
 		}
-		resp, err := client.Do(req)
-		done(t, err)
+		resp, err := agenttest.Client.Do(req)
+		agenttest.NoError(t, err)
 		defer resp.Body.Close()
 		answer, err := io.ReadAll(resp.Body)
-		done(t, err)
+		agenttest.NoError(t, err)
 		for name, values := range resp.Header {
 			if strings.Contains(name, "Evil") {
 				t.Errorf("%s %s is answered with the header %s", method, path, name)
@@ -114,30 +116,30 @@ func testInjections(t *testing.T, format string) {
 		request("GET", "/%0d%0aX-Evil:%201", "")
 		if !strings.ContainsAny(evil, "/\x00") && len(evil) < 200 {
 			for i, text := range []string{fmt.Sprintf("dropped{l=\"%s\"} %d\n", escape(evil), names), "broken" + evil + "\n", "dropped 1"} {
-				done(t, os.WriteFile(filepath.Join(a.spool, evil+strconv.Itoa(i)+".prom"), []byte(text), 0o644))
+				agenttest.NoError(t, os.WriteFile(filepath.Join(a.Spool, evil+strconv.Itoa(i)+".prom"), []byte(text), 0o644))
 				names++
 			}
 		}
 	}
-	done(t, os.WriteFile(filepath.Join(a.spool, "not \xff utf-8.prom"), []byte("broken \xff\n"), 0o644))
+	agenttest.NoError(t, os.WriteFile(filepath.Join(a.Spool, "not \xff utf-8.prom"), []byte("broken \xff\n"), 0o644))
 	names++
-	waitFor(t, "the files are served", func() bool {
-		_, answer := a.send("GET", "/api/v1/files?kind=file", "")
+	agenttest.WaitFor(t, "the files are served", func() bool {
+		_, answer := a.Send("GET", "/api/v1/files?kind=file", "")
 		return strings.Contains(answer, fmt.Sprintf(`"matched":%d`, names))
 	})
 
 	// The scrape and the files have what was pushed, and nothing else.
 	for _, path := range []string{"/metrics", "spool"} {
-		text := a.page()
+		text := a.Page()
 		if path == "spool" {
 			text = ""
-			for _, file := range files(t, a.spool) {
+			for _, file := range agenttest.Files(t, a.Spool) {
 				if !strings.HasPrefix(file, "job=") {
 					continue
 				}
 				wantPlain("the name of a file", file)
-				data, err := os.ReadFile(filepath.Join(a.spool, file))
-				done(t, err)
+				data, err := os.ReadFile(filepath.Join(a.Spool, file))
+				agenttest.NoError(t, err)
 				if text = string(data); strings.Contains(text, "# TYPE helped") {
 					checkInjected(t, file, text, 1)
 				}
@@ -147,7 +149,7 @@ func testInjections(t *testing.T, format string) {
 		checkInjected(t, path, text, len(injections))
 	}
 	for _, path := range []string{"/", "/?q=evil", "/api/v1/files", "/api/v1/metrics", "/api/v1/status"} {
-		code, text := a.send("GET", path, "")
+		code, text := a.Send("GET", path, "")
 		if code != 200 {
 			t.Errorf("GET %s = %d", path, code)
 		}
@@ -161,8 +163,8 @@ func testInjections(t *testing.T, format string) {
 			t.Errorf("GET %s has something unescaped", path)
 		}
 	}
-	a.stop()
-	log := a.log.String()
+	a.Stop()
+	log := a.Log.String()
 	wantPlain("the log", log)
 	for line := range strings.Lines(log) {
 		switch {

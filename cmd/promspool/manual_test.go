@@ -5,30 +5,32 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
 // TestManualIsWhole: it says of every command and flag what --help says of it,
 // and what displays it has nothing to complain about.
 func TestManualIsWhole(t *testing.T) {
 	t.Parallel()
-	mandoc := need(t, "mandoc")
+	mandoc := agenttest.Need(t, "mandoc")
 	page := t.TempDir() + "/promspool.1"
-	source := command{name: promspool, args: []string{"--help-man"}, env: []string{"SOURCE_DATE_EPOCH=1700000000"}}.must(t)
-	done(t, os.WriteFile(page, []byte(source), 0o644))
-	if out := (command{name: mandoc, args: []string{"-T", "lint", "-W", "warning", page}}).must(t); out != "" {
+	source := agenttest.Command{Name: agenttest.Promspool, Args: []string{"--help-man"}, Env: []string{"SOURCE_DATE_EPOCH=1700000000"}}.Must(t)
+	agenttest.NoError(t, os.WriteFile(page, []byte(source), 0o644))
+	if out := (agenttest.Command{Name: mandoc, Args: []string{"-T", "lint", "-W", "warning", page}}).Must(t); out != "" {
 		t.Errorf("mandoc complains:\n%s", out)
 	}
 	if !strings.Contains(source, `"2023-11-14"`) {
 		t.Error("the page has not the date of the sources")
 	}
-	text := command{name: mandoc, args: []string{"-T", "ascii", "-O", "width=1000", page}}.must(t)
+	text := agenttest.Command{Name: mandoc, Args: []string{"-T", "ascii", "-O", "width=1000", page}}.Must(t)
 	text = regexp.MustCompile(".\b").ReplaceAllString(text, "") // bold and underlined
 	for _, section := range []string{"NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "COMMANDS", "EXIT STATUS", "ENVIRONMENT", "FILES", "EXAMPLES", "SEE ALSO"} {
-		if !hasLine(text, section) {
+		if !agenttest.HasLine(text, section) {
 			t.Errorf("no section %s", section)
 		}
 	}
-	help := command{name: promspool, args: []string{"--help-long"}}.must(t)
+	help := agenttest.Command{Name: agenttest.Promspool, Args: []string{"--help-long"}}.Must(t)
 	names := regexp.MustCompile(`(?m)^ {2,8}(?:-\w, )?(--(?:\[no-\])?[a-z][-.a-z0-9]*)|^  ([a-z]+)(?: |$)`).FindAllStringSubmatch(help, -1)
 	if len(names) < 40 {
 		t.Fatalf("%d flags and commands in --help-long, want 40 or more", len(names))
@@ -48,22 +50,22 @@ func TestManualIsWhole(t *testing.T) {
 func TestCompletionsComplete(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	script := command{name: promspool, args: []string{"--completion-script-bash"}}.must(t)
-	done(t, os.WriteFile(dir+"/bash", []byte(script), 0o644))
+	script := agenttest.Command{Name: agenttest.Promspool, Args: []string{"--completion-script-bash"}}.Must(t)
+	agenttest.NoError(t, os.WriteFile(dir+"/bash", []byte(script), 0o644))
 	for _, tt := range []struct{ words, last, want string }{
 		{"promspool wr", "1", "write"},
 		{"promspool write --all", "2", "--allow-empty"},
 		{"promspool --spool.dir", "1", "--spool.directory"},
 	} {
 		ask := "source " + dir + "/bash; COMP_WORDS=(" + tt.words + "); COMP_CWORD=" + tt.last + `; _promspool; echo "${COMPREPLY[@]}"`
-		path := "PATH=" + strings.TrimSuffix(promspool, "/promspool") + ":" + os.Getenv("PATH")
-		if got := (command{name: need(t, "bash"), args: []string{"-c", ask}, env: []string{path}}).must(t); got != tt.want+"\n" {
+		path := "PATH=" + strings.TrimSuffix(agenttest.Promspool, "/promspool") + ":" + os.Getenv("PATH")
+		if got := (agenttest.Command{Name: agenttest.Need(t, "bash"), Args: []string{"-c", ask}, Env: []string{path}}).Must(t); got != tt.want+"\n" {
 			t.Errorf("%q is completed to %q, want %q", tt.words, got, tt.want)
 		}
 	}
-	script = command{name: promspool, args: []string{"--completion-script-zsh"}}.must(t)
-	done(t, os.WriteFile(dir+"/_promspool", []byte(script), 0o644))
-	command{name: need(t, "zsh"), args: []string{"-n", dir + "/_promspool"}}.must(t)
+	script = agenttest.Command{Name: agenttest.Promspool, Args: []string{"--completion-script-zsh"}}.Must(t)
+	agenttest.NoError(t, os.WriteFile(dir+"/_promspool", []byte(script), 0o644))
+	agenttest.Command{Name: agenttest.Need(t, "zsh"), Args: []string{"-n", dir + "/_promspool"}}.Must(t)
 }
 
 func TestHealth(t *testing.T) { runScripts(t, "health") }

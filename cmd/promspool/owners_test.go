@@ -8,18 +8,20 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
 func TestOwnerCheckOfOneUser(t *testing.T) {
 	t.Parallel()
 	socket := filepath.Join(t.TempDir(), "push.sock")
-	a := startAgent(t, "", "--push.socket="+socket, "--push.owner-check", "--web.enable-admin-api", "--ping.enable")
+	a := agenttest.StartAgent(t, "", "--push.socket="+socket, "--push.owner-check", "--web.enable-admin-api", "--ping.enable")
 	if code, answer := overSocket(t, socket, "PUT", "/metrics/job/mine", "m 1\n"); code != 200 {
 		t.Fatalf("PUT = %d %q, want 200", code, answer)
 	}
-	file := filepath.Join(a.spool, "job=mine.prom")
+	file := filepath.Join(a.Spool, "job=mine.prom")
 	before, err := os.ReadFile(file)
-	done(t, err)
+	agenttest.NoError(t, err)
 	if !strings.Contains(string(before), "\n# promspool:owner "+strconv.Itoa(os.Geteuid())+"\n") {
 		t.Errorf("the file is\n%s", before)
 	}
@@ -33,7 +35,7 @@ func TestOwnerCheckOfOneUser(t *testing.T) {
 		{"PUT", "/api/v1/admin/wipe", ""},
 		{"DELETE", `/api/v1/admin/groups?match[]={job="mine"}`, ""},
 	} {
-		code, answer := a.send(tt.method, tt.path, tt.body)
+		code, answer := a.Send(tt.method, tt.path, tt.body)
 		if code != http.StatusForbidden || !strings.Contains(answer, "--push.admin-group") {
 			t.Errorf("%s %s over the network = %d %q, want 403", tt.method, tt.path, code, answer)
 		}
@@ -41,8 +43,8 @@ func TestOwnerCheckOfOneUser(t *testing.T) {
 	if after, err := os.ReadFile(file); err != nil || string(after) != string(before) {
 		t.Errorf("the file is now\n%s", after)
 	}
-	a.push("/metrics/job/anybodys", "m 1\n")
-	a.push("/metrics/job/anybodys", "m 2\n")
+	a.Push("/metrics/job/anybodys", "m 1\n")
+	a.Push("/metrics/job/anybodys", "m 2\n")
 	if code, answer := overSocket(t, socket, "POST", "/metrics/job/mine", "n 1\n"); code != 200 {
 		t.Errorf("POST = %d %q, want 200", code, answer)
 	}
@@ -53,15 +55,15 @@ func TestOwnerCheckOfOneUser(t *testing.T) {
 
 func TestOwnerCheckOfManyUsers(t *testing.T) {
 	t.Parallel()
-	needRoot(t, "pushes as other users")
-	curl := need(t, "curl")
+	agenttest.NeedRoot(t, "pushes as other users")
+	curl := agenttest.Need(t, "curl")
 	dir := t.TempDir()
 	for _, d := range []string{dir, filepath.Dir(dir)} {
-		done(t, os.Chmod(d, 0o755))
+		agenttest.NoError(t, os.Chmod(d, 0o755))
 	}
 	socket := filepath.Join(dir, "push.sock")
 	flags := []string{"--push.socket=" + socket, "--push.socket-mode=0666", "--push.owner-check", "--push.admin-group=4242", "--web.enable-admin-api"}
-	a := startAgent(t, "", flags...)
+	a := agenttest.StartAgent(t, "", flags...)
 	ann, bob := &syscall.Credential{Uid: 4001, Gid: 4001}, &syscall.Credential{Uid: 4002, Gid: 4002}
 	admin, helper, root := &syscall.Credential{Uid: 4003, Gid: 4242}, &syscall.Credential{Uid: 4004, Gid: 4004, Groups: []uint32{4300, 4242}}, &syscall.Credential{}
 	for _, step := range []struct {
@@ -84,21 +86,21 @@ func TestOwnerCheckOfManyUsers(t *testing.T) {
 		{bob, "PUT", "/metrics/job/a", "m 2\n", "403"},
 		{ann, "POST", "/metrics/job/a", "n 1\n", "200"},
 	} {
-		got := command{
-			name: curl, user: step.who, stdin: step.body,
-			args: []string{"--silent", "--globoff", "--unix-socket", socket, "--output", "/dev/null", "--write-out", "%{http_code}", "--request", step.method, "--data-binary", "@-", "http://localhost" + step.path},
-		}.must(t)
+		got := agenttest.Command{
+			Name: curl, User: step.who, Stdin: step.body,
+			Args: []string{"--silent", "--globoff", "--unix-socket", socket, "--output", "/dev/null", "--write-out", "%{http_code}", "--request", step.method, "--data-binary", "@-", "http://localhost" + step.path},
+		}.Must(t)
 		if got != step.want {
 			t.Errorf("%s %s of %q by %d = %s, want %s", step.method, step.path, step.body, step.who.Uid, got, step.want)
 		}
 	}
-	wantLines(t, a.merge(), `m{job="a"} 1`, `n{job="a"} 1`, `by_admin{job="a"} 1`, `by_helper{job="a"} 1`, `by_root{job="a"} 1`)
-	wantLines(t, a.page(), `push_failure_time_seconds{job="a"} 0`)
-	a.restart(flags...)
+	agenttest.WantLines(t, a.Merge(), `m{job="a"} 1`, `n{job="a"} 1`, `by_admin{job="a"} 1`, `by_helper{job="a"} 1`, `by_root{job="a"} 1`)
+	agenttest.WantLines(t, a.Page(), `push_failure_time_seconds{job="a"} 0`)
+	a.Restart(flags...)
 	push := func(who *syscall.Credential, method, path string) string {
-		return command{name: curl, user: who, stdin: "m 3\n", args: []string{
+		return agenttest.Command{Name: curl, User: who, Stdin: "m 3\n", Args: []string{
 			"--silent", "--unix-socket", socket, "--output", "/dev/null", "--write-out", "%{http_code}", "--request", method, "--data-binary", "@-", "http://localhost" + path,
-		}}.must(t)
+		}}.Must(t)
 	}
 	if got := push(bob, "PUT", "/metrics/job/a"); got != "403" {
 		t.Errorf("after a restart the owner is forgotten: %s", got)
@@ -120,9 +122,9 @@ func TestOwnerCheckThatCannotBe(t *testing.T) {
 		if strings.Contains(want, "unknown") {
 			status = 1
 		}
-		refuses(t, command{args: append([]string{"--web.listen-address=127.0.0.1:0", "--spool.directory=" + filepath.Join(dir, "spool")}, flags...)}, status, want)
+		refuses(t, agenttest.Command{Args: append([]string{"--web.listen-address=127.0.0.1:0", "--spool.directory=" + filepath.Join(dir, "spool")}, flags...)}, status, want)
 	}
-	if left := files(t, dir); len(left) > 0 {
+	if left := agenttest.Files(t, dir); len(left) > 0 {
 		t.Errorf("%q is left", left)
 	}
 }

@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
 // mostGrowth is by how much clients that never read may let the agent grow.
@@ -31,7 +33,7 @@ func TestReadersThatNeverReadCostNothing(t *testing.T) {
 	ca := newAuthority(t, "ours")
 	cert, key := ca.issue(t, x509.ExtKeyUsageServerAuth)
 	for name, data := range map[string][]byte{"cert.pem": cert, "key.pem": key, "web.yml": []byte("tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pem\n")} {
-		done(t, os.WriteFile(filepath.Join(dir, name), data, 0o600))
+		agenttest.NoError(t, os.WriteFile(filepath.Join(dir, name), data, 0o600))
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.cert.Raw}))
@@ -52,14 +54,14 @@ func TestReadersThatNeverReadCostNothing(t *testing.T) {
 			if tt.tls {
 				flags, scheme = []string{"--web.config.file=" + filepath.Join(dir, "web.yml")}, "https"
 			}
-			a := startAgent(t, "", flags...)
-			a.url = scheme + "://" + a.addr
+			a := agenttest.StartAgent(t, "", flags...)
+			a.URL = scheme + "://" + a.Addr
 			config := &tls.Config{RootCAs: roots, ServerName: "localhost"}
-			honest := &http.Client{Timeout: patience, Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}}
+			honest := &http.Client{Timeout: agenttest.Timeout, Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}}
 			request := func(method, path, body string) int {
 				t.Helper()
-				req, err := http.NewRequestWithContext(t.Context(), method, a.url+path, strings.NewReader(body))
-				done(t, err)
+				req, err := http.NewRequestWithContext(t.Context(), method, a.URL+path, strings.NewReader(body))
+				agenttest.NoError(t, err)
 				resp, err := honest.Do(req)
 				if err != nil {
 					t.Fatalf("%s %s: %v", method, path, err)
@@ -82,10 +84,10 @@ func TestReadersThatNeverReadCostNothing(t *testing.T) {
 			before := residentSize(t, a)
 			for i := range tt.connections {
 				var conn net.Conn
-				raw, err := net.Dial("tcp", a.addr)
-				done(t, err)
+				raw, err := net.Dial("tcp", a.Addr)
+				agenttest.NoError(t, err)
 				t.Cleanup(func() { raw.Close() })
-				done(t, raw.(*net.TCPConn).SetReadBuffer(2048))
+				agenttest.NoError(t, raw.(*net.TCPConn).SetReadBuffer(2048))
 				if conn = raw; tt.tls {
 					c := config.Clone()
 					c.NextProtos = []string{"h2"}
@@ -136,11 +138,11 @@ func streamsThatNeverRead(n int, paths []string) []byte {
 }
 
 // residentSize returns how much memory the agent has.
-func residentSize(t *testing.T, a *agent) int64 {
+func residentSize(t *testing.T, a *agenttest.Agent) int64 {
 	t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", a.cmd.Process.Pid))
-	done(t, err)
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", a.Cmd.Process.Pid))
+	agenttest.NoError(t, err)
 	pages, err := strconv.ParseInt(strings.Fields(string(b))[1], 10, 64)
-	done(t, err)
+	agenttest.NoError(t, err)
 	return pages * int64(os.Getpagesize())
 }

@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+
+	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
 // manager is a shell that runs agents one after the other on the sockets that
@@ -26,31 +28,31 @@ const manager = `while [ ! -e "$0.stop" ]; do sh -c 'echo $$ >"$0.new"; mv "$0.n
 // of their own, while the agent is restarted again and again.
 func TestRestartRefusesNoConnection(t *testing.T) {
 	t.Parallel()
-	activate := need(t, "systemd-socket-activate")
+	activate := agenttest.Need(t, "systemd-socket-activate")
 	dir, err := os.MkdirTemp("", "promspool-test-") // not t.TempDir: the path of a socket must be short
-	done(t, err)
+	agenttest.NoError(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	pidFile, spool, local := dir+"/pid", dir+"/spool", dir+"/push.sock"
 	port := freePort(t)
-	s := startServer(t, `Listening on (127\S+) as 3`, activate, "--listen="+port, "--listen="+local, "--fdname=web:push",
-		"/bin/sh", "-c", manager, pidFile, pidFile, promspool, "--spool.directory="+spool)
+	s := agenttest.StartServer(t, `Listening on (127\S+) as 3`, activate, "--listen="+port, "--listen="+local, "--fdname=web:push",
+		"/bin/sh", "-c", manager, pidFile, pidFile, agenttest.Promspool, "--spool.directory="+spool)
 	pid := func() int {
 		text, _ := os.ReadFile(pidFile)
 		n, _ := strconv.Atoi(strings.TrimSpace(string(text)))
 		return n
 	}
 	t.Cleanup(func() { // an agent of a shell that is killed would go on
-		done(t, os.WriteFile(pidFile+".stop", nil, 0o644))
-		waitFor(t, "all have ended", func() bool {
+		agenttest.NoError(t, os.WriteFile(pidFile+".stop", nil, 0o644))
+		agenttest.WaitFor(t, "all have ended", func() bool {
 			if n := pid(); n > 0 {
 				_ = syscall.Kill(n, syscall.SIGTERM)
 			}
-			return s.hasExited()
+			return s.HasExited()
 		})
 	})
 
-	web := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
-	unix := &http.Client{Timeout: patience, Transport: &http.Transport{
+	web := &http.Client{Timeout: agenttest.Timeout, Transport: &http.Transport{DisableKeepAlives: true}}
+	unix := &http.Client{Timeout: agenttest.Timeout, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", local)
@@ -93,19 +95,19 @@ func TestRestartRefusesNoConnection(t *testing.T) {
 	const restarts = 6
 	var last int
 	for range restarts {
-		waitFor(t, "another agent runs", func() bool { n := pid(); return n > 0 && n != last })
+		agenttest.WaitFor(t, "another agent runs", func() bool { n := pid(); return n > 0 && n != last })
 		last = pid()
 		before := answers.Load()
-		waitFor(t, "the agent answers", func() bool { return answers.Load() > before+20 || t.Failed() })
-		done(t, syscall.Kill(last, syscall.SIGTERM))
+		agenttest.WaitFor(t, "the agent answers", func() bool { return answers.Load() > before+20 || t.Failed() })
+		agenttest.NoError(t, syscall.Kill(last, syscall.SIGTERM))
 	}
-	waitFor(t, "another agent runs", func() bool { return pid() != last })
+	agenttest.WaitFor(t, "another agent runs", func() bool { return pid() != last })
 	before := answers.Load()
-	waitFor(t, "the last agent answers", func() bool { return answers.Load() > before+20 || t.Failed() })
+	agenttest.WaitFor(t, "the last agent answers", func() bool { return answers.Load() > before+20 || t.Failed() })
 	close(stop)
 	hammers.Wait()
 	t.Logf("%d connections over %d restarts", answers.Load(), restarts)
-	if got := files(t, spool); len(got) != 3 {
+	if got := agenttest.Files(t, spool); len(got) != 3 {
 		t.Errorf("the spool has %q, want the three groups", got)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "push.sock")); err != nil {
@@ -118,7 +120,7 @@ func TestRestartRefusesNoConnection(t *testing.T) {
 func freePort(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	done(t, err)
+	agenttest.NoError(t, err)
 	defer l.Close()
 	return l.Addr().String()
 }

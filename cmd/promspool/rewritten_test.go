@@ -10,30 +10,32 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
 // openDir returns a directory that every user may enter.
 func openDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "promspool-test-")
-	done(t, err)
+	agenttest.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	done(t, os.Chmod(dir, 0o755))
+	agenttest.NoError(t, os.Chmod(dir, 0o755))
 	return dir
 }
 
 // startAgentAsNobody starts an agent that has no capability and owns nothing but
 // its spool below dir. So of the files of root it cannot ask whether a writer has
 // them open.
-func startAgentAsNobody(t *testing.T, dir string, flags ...string) *agent {
+func startAgentAsNobody(t *testing.T, dir string, flags ...string) *agenttest.Agent {
 	t.Helper()
-	needRoot(t, "to run the agent as another user")
+	agenttest.NeedRoot(t, "to run the agent as another user")
 	spool := filepath.Join(dir, "spool")
-	done(t, os.Mkdir(spool, 0o755))
-	done(t, os.Chown(spool, 65534, 65534))
-	args := append([]string{"--reuid=65534", "--regid=65534", "--clear-groups", promspool, "--web.listen-address=127.0.0.1:0", "--spool.directory=" + spool}, flags...)
-	s := startServer(t, `msg=Serving .* on=([0-9.:]+)`, need(t, "setpriv"), args...)
-	return &agent{server: s, url: "http://" + s.addr, spool: spool}
+	agenttest.NoError(t, os.Mkdir(spool, 0o755))
+	agenttest.NoError(t, os.Chown(spool, 65534, 65534))
+	args := append([]string{"--reuid=65534", "--regid=65534", "--clear-groups", agenttest.Promspool, "--web.listen-address=127.0.0.1:0", "--spool.directory=" + spool}, flags...)
+	s := agenttest.StartServer(t, `msg=Serving .* on=([0-9.:]+)`, agenttest.Need(t, "setpriv"), args...)
+	return &agenttest.Agent{Server: s, URL: "http://" + s.Addr, Spool: spool}
 }
 
 // generation matches the first series of a file that is rewritten.
@@ -86,7 +88,7 @@ func TestFileThatIsRewrittenAllTheTime(t *testing.T) {
 			t.Parallel()
 			dir := openDir(t)
 			files := filepath.Join(dir, "t")
-			done(t, os.Mkdir(files, 0o755))
+			agenttest.NoError(t, os.Mkdir(files, 0o755))
 			a := startAgentAsNobody(t, dir, append(test.flags, "--spool.resync=1h", "--spool.textfile-directory="+files)...)
 			ctx, stop := context.WithCancel(t.Context())
 			var mu sync.Mutex
@@ -94,7 +96,7 @@ func TestFileThatIsRewrittenAllTheTime(t *testing.T) {
 			written := func() int {
 				mu.Lock()
 				defer mu.Unlock()
-				done(t, failed)
+				agenttest.NoError(t, failed)
 				return last
 			}
 			var writing sync.WaitGroup
@@ -124,8 +126,8 @@ func TestFileThatIsRewrittenAllTheTime(t *testing.T) {
 			defer stop()
 			for range 10 {
 				least := written()
-				waitFor(t, "what is served is newer", func() bool {
-					found := generation.FindAllStringSubmatch(a.page(), -1)
+				agenttest.WaitFor(t, "what is served is newer", func() bool {
+					found := generation.FindAllStringSubmatch(a.Page(), -1)
 					if len(found) == 0 {
 						return false // at first
 					}
@@ -150,43 +152,43 @@ func TestHalfWrittenOpenFileIsNotServed(t *testing.T) {
 	t.Parallel()
 	dir := openDir(t)
 	files := filepath.Join(dir, "t")
-	done(t, os.Mkdir(files, 0o755))
+	agenttest.NoError(t, os.Mkdir(files, 0o755))
 	a := startAgentAsNobody(t, dir, "--spool.textfile-directory="+files)
 	open := func(name string) *os.File {
 		t.Helper()
 		f, err := os.OpenFile(filepath.Join(files, name), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
-		done(t, err)
+		agenttest.NoError(t, err)
 		t.Cleanup(func() { _ = f.Close() })
 		return f
 	}
 	write := func(f *os.File, text string) {
 		t.Helper()
 		_, err := f.WriteString(text)
-		done(t, err)
+		agenttest.NoError(t, err)
 	}
-	done(t, os.WriteFile(filepath.Join(files, "b.prom"), []byte("b 1\nb_end 1\n"), 0o644))
-	a.serves("b_end 1")
+	agenttest.NoError(t, os.WriteFile(filepath.Join(files, "b.prom"), []byte("b 1\nb_end 1\n"), 0o644))
+	a.Serves("b_end 1")
 	first, second := open("a.prom"), open("b.prom")
 	write(first, "a 1\n")
 	write(second, "b 2\n")
-	a.serves(`promspool_file_error{file="` + files + `/a.prom",reason="busy"} 1`)
-	a.serves(`promspool_file_error{file="` + files + `/b.prom",reason="busy"} 1`)
-	page := a.page()
-	wantLines(t, page, "b 1", "b_end 1", `promspool_files_with_errors{reason="busy"} 2`)
-	if hasLine(page, "a 1") || hasLine(page, "b 2") {
+	a.Serves(`promspool_file_error{file="` + files + `/a.prom",reason="busy"} 1`)
+	a.Serves(`promspool_file_error{file="` + files + `/b.prom",reason="busy"} 1`)
+	page := a.Page()
+	agenttest.WantLines(t, page, "b 1", "b_end 1", `promspool_files_with_errors{reason="busy"} 2`)
+	if agenttest.HasLine(page, "a 1") || agenttest.HasLine(page, "b 2") {
 		t.Errorf("half of a file is served:\n%s", a.merge())
 	}
-	if n := strings.Count(a.log.String(), "a writer has it open"); n != 2 {
+	if n := strings.Count(a.Log.String(), "a writer has it open"); n != 2 {
 		t.Errorf("the log says %d times why, want once for each file", n)
 	}
 	write(first, "a_end 1\n")
 	write(second, "b_end 2\n")
-	done(t, first.Close())
-	done(t, second.Close())
-	a.serves("a_end 1")
-	a.serves("b_end 2")
-	page = a.page()
-	wantLines(t, page, "a 1", "b 2")
+	agenttest.NoError(t, first.Close())
+	agenttest.NoError(t, second.Close())
+	a.Serves("a_end 1")
+	a.Serves("b_end 2")
+	page = a.Page()
+	agenttest.WantLines(t, page, "a 1", "b 2")
 	if strings.Contains(page, `reason="busy"} 1`) {
 		t.Errorf("still named:\n%s", page)
 	}

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
 // TestRunUnderLimits holds what docs/jobs.md says of runs under limits of the shell.
@@ -19,15 +21,15 @@ func TestRunUnderLimits(t *testing.T) {
 	limited := func(t *testing.T, limit string, user *syscall.Credential) (errs string, status int, ran, recorded bool) {
 		spool, out := t.TempDir(), t.TempDir()
 		for dir := spool; dir != "/tmp" && dir != "/"; dir = filepath.Dir(dir) {
-			done(t, os.Chmod(dir, 0o755))
+			agenttest.NoError(t, os.Chmod(dir, 0o755))
 		}
-		done(t, os.Chmod(spool, 0o777))
-		done(t, os.Chmod(out, 0o777))
-		c := command{name: "bash", args: []string{"-c", "ulimit " + limit + ` && exec "$0" "$@"`, static, "--spool.directory=" + spool, "run", "--job=a", "--", "bash", "-c", `echo >"$0"; exit 3`, out + "/ran"}, user: user}
-		_, errs, status = c.run(t)
+		agenttest.NoError(t, os.Chmod(spool, 0o777))
+		agenttest.NoError(t, os.Chmod(out, 0o777))
+		c := agenttest.Command{Name: "bash", Args: []string{"-c", "ulimit " + limit + ` && exec "$0" "$@"`, static, "--spool.directory=" + spool, "run", "--job=a", "--", "bash", "-c", `echo >"$0"; exit 3`, out + "/ran"}, user: user}
+		_, errs, status = c.Run(t)
 		_, err := os.Stat(out + "/ran")
 		names, globErr := filepath.Glob(spool + "/job=*")
-		done(t, globErr)
+		agenttest.NoError(t, globErr)
 		return errs, status, err == nil, len(names) > 0
 	}
 	t.Run("enough memory", func(t *testing.T) {

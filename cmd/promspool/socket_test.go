@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
 // overSocket sends a request through a unix socket.
@@ -21,22 +23,22 @@ func overSocket(t *testing.T, path, method, target, body string, header ...strin
 	}}
 	defer transport.CloseIdleConnections()
 	req, err := http.NewRequestWithContext(t.Context(), method, "http://localhost"+target, strings.NewReader(body))
-	done(t, err)
+	agenttest.NoError(t, err)
 	for i := 0; i < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
-	resp, err := (&http.Client{Transport: transport, Timeout: patience}).Do(req)
-	done(t, err)
+	resp, err := (&http.Client{Transport: transport, Timeout: agenttest.Timeout}).Do(req)
+	agenttest.NoError(t, err)
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
-	done(t, err)
+	agenttest.NoError(t, err)
 	return resp.StatusCode, string(b)
 }
 
 func TestPushSocketTakesPushesAndReads(t *testing.T) {
 	t.Parallel()
 	socket := filepath.Join(t.TempDir(), "push.sock")
-	a := startAgent(t, "", "--push.socket="+socket, "--web.enable-lifecycle", "--web.enable-pprof", "--web.enable-admin-api")
+	a := agenttest.StartAgent(t, "", "--push.socket="+socket, "--web.enable-lifecycle", "--web.enable-pprof", "--web.enable-admin-api")
 	for _, tt := range []struct {
 		method, path, body string
 		header             []string
@@ -56,16 +58,16 @@ func TestPushSocketTakesPushesAndReads(t *testing.T) {
 			t.Errorf("%s %s = %d %q, want %d", tt.method, tt.path, code, answer, tt.want)
 		}
 	}
-	wantLines(t, a.merge(), `b{job="a"} 1`, `c{job="a"} 2`)
-	if strings.Contains(a.merge(), "evil") {
+	agenttest.WantLines(t, a.Merge(), `b{job="a"} 1`, `c{job="a"} 2`)
+	if strings.Contains(a.Merge(), "evil") {
 		t.Error("a page has pushed")
 	}
 	fi, err := os.Lstat(socket)
-	done(t, err)
+	agenttest.NoError(t, err)
 	if fi.Mode() != fs.ModeSocket|0o660 {
 		t.Errorf("the socket has the mode %v, want 0660", fi.Mode())
 	}
-	a.stop()
+	a.Stop()
 	left, err := os.ReadDir(filepath.Dir(socket))
 	if err != nil || len(left) > 0 {
 		t.Errorf("after the stop there is %v, %v, want nothing", left, err)
@@ -75,46 +77,46 @@ func TestPushSocketTakesPushesAndReads(t *testing.T) {
 func TestPushSocketOfADeadAgentIsReplaced(t *testing.T) {
 	t.Parallel()
 	socket := filepath.Join(t.TempDir(), "push.sock")
-	a := startAgent(t, "", "--push.socket="+socket)
-	refuses(t, command{args: []string{"--web.listen-address=127.0.0.1:0", "--spool.directory=" + a.spool, "--push.socket=" + socket}}, 1,
+	a := agenttest.StartAgent(t, "", "--push.socket="+socket)
+	refuses(t, agenttest.Command{Args: []string{"--web.listen-address=127.0.0.1:0", "--spool.directory=" + a.Spool, "--push.socket=" + socket}}, 1,
 		"another process listens on "+socket)
 	if code, answer := overSocket(t, socket, "GET", "/-/ready", ""); code != 200 {
 		t.Errorf("the agent that was there first answers %d %q", code, answer)
 	}
-	a.kill()
+	a.Kill()
 	if _, err := os.Lstat(socket); err != nil {
 		t.Fatalf("the killed agent has left no socket: %v", err)
 	}
-	b := startAgent(t, a.spool, "--push.socket="+socket, "--push.socket-mode=600")
+	b := agenttest.StartAgent(t, a.Spool, "--push.socket="+socket, "--push.socket-mode=600")
 	if code, answer := overSocket(t, socket, "PUT", "/metrics/job/a", "b 1\n"); code != 200 {
 		t.Errorf("a push to the next agent = %d %q, want 200", code, answer)
 	}
-	wantLines(t, b.merge(), `b{job="a"} 1`)
+	agenttest.WantLines(t, b.Merge(), `b{job="a"} 1`)
 }
 
 // TestPushSocketOfAnotherStays stops an agent whose socket was replaced.
 func TestPushSocketOfAnotherStays(t *testing.T) {
 	t.Parallel()
 	socket := filepath.Join(t.TempDir(), "push.sock")
-	a := startAgent(t, "", "--push.socket="+socket)
-	done(t, os.Remove(socket))
-	b := startAgent(t, "", "--push.socket="+socket)
-	a.stop()
+	a := agenttest.StartAgent(t, "", "--push.socket="+socket)
+	agenttest.NoError(t, os.Remove(socket))
+	b := agenttest.StartAgent(t, "", "--push.socket="+socket)
+	a.Stop()
 	if code, answer := overSocket(t, socket, "PUT", "/metrics/job/a", "b 1\n"); code != 200 {
 		t.Errorf("a push = %d %q, want 200", code, answer)
 	}
-	wantLines(t, b.merge(), `b{job="a"} 1`)
+	agenttest.WantLines(t, b.Merge(), `b{job="a"} 1`)
 }
 
 func TestPushSocketThatCannotBe(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	open := filepath.Join(dir, "open")
-	done(t, os.Mkdir(open, 0o755))
-	done(t, os.Chmod(open, 0o777))
+	agenttest.NoError(t, os.Mkdir(open, 0o755))
+	agenttest.NoError(t, os.Chmod(open, 0o777))
 	file, link := filepath.Join(dir, "file"), filepath.Join(dir, "link")
-	done(t, os.WriteFile(file, []byte("precious"), 0o600))
-	done(t, os.Symlink("file", link))
+	agenttest.NoError(t, os.WriteFile(file, []byte("precious"), 0o600))
+	agenttest.NoError(t, os.Symlink("file", link))
 	for _, tt := range []struct {
 		path, flag string
 		status     int
@@ -135,7 +137,7 @@ func TestPushSocketThatCannotBe(t *testing.T) {
 		if tt.flag != "" {
 			args = append(args, tt.flag)
 		}
-		refuses(t, command{args: args}, tt.status, tt.want)
+		refuses(t, agenttest.Command{Args: args}, tt.status, tt.want)
 	}
 	if b, err := os.ReadFile(file); err != nil || string(b) != "precious" {
 		t.Errorf("the file in the way holds %q, %v", b, err)
@@ -149,19 +151,19 @@ func TestPushSocketThatCannotBe(t *testing.T) {
 // TestPushSocketAsksForItsGroup has users connect who may and may not.
 func TestPushSocketAsksForItsGroup(t *testing.T) {
 	t.Parallel()
-	needRoot(t, "gives the socket to a group and becomes other users")
-	curl := need(t, "curl")
+	agenttest.NeedRoot(t, "gives the socket to a group and becomes other users")
+	curl := agenttest.Need(t, "curl")
 	dir := t.TempDir()
 	for _, d := range []string{dir, filepath.Dir(dir)} {
-		done(t, os.Chmod(d, 0o755))
+		agenttest.NoError(t, os.Chmod(d, 0o755))
 	}
 	socket := filepath.Join(dir, "push.sock")
-	a := startAgent(t, "", "--push.socket="+socket, "--push.socket-group=4242")
+	a := agenttest.StartAgent(t, "", "--push.socket="+socket, "--push.socket-group=4242")
 	push := func(gid uint32) int {
-		_, _, status := command{
-			name: curl, args: []string{"--silent", "--show-error", "--fail", "--unix-socket", socket, "--data-binary", "@-", "http://localhost/metrics/job/a"}, stdin: "b 1\n",
-			user: &syscall.Credential{Uid: 65534, Gid: gid},
-		}.run(t)
+		_, _, status := agenttest.Command{
+			Name: curl, Args: []string{"--silent", "--show-error", "--fail", "--unix-socket", socket, "--data-binary", "@-", "http://localhost/metrics/job/a"}, Stdin: "b 1\n",
+			User: &syscall.Credential{Uid: 65534, Gid: gid},
+		}.Run(t)
 		return status
 	}
 	if status := push(65534); status != 7 { // curl could not connect
@@ -170,5 +172,5 @@ func TestPushSocketAsksForItsGroup(t *testing.T) {
 	if status := push(4242); status != 0 {
 		t.Errorf("curl of a member of the group exits with %d, want 0", status)
 	}
-	wantLines(t, a.merge(), `b{job="a"} 1`)
+	agenttest.WantLines(t, a.Merge(), `b{job="a"} 1`)
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
 // staticPromspool builds the program as it is released.
@@ -30,7 +32,7 @@ func staticPromspool(t *testing.T) string {
 func owners(t *testing.T, dir string) string {
 	t.Helper()
 	fi, err := os.Stat(dir)
-	done(t, err)
+	agenttest.NoError(t, err)
 	stat := fi.Sys().(*syscall.Stat_t)
 	mode := fi.Mode().Perm()
 	if fi.Mode()&fs.ModeSetgid != 0 {
@@ -53,16 +55,16 @@ func TestAgentCreatesTheSpoolForTheOwnerOfItsParent(t *testing.T) {
 			parent := t.TempDir()
 			var uid, gid int
 			_, err := fmt.Sscanf(owner, "%d:%d", &uid, &gid)
-			done(t, err)
-			done(t, os.Chown(parent, uid, gid))
-			a := startAgent(t, filepath.Join(parent, "spool")+"/")
-			if got, want := owners(t, a.spool), "2775 "+owner; got != want {
+			agenttest.NoError(t, err)
+			agenttest.NoError(t, os.Chown(parent, uid, gid))
+			a := agenttest.StartAgent(t, filepath.Join(parent, "spool")+"/")
+			if got, want := owners(t, a.Spool), "2775 "+owner; got != want {
 				t.Errorf("the spool is %s, want %s", got, want)
 			}
-			a.push("/metrics/job/x", "a 1\n")
-			done(t, os.Chmod(a.spool, 0o755))
-			a.restart()
-			if got, want := owners(t, a.spool), "755 "+owner; got != want {
+			a.Push("/metrics/job/x", "a 1\n")
+			agenttest.NoError(t, os.Chmod(a.Spool, 0o755))
+			a.Restart()
+			if got, want := owners(t, a.Spool), "755 "+owner; got != want {
 				t.Errorf("the spool that was there is now %s, want %s", got, want)
 			}
 		})
@@ -81,25 +83,25 @@ func TestDefaultSpool(t *testing.T) {
 	newRoot := func(t *testing.T, parent string) string {
 		root := t.TempDir()
 		for _, dir := range []string{root, filepath.Dir(root)} { // another user passes through
-			done(t, os.Chmod(dir, 0o755))
+			agenttest.NoError(t, os.Chmod(dir, 0o755))
 		}
-		done(t, os.Link(static, root+"/promspool"))
-		done(t, os.MkdirAll(root+parent, 0o755))
+		agenttest.NoError(t, os.Link(static, root+"/promspool"))
+		agenttest.NoError(t, os.MkdirAll(root+parent, 0o755))
 		return root
 	}
 	const user = "65532:65531"
-	serving := func(t *testing.T, root, as string) *agent {
-		s := startServer(t, `msg=Serving .* on=([0-9.:]+)`, "chroot", "--userspec="+as, root, "/promspool", "--web.listen-address=127.0.0.1:0")
-		return &agent{server: s, url: "http://" + s.addr}
+	serving := func(t *testing.T, root, as string) *agenttest.Agent {
+		s := agenttest.StartServer(t, `msg=Serving .* on=([0-9.:]+)`, "chroot", "--userspec="+as, root, "/promspool", "--web.listen-address=127.0.0.1:0")
+		return &agenttest.Agent{Server: s, URL: "http://" + s.Addr}
 	}
 
 	t.Run("empty volume", func(t *testing.T) {
 		for _, as := range []string{user, "0:0"} {
 			root := newRoot(t, state)
-			done(t, os.Chown(root+state, 65532, 65531))
+			agenttest.NoError(t, os.Chown(root+state, 65532, 65531))
 			for _, args := range [][]string{{"ls"}, {"push", "job=x"}, {"write", "x"}, {"show", "job=x"}, {"rm", "job=x"}, {"explain", "job=x"}, {"job", "declare", "x"}, {"expire"}, {"restore"}} {
-				c := command{name: "chroot", args: append([]string{"--userspec=" + as, root, "/promspool"}, args...), stdin: "a 1\n"}
-				if out, errs, status := c.run(t); status != 1 || !strings.Contains(out+errs, state+"/spool") || !strings.Contains(out+errs, "no such file or directory") {
+				c := agenttest.Command{Name: "chroot", Args: append([]string{"--userspec=" + as, root, "/promspool"}, args...), Stdin: "a 1\n"}
+				if out, errs, status := c.Run(t); status != 1 || !strings.Contains(out+errs, state+"/spool") || !strings.Contains(out+errs, "no such file or directory") {
 					t.Errorf("%s as %s: %d, %q, %q, want 1 and the path", args, as, status, out, errs)
 				}
 				if _, err := os.Stat(root + state + "/spool"); err == nil {
@@ -110,18 +112,18 @@ func TestDefaultSpool(t *testing.T) {
 			if got := owners(t, root+state+"/spool"); got != "2775 "+user {
 				t.Errorf("started as %s the spool is %s, want 2775 %s", as, got, user)
 			}
-			a.push("/metrics/job/x", "a 1\n")
-			command{name: "chroot", args: []string{"--userspec=" + as, root, "/promspool", "show", "job=x"}}.must(t)
+			a.Push("/metrics/job/x", "a 1\n")
+			agenttest.Command{Name: "chroot", Args: []string{"--userspec=" + as, root, "/promspool", "show", "job=x"}}.Must(t)
 			if _, err := os.Stat(root + state + "/spool/job=x.prom"); err != nil {
 				t.Error(err)
 			}
-			a.stop()
+			a.Stop()
 		}
 	})
 	t.Run("volume of another user", func(t *testing.T) {
 		root := newRoot(t, state)
-		c := command{name: "chroot", args: []string{"--userspec=" + user, root, "/promspool", "--web.listen-address=127.0.0.1:0"}}
-		out, errs, status := c.run(t)
+		c := agenttest.Command{Name: "chroot", Args: []string{"--userspec=" + user, root, "/promspool", "--web.listen-address=127.0.0.1:0"}}
+		out, errs, status := c.Run(t)
 		want := state + `/spool: permission denied: create it with "install -d -m 2775 -o 65532 -g 65531 ` + state + `/spool"`
 		if status != 1 || out != "" || !strings.Contains(errs, want) || strings.Count(errs, "\n") != 1 {
 			t.Errorf("%d, %q, %q, want 1 and %q", status, out, errs, want)
@@ -129,9 +131,9 @@ func TestDefaultSpool(t *testing.T) {
 	})
 	t.Run("link to a volume that is not mounted", func(t *testing.T) {
 		root := newRoot(t, "/var/lib")
-		done(t, os.Symlink("/srv/promspool", root+state))
-		c := command{name: "chroot", args: []string{root, "/promspool", "--web.listen-address=127.0.0.1:0"}}
-		if out, errs, status := c.run(t); status != 1 || !strings.Contains(errs, state) {
+		agenttest.NoError(t, os.Symlink("/srv/promspool", root+state))
+		c := agenttest.Command{Name: "chroot", Args: []string{root, "/promspool", "--web.listen-address=127.0.0.1:0"}}
+		if out, errs, status := c.Run(t); status != 1 || !strings.Contains(errs, state) {
 			t.Errorf("%d, %q, %q, want 1 and the path", status, out, errs)
 		}
 	})
@@ -141,6 +143,6 @@ func TestDefaultSpool(t *testing.T) {
 		if got := owners(t, root+"/spool"); got != "2775 0:0" {
 			t.Errorf("the spool is %s, want 2775 0:0", got)
 		}
-		a.stop()
+		a.Stop()
 	})
 }

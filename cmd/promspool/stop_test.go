@@ -14,19 +14,21 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
 func TestStopFinishesThePushInFlight(t *testing.T) {
 	t.Parallel()
-	a := startAgent(t, "")
-	conn, err := net.Dial("tcp", a.addr)
-	done(t, err)
+	a := agenttest.StartAgent(t, "")
+	conn, err := net.Dial("tcp", a.Addr)
+	agenttest.NoError(t, err)
 	defer conn.Close()
-	done(t, conn.SetDeadline(time.Now().Add(patience)))
+	agenttest.NoError(t, conn.SetDeadline(time.Now().Add(agenttest.Timeout)))
 
 	// The agent asks for the body when it is about to read it.
 	const body = "slow_metric 1\nslow_metric_end 1\n"
-	fmt.Fprintf(conn, "PUT /metrics/job/slow HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", a.addr, len(body))
+	fmt.Fprintf(conn, "PUT /metrics/job/slow HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", a.Addr, len(body))
 	answers := bufio.NewReader(conn)
 	if line, err := answers.ReadString('\n'); err != nil || !strings.Contains(line, " 100 ") {
 		t.Fatalf("the agent answers %q, %v, want 100 Continue", line, err)
@@ -34,17 +36,17 @@ func TestStopFinishesThePushInFlight(t *testing.T) {
 	if _, err = answers.ReadString('\n'); err == nil {
 		_, err = io.WriteString(conn, body[:10])
 	}
-	done(t, err)
-	a.terminate()
-	waitFor(t, "the agent accepts no further connection", func() bool {
-		further, err := net.Dial("tcp", a.addr)
+	agenttest.NoError(t, err)
+	a.Terminate()
+	agenttest.WaitFor(t, "the agent accepts no further connection", func() bool {
+		further, err := net.Dial("tcp", a.Addr)
 		if err == nil {
 			further.Close()
 		}
 		return err != nil
 	})
 	_, err = io.WriteString(conn, body[10:])
-	done(t, err)
+	agenttest.NoError(t, err)
 	resp, err := http.ReadResponse(answers, nil)
 	if err != nil {
 		t.Fatalf("the push has no answer: %v", err)
@@ -53,13 +55,13 @@ func TestStopFinishesThePushInFlight(t *testing.T) {
 	if resp.StatusCode != http.StatusOK {
 		t.Errorf("the push is answered with %s, want 200", resp.Status)
 	}
-	a.exitsWith(0)
-	wantLines(t, startAgent(t, a.spool).merge(), `slow_metric{job="slow"} 1`, `slow_metric_end{job="slow"} 1`)
+	a.ExitsWith(0)
+	agenttest.WantLines(t, agenttest.StartAgent(t, a.Spool).Merge(), `slow_metric{job="slow"} 1`, `slow_metric_end{job="slow"} 1`)
 }
 
 func TestKillLosesNoAnsweredPush(t *testing.T) {
 	t.Parallel()
-	a := startAgent(t, "")
+	a := agenttest.StartAgent(t, "")
 	const pushes = 50
 	answered := make([]atomic.Bool, 1000)
 	var all atomic.Int32
@@ -68,12 +70,12 @@ func TestKillLosesNoAnsweredPush(t *testing.T) {
 	for p := range 4 {
 		pushers.Go(func() {
 			for i := p; i < len(answered); i += 4 {
-				req, err := http.NewRequest("PUT", fmt.Sprintf("%s/metrics/job/job%d", a.url, i), strings.NewReader("number "+fmt.Sprint(i)+"\n"))
+				req, err := http.NewRequest("PUT", fmt.Sprintf("%s/metrics/job/job%d", a.URL, i), strings.NewReader("number "+fmt.Sprint(i)+"\n"))
 				if err != nil {
 					t.Error(err)
 					return
 				}
-				resp, err := client.Do(req)
+				resp, err := agenttest.Client.Do(req)
 				if err != nil {
 					return // killed
 				}
@@ -87,24 +89,24 @@ func TestKillLosesNoAnsweredPush(t *testing.T) {
 	}
 	select {
 	case <-enough:
-	case <-time.After(patience):
-		t.Errorf("%d of %d pushes were answered within %v", all.Load(), pushes, patience)
+	case <-time.After(agenttest.Timeout):
+		t.Errorf("%d of %d pushes were answered within %v", all.Load(), pushes, agenttest.Timeout)
 	}
-	a.kill() // others are in flight
+	a.Kill() // others are in flight
 	pushers.Wait()
 
-	merge := startAgent(t, a.spool).merge()
+	merge := agenttest.StartAgent(t, a.Spool).Merge()
 	kept := 0
 	for i := range answered {
 		if answered[i].Load() {
-			wantLines(t, merge, fmt.Sprintf(`number{job="job%d"} %d`, i, i))
+			agenttest.WantLines(t, merge, fmt.Sprintf(`number{job="job%d"} %d`, i, i))
 			kept++
 		}
 	}
 	if kept < pushes {
 		t.Errorf("%d pushes were answered with 200, want %d or more", kept, pushes)
 	}
-	for _, name := range files(t, a.spool) {
+	for _, name := range agenttest.Files(t, a.Spool) {
 		if !strings.HasSuffix(name, ".prom") {
 			t.Errorf("%s is left in the spool", name)
 		}
@@ -117,13 +119,13 @@ func TestStartSweepsItsOwnLeftoversOnly(t *testing.T) {
 	// So a commit calls its file until the rename; the others belong to somebody else.
 	own, foreign := ".job=backup.prom1234567890", []string{".other.prom123", "job=backup.prom123", ".job=backup.tmp"}
 	for _, name := range append(foreign, own) {
-		done(t, os.WriteFile(filepath.Join(spool, name), []byte("half_a_metr"), 0o644))
+		agenttest.NoError(t, os.WriteFile(filepath.Join(spool, name), []byte("half_a_metr"), 0o644))
 	}
-	merge := startAgent(t, spool).merge()
+	merge := agenttest.StartAgent(t, spool).Merge()
 	if merge != "" {
 		t.Errorf("the agent serves leftovers:\n%s", merge)
 	}
-	left := strings.Join(files(t, spool), " ")
+	left := strings.Join(agenttest.Files(t, spool), " ")
 	if want := strings.Join([]string{foreign[2], foreign[0], foreign[1]}, " "); left != want {
 		t.Errorf("left in the spool: %s, want %s", left, want)
 	}
@@ -131,53 +133,53 @@ func TestStartSweepsItsOwnLeftoversOnly(t *testing.T) {
 
 func TestRestartIsInvisible(t *testing.T) {
 	t.Parallel()
-	a := startAgent(t, "")
+	a := agenttest.StartAgent(t, "")
 	for i := range 30 {
-		a.push(fmt.Sprintf("/metrics/job/job%d/instance/i%d", i%7, i), fmt.Sprintf(
+		a.Push(fmt.Sprintf("/metrics/job/job%d/instance/i%d", i%7, i), fmt.Sprintf(
 			"# HELP shared_seconds Text %d.\n# TYPE shared_seconds histogram\nshared_seconds_bucket{le=\"1\"} %d\nshared_seconds_bucket{le=\"+Inf\"} %d\nshared_seconds_sum 1e-3\nshared_seconds_count %d\nalone_%d{z=\"a\\\"\\\\\\n\",b=\"é\"} NaN\n", i%3, i, i, i, i))
 	}
-	a.drop("dropped.prom", "# TYPE shared_seconds histogram\nshared_seconds_bucket{le=\"+Inf\"} 2\nshared_seconds_sum 1\nshared_seconds_count 2\ndropped -Inf\n")
-	a.drop("broken.prom", "this is no metric\n")
-	a.drop("conflict.prom", "# TYPE alone_3 counter\nalone_3 1\nfine 1\n")
-	a.serves("dropped -Inf")
-	a.serves("fine 1")
+	a.Drop("dropped.prom", "# TYPE shared_seconds histogram\nshared_seconds_bucket{le=\"+Inf\"} 2\nshared_seconds_sum 1\nshared_seconds_count 2\ndropped -Inf\n")
+	a.Drop("broken.prom", "this is no metric\n")
+	a.Drop("conflict.prom", "# TYPE alone_3 counter\nalone_3 1\nfine 1\n")
+	a.Serves("dropped -Inf")
+	a.Serves("fine 1")
 
-	before := a.merge()
-	if after := a.restart().merge(); after != before {
+	before := a.Merge()
+	if after := a.Restart().Merge(); after != before {
 		t.Errorf("before the restart:\n%s\nafter it:\n%s", before, after)
 	}
 }
 
 func TestQuitNeedsTheFlag(t *testing.T) {
 	t.Parallel()
-	without := startAgent(t, "")
-	if code, answer := without.send("PUT", "/-/quit", ""); code != http.StatusForbidden || !strings.Contains(answer, "--web.enable-lifecycle") {
+	without := agenttest.StartAgent(t, "")
+	if code, answer := without.Send("PUT", "/-/quit", ""); code != http.StatusForbidden || !strings.Contains(answer, "--web.enable-lifecycle") {
 		t.Errorf("PUT /-/quit = %d %q, want 403 and the flag", code, answer)
 	}
-	without.push("/metrics/job/still", "here 1\n")
-	without.stop()
+	without.Push("/metrics/job/still", "here 1\n")
+	without.Stop()
 
-	with := startAgent(t, "", "--web.enable-lifecycle")
-	if code, _ := with.send("GET", "/-/quit", ""); code != http.StatusMethodNotAllowed {
+	with := agenttest.StartAgent(t, "", "--web.enable-lifecycle")
+	if code, _ := with.Send("GET", "/-/quit", ""); code != http.StatusMethodNotAllowed {
 		t.Errorf("GET /-/quit = %d, want 405", code)
 	}
-	if code, answer := with.send("POST", "/-/quit", ""); code != http.StatusOK {
+	if code, answer := with.Send("POST", "/-/quit", ""); code != http.StatusOK {
 		t.Errorf("POST /-/quit = %d %q, want 200", code, answer)
 	}
-	with.exitsWith(0)
+	with.ExitsWith(0)
 }
 
 func TestPersistenceFlagsAreIgnoredWithOneWarning(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "persistence")
-	a := startAgent(t, "", "--persistence.file="+file, "--persistence.interval=1s")
-	a.push("/metrics/job/a", "b 1\n")
-	a.stop()
-	if n := strings.Count(a.log.String(), "--persistence.file"); n != 1 {
-		t.Errorf("the log mentions --persistence.file %d times, want once:\n%s", n, a.log)
+	a := agenttest.StartAgent(t, "", "--persistence.file="+file, "--persistence.interval=1s")
+	a.Push("/metrics/job/a", "b 1\n")
+	a.Stop()
+	if n := strings.Count(a.Log.String(), "--persistence.file"); n != 1 {
+		t.Errorf("the log mentions --persistence.file %d times, want once:\n%s", n, a.Log)
 	}
-	if !regexp.MustCompile(`(?m)^.*level=WARN.*--persistence\.file`).MatchString(a.log.String()) {
-		t.Errorf("no warning of --persistence.file in:\n%s", a.log)
+	if !regexp.MustCompile(`(?m)^.*level=WARN.*--persistence\.file`).MatchString(a.Log.String()) {
+		t.Errorf("no warning of --persistence.file in:\n%s", a.Log)
 	}
 	if _, err := os.Stat(file); err == nil {
 		t.Errorf("%s was written", file)

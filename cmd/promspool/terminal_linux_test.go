@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
 // onTerminal runs promspool with its standard output on a terminal and returns
@@ -17,17 +19,17 @@ import (
 func onTerminal(t *testing.T, args ...string) string {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
-	done(t, err)
+	agenttest.NoError(t, err)
 	defer master.Close()
-	done(t, unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0))
+	agenttest.NoError(t, unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0))
 	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
-	done(t, err)
+	agenttest.NoError(t, err)
 	terminal, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
-	done(t, err)
-	cmd := exec.CommandContext(t.Context(), promspool, args...)
+	agenttest.NoError(t, err)
+	cmd := exec.CommandContext(t.Context(), agenttest.Promspool, args...)
 	cmd.Stdout = terminal
-	done(t, cmd.Start())
-	done(t, terminal.Close())
+	agenttest.NoError(t, cmd.Start())
+	agenttest.NoError(t, terminal.Close())
 	var shown strings.Builder
 	for b := make([]byte, 4096); ; {
 		n, err := master.Read(b) // ends with EIO once nobody has the other end
@@ -49,7 +51,7 @@ func TestTerminal(t *testing.T) {
 	spool := t.TempDir()
 	write := func(name, text string) {
 		t.Helper()
-		done(t, os.WriteFile(filepath.Join(spool, name), []byte(text), 0o644))
+		agenttest.NoError(t, os.WriteFile(filepath.Join(spool, name), []byte(text), 0o644))
 	}
 	write("job=a.prom", "# promspool:group {job=\"a\"}\n# TYPE push_failure_time_seconds gauge\npush_failure_time_seconds{job=\"a\"} 1.6e+09\n# TYPE push_time_seconds gauge\npush_time_seconds{job=\"a\"} 1.5e+09\n")
 	write("\x1b[31m.prom", "broken \x1b[31m\n")

@@ -1,0 +1,448 @@
+package browsertest
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
+)
+
+// hostile is a label value that a careless page would come to grief with.
+const hostile = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>'\n{{.}} \u202egnp.exe \\ &amp; ü"
+
+// shownHostile is how it is read.
+const shownHostile = `"<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>'\n{{.}} \u202egnp.exe \\ &amp; ü"`
+
+// startPageAgent starts an agent that holds some of everything.
+func startPageAgent(t *testing.T, flags ...string) *agenttest.Agent {
+	t.Helper()
+	agenttest.Need(t, "chromium")
+	a := agenttest.StartAgent(t, "", flags...)
+	now := time.Now().Unix()
+	for _, f := range flags {
+		if prefix, ok := strings.CutPrefix(f, "--web.route-prefix="); ok {
+			a.URL += prefix
+		}
+	}
+	a.Push("/metrics/job/backup/instance/db1.example.org", fmt.Sprintf(`# HELP backup_last_size_bytes Size of the last backup.
+# TYPE backup_last_size_bytes gauge
+backup_last_size_bytes{target="nas"} 1.34512e+09
+backup_last_size_bytes{target="tape"} 8.2e+08
+# HELP backup_file_seconds How long single files took.
+# TYPE backup_file_seconds histogram
+backup_file_seconds_bucket{le="0.1"} 120
+backup_file_seconds_bucket{le="1"} 180
+backup_file_seconds_bucket{le="+Inf"} 181
+backup_file_seconds_sum 42.5
+backup_file_seconds_count 181
+# TYPE backup_last_success_timestamp_seconds gauge
+backup_last_success_timestamp_seconds %d
+`, now-7200))
+	a.Push("/metrics/job/report", "# TYPE rows summary\nrows{quantile=\"0.5\"} 12\nrows{quantile=\"0.99\"} 80\nrows_sum 900\nrows_count 60\n")
+	if code, _ := a.Send("POST", "/metrics/job/report", "rows 1 1700000000\n"); code != http.StatusBadRequest {
+		t.Fatalf("a timestamp is taken: %d", code)
+	}
+	a.Push("/metrics/job@base64/"+agenttest.Base64(hostile)+"/path@base64/"+agenttest.Base64("/"), "# HELP odd <b>odd</b> & more\nodd{l=\"<i>\"} 1\n")
+	a.Push("/metrics/job/long/value/"+strings.Repeat("x", 10000), "long 1\n")
+	a.Drop("good.prom", "# HELP disk_ok Whether the disk is.\n# TYPE disk_ok gauge\ndisk_ok{disk=\"sda\"} 1\n")
+	a.Drop("broken.prom", "fine 1\nnot so fine\n")
+	a.Drop("<b>&\u202e.prom", "odd_file 1\n")
+	a.PushJob("nightly", "start", now-3600, "end", now-3500, "success", now-3500, "duration", 100, "due", now+82800)
+	a.PushJob("overdue", "start", now-90000, "end", now-89000, "success", now-89000, "duration", 1000, "due", now-300)
+	a.PushJob("failed", "start", now-60, "end", now-50, "success", now-800000, "duration", 10.25, "due", now+600, "exit", 3)
+	a.PushJob("running", "start", now-5, "running", 1, "due", now+600)
+	agenttest.WaitFor(t, "the files are served", func() bool {
+		_, list := a.Send("GET", "/api/v1/files?kind=file", "")
+		return strings.Contains(list, `"matched":3`)
+	})
+	return a
+}
+
+// row is the row of the group whose labels, as they are shown, contain the text.
+func row(text string) string {
+	return fmt.Sprintf(`[...document.querySelectorAll(".list > tbody > tr:not(.below)")].find(r => r.querySelector("code").textContent.includes(%q))`, text)
+}
+
+// mark gives the element that an expression yields a name to click on.
+func (p *tab) mark(expression string) string {
+	p.t.Helper()
+	p.eval(`document.querySelector("[data-marked]")?.removeAttribute("data-marked")`)
+	if p.eval(`(() => { const e = `+expression+`; e?.setAttribute("data-marked", ""); return !!e })()`) != true {
+		p.t.Fatalf("the page has no %s", expression)
+	}
+	return "[data-marked]"
+}
+
+// wellBehaved fails the test if the browser complained, or asked for anything
+// that is not below the URL.
+func (p *tab) wellBehaved(url string) {
+	p.t.Helper()
+	if c := p.complained(); len(c) > 0 {
+		p.t.Errorf("the browser complains: %q", c)
+	}
+	for _, request := range p.asked() {
+		if _, to, _ := strings.Cut(request, " "); !strings.HasPrefix(to, url+"/") && to != "about:blank" {
+			p.t.Errorf("the page asks for %s", request)
+		}
+	}
+}
+
+func TestPageUnfoldsAndRemoves(t *testing.T) {
+	b := startBrowser(t)
+	plain := startPageAgent(t)
+	prefixed := startPageAgent(t, "--web.route-prefix=/own/prefix")
+	inner := startPageAgent(t)
+	target, err := url.Parse(inner.URL)
+	agenttest.NoError(t, err)
+	proxy := httptest.NewServer(http.StripPrefix("/tools/spool", httputil.NewSingleHostReverseProxy(target)))
+	defer proxy.Close()
+	for name, c := range map[string]struct {
+		agent *agenttest.Agent
+		url   string
+	}{
+		"at the root": {plain, plain.URL}, "under a route prefix": {prefixed, prefixed.URL}, "behind a proxy under a path": {inner, proxy.URL + "/tools/spool"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, p := c.agent, b.open(t, c.url+"/")
+			for _, group := range []struct{ text, file string }{{shownHostile, ""}, {`job="backup"`, "job=backup,instance=db1.example.org.prom"}} {
+				_, before := a.Send("GET", "/api/v1/metrics", "")
+				p.click(p.mark(row(group.text) + `.querySelector("button.remove")`))
+				p.waitFor("it asks", `document.querySelector("dialog[open]") !== null`)
+				if text := p.text("dialog"); !strings.Contains(text, group.text) {
+					t.Errorf("the question is %q", text)
+				}
+				p.click("dialog button:not(.danger)")
+				p.waitFor("the question is gone", `document.querySelector("dialog") === null`)
+				if _, after := a.Send("GET", "/api/v1/metrics", ""); after != before {
+					t.Errorf("to cancel removed something: %s\n%s", before, after)
+				}
+				p.click(p.mark(row(group.text) + `.querySelector("button.remove")`))
+				p.click("dialog button.danger")
+				p.waitFor("the group is gone from the page", `!`+row(group.text))
+				_, after := a.Send("GET", "/api/v1/metrics", "")
+				if n, m := strings.Count(before, `"last_push_successful"`), strings.Count(after, `"last_push_successful"`); n != m+1 || group.file != "" && a.HasFile(group.file) {
+					t.Errorf("of %d groups %d are left", n, m)
+				}
+				p.waitFor("it is said", `document.getElementById("live").textContent.startsWith("Removed {")`)
+			}
+
+			p.click(p.mark(row(`job="report"`) + `.querySelector("a.unfold")`))
+			p.waitFor("the metrics are there", `document.querySelector(".below .family") !== null`)
+			for _, want := range []string{"rows", "summary", "60 observations, sum 900", "2 quantiles", "push_time_seconds"} {
+				if text := p.text(".below"); !strings.Contains(text, want) {
+					t.Errorf("%q lacks %q", text, want)
+				}
+			}
+			p.click(p.mark(row(`job="report"`) + `.querySelector("a.unfold")`))
+			p.waitFor("they are folded again", `document.querySelector(".below") === null`)
+
+			// From the page of a single group it leads back to the list.
+			p.load(c.url + "/?view=file&name=job%3Dreport.prom")
+			p.click("button.remove")
+			p.click("dialog button.danger")
+			p.waitFor("the list is shown, without the group", `document.querySelector(".list") !== null && !`+row(`job="report"`))
+			p.wellBehaved(c.url)
+
+			// What leads out of the page leads to the agent.
+			for _, link := range p.eval(`[...document.querySelectorAll("footer a")].map(a => a.href)`).([]any) {
+				resp, err := agenttest.Client.Get(link.(string))
+				agenttest.NoError(t, err)
+				_, _ = io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+				if resp.StatusCode != http.StatusOK {
+					t.Errorf("%s is %s", link, resp.Status)
+				}
+			}
+		})
+	}
+	t.Run("when the agent is gone", func(t *testing.T) {
+		p := b.open(t, plain.URL+"/")
+		plain.Stop()
+		p.click("button.remove")
+		p.click("dialog button.danger")
+		p.waitFor("it says so", `document.querySelector("dialog [role=alert]").textContent === "The agent does not answer."`)
+		p.press("Escape")
+		p.waitFor("the question is gone", `document.querySelector("dialog") === null`)
+		p.click("a.unfold")
+		p.waitFor("it says so", `document.querySelector(".below td")?.textContent === "The agent does not answer."`)
+		p.click("th:nth-child(2) a")
+		p.waitFor("it says so", `document.getElementById("said").textContent === "The agent does not answer."`)
+	})
+}
+
+func TestPageShowsHostileValuesAsText(t *testing.T) {
+	a := startPageAgent(t)
+	p := startBrowser(t).open(t, a.URL+"/")
+	for _, view := range []string{"/", "/?view=files", "/?view=jobs", "/?search=" + url.QueryEscape(hostile), "/?view=" + url.QueryEscape(hostile), "/?view=file&name=" + url.QueryEscape("<b>&\u202e.prom")} {
+		p.load(a.URL + view)
+		if got := p.eval(`document.querySelectorAll("img, b, i, main script, iframe").length`); got != 0.0 {
+			t.Errorf("%s has elements that were pushed: %v", view, got)
+		}
+		if title, _ := p.eval(`document.title`).(string); !strings.Contains(title, "promspool") {
+			t.Errorf("%s was taken: %q", view, title)
+		}
+		if text := p.text("#main"); strings.Contains(text, "\u202e") {
+			t.Errorf("%s turns text around: %q", view, text)
+		}
+	}
+	p.load(a.URL + "/")
+	if text := p.text("#main"); !strings.Contains(text, "{job="+shownHostile+`, path="/"}`) {
+		t.Errorf("the group is not shown as it is: %s", text)
+	}
+	p.click(p.mark(row(shownHostile) + `.querySelector("a.unfold")`))
+	p.waitFor("the metrics are there", `document.querySelector(".below .family") !== null`)
+	if text := p.text(".below"); !strings.Contains(text, "<b>odd</b> & more") || !strings.Contains(text, `{l="<i>"}`) {
+		t.Errorf("the metrics are not shown as they are: %s", text)
+	}
+	p.wellBehaved(a.URL)
+}
+
+func TestPageSearchesAndSortsTenThousandGroups(t *testing.T) {
+	agenttest.Need(t, "chromium")
+	const groups = 10_000
+	spool := filepath.Join(t.TempDir(), "spool")
+	agenttest.NoError(t, os.Mkdir(spool, 0o755))
+	for i := range groups {
+		job := fmt.Sprintf("batch-%05d", i)
+		text := fmt.Sprintf("# promspool:group {job=%q}\n# TYPE batch_seconds gauge\nbatch_seconds{job=%[1]q} %[2]d\n# TYPE push_time_seconds gauge\npush_time_seconds{job=%[1]q} %[3]d\n", job, i, 1_700_000_000+i*7919%groups)
+		agenttest.NoError(t, os.WriteFile(filepath.Join(spool, "job="+job+".prom"), []byte(text), 0o644))
+	}
+	a := agenttest.StartAgent(t, spool)
+	p := startBrowser(t).open(t, a.URL+"/")
+	p.sized(1280, false)
+	said := func(text string) {
+		t.Helper()
+		p.waitFor("it says "+text, fmt.Sprintf(`document.getElementById("said").innerText === %q && !document.querySelector("[aria-busy]")`, text))
+	}
+	first := func(job string) {
+		t.Helper()
+		if got := p.text(".list > tbody code"); got != fmt.Sprintf(`{job=%q}`, job) {
+			t.Errorf("the first row is %s, want %s", got, job)
+		}
+	}
+	said("1 to 50 of 10,000 groups")
+	first("batch-00000")
+	p.picture("many")
+	p.click(`a[rel="next"]`)
+	said("51 to 100 of 10,000 groups")
+	first("batch-00050")
+	if focus := p.eval(`document.activeElement.textContent`); focus != "Next" {
+		t.Errorf("after a page the focus is on %v", focus)
+	}
+	p.click(p.mark(`[...document.querySelectorAll("nav.pages a")].at(-1)`))
+	said("9,951 to 10,000 of 10,000 groups")
+
+	p.click(`th a[data-key="time"]`)
+	said("1 to 50 of 10,000 groups")
+	latest := func(rank int) string {
+		for i := range groups {
+			if i*7919%groups == rank {
+				return fmt.Sprintf("batch-%05d", i)
+			}
+		}
+		return ""
+	}
+	first(latest(groups - 1))
+	if got := p.eval(`document.querySelector("[aria-sort]").ariaSort`); got != "descending" {
+		t.Errorf("sorted %v", got)
+	}
+	p.click(`th a[data-key="time"]`)
+	p.waitFor("it is turned around", `document.querySelector("[aria-sort]").ariaSort === "ascending"`)
+	first(latest(0))
+
+	p.click(`input[type="search"]`)
+	p.write("77 Batch-0")
+	said("1 to 50 of 280 groups")
+	if focus := p.eval(`document.activeElement.type`); focus != "search" {
+		t.Errorf("while searching the focus goes to %v", focus)
+	}
+	if live := p.eval(`document.getElementById("live").textContent`); live != "1 to 50 of 280 groups" {
+		t.Errorf("those who listen hear %q", live)
+	}
+	if sorted := p.eval(`document.querySelector("[aria-sort] a").dataset.key`); sorted != "time" {
+		t.Errorf("a search forgets the order: %v", sorted)
+	}
+	at, _ := p.eval(`location.href`).(string)
+	if p.load(at); p.eval(`document.getElementById("said").innerText`) != "1 to 50 of 280 groups" {
+		t.Errorf("%s is not what it was", at)
+	}
+	p.eval(`document.querySelector("input[type=search]").value = ""`)
+	p.click(`input[type="search"]`)
+	p.write(`{job=~".*(4|5)2.$"}`)
+	said("1 to 50 of 200 groups")
+	p.write(`x`)
+	p.waitFor("it says what is wrong", `document.querySelector("#said .bad")?.innerText.includes("expected")`)
+	p.wellBehaved(a.URL)
+
+	// What the page asks for is answered quickly, also beside a scrape.
+	for _, query := range []string{"", "?sort=-time&offset=5000", "?search=77", "?search=" + url.QueryEscape(`{job=~".*77"}`)} {
+		begin := time.Now()
+		if code, _ := a.Send("GET", "/"+query, ""); code != http.StatusOK {
+			t.Errorf("%s is %d", query, code)
+		}
+		t.Logf("%s took %v", query, time.Since(begin))
+	}
+}
+
+// What "promspool run" records is what the page understands.
+func TestPageTellsOfRuns(t *testing.T) {
+	a := agenttest.StartAgent(t, "")
+	for job, c := range map[string]struct {
+		script string
+		status int
+	}{"fine": {"true", 0}, "broken": {"exit 3", 3}} {
+		if _, stderr, status := (agenttest.Command{Name: agenttest.Promspool, Args: []string{"run", "--spool.directory=" + a.Spool, "--job=" + job, "--every=1d", "--", "sh", "-c", c.script}}).Run(t); status != c.status {
+			t.Fatalf("the run of %s ends with %d: %s", job, status, stderr)
+		}
+	}
+	var page string
+	agenttest.WaitFor(t, "both runs are on the page", func() bool {
+		_, page = a.Send("GET", "/?view=jobs", "")
+		return strings.Contains(page, ">2 jobs<") && !strings.Contains(page, "running") && !strings.Contains(page, "not yet run")
+	})
+	for _, part := range []string{">failed, exit status 3<", ">done<", ">in 23 h<", "1 success", "1 failure"} {
+		if !strings.Contains(page, part) {
+			t.Errorf("the page has no %s: %s", part, page)
+		}
+	}
+	if strings.Index(page, "failed") > strings.Index(page, ">done<") {
+		t.Error("what failed does not come first")
+	}
+}
+
+// All groups are removed where the agent allows that.
+func TestPageRemovesAllGroups(t *testing.T) {
+	b := startBrowser(t)
+	if p := b.open(t, startPageAgent(t).URL+"/"); p.eval(`document.querySelector("[data-path='api/v1/admin/wipe']")`) != nil {
+		t.Error("it is offered to remove all groups, which is switched off")
+	}
+	a := startPageAgent(t, "--web.enable-admin-api")
+	p := b.open(t, a.URL+"/")
+	p.click("[data-path='api/v1/admin/wipe']")
+	p.click("dialog button.danger")
+	p.waitFor("nothing is left", `document.getElementById("said").innerText === "No groups"`)
+	if left := agenttest.Files(t, a.Spool); slices.ContainsFunc(left, func(name string) bool { return strings.HasPrefix(name, "job=") }) || !slices.Contains(left, "good.prom") {
+		t.Errorf("left are %q", left)
+	}
+	p.wellBehaved(a.URL)
+}
+
+// TestPageByKeyboard works with the keys alone, and sees where the focus is.
+func TestPageByKeyboard(t *testing.T) {
+	a := startPageAgent(t)
+	p := startBrowser(t).open(t, a.URL+"/")
+	tabTo := func(selector string) {
+		t.Helper()
+		for range 60 {
+			p.press("Tab")
+			if p.eval(`(() => { const s = getComputedStyle(document.activeElement); return s.outlineStyle !== "none" && parseFloat(s.outlineWidth) >= 2 })()`) != true {
+				t.Errorf("the focus is not seen on %v", p.eval(`document.activeElement.outerHTML`))
+			}
+			if p.eval(fmt.Sprintf(`document.activeElement.matches(%q)`, selector)) == true {
+				return
+			}
+		}
+		t.Fatalf("Tab does not lead to %s", selector)
+	}
+	tabTo("a.skip")
+	tabTo(`input[type="search"]`)
+	p.write("report")
+	p.waitFor("it is found", `document.getElementById("said").innerText === "1 group"`)
+	tabTo("select")
+	tabTo(`th a[data-key="size"]`)
+	p.press("Enter")
+	p.waitFor("it is sorted", `document.querySelector("th:nth-child(3)").ariaSort === "descending"`)
+	if p.eval(`document.activeElement.dataset.key`) != "size" {
+		t.Error("to sort loses the focus")
+	}
+	tabTo("a.unfold")
+	if p.eval(`document.activeElement.getAttribute("role") + document.activeElement.ariaExpanded`) != "buttonfalse" {
+		t.Error("what unfolds does not say so")
+	}
+	p.press(" ")
+	p.waitFor("it unfolds", `document.querySelector(".below summary") !== null && document.activeElement.ariaExpanded === "true"`)
+	tabTo("button.remove")
+	tabTo("summary")
+	p.press("Enter")
+	p.waitFor("the quantiles unfold", `document.querySelector(".below details").open`)
+	p.press("Shift+Tab")
+	p.press("Enter")
+	p.waitFor("it asks", `document.activeElement.closest("dialog") !== null`)
+	if p.text("dialog button:focus") != "Cancel" {
+		t.Error("the question does not begin at Cancel")
+	}
+	p.press("Escape")
+	p.waitFor("the focus is back", `document.querySelector("dialog") === null && document.activeElement.matches("button.remove")`)
+	if !a.HasFile("job=report.prom") {
+		t.Fatal("to escape removes the group")
+	}
+	p.press("Enter")
+	p.waitFor("it asks", `document.activeElement.closest("dialog") !== null`)
+	p.press("Tab", "Enter")
+	p.waitFor("it is removed", `document.getElementById("said").innerText === "No groups"`)
+	if a.HasFile("job=report.prom") {
+		t.Error("the group is still there")
+	}
+	p.wellBehaved(a.URL)
+}
+
+// A page of another origin changes nothing, reads nothing, and cannot show ours
+// as its own.
+func TestPagesOfOtherOriginsAreKeptOut(t *testing.T) {
+	a := startPageAgent(t)
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		fmt.Fprintf(w, `<iframe name="in"></iframe><form method="post" target="in" enctype="text/plain" action="%[1]s/metrics/job/report"><input name="taken" value="1"></form>`, a.URL)
+	}))
+	defer other.Close()
+	_, before := a.Send("GET", "/api/v1/metrics", "")
+	p := startBrowser(t).open(t, other.URL+"/")
+	for _, request := range []string{
+		`{method: "DELETE"}`, `{method: "PUT", body: "taken 1\n"}`, `{method: "POST", body: "taken 1\n", mode: "no-cors"}`, `{method: "POST", body: "", mode: "no-cors"}`,
+	} {
+		p.eval(fmt.Sprintf(`fetch("%s/metrics/job/report", %s).then(r => r.type, e => "refused")`, a.URL, request))
+	}
+	p.eval(`document.querySelector("form").submit()`)
+	p.waitFor("the form is refused", `(() => { try { return !frames.in.document } catch { return true } })()`)
+	for _, path := range []string{"/", "/api/v1/files", "/api/v1/metrics", "/ui/page.js"} {
+		if got := p.eval(fmt.Sprintf(`fetch("%s%s").then(r => r.text(), e => "refused")`, a.URL, path)); got != "refused" {
+			t.Errorf("another origin reads %s: %.100v", path, got)
+		}
+	}
+	if _, after := a.Send("GET", "/api/v1/metrics", ""); after != before {
+		t.Errorf("another origin changed something:\n%s\n%s", before, after)
+	}
+	p.eval(fmt.Sprintf(`document.querySelector("iframe").src = "%s/"`, a.URL))
+	agenttest.WaitFor(t, "the page is not framed", func() bool {
+		return strings.Contains(strings.Join(p.complained(), " "), "frame-ancestors")
+	})
+}
+
+// Who drives the browser is tried here: keys and clicks arrive, and complaints are heard.
+func TestBrowserIsDriven(t *testing.T) {
+	p := startBrowser(t).open(t, `data:text/html,<input autofocus><button onclick="this.textContent=document.querySelector('input').value; console.error('a complaint')">press</button>`)
+	p.click("input")
+	p.write("ünö")
+	p.press("Tab", "Enter")
+	p.waitFor("the key is felt", `document.querySelector("button").textContent === "ünö"`)
+	p.click("input")
+	p.press("Backspace")
+	p.click("button")
+	p.waitFor("the click is felt", `document.querySelector("button").textContent === "ün"`)
+	if c := p.complained(); len(c) != 2 {
+		t.Errorf("heard %q, want two complaints", c)
+	}
+	if asked := p.asked(); len(asked) != 1 {
+		t.Errorf("asked for %q, want one page", asked)
+	}
+}

@@ -1,0 +1,241 @@
+package browsertest
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
+)
+
+// A tab shows one page, with cookies and a cache of its own, and remembers what
+// happened on it.
+type tab struct {
+	b       *browser
+	t       *testing.T
+	session string
+
+	// Guarded by the lock of the browser.
+	complaints []string // errors and warnings on the console, violations of the policy, uncaught exceptions
+	requests   []string // METHOD URL of all that was asked for
+}
+
+// open opens a page and waits until it is loaded.
+func (b *browser) open(t *testing.T, url string) *tab {
+	t.Helper()
+	var context struct{ BrowserContextID string }
+	b.must(t, "", "Target.createBrowserContext", nil, &context)
+	var target struct{ TargetID string }
+	b.must(t, "", "Target.createTarget", map[string]any{"url": "about:blank", "browserContextId": context.BrowserContextID}, &target)
+	var attached struct{ SessionID string }
+	b.must(t, "", "Target.attachToTarget", map[string]any{"targetId": target.TargetID, "flatten": true}, &attached)
+	tab := &tab{b: b, t: t, session: attached.SessionID}
+	b.mu.Lock()
+	b.tabs[tab.session] = tab
+	b.mu.Unlock()
+	for _, domain := range []string{"Page", "Runtime", "Log", "Network"} {
+		tab.do(domain+".enable", nil)
+	}
+	tab.do("Emulation.setFocusEmulationEnabled", map[string]any{"enabled": true})
+	tab.load(url)
+	t.Cleanup(func() {
+		_, _ = b.call("", "Target.disposeBrowserContext", map[string]any{"browserContextId": context.BrowserContextID}) // it may have ended
+	})
+	return tab
+}
+
+func (b *browser) must(t *testing.T, session, method string, params, result any) {
+	t.Helper()
+	answer, err := b.call(session, method, params)
+	if err == nil && result != nil {
+		err = json.Unmarshal(answer, result)
+	}
+	if err != nil {
+		t.Fatalf("chromium: %s: %v", method, err)
+	}
+}
+
+// do sends a command about the tab.
+func (p *tab) do(method string, params any) {
+	p.t.Helper()
+	p.b.must(p.t, p.session, method, params, nil)
+}
+
+// happened is told the events of the tab, under the lock of the browser.
+func (p *tab) happened(method string, params json.RawMessage) {
+	var e struct {
+		Type    string // of what is called on the console
+		Request struct{ Method, URL string }
+		Entry   struct{ Level, Text, URL string }
+	}
+	if json.Unmarshal(params, &e) != nil {
+		return // an event that is of no interest here
+	}
+	switch {
+	case method == "Network.requestWillBeSent":
+		p.requests = append(p.requests, e.Request.Method+" "+e.Request.URL)
+	case method == "Log.entryAdded" && e.Entry.Level != "verbose" && e.Entry.Level != "info":
+		p.complaints = append(p.complaints, strings.TrimSpace(e.Entry.Text+" "+e.Entry.URL))
+	case method == "Runtime.exceptionThrown", method == "Runtime.consoleAPICalled" && (e.Type == "error" || e.Type == "warning" || e.Type == "assert"):
+		p.complaints = append(p.complaints, string(params))
+	}
+}
+
+// complained returns what the browser complained about, and forgets it.
+func (p *tab) complained() []string {
+	p.b.mu.Lock()
+	defer p.b.mu.Unlock()
+	c := p.complaints
+	p.complaints = nil
+	return c
+}
+
+// asked returns METHOD URL of all requests of the tab so far.
+func (p *tab) asked() []string {
+	p.b.mu.Lock()
+	defer p.b.mu.Unlock()
+	return append([]string(nil), p.requests...)
+}
+
+// load leads the tab to a page and waits until it is loaded.
+func (p *tab) load(url string) {
+	p.t.Helper()
+	var answer struct{ ErrorText string }
+	p.b.must(p.t, p.session, "Page.navigate", map[string]any{"url": url}, &answer)
+	if answer.ErrorText != "" {
+		p.t.Fatalf("chromium: %s: %s", url, answer.ErrorText)
+	}
+	p.waitFor(url+" is loaded", `document.readyState === "complete"`)
+}
+
+// eval returns the value of an expression, or what the promise that it is comes to.
+func (p *tab) eval(expression string) any {
+	p.t.Helper()
+	v, err := p.try(expression)
+	if err != nil {
+		p.t.Fatalf("chromium: %s: %v", expression, err)
+	}
+	return v
+}
+
+func (p *tab) try(expression string) (any, error) {
+	answer, err := p.b.call(p.session, "Runtime.evaluate", map[string]any{"expression": expression, "returnByValue": true, "awaitPromise": true, "userGesture": true})
+	if err != nil {
+		return nil, err
+	}
+	var r struct {
+		Result           struct{ Value any }
+		ExceptionDetails *struct {
+			Text      string
+			Exception struct{ Description string }
+		}
+	}
+	if err := json.Unmarshal(answer, &r); err != nil {
+		return nil, err
+	}
+	if e := r.ExceptionDetails; e != nil {
+		return nil, fmt.Errorf("%s %s", e.Text, e.Exception.Description)
+	}
+	return r.Result.Value, nil
+}
+
+// waitFor returns once the expression is true.
+func (p *tab) waitFor(what, expression string) {
+	p.t.Helper()
+	agenttest.WaitFor(p.t, what, func() bool {
+		v, err := p.try(expression) // it fails while a page is being left
+		return err == nil && v == true
+	})
+}
+
+// text returns the text of the first element that matches, as it is seen.
+func (p *tab) text(selector string) string {
+	p.t.Helper()
+	s, _ := p.eval(fmt.Sprintf("document.querySelector(%q)?.innerText ?? null", selector)).(string)
+	return s
+}
+
+// keys are the keys that have a name in place of a letter.
+var keys = map[string]struct {
+	code int
+	text string
+}{
+	"Tab": {9, ""}, "Enter": {13, "\r"}, "Escape": {27, ""}, " ": {32, " "}, "Backspace": {8, ""},
+	"ArrowLeft": {37, ""}, "ArrowUp": {38, ""}, "ArrowRight": {39, ""}, "ArrowDown": {40, ""},
+}
+
+// press presses and releases keys, as named in KeyboardEvent.key; shift is
+// given as "Shift+" before the name.
+func (p *tab) press(names ...string) {
+	p.t.Helper()
+	for _, name := range names {
+		key, shifted := strings.CutPrefix(name, "Shift+")
+		k, ok := keys[key]
+		if !ok {
+			p.t.Fatalf("no key %q", key)
+		}
+		modifiers := 0
+		if shifted {
+			modifiers = 8
+		}
+		down := map[string]any{"type": "keyDown", "key": key, "code": strings.Replace(key, " ", "Space", 1), "windowsVirtualKeyCode": k.code, "modifiers": modifiers}
+		if k.text != "" {
+			down["text"] = k.text
+		}
+		p.do("Input.dispatchKeyEvent", down)
+		p.do("Input.dispatchKeyEvent", map[string]any{"type": "keyUp", "key": key, "code": down["code"], "windowsVirtualKeyCode": k.code, "modifiers": modifiers})
+	}
+}
+
+// write types text into whatever has the focus.
+func (p *tab) write(text string) {
+	p.t.Helper()
+	for _, c := range text {
+		p.do("Input.dispatchKeyEvent", map[string]any{"type": "char", "text": string(c)})
+	}
+}
+
+// click clicks with the mouse on the middle of the first element that matches.
+func (p *tab) click(selector string) {
+	p.t.Helper()
+	at, ok := p.eval(fmt.Sprintf(`(() => {
+		const e = document.querySelector(%q);
+		if (!e) return null;
+		e.scrollIntoView({block: "center"});
+		const r = e.getBoundingClientRect();
+		return {x: r.x + r.width / 2, y: r.y + r.height / 2};
+	})()`, selector)).(map[string]any)
+	if !ok {
+		p.t.Fatalf("nothing on the page matches %s", selector)
+	}
+	for _, event := range []string{"mousePressed", "mouseReleased"} {
+		p.do("Input.dispatchMouseEvent", map[string]any{"type": event, "x": at["x"], "y": at["y"], "button": "left", "clickCount": 1})
+	}
+}
+
+// sized gives the page that width in pixels and the dark scheme or the light one.
+func (p *tab) sized(width int, dark bool) {
+	p.t.Helper()
+	scheme := "light"
+	if dark {
+		scheme = "dark"
+	}
+	p.do("Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600})
+	p.do("Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{{"name": "prefers-color-scheme", "value": scheme}}})
+}
+
+// picture saves what the page looks like in the directory that
+// PROMSPOOL_TEST_PICTURES names, if it names one.
+func (p *tab) picture(name string) {
+	p.t.Helper()
+	dir := os.Getenv("PROMSPOOL_TEST_PICTURES")
+	if dir == "" {
+		return
+	}
+	var shot struct{ Data []byte }
+	p.b.must(p.t, p.session, "Page.captureScreenshot", map[string]any{"format": "png"}, &shot)
+	agenttest.NoError(p.t, os.WriteFile(filepath.Join(dir, name+".png"), shot.Data, 0o644))
+}

@@ -1,0 +1,287 @@
+// Package agenttest is the harness of the tests that run the program: it builds
+// the program, starts agents and commands, and skips tests that lack something.
+package agenttest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Timeout is how long anything may take that is not the point of a test.
+const Timeout = 20 * time.Second
+
+// Promspool is the path of the program under test.
+var Promspool string
+
+// Main builds the program, with the race detector if the tests have it.
+func Main(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "promspool-test-")
+	if err == nil {
+		defer os.RemoveAll(dir)
+		err = os.Chmod(dir, 0o755) // another user runs the program, too
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	Promspool = filepath.Join(dir, "promspool")
+	args := []string{"build", "-buildvcs=false", "-o", Promspool}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "-race" && s.Value == "true" {
+				args = append(args, "-race")
+			}
+		}
+	}
+	if out, err := exec.Command("go", append(args, "github.com/promspool/promspool/cmd/promspool")...).CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
+
+// Need returns the path of a program that the test cannot do without. Where all
+// of them are promised to be there, a missing one is a failure.
+func Need(t *testing.T, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err == nil {
+		return path
+	}
+	if os.Getenv("PROMSPOOL_TEST_NO_SKIP") != "" {
+		t.Fatalf("a program is missing: %v", err)
+	}
+	t.Skipf("a program is missing: %v", err)
+	return ""
+}
+
+// NeedRoot skips the test, saying for what, if it does not run as root.
+func NeedRoot(t *testing.T, why string) {
+	t.Helper()
+	if os.Geteuid() == 0 {
+		return
+	}
+	if os.Getenv("PROMSPOOL_TEST_NO_SKIP") != "" {
+		t.Fatalf("needs root: %s", why)
+	}
+	t.Skipf("needs root: %s", why)
+}
+
+// NoError fails the test if something that has to succeed did not.
+func NoError(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// WaitFor returns once the condition holds and fails the test if it does not.
+func WaitFor(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(Timeout); !holds(); <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited %v in vain until %s", Timeout, what)
+		}
+	}
+}
+
+// A Server is a program that runs until it is stopped, by the end of the test
+// at the latest.
+type Server struct {
+	T      *testing.T
+	Cmd    *exec.Cmd
+	Addr   string // HOST:PORT that it listens on
+	Log    *Buffer
+	exited chan struct{} // closed when it has
+}
+
+// StartServer starts a program that logs the address that it listens on, which is
+// the first group of the pattern.
+func StartServer(t *testing.T, pattern, program string, args ...string) *Server {
+	t.Helper()
+	s := &Server{T: t, Cmd: exec.Command(program, args...), Log: &Buffer{}, exited: make(chan struct{})}
+	s.Cmd.Stderr = s.Log
+	NoError(t, s.Cmd.Start())
+	go func() {
+		_ = s.Cmd.Wait() // the state has the status
+		close(s.exited)
+	}()
+	t.Cleanup(func() {
+		s.Kill()
+		if t.Failed() {
+			t.Logf("%s %q logged:\n%s", filepath.Base(program), args, s.Log)
+		}
+	})
+	listens := regexp.MustCompile(pattern)
+	WaitFor(t, filepath.Base(program)+" listens", func() bool {
+		if s.HasExited() {
+			t.Fatalf("%s %q: %v\n%s", program, args, s.Cmd.ProcessState, s.Log)
+		}
+		found := listens.FindStringSubmatch(s.Log.String())
+		if found != nil {
+			s.Addr = found[1]
+		}
+		return found != nil
+	})
+	return s
+}
+
+// HasExited reports whether the process has exited.
+func (s *Server) HasExited() bool {
+	select {
+	case <-s.exited:
+		return true
+	default:
+		return false
+	}
+}
+
+// Kill ends the process without asking it.
+func (s *Server) Kill() {
+	_ = s.Cmd.Process.Kill() // it may have exited
+	<-s.exited
+}
+
+// Stop ends the process as a service manager does, and as gracefully.
+func (s *Server) Stop() {
+	s.T.Helper()
+	s.Terminate()
+	s.ExitsWith(0)
+}
+
+// Terminate asks the process to end, as a service manager does.
+func (s *Server) Terminate() {
+	s.T.Helper()
+	if err := s.Cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		s.T.Errorf("stopping %s: %v", s.Cmd.Path, err)
+	}
+}
+
+// ExitsWith waits for the process to exit by itself with that status.
+func (s *Server) ExitsWith(status int) {
+	s.T.Helper()
+	select {
+	case <-s.exited:
+	case <-time.After(Timeout):
+		s.T.Fatalf("%s still runs after %v", s.Cmd.Path, Timeout)
+	}
+	if got := s.Cmd.ProcessState.ExitCode(); got != status {
+		s.T.Errorf("%s: %v, want exit status %d", s.Cmd.Path, s.Cmd.ProcessState, status)
+	}
+}
+
+// A Command is a program that ends by itself.
+type Command struct {
+	Name  string
+	Args  []string
+	Env   []string
+	Stdin string
+	User  *syscall.Credential
+}
+
+// Run returns what the program said and its exit status.
+func (c Command) Run(t *testing.T) (stdout, stderr string, status int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), Timeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, c.Name, c.Args...)
+	cmd.Env = append(os.Environ(), c.Env...)
+	cmd.Stdin = strings.NewReader(c.Stdin)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: c.User}
+	cmd.WaitDelay = time.Second
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	var failed *exec.ExitError
+	if err := cmd.Run(); err != nil && !errors.As(err, &failed) {
+		t.Fatalf("%s %q: %v", c.Name, c.Args, err)
+	}
+	if ctx.Err() != nil {
+		t.Fatalf("%s %q did not end within %v", c.Name, c.Args, Timeout)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+// Must returns what the program printed and fails the test if it failed.
+func (c Command) Must(t *testing.T) string {
+	t.Helper()
+	stdout, stderr, status := c.Run(t)
+	if status != 0 {
+		t.Fatalf("%s %q: exit status %d\n%s%s", c.Name, c.Args, status, stdout, stderr)
+	}
+	return stdout
+}
+
+// Buffer is a bytes.Buffer for one who writes while others read.
+type Buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+var _ io.Writer = (*Buffer)(nil)
+
+// Write appends to the buffer.
+func (b *Buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+// String returns what was written so far.
+func (b *Buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// Repository is the directory of the repository.
+var Repository = repository()
+
+func repository() string {
+	dir, err := os.Getwd()
+	for err == nil {
+		if _, err := os.Stat(dir + "/go.mod"); err == nil {
+			return dir
+		}
+		if dir == filepath.Dir(dir) {
+			break
+		}
+		dir = filepath.Dir(dir)
+	}
+	return ""
+}
+
+// InNamespace runs a script of root's with mounts of its own.
+func InNamespace(t *testing.T, script string, env ...string) Command {
+	t.Helper()
+	unshare := Need(t, "unshare")
+	if os.Geteuid() != 0 {
+		t.Skip("mounts need root")
+	}
+	if out, err := exec.Command(unshare, "--mount", "mount", "-t", "tmpfs", "none", t.TempDir()).CombinedOutput(); err != nil {
+		if os.Getenv("PROMSPOOL_TEST_NO_SKIP") != "" {
+			t.Fatalf("mounting: %v %s", err, out)
+		}
+		t.Skipf("mounting: %v %s", err, out)
+	}
+	return Command{Name: unshare, Args: []string{"--mount", "sh", "-ec", script}, Env: env}
+}
+
+// MigrateFrom returns the command that migrates from a Pushgateway.
+func MigrateFrom(url string, args ...string) Command {
+	return Command{Name: Promspool, Args: append([]string{"migrate", "--from=" + url}, args...)}
+}

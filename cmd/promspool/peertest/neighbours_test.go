@@ -1,0 +1,170 @@
+package peertest
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
+)
+
+// wantParses asks promtool. What it only advises against, such as a name, is
+// the pusher's.
+func wantParses(t *testing.T, text string) {
+	t.Helper()
+	const lint = 3
+	stdout, stderr, status := agenttest.Command{Name: agenttest.Need(t, "promtool"), Args: []string{"check", "metrics"}, Stdin: text}.Run(t)
+	if status != 0 && status != lint {
+		t.Errorf("promtool check metrics: exit status %d: %s%s", status, stdout, stderr)
+	}
+}
+
+func TestPromtoolParsesPageAndFiles(t *testing.T) {
+	t.Parallel()
+	agenttest.Need(t, "promtool")
+	a := agenttest.StartAgent(t, "")
+	a.Push("/metrics/job/a", "# HELP h_seconds Has a \\\\ and a \\n in it.\n# TYPE h_seconds histogram\nh_seconds_bucket{le=\"+Inf\"} 1\nh_seconds_sum 1\nh_seconds_count 1\n")
+	a.Push("/metrics/job/b/path@base64/L3Zhci90bXA", "# TYPE s summary\ns{quantile=\"0.5\"} NaN\ns_sum 1\ns_count 1\n")
+	a.Push("/metrics/job/c", "n{text=\"\\\"quoted\\\" \\\\ and\\nbroken é\"} +Inf\n")
+	a.Drop("dropped.prom", "# HELP  n\tblanks \n n{ text = \"x\" , } \t-1e-300\n")
+	a.Serves(`n{text="x"} -1e-300`)
+	wantParses(t, a.Page())
+	names := agenttest.Files(t, a.Spool)
+	for _, name := range names {
+		text, err := os.ReadFile(filepath.Join(a.Spool, name))
+		agenttest.NoError(t, err)
+		if name != "dropped.prom" { // that is not ours
+			wantParses(t, string(text))
+		}
+	}
+	if len(names) != 4 {
+		t.Errorf("the spool has %q, want four files", names)
+	}
+}
+
+// listensOn is how node_exporter and Prometheus log their address.
+const listensOn = `msg="Listening on" address=([0-9.:]+)`
+
+// startNodeExporter starts a node_exporter that serves a directory.
+func startNodeExporter(t *testing.T, dir string, flags ...string) *agenttest.Server {
+	t.Helper()
+	args := append([]string{
+		"--web.listen-address=127.0.0.1:0", "--collector.disable-defaults", "--collector.textfile", "--collector.textfile.directory=" + dir,
+	}, flags...)
+	return agenttest.StartServer(t, listensOn, agenttest.Need(t, "prometheus-node-exporter"), args...)
+}
+
+// nodePage returns what a node_exporter serves.
+func nodePage(t *testing.T, node *agenttest.Server) string {
+	t.Helper()
+	resp, err := agenttest.Client.Get("http://" + node.Addr + "/metrics")
+	agenttest.NoError(t, err)
+	defer resp.Body.Close()
+	page, err := io.ReadAll(resp.Body)
+	agenttest.NoError(t, err)
+	if resp.StatusCode != http.StatusOK {
+		t.Fatalf("node_exporter answers %s %s", resp.Status, page)
+	}
+	return string(page)
+}
+
+func TestNodeExporterServesTheSameSpool(t *testing.T) {
+	t.Parallel()
+	agenttest.Need(t, "prometheus-node-exporter")
+	a := agenttest.StartAgent(t, "")
+	for i := range 20 {
+		help := fmt.Sprintf("# HELP shared_gauge Text %d.\n# HELP shared_seconds Text %d.\n", i%4, i%3)
+		if i%5 == 0 {
+			help = ""
+		}
+		a.Push(fmt.Sprintf("/metrics/job/job%d/instance/host%d", i%6, i), help+fmt.Sprintf(
+			"# TYPE shared_gauge gauge\nshared_gauge{n=\"%d\"} %d\nshared_gauge{other=\"\\\"\"} NaN\n", i, i)+
+			"# TYPE shared_seconds histogram\nshared_seconds_bucket{le=\"0.5\"} 1\nshared_seconds_bucket{le=\"+Inf\"} 2\nshared_seconds_sum 1.5\nshared_seconds_count 2\n"+
+			fmt.Sprintf("untyped_%d 1e-10\n", i))
+	}
+	a.Push("/metrics/job/empty", "")
+	a.Drop("dropped.prom", "# HELP dropped A script's.\n# TYPE dropped counter\ndropped{a=\"b\"} 7\n")
+	a.Serves(`dropped{a="b"} 7`)
+	node := startNodeExporter(t, a.Spool)
+
+	// Until the HELP texts are aligned it may drop a family, and must not end.
+	same := func() {
+		t.Helper()
+		var theirs string
+		var want, got []string
+		agenttest.WaitFor(t, "node_exporter serves what the agent does", func() bool {
+			if node.HasExited() {
+				t.Fatal("node_exporter has exited")
+			}
+			theirs = nodePage(t, node)
+			want, got = agenttest.Samples(a.Merge()), agenttest.Samples(theirs)
+			return slices.Equal(got, want) && agenttest.HasLine(theirs, "node_textfile_scrape_error 0")
+		})
+		agenttest.WantLines(t, theirs, `node_scrape_collector_success{collector="textfile"} 1`)
+	}
+	same()
+	a = a.Restart()
+	same()
+	// A text that all its pushers change, and one that the first of them drops.
+	a.Push("/metrics/job/job0/instance/host0", "# HELP shared_gauge Another text.\n# TYPE shared_gauge gauge\nshared_gauge 1\n")
+	a.Push("/metrics/job/job1/instance/host1", "shared_late 1\n")
+	a.Push("/metrics/job/job2/instance/host2", "# HELP shared_late With a text.\nshared_late 1\n")
+	same()
+	a = a.Restart()
+	same()
+	// Two texts and a file without one would end node_exporter.
+	a.Push("/metrics/job/z", "shared_few{n=\"z\"} 1\n")
+	for _, job := range []string{"y", "x", "w"} {
+		a.Push("/metrics/job/"+job, fmt.Sprintf("# HELP shared_few Text of %s.\nshared_few{n=%q} 1\n", job, job))
+		nodePage(t, node)
+	}
+	same()
+	if node.HasExited() {
+		t.Error("node_exporter has exited")
+	}
+}
+
+// TestAlertsForNodeExporterFindTheirMetrics compares with a node_exporter on
+// the same directory, but for what it says of pushed groups: they have a push
+// time of their own.
+func TestAlertsForNodeExporterFindTheirMetrics(t *testing.T) {
+	t.Parallel()
+	agenttest.Need(t, "prometheus-node-exporter")
+	a := agenttest.StartAgent(t, "", "--spool.node-exporter-metrics")
+	node := startNodeExporter(t, a.Spool)
+	series := func(page string) string {
+		var all strings.Builder
+		for line := range strings.Lines(page) {
+			name, _, _ := strings.Cut(line, " ")
+			if strings.HasPrefix(name, "node_textfile_") && !strings.Contains(name, "job=") {
+				all.WriteString(name + "\n")
+			}
+		}
+		return all.String()
+	}
+	same := func() {
+		t.Helper()
+		agenttest.WaitFor(t, "the agent has the series of node_exporter", func() bool { return series(a.Page()) == series(nodePage(t, node)) })
+	}
+	same()
+	a.Push("/metrics/job/backup", "pushed 1\n")
+	a.Drop("good.prom", "good 1\n")
+	a.Serves("good 1")
+	same()
+	agenttest.WantLines(t, a.Page(), "node_textfile_scrape_error 0")
+	a.Drop("bad.prom", "bad\n")
+	a.Serves("node_textfile_scrape_error 1")
+	same()
+
+	modified := time.Unix(1_700_000_000, 0)
+	agenttest.NoError(t, os.Chtimes(filepath.Join(a.Spool, "good.prom"), modified, modified))
+	mtime := `node_textfile_mtime_seconds{file="` + a.Spool + `/good.prom"} 1.7e+09`
+	agenttest.WantLines(t, nodePage(t, node), mtime)
+	a.Serves(mtime)
+}
