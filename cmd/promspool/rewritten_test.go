@@ -176,7 +176,7 @@ func TestHalfWrittenOpenFileIsNotServed(t *testing.T) {
 	page := a.Page()
 	agenttest.WantLines(t, page, "b 1", "b_end 1", `promspool_files_with_errors{reason="busy"} 2`)
 	if agenttest.HasLine(page, "a 1") || agenttest.HasLine(page, "b 2") {
-		t.Errorf("half of a file is served:\n%s", a.merge())
+		t.Errorf("half of a file is served:\n%s", a.Merge())
 	}
 	if n := strings.Count(a.Log.String(), "a writer has it open"); n != 2 {
 		t.Errorf("the log says %d times why, want once for each file", n)

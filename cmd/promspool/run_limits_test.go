@@ -25,7 +25,7 @@ func TestRunUnderLimits(t *testing.T) {
 		}
 		agenttest.NoError(t, os.Chmod(spool, 0o777))
 		agenttest.NoError(t, os.Chmod(out, 0o777))
-		c := agenttest.Command{Name: "bash", Args: []string{"-c", "ulimit " + limit + ` && exec "$0" "$@"`, static, "--spool.directory=" + spool, "run", "--job=a", "--", "bash", "-c", `echo >"$0"; exit 3`, out + "/ran"}, user: user}
+		c := agenttest.Command{Name: "bash", Args: []string{"-c", "ulimit " + limit + ` && exec "$0" "$@"`, static, "--spool.directory=" + spool, "run", "--job=a", "--", "bash", "-c", `echo >"$0"; exit 3`, out + "/ran"}, User: user}
 		_, errs, status = c.Run(t)
 		_, err := os.Stat(out + "/ran")
 		names, globErr := filepath.Glob(spool + "/job=*")

@@ -18,7 +18,7 @@ func staticPromspool(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	for _, dir := range []string{dir, filepath.Dir(dir)} { // other users run it
-		done(t, os.Chmod(dir, 0o755))
+		agenttest.NoError(t, os.Chmod(dir, 0o755))
 	}
 	build := exec.Command("go", "build", "-buildvcs=false", "-o", dir+"/promspool", ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
