@@ -457,3 +457,7 @@ func (f *File) Fault() *SyntaxError { return f.err }
 
 // Flaw returns what inside of the file is not served, or nil.
 func (f *File) Flaw() *SyntaxError { return f.issue }
+
+// WhyBusy returns why newer content could not be read for long while the last good
+// one is served, or nil.
+func (f *File) WhyBusy() *SyntaxError { return f.busy }
