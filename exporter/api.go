@@ -5,7 +5,9 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/merge"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 const noCache = "no-cache, no-store, must-revalidate"
@@ -72,7 +74,7 @@ func (e *Exporter) serveGroups(w http.ResponseWriter, r *http.Request) {
 // appendGroup appends one group as Pushgateway shows it. Its families are
 // members beside labels and last_push_successful, so there is no place for
 // families of these two names.
-func appendGroup(b []byte, v *filestore.View, f *filestore.File) []byte {
+func appendGroup(b []byte, v *merge.View, f *record.File) []byte {
 	b = append(b, `{"labels":`...)
 	b = appendLabels(b, f.Group().Labels())
 	b = append(b, `,"last_push_successful":`...)
@@ -114,29 +116,29 @@ func appendGroup(b []byte, v *filestore.View, f *filestore.File) []byte {
 }
 
 // pushed reports whether the last push to the group succeeded.
-func pushed(f *filestore.File) bool { return !f.LastFailure().After(f.LastPush()) }
+func pushed(f *record.File) bool { return !f.LastFailure().After(f.LastPush()) }
 
-func typeName(t filestore.Type) string {
+func typeName(t exposition.Type) string {
 	switch t {
-	case filestore.Counter:
+	case exposition.Counter:
 		return "COUNTER"
-	case filestore.Gauge:
+	case exposition.Gauge:
 		return "GAUGE"
-	case filestore.Summary:
+	case exposition.Summary:
 		return "SUMMARY"
-	case filestore.Histogram:
+	case exposition.Histogram:
 		return "HISTOGRAM"
 	}
 	return "UNTYPED"
 }
 
-func appendMetric(b []byte, t filestore.Type, m *filestore.Metric) []byte {
+func appendMetric(b []byte, t exposition.Type, m *exposition.Metric) []byte {
 	b = append(b, `{"labels":`...)
 	b = appendLabels(b, m.Labels)
 	switch t {
-	case filestore.Summary:
+	case exposition.Summary:
 		b = appendBounds(append(b, `,"quantiles":`...), m.Bounds, appendFloat)
-	case filestore.Histogram:
+	case exposition.Histogram:
 		b = appendBounds(append(b, `,"buckets":`...), m.Bounds, appendCount)
 	default:
 		b = appendFloat(append(b, `,"value":`...), m.Value)
@@ -148,7 +150,7 @@ func appendMetric(b []byte, t filestore.Type, m *filestore.Metric) []byte {
 }
 
 // appendBounds appends an object from each bound to its value.
-func appendBounds(b []byte, bounds []filestore.Bound, appendValue func([]byte, float64) []byte) []byte {
+func appendBounds(b []byte, bounds []exposition.Bound, appendValue func([]byte, float64) []byte) []byte {
 	b = append(b, '{')
 	for i, x := range bounds {
 		if i > 0 {

@@ -15,6 +15,9 @@ import (
 
 	"github.com/promspool/promspool/exporter"
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/grouping"
+	"github.com/promspool/promspool/filestore/merge"
 )
 
 // indent makes JSON comparable by eye; the order of members stays.
@@ -48,14 +51,14 @@ s{job="b",quantile="0.5"} NaN
 s_sum{job="b"} -0.5
 s_count{job="b"} 3
 u{instance="",job="b"} +Inf
-`, filestore.Label{Name: "job", Value: "b"})
+`, exposition.Label{Name: "job", Value: "b"})
 	group(t, fs, `# TYPE last_push_successful gauge
 last_push_successful{instance="i",job="a"} 1
 # TYPE push_failure_time_seconds gauge
 push_failure_time_seconds{instance="i",job="a"} 1.7000000005e+09
 # TYPE push_time_seconds gauge
 push_time_seconds{instance="i",job="a"} 0
-`, filestore.Label{Name: "job", Value: "a"}, filestore.Label{Name: "instance", Value: "i"})
+`, exposition.Label{Name: "job", Value: "a"}, exposition.Label{Name: "instance", Value: "i"})
 	const want = `{"status":"success","data":[
 {"labels":{"instance":"i","job":"a"},"last_push_successful":false,
  "push_failure_time_seconds":{"time_stamp":"2023-11-14T22:13:20.5Z","type":"GAUGE","metrics":[{"labels":{"instance":"i","job":"a"},"value":"1.7000000005e+09"}]},
@@ -86,9 +89,9 @@ push_time_seconds{instance="i",job="a"} 0
 func TestJSONStringsAndNumbers(t *testing.T) {
 	for _, s := range []string{"", "plain", "\x00\x01\x1f\x7f", "\"\\/<>&'", "ü€😊\u2028\u2029", "a\nb\tc\r"} {
 		fs := files{}
-		labels := []filestore.Label{{Name: "job", Value: "j"}}
+		labels := []exposition.Label{{Name: "job", Value: "j"}}
 		if s != "" && !strings.Contains(s, "\x00") {
-			labels = append(labels, filestore.Label{Name: "l", Value: s})
+			labels = append(labels, exposition.Label{Name: "l", Value: s})
 		}
 		group(t, fs, "a 1\n", labels...)
 		var doc struct {
@@ -103,7 +106,7 @@ func TestJSONStringsAndNumbers(t *testing.T) {
 	}
 	for _, f := range []float64{0, 1, -1, 0.1, 1e6, 123456789, 1e20, 1e21, 1.5e-7, math.MaxFloat64, math.Inf(1), math.Inf(-1), math.NaN()} {
 		fs := files{}
-		group(t, fs, "a{job=\"j\"} "+strconv.FormatFloat(f, 'g', -1, 64)+"\n", filestore.Label{Name: "job", Value: "j"})
+		group(t, fs, "a{job=\"j\"} "+strconv.FormatFloat(f, 'g', -1, 64)+"\n", exposition.Label{Name: "job", Value: "j"})
 		if got, want := get(serve(t, fs, nil).APIMetrics, "/").Body.String(), fmt.Sprintf(`"value":%q`, fmt.Sprint(f)); !strings.Contains(got, want) {
 			t.Errorf("%v: got %s, want it to have %s", f, got, want)
 		}
@@ -113,7 +116,7 @@ func TestJSONStringsAndNumbers(t *testing.T) {
 func TestAPIStatus(t *testing.T) {
 	v := viewOf(nil, nil)
 	e := exporter.New(exporter.Config{
-		View: func() *filestore.View { return v },
+		View: func() *merge.View { return v },
 		Info: exporter.Info{
 			Build: map[string]string{"version": "1", "branch": "main"},
 			Flags: map[string]string{"log.level": "info"},
@@ -132,7 +135,7 @@ func TestAPIFiles(t *testing.T) {
 		"z.prom":       "# TYPE a counter\na{x=\"1\"} 1\na{x=\"2\"} 1\n",
 		"fine.prom":    "b 1\n",
 	}
-	g := group(t, fs, "# TYPE a gauge\na{job=\"b\"} 1\n# TYPE push_time_seconds gauge\npush_time_seconds{job=\"b\"} 1.7e+09\n", filestore.Label{Name: "job", Value: "b"})
+	g := group(t, fs, "# TYPE a gauge\na{job=\"b\"} 1\n# TYPE push_time_seconds gauge\npush_time_seconds{job=\"b\"} 1.7e+09\n", exposition.Label{Name: "job", Value: "b"})
 	want := fmt.Sprintf(`{"status":"success","data":[
 {"name":%q,"kind":"group","labels":{"job":"b"},"size_bytes":%d,"series":2,"last_push":"2023-11-14T22:13:20Z"},
 {"name":"bad\\xff.prom","kind":"file","size_bytes":%d,"series":0,"error":{"reason":"syntax","line":2,"message":"MESSAGE"}},
@@ -141,7 +144,7 @@ func TestAPIFiles(t *testing.T) {
 ],"matched":4}`, g, len(fs[g]), len(fs["bad\xff.prom"]), len(fs["z.prom"]), g)
 	v := viewOf(nil, fs)
 	want = strings.Replace(want, "MESSAGE", v.File("bad\xff.prom").Problem().Msg, 1)
-	e := exporter.New(exporter.Config{View: func() *filestore.View { return v }})
+	e := exporter.New(exporter.Config{View: func() *merge.View { return v }})
 	if d := cmp.Diff(indent(t, []byte(want)), indent(t, get(e.APIFiles, "/").Body.Bytes())); d != "" {
 		t.Errorf("-want +got:\n%s", d)
 	}
@@ -153,7 +156,7 @@ func TestAPIFilesTellsTimes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	g, err := filestore.NewGroup(filestore.Label{Name: "job", Value: "b"})
+	g, err := grouping.New(exposition.Label{Name: "job", Value: "b"})
 	if err != nil {
 		t.Fatal(err)
 	}

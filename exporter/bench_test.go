@@ -14,6 +14,8 @@ import (
 
 	"github.com/promspool/promspool/exporter"
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/grouping"
 )
 
 // void takes an answer as a connection would, without keeping it.
@@ -31,7 +33,7 @@ func (v *void) Write(b []byte) (int, error) { v.n += len(b); return len(b), nil 
 func write(b *testing.B, dir string, group, value int) string {
 	b.Helper()
 	job := fmt.Sprintf("job-%05d", group)
-	g, err := filestore.NewGroup(filestore.Label{Name: "job", Value: job}, filestore.Label{Name: "instance", Value: "db1.example.org"})
+	g, err := grouping.New(exposition.Label{Name: "job", Value: job}, exposition.Label{Name: "instance", Value: "db1.example.org"})
 	if err != nil {
 		b.Fatal(err)
 	}

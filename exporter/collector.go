@@ -3,7 +3,9 @@ package exporter
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/merge"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 var (
@@ -21,11 +23,11 @@ var (
 // other and cannot drift. The Collector is safe for concurrent use.
 //
 // What there is to say about single files is in the view itself.
-func NewCollector(view func() *filestore.View) prometheus.Collector {
+func NewCollector(view func() *merge.View) prometheus.Collector {
 	return collector{view}
 }
 
-type collector struct{ view func() *filestore.View }
+type collector struct{ view func() *merge.View }
 
 // Describe implements prometheus.Collector.
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
@@ -46,10 +48,10 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(seriesDesc, float64(t.Series))
 	gauge(bytesDesc, float64(t.Bytes))
 	gauge(groupBytesDesc, float64(t.GroupBytes))
-	for _, r := range filestore.Reasons {
+	for _, r := range exposition.Reasons {
 		gauge(faultsDesc, float64(t.Faults[r]), string(r))
 	}
 	for _, e := range v.DirectoryErrors() {
-		gauge(directoryDesc, 1, filestore.PrintableName(e.Directory), string(e.Reason))
+		gauge(directoryDesc, 1, record.PrintableName(e.Directory), string(e.Reason))
 	}
 }

@@ -7,7 +7,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/merge"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // metricsAtOnce is how many metrics of a file are shown on one page.
@@ -40,7 +42,7 @@ type shownMetric struct {
 type shownBound struct{ Bound, Value string }
 
 // newContent takes apart what a file holds, from the metric of that number on.
-func newContent(v *filestore.View, f *filestore.File, r row, offset int, now time.Time) *content {
+func newContent(v *merge.View, f *record.File, r row, offset int, now time.Time) *content {
 	c := &content{Row: r, Back: "?view=" + viewOf(f)}
 	own := f.Group().Labels()
 	n := 0
@@ -66,12 +68,12 @@ func newContent(v *filestore.View, f *filestore.File, r row, offset int, now tim
 	return c
 }
 
-func newShownMetric(fam filestore.Family, m filestore.Metric, own []filestore.Label, now time.Time) shownMetric {
-	x := shownMetric{Labels: showLabels(slices.DeleteFunc(m.Labels, func(l filestore.Label) bool { return slices.Contains(own, l) }), math.MaxInt)}
+func newShownMetric(fam exposition.Family, m exposition.Metric, own []exposition.Label, now time.Time) shownMetric {
+	x := shownMetric{Labels: showLabels(slices.DeleteFunc(m.Labels, func(l exposition.Label) bool { return slices.Contains(own, l) }), math.MaxInt)}
 	switch fam.Type {
-	case filestore.Histogram:
+	case exposition.Histogram:
 		x.Bound = "le"
-	case filestore.Summary:
+	case exposition.Summary:
 		x.Bound = "quantile"
 	default:
 		x.Value = number(m.Value)

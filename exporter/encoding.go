@@ -11,7 +11,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
-	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/merge"
 )
 
 // send writes the body, or only its headers.
@@ -69,7 +69,7 @@ func (b body) sendPlain(a *reply, head bool) {
 // sendGzip makes one gzip member (RFC 1952) of compressed parts: several
 // members would be valid, but there are clients that stop after the first.
 func (b body) sendGzip(a *reply, head bool) {
-	d := &filestore.Deflated{}
+	d := &merge.Deflated{}
 	if b.view != nil {
 		d = b.view.Deflated()
 	}
@@ -79,7 +79,7 @@ func (b body) sendGzip(a *reply, head bool) {
 	}
 	// No name, no time, of no system; the method is deflate.
 	header := []byte{0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff}
-	end := filestore.Deflate(make([]byte, 0, len(b.tail)/4+64), b.tail)
+	end := merge.Deflate(make([]byte, 0, len(b.tail)/4+64), b.tail)
 	end = append(end, 3, 0) // an empty block that is the last one
 	crc := crc32.Update(d.CRC, crc32.IEEETable, ready.text)
 	end = binary.LittleEndian.AppendUint32(end, crc32.Update(crc, crc32.IEEETable, b.tail))

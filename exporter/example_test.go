@@ -6,16 +6,16 @@ import (
 	"net/http/httptest"
 
 	"github.com/promspool/promspool/exporter"
-	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/merge"
 )
 
 func Example() {
-	view := filestore.Merge(nil, map[string][]byte{
+	view := merge.Merge(nil, map[string][]byte{
 		"backup.prom": []byte("# HELP backup_seconds How long it took.\n# TYPE backup_seconds gauge\nbackup_seconds 1800\n"),
 		"disk.prom":   []byte("disk_ok 1\n"),
 	})
 	e := exporter.New(exporter.Config{
-		View: func() *filestore.View { return view }, // that of a filestore.Store, usually
+		View: func() *merge.View { return view }, // that of a filestore.Store, usually
 	})
 	mux := http.NewServeMux()
 	mux.HandleFunc("/metrics", e.Metrics)

@@ -37,7 +37,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/semaphore"
 
-	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/merge"
 )
 
 // Config is what an [Exporter] shows. Its functions are called from many
@@ -45,7 +45,7 @@ import (
 type Config struct {
 	// View returns the current view; usually it is the method of a
 	// filestore.Store.
-	View func() *filestore.View
+	View func() *merge.View
 	// Own gathers the program's own metrics. They must not have the names of
 	// the families that the view holds about its files (promspool_file_…).
 	Own prometheus.Gatherer
@@ -54,7 +54,7 @@ type Config struct {
 	Process prometheus.Gatherer
 	// OwnFamilies is what the store was told about Own and Process, see
 	// [OwnFamilies].
-	OwnFamilies map[string]filestore.Own
+	OwnFamilies map[string]merge.Own
 	// Health returns why the spool cannot be used; nil if it can.
 	Health func() error
 	// Ready returns what the first answer waits for; nil if for nothing.

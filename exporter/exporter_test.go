@@ -14,21 +14,25 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/grouping"
+	"github.com/promspool/promspool/filestore/merge"
+
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
 	"github.com/promspool/promspool/exporter"
-	"github.com/promspool/promspool/filestore"
 )
 
 // files are the content of a spool by file name.
 type files map[string]string
 
 // group makes the file of a pushed group; body are samples with all labels.
-func group(t testing.TB, fs files, body string, labels ...filestore.Label) string {
+func group(t testing.TB, fs files, body string, labels ...exposition.Label) string {
 	t.Helper()
-	g, err := filestore.NewGroup(labels...)
+	g, err := grouping.New(labels...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,12 +40,12 @@ func group(t testing.TB, fs files, body string, labels ...filestore.Label) strin
 	return g.FileName()
 }
 
-func viewOf(own map[string]filestore.Own, fs files) *filestore.View {
+func viewOf(own map[string]merge.Own, fs files) *merge.View {
 	m := make(map[string][]byte)
 	for name, text := range fs {
 		m[name] = []byte(text)
 	}
-	return filestore.Merge(own, m)
+	return merge.Merge(own, m)
 }
 
 // serve returns an Exporter for a spool of these files and, unless it is nil,
@@ -57,7 +61,7 @@ func serve(t testing.TB, fs files, reg *prometheus.Registry) *exporter.Exporter 
 		cfg.Own, cfg.OwnFamilies = reg, own
 	}
 	v := viewOf(cfg.OwnFamilies, fs)
-	cfg.View = func() *filestore.View { return v }
+	cfg.View = func() *merge.View { return v }
 	return exporter.New(cfg)
 }
 
@@ -131,7 +135,7 @@ func TestHealthSaysWhy(t *testing.T) {
 	var err error
 	v := viewOf(nil, nil)
 	check := func() error { return err }
-	e := exporter.New(exporter.Config{View: func() *filestore.View { return v }, Health: check, Ready: check})
+	e := exporter.New(exporter.Config{View: func() *merge.View { return v }, Health: check, Ready: check})
 	for _, h := range []http.HandlerFunc{e.Healthy, e.Ready} {
 		err = nil
 		if w := get(h, "/"); w.Code != 200 || w.Body.String() != "OK" {
@@ -168,7 +172,7 @@ func TestMethods(t *testing.T) {
 func TestCrossOriginReadingIsGranted(t *testing.T) {
 	v := viewOf(nil, nil)
 	e := exporter.New(exporter.Config{
-		View:       func() *filestore.View { return v },
+		View:       func() *merge.View { return v },
 		CORSOrigin: regexp.MustCompile(`https://(a|ab)\.example`),
 	})
 	for origin, granted := range map[string]bool{
@@ -198,7 +202,7 @@ func TestRequestsAreCounted(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	n := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "promspool_http_requests_total"}, []string{"handler", "code", "method"})
 	reg.MustRegister(n)
-	e := exporter.New(exporter.Config{View: func() *filestore.View { return v }, Own: reg, Requests: n})
+	e := exporter.New(exporter.Config{View: func() *merge.View { return v }, Own: reg, Requests: n})
 	get(e.Healthy, "/")
 	get(e.Metrics, "/")
 	do(e.Metrics, "HEAD", "/")
@@ -222,11 +226,11 @@ func TestRequestsAreCounted(t *testing.T) {
 
 func TestCollectorAgreesWithTheView(t *testing.T) {
 	fs := files{"good.prom": "a 1\nb 2\n", "bad.prom": "a b c\n", "worse.prom": "a"}
-	group(t, fs, "a{job=\"x\"} 1\n", filestore.Label{Name: "job", Value: "x"})
+	group(t, fs, "a{job=\"x\"} 1\n", exposition.Label{Name: "job", Value: "x"})
 	v := viewOf(nil, fs)
 	reg := prometheus.NewPedanticRegistry()
-	reg.MustRegister(exporter.NewCollector(func() *filestore.View { return v }))
-	e := exporter.New(exporter.Config{View: func() *filestore.View { return v }, Own: reg})
+	reg.MustRegister(exporter.NewCollector(func() *merge.View { return v }))
+	e := exporter.New(exporter.Config{View: func() *merge.View { return v }, Own: reg})
 	text := get(e.Metrics, "/").Body.Bytes()
 	parse(t, text)
 	for _, line := range []string{

@@ -5,7 +5,9 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/merge"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // A fileEntry is one element of /api/v1/files. Members that do not apply are
@@ -29,17 +31,17 @@ type fileEntry struct {
 
 // A fileError is what is wrong with the file taken by itself.
 type fileError struct {
-	Reason  filestore.Reason `json:"reason"`
-	Line    int              `json:"line,omitempty"` // 1-based
-	Message string           `json:"message"`
+	Reason  exposition.Reason `json:"reason"`
+	Line    int               `json:"line,omitempty"` // 1-based
+	Message string            `json:"message"`
 }
 
 // A fileConflict is what the file contradicts, and so cannot be served.
 type fileConflict struct {
-	Family string           `json:"family"`
-	Kept   string           `json:"kept"` // the file that is served instead; empty for the agent itself
-	Reason filestore.Reason `json:"reason"`
-	Series int              `json:"series"` // samples that are not served
+	Family string            `json:"family"`
+	Kept   string            `json:"kept"` // the file that is served instead; empty for the agent itself
+	Reason exposition.Reason `json:"reason"`
+	Series int               `json:"series"` // samples that are not served
 }
 
 func (e *Exporter) serveFiles(w http.ResponseWriter, r *http.Request) {
@@ -51,7 +53,7 @@ func (e *Exporter) serveFiles(w http.ResponseWriter, r *http.Request) {
 	j := e.list(w, r)
 	defer j.release()
 	var found found
-	var conflicts map[string][]*filestore.Conflict
+	var conflicts map[string][]*record.Conflict
 	if !e.inTurn(r, func() {
 		v := e.cfg.View()
 		j.hold(v)
@@ -70,9 +72,9 @@ func (e *Exporter) serveFiles(w http.ResponseWriter, r *http.Request) {
 	j.end(`,"matched":` + strconv.Itoa(found.matched))
 }
 
-func newFileEntry(f *filestore.File, conflicts []*filestore.Conflict, now time.Time) *fileEntry {
+func newFileEntry(f *record.File, conflicts []*record.Conflict, now time.Time) *fileEntry {
 	x := &fileEntry{
-		Name:        filestore.PrintableName(f.Name()),
+		Name:        record.PrintableName(f.Name()),
 		Kind:        "file",
 		Size:        f.Size(),
 		ModTime:     unlessZero(f.ModTime()),
@@ -100,13 +102,13 @@ func newFileEntry(f *filestore.File, conflicts []*filestore.Conflict, now time.T
 		x.Error = &fileError{p.Reason, p.Line, p.Msg}
 	}
 	for _, c := range conflicts {
-		x.Conflicts = append(x.Conflicts, fileConflict{c.Family, filestore.PrintableName(c.Kept), c.Reason, c.Series})
+		x.Conflicts = append(x.Conflicts, fileConflict{c.Family, record.PrintableName(c.Kept), c.Reason, c.Series})
 	}
 	return x
 }
 
-func conflictsByFile(v *filestore.View) map[string][]*filestore.Conflict {
-	by := make(map[string][]*filestore.Conflict)
+func conflictsByFile(v *merge.View) map[string][]*record.Conflict {
+	by := make(map[string][]*record.Conflict)
 	for _, c := range v.Conflicts() {
 		by[c.File] = append(by[c.File], c)
 	}

@@ -7,12 +7,14 @@ import (
 	"slices"
 	"time"
 
-	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/merge"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // A job is a group with metrics about the runs of a job, in words.
 type job struct {
-	file  *filestore.File
+	file  *record.File
 	state jobState
 	due   time.Time // zero if it is not known
 
@@ -48,7 +50,7 @@ var jobMarks = [...]string{"promspool_job_start_timestamp_seconds", "promspool_j
 
 // newJob returns what the group says of a job, or nil if it is none. Only what
 // the order needs is found out.
-func newJob(v *filestore.View, f *filestore.File, now time.Time) *job {
+func newJob(v *merge.View, f *record.File, now time.Time) *job {
 	started, hasRun := v.Value(f, jobMarks[0])
 	due, isDue := v.Value(f, jobMarks[1])
 	if !hasRun && !isDue {
@@ -86,7 +88,7 @@ func newJob(v *filestore.View, f *filestore.File, now time.Time) *job {
 }
 
 // tell finds out what else is shown of a job.
-func (j *job) tell(v *filestore.View, now time.Time) {
+func (j *job) tell(v *merge.View, now time.Time) {
 	at := func(name string) *moment {
 		x, _ := v.Value(j.file, "promspool_job_"+name)
 		return momentOf(now, atUnix(x))
@@ -103,7 +105,7 @@ func (j *job) tell(v *filestore.View, now time.Time) {
 		}
 	}
 	runs, _ := v.Family(j.file, "promspool_job_runs_total")
-	slices.SortStableFunc(runs.Metrics, func(a, b filestore.Metric) int { return cmp.Compare(b.Value, a.Value) })
+	slices.SortStableFunc(runs.Metrics, func(a, b exposition.Metric) int { return cmp.Compare(b.Value, a.Value) })
 	for _, m := range runs.Metrics {
 		for _, l := range m.Labels {
 			if l.Name == "outcome" && m.Value != 0 {
@@ -141,7 +143,7 @@ type jobsData struct {
 	Pages  pages
 }
 
-func newJobsData(v *filestore.View, q url.Values, now time.Time) *jobsData {
+func newJobsData(v *merge.View, q url.Values, now time.Time) *jobsData {
 	l, wrong := parseListing(q)
 	var jobs []*job
 	for f := range v.Files() {

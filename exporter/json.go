@@ -10,7 +10,8 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/merge"
 )
 
 // A jsonList writes the answer of the JSON API whose data are a list, as the
@@ -103,7 +104,7 @@ func (j *jsonList) end(more string) {
 }
 
 // hold notes that the list needs the view until its end.
-func (j *jsonList) hold(v *filestore.View) {
+func (j *jsonList) hold(v *merge.View) {
 	if j.a != nil {
 		j.a.hold(v)
 	}
@@ -117,8 +118,8 @@ func (j *jsonList) release() {
 }
 
 // appendLabels appends labels as an object, in name order.
-func appendLabels(b []byte, labels []filestore.Label) []byte {
-	labels = slices.SortedFunc(slices.Values(labels), func(a, b filestore.Label) int { return cmp.Compare(a.Name, b.Name) })
+func appendLabels(b []byte, labels []exposition.Label) []byte {
+	labels = slices.SortedFunc(slices.Values(labels), func(a, b exposition.Label) int { return cmp.Compare(a.Name, b.Name) })
 	b = append(b, '{')
 	for i, l := range labels {
 		if i > 0 {

@@ -5,7 +5,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/merge"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 type listData struct {
@@ -29,7 +30,7 @@ type column struct {
 	Sorted           string // ascending, descending or nothing, as in aria-sort
 }
 
-func newListData(v *filestore.View, q url.Values, view string, conflicts map[string][]*filestore.Conflict, now time.Time, mayWrite bool) *listData {
+func newListData(v *merge.View, q url.Values, view string, conflicts map[string][]*record.Conflict, now time.Time, mayWrite bool) *listData {
 	l, wrong := parseListing(q)
 	if l.limit = rowsAtOnce; q.Get("sort") == "" && view == viewFiles {
 		l.order = "name"

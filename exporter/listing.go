@@ -9,7 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/grouping"
+	"github.com/promspool/promspool/filestore/merge"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // A listing is what somebody asked to see of the files of a view.
@@ -20,7 +22,7 @@ type listing struct {
 	kind     string // group, file, or both if empty
 	search   string // as it was given
 	words    []string
-	matchers filestore.Matchers
+	matchers grouping.Matchers
 	state    string // only what is faulty, or expired; all if empty
 	order    string // name, samples, size or time
 	down     bool   // the largest first
@@ -38,11 +40,11 @@ const (
 const maxSearch = 1000
 
 // orders are what can be sorted by. The view has the order of the names already.
-var orders = map[string]func(f *filestore.File) int64{
+var orders = map[string]func(f *record.File) int64{
 	"name":    nil,
-	"samples": func(f *filestore.File) int64 { return int64(f.Series()) },
-	"size":    (*filestore.File).Size,
-	"time":    func(f *filestore.File) int64 { return unixNano(changed(f)) },
+	"samples": func(f *record.File) int64 { return int64(f.Series()) },
+	"size":    (*record.File).Size,
+	"time":    func(f *record.File) int64 { return unixNano(changed(f)) },
 }
 
 // parseListing reads the parameters of a request: search, state, sort, offset,
@@ -55,7 +57,7 @@ func parseListing(q url.Values) (listing, error) {
 	case len(l.search) > maxSearch:
 		wrong, l.search = fmt.Errorf("search is longer than %d bytes", maxSearch), ""
 	case strings.HasPrefix(l.search, "{"):
-		if l.matchers, wrong = filestore.ParseMatchers(l.search); wrong != nil {
+		if l.matchers, wrong = grouping.ParseMatchers(l.search); wrong != nil {
 			l.words = []string{l.search} // it will not match, as it should not
 		}
 	default:
@@ -90,7 +92,7 @@ func parseListing(q url.Values) (listing, error) {
 
 // A found is what a listing comes to.
 type found struct {
-	files   []*filestore.File
+	files   []*record.File
 	matched int // by the search and the state, shown or not
 	total   int // of that kind
 	faulty  int // of these
@@ -98,7 +100,7 @@ type found struct {
 }
 
 // find returns the part of the files that the listing shows.
-func (l *listing) find(v *filestore.View, conflicts map[string][]*filestore.Conflict) (x found) {
+func (l *listing) find(v *merge.View, conflicts map[string][]*record.Conflict) (x found) {
 	key := orders[l.order]
 	var all []ordered
 	for f := range v.Files() {
@@ -151,16 +153,16 @@ func (l *listing) find(v *filestore.View, conflicts map[string][]*filestore.Conf
 // ordered is a file with what it is sorted by.
 type ordered struct {
 	key  int64
-	file *filestore.File
+	file *record.File
 }
 
-func (l *listing) ofKind(f *filestore.File) bool {
+func (l *listing) ofKind(f *record.File) bool {
 	return l.kind == "" || (l.kind == "group") == !f.Group().IsZero()
 }
 
 // matches reports whether the file is what is searched for: all words are in
 // what it is called, or its group meets the matchers.
-func (l *listing) matches(f *filestore.File) bool {
+func (l *listing) matches(f *record.File) bool {
 	if l.matchers != nil {
 		return l.matchers.Match(f.Group())
 	}
@@ -181,12 +183,12 @@ func (l *listing) matches(f *filestore.File) bool {
 }
 
 // faulty reports whether there is anything that somebody should look at.
-func faulty(f *filestore.File, conflicts map[string][]*filestore.Conflict) bool {
+func faulty(f *record.File, conflicts map[string][]*record.Conflict) bool {
 	return f.Problem() != nil || !pushed(f) || !f.HeldSince().IsZero() || len(conflicts) > 0 && len(conflicts[f.Name()]) > 0
 }
 
 // changed is when a group was last pushed to, or a file changed.
-func changed(f *filestore.File) time.Time {
+func changed(f *record.File) time.Time {
 	if f.Group().IsZero() {
 		return f.ModTime()
 	}

@@ -7,27 +7,30 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/merge"
+	"github.com/promspool/promspool/filestore/record"
+
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
-
-	"github.com/promspool/promspool/filestore"
 )
 
 // OwnFamilies describes the metric families of g for filestore.Options.Own, so
 // that files cannot displace them, but for those that no file can have anyway
 // because their names are reserved. It gathers once: a vector without series is
 // not seen, so give each one a series before.
-func OwnFamilies(g prometheus.Gatherer) (map[string]filestore.Own, error) {
+func OwnFamilies(g prometheus.Gatherer) (map[string]merge.Own, error) {
 	mfs, err := g.Gather()
 	if err != nil {
 		return nil, fmt.Errorf("describing the program's own metrics: %w", err)
 	}
-	own := make(map[string]filestore.Own)
+	own := make(map[string]merge.Own)
 	for _, mf := range mfs {
-		if filestore.IsReserved(mf.GetName()) {
+		if record.IsReserved(mf.GetName()) {
 			continue
 		}
-		o := filestore.Own{Type: typeOf(mf.GetType())}
+		o := merge.Own{Type: typeOf(mf.GetType())}
 		for _, m := range mf.Metric {
 			for _, l := range m.Label {
 				if !slices.Contains(o.Labels, l.GetName()) {
@@ -41,24 +44,24 @@ func OwnFamilies(g prometheus.Gatherer) (map[string]filestore.Own, error) {
 	return own, nil
 }
 
-func typeOf(t dto.MetricType) filestore.Type {
+func typeOf(t dto.MetricType) exposition.Type {
 	switch t {
 	case dto.MetricType_COUNTER:
-		return filestore.Counter
+		return exposition.Counter
 	case dto.MetricType_GAUGE:
-		return filestore.Gauge
+		return exposition.Gauge
 	case dto.MetricType_SUMMARY:
-		return filestore.Summary
+		return exposition.Summary
 	case dto.MetricType_HISTOGRAM, dto.MetricType_GAUGE_HISTOGRAM:
-		return filestore.Histogram
+		return exposition.Histogram
 	}
-	return filestore.Untyped
+	return exposition.Untyped
 }
 
 // own renders the program's own metrics, each family together with what files
 // add to it, and what files would add to families that are not there now. The
 // text of the process comes ready, unless files have a part in it.
-func (e *Exporter) own(v *filestore.View) (ready *passage, rest []byte) {
+func (e *Exporter) own(v *merge.View) (ready *passage, rest []byte) {
 	mfs, err := e.cfg.Own.Gather()
 	if err != nil {
 		e.cfg.Logger.Warn("gathering the program's own metrics", "err", err)
@@ -77,7 +80,7 @@ func (e *Exporter) own(v *filestore.View) (ready *passage, rest []byte) {
 
 // render appends the families with what is in files beside them. It takes them
 // out of beside, and appends what is left of that at the end.
-func (e *Exporter) render(b *bytes.Buffer, v *filestore.View, beside []string, mfs []*dto.MetricFamily) {
+func (e *Exporter) render(b *bytes.Buffer, v *merge.View, beside []string, mfs []*dto.MetricFamily) {
 	for _, mf := range mfs {
 		name := mf.GetName()
 		i, shared := slices.BinarySearch(beside, name)
@@ -103,8 +106,8 @@ func (e *Exporter) render(b *bytes.Buffer, v *filestore.View, beside []string, m
 
 // displaced reports whether the merge has a family of that name, although it
 // is ours. It cannot where the store was told of it.
-func (e *Exporter) displaced(v *filestore.View, name string) bool {
-	if _, told := e.cfg.OwnFamilies[name]; told || filestore.IsReserved(name) {
+func (e *Exporter) displaced(v *merge.View, name string) bool {
+	if _, told := e.cfg.OwnFamilies[name]; told || record.IsReserved(name) {
 		return false
 	}
 	return len(v.AppendFamily(nil, name)) > 0

@@ -7,10 +7,13 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/merge"
+
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/promspool/promspool/exporter"
-	"github.com/promspool/promspool/filestore"
 )
 
 func TestFamiliesOfFileAndAgentStayTogether(t *testing.T) {
@@ -49,7 +52,7 @@ func (b brokenGatherer) Gather() ([]*dto.MetricFamily, error) {
 
 func TestTroubleWithOwnMetricsIsNoTroubleForTheRest(t *testing.T) {
 	v := viewOf(nil, files{"a.prom": "a 1\n# TYPE go_goroutines gauge\ngo_goroutines 5\n"})
-	e := exporter.New(exporter.Config{View: func() *filestore.View { return v }, Own: brokenGatherer{registry()}})
+	e := exporter.New(exporter.Config{View: func() *merge.View { return v }, Own: brokenGatherer{registry()}})
 	w := get(e.Metrics, "/")
 	mfs := parse(t, w.Body.Bytes())
 	if w.Code != 200 || mfs["a"] == nil || mfs["go_threads"] == nil || len(mfs["go_goroutines"].GetMetric()) != 1 {
@@ -70,10 +73,10 @@ func TestOwnFamiliesAreDescribed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o := own["c_total"]; o.Type != filestore.Counter || !slices.Equal(o.Labels, []string{"a", "b"}) {
+	if o := own["c_total"]; o.Type != exposition.Counter || !slices.Equal(o.Labels, []string{"a", "b"}) {
 		t.Errorf("c_total is %v", o)
 	}
-	if own["h"].Type != filestore.Histogram || own["go_gc_duration_seconds"].Type != filestore.Summary || own["go_goroutines"].Type != filestore.Gauge {
+	if own["h"].Type != exposition.Histogram || own["go_gc_duration_seconds"].Type != exposition.Summary || own["go_goroutines"].Type != exposition.Gauge {
 		t.Errorf("types are %v", own)
 	}
 	if _, ok := own["promspool_x"]; ok {

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // The page is made on the server, whole, for each request. The script asks for
@@ -116,7 +116,7 @@ func (e *Exporter) pageData(r *http.Request, now time.Time) *pageData {
 	case viewFile:
 		f := v.File(q.Get("name"))
 		if f == nil {
-			p.Title, p.Missing = "Not there", visible(filestore.PrintableName(shorten(q.Get("name"), maxLabel)))
+			p.Title, p.Missing = "Not there", visible(record.PrintableName(shorten(q.Get("name"), maxLabel)))
 			break
 		}
 		l, _ := parseListing(q) // an offset that is none is the first
@@ -152,7 +152,7 @@ func (e *Exporter) trouble() error {
 }
 
 // viewOf returns the view that lists the file.
-func viewOf(f *filestore.File) string {
+func viewOf(f *record.File) string {
 	if f.Group().IsZero() {
 		return viewFiles
 	}

@@ -15,7 +15,8 @@ import (
 	"time"
 
 	"github.com/promspool/promspool/exporter"
-	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/merge"
 )
 
 // many is a spool of 120 groups and some files; it returns what the groups are
@@ -23,7 +24,7 @@ import (
 func many(t *testing.T) (fs files, names []string) {
 	fs = files{"good.prom": "good 1\n", "Bad.prom": "bad\n"}
 	for i := range 120 {
-		names = append(names, group(t, fs, strings.Repeat(" ", i%7)+fmt.Sprintf("# TYPE push_time_seconds gauge\npush_time_seconds{job=\"J%03d\"} %d\n", i, 1_700_000_000+i*47%120), filestore.Label{Name: "job", Value: fmt.Sprintf("J%03d", i)}))
+		names = append(names, group(t, fs, strings.Repeat(" ", i%7)+fmt.Sprintf("# TYPE push_time_seconds gauge\npush_time_seconds{job=\"J%03d\"} %d\n", i, 1_700_000_000+i*47%120), exposition.Label{Name: "job", Value: fmt.Sprintf("J%03d", i)}))
 	}
 	return fs, names
 }
@@ -127,10 +128,10 @@ var (
 func TestPageIsEscapedAndKeepsToItself(t *testing.T) {
 	const evil = "</code><script>alert(1)</script>\"'`{{.}}\u202e\n"
 	fs := files{"<b>\"&.prom": "# HELP x <b>Help</b> \u202e\nx{l=\"<i>\"} 1\n", "bad<b>.prom": "a b c\n", "\xff\u202e.prom": "y 1\n"}
-	group(t, fs, "# HELP a_seconds <u>\n# TYPE a_seconds gauge\na_seconds{job=\"j\"} 1\n", filestore.Label{Name: "job", Value: evil}, filestore.Label{Name: "path", Value: "/../"})
+	group(t, fs, "# HELP a_seconds <u>\n# TYPE a_seconds gauge\na_seconds{job=\"j\"} 1\n", exposition.Label{Name: "job", Value: evil}, exposition.Label{Name: "path", Value: "/../"})
 	v := viewOf(nil, fs)
 	e := exporter.New(exporter.Config{
-		View: func() *filestore.View { return v },
+		View: func() *merge.View { return v },
 		Info: exporter.Info{
 			Host: "<h>", Spool: "/var/spool/<x>", Start: time.Now().Add(-time.Hour), MetricsPath: "/tele/metry",
 			Build: map[string]string{"version": "1.2.3<"}, Flags: map[string]string{"a.flag": "<v>"}, Watch: func() string { return "inotify" },
@@ -229,7 +230,7 @@ func TestOnlyThoseWhoMayWriteAreOfferedTo(t *testing.T) {
 	fs, _ := many(t)
 	v := viewOf(nil, fs)
 	for remote, may := range map[string]bool{"127.0.0.1:1": true, "192.0.2.1:1": false} {
-		e := exporter.New(exporter.Config{View: func() *filestore.View { return v }, CanWrite: func(r *http.Request) bool { return strings.HasPrefix(r.RemoteAddr, "127.") }})
+		e := exporter.New(exporter.Config{View: func() *merge.View { return v }, CanWrite: func(r *http.Request) bool { return strings.HasPrefix(r.RemoteAddr, "127.") }})
 		w, r := httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil)
 		r.RemoteAddr = remote
 		e.Page(w, r)
@@ -278,7 +279,7 @@ func TestJobsAreToldInWords(t *testing.T) {
 			}
 			text += fmt.Sprintf("# TYPE promspool_job_%s gauge\npromspool_job_%s{job=%q} %s\n", k, k, name, x)
 		}
-		group(t, fs, text+fmt.Sprintf("# TYPE promspool_job_runs_total counter\npromspool_job_runs_total{job=%q,outcome=\"failure\"} 2\npromspool_job_runs_total{job=%[1]q,outcome=\"lost\"} 0\npromspool_job_runs_total{job=%[1]q,outcome=\"success\"} 40\n", name), filestore.Label{Name: "job", Value: name})
+		group(t, fs, text+fmt.Sprintf("# TYPE promspool_job_runs_total counter\npromspool_job_runs_total{job=%q,outcome=\"failure\"} 2\npromspool_job_runs_total{job=%[1]q,outcome=\"lost\"} 0\npromspool_job_runs_total{job=%[1]q,outcome=\"success\"} 40\n", name), exposition.Label{Name: "job", Value: name})
 	}
 	job("done", "start_timestamp_seconds=now-90 end_timestamp_seconds=now-60 success_timestamp_seconds=now-60 exit_code=0 duration_seconds=30 next_due_timestamp_seconds=now+7200")
 	job("failed", "start_timestamp_seconds=now-90 end_timestamp_seconds=now-60 success_timestamp_seconds=now-6000 exit_code=3 duration_seconds=30")
@@ -289,7 +290,7 @@ func TestJobsAreToldInWords(t *testing.T) {
 	job("both", "start_timestamp_seconds=now-9000 end_timestamp_seconds=now-8900 success_timestamp_seconds=0 exit_code=1 next_due_timestamp_seconds=now-99")
 	job("never", "start_timestamp_seconds=0 end_timestamp_seconds=0 next_due_timestamp_seconds=now+100")
 	job("lost", "start_timestamp_seconds=now-90 end_timestamp_seconds=now-900 running=0")
-	group(t, fs, "# TYPE other gauge\nother{job=\"none\"} 1\n", filestore.Label{Name: "job", Value: "none"})
+	group(t, fs, "# TYPE other gauge\nother{job=\"none\"} 1\n", exposition.Label{Name: "job", Value: "none"})
 	html := page(t, serve(t, fs, nil), "view=jobs")
 	at := 0
 	for _, row := range []struct{ job, state string }{
@@ -319,7 +320,7 @@ func TestJobsAreToldInWords(t *testing.T) {
 
 func TestExpiredGroupsAreMarked(t *testing.T) {
 	fs, _ := many(t)
-	group(t, fs, "# promspool:expired 1700000000\n# TYPE push_time_seconds gauge\npush_time_seconds{job=\"old\"} 1.6e+09\n", filestore.Label{Name: "job", Value: "old"})
+	group(t, fs, "# promspool:expired 1700000000\n# TYPE push_time_seconds gauge\npush_time_seconds{job=\"old\"} 1.6e+09\n", exposition.Label{Name: "job", Value: "old"})
 	e := serve(t, fs, nil)
 	html := page(t, e, "state=expired")
 	if !strings.Contains(html, ">1 group<") || !strings.Contains(html, ">expired ") || !strings.Contains(html, "Expired (1)") || !strings.Contains(html, "With problems (0)") {

@@ -5,10 +5,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/promspool/promspool/filestore/merge"
+	"github.com/promspool/promspool/filestore/record"
+
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
-
-	"github.com/promspool/promspool/filestore"
 )
 
 // processAge is how old what is told of the process may be. Scrapes come less
@@ -54,7 +55,7 @@ func gatherProcess(cfg Config) *passage {
 	var b bytes.Buffer
 	for _, mf := range mfs {
 		name, start := mf.GetName(), b.Len()
-		if _, told := cfg.OwnFamilies[name]; !told && !filestore.IsReserved(name) {
+		if _, told := cfg.OwnFamilies[name]; !told && !record.IsReserved(name) {
 			p.told = false
 		}
 		if _, err := expfmt.MetricFamilyToText(&b, mf); err != nil {
@@ -63,6 +64,6 @@ func gatherProcess(cfg Config) *passage {
 		}
 	}
 	p.text = b.Bytes()
-	p.packed = filestore.Deflate(nil, p.text)
+	p.packed = merge.Deflate(nil, p.text)
 	return p
 }

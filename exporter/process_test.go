@@ -10,7 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/promspool/promspool/exporter"
-	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/merge"
 )
 
 // serveProcess returns an Exporter of these files whose process has the one
@@ -29,7 +29,7 @@ func serveProcess(t *testing.T, fs files, told bool) *exporter.Exporter {
 		}
 	}
 	v := viewOf(cfg.OwnFamilies, fs)
-	cfg.View = func() *filestore.View { return v }
+	cfg.View = func() *merge.View { return v }
 	return exporter.New(cfg)
 }
 

@@ -5,7 +5,7 @@ import (
 
 	"github.com/prometheus/common/model"
 
-	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/grouping"
 )
 
 // maxPushPath is the length up to which a path is of use: servers on the way,
@@ -15,7 +15,7 @@ const maxPushPath = 32 << 10
 // pushPath returns the path of a group in the push API, relative to the root of
 // the agent, or "" if it has none that every agent and browser takes for it.
 // Values that a browser or a proxy might change on the way are in base64.
-func pushPath(g filestore.Group) string {
+func pushPath(g grouping.Key) string {
 	b := []byte("metrics")
 	for _, l := range g.Labels() {
 		name := l.Name

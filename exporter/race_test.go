@@ -8,6 +8,10 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/grouping"
+	"github.com/promspool/promspool/filestore/record"
+
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/promspool/promspool/exporter"
@@ -36,7 +40,7 @@ func TestScrapesWhileTheSpoolChanges(t *testing.T) {
 					return
 				default:
 				}
-				g, err := filestore.NewGroup(filestore.Label{Name: "job", Value: fmt.Sprintf("j%d-%d", p, r.IntN(20))})
+				g, err := grouping.New(exposition.Label{Name: "job", Value: fmt.Sprintf("j%d-%d", p, r.IntN(20))})
 				if err != nil {
 					t.Error(err)
 					return
@@ -44,10 +48,10 @@ func TestScrapesWhileTheSpoolChanges(t *testing.T) {
 				if r.IntN(5) == 0 {
 					err = s.Delete(g)
 				} else {
-					var f *filestore.Families
-					f, err = filestore.Parse(fmt.Appendf(nil, "one %d\nthe_other %d\n{\"ut.f8\",\"l.x\"=\"1\"} 1\n", i, i), filestore.Limits{}, true)
+					var f *exposition.Families
+					f, err = exposition.Parse(fmt.Appendf(nil, "one %d\nthe_other %d\n{\"ut.f8\",\"l.x\"=\"1\"} 1\n", i, i), exposition.Limits{}, true)
 					if err == nil {
-						err = s.Replace(g, f, filestore.PushOptions{})
+						err = s.Replace(g, f, record.PushOptions{})
 					}
 				}
 				if err != nil {

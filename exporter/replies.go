@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/merge"
 )
 
 // What the answers under way may hold, however many clients ask and do not read.
@@ -53,13 +53,13 @@ type replies struct {
 
 	mu        sync.Mutex // guards all below; it is taken before that of a reply
 	under     map[*reply]struct{}
-	views     map[*filestore.View]int // how many answers hold it
-	newest    *filestore.View         // of views; nil if nothing holds it any more
-	relieving bool                    // a goroutine is at it
+	views     map[*merge.View]int // how many answers hold it
+	newest    *merge.View         // of views; nil if nothing holds it any more
+	relieving bool                // a goroutine is at it
 }
 
 func newReplies() *replies {
-	return &replies{scrapes: newMemory(scrapeMemory), renders: newMemory(renderMemory), under: map[*reply]struct{}{}, views: map[*filestore.View]int{}}
+	return &replies{scrapes: newMemory(scrapeMemory), renders: newMemory(renderMemory), under: map[*reply]struct{}{}, views: map[*merge.View]int{}}
 }
 
 // A reply is an answer that is under way. Its methods are for one goroutine, which
@@ -69,7 +69,7 @@ type reply struct {
 	of    *replies
 	from  *memory
 	held  int64 // bytes of memory; changed under the lock of replies
-	view  *filestore.View
+	view  *merge.View
 	since atomic.Int64 // when the write that runs began, in nanoseconds; 0 for none
 
 	mu    sync.Mutex // guards what follows, and the write deadline
@@ -120,7 +120,7 @@ func (a *reply) shrink(size int64) {
 }
 
 // hold notes that the answer needs the view until its end.
-func (a *reply) hold(v *filestore.View) {
+func (a *reply) hold(v *merge.View) {
 	s := a.of
 	s.mu.Lock()
 	defer s.mu.Unlock()

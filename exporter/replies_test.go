@@ -15,7 +15,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/grouping"
+	"github.com/promspool/promspool/filestore/merge"
 )
 
 // pipes is a listener without buffers: nothing is sent that is not read.
@@ -39,14 +41,14 @@ func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Net: "unix"} }
 type readers struct {
 	*testing.T
 	e    *Exporter
-	view atomic.Pointer[filestore.View]
+	view atomic.Pointer[merge.View]
 	p    *pipes
 }
 
 func newReaders(t *testing.T, files map[string][]byte) *readers {
 	t.Helper()
 	x := &readers{T: t, p: &pipes{make(chan net.Conn), make(chan struct{})}}
-	x.view.Store(filestore.Merge(nil, files))
+	x.view.Store(merge.Merge(nil, files))
 	own := prometheus.NewRegistry()
 	own.MustRegister(NewCollector(x.view.Load))
 	x.e = New(Config{View: x.view.Load, Own: own})
@@ -135,7 +137,7 @@ func TestStuckReadersHoldBoundedMemory(t *testing.T) {
 	for i := range 20 {
 		files[fmt.Sprintf("f%d.prom", i)] = bytes.ReplaceAll(bigFile(10, 200_000), []byte("f"), fmt.Appendf(nil, "f%d_", i))
 	}
-	g, err := filestore.NewGroup(filestore.Label{Name: "job", Value: "a"})
+	g, err := grouping.New(exposition.Label{Name: "job", Value: "a"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -222,7 +224,7 @@ func TestStuckReadersGiveUpOldViews(t *testing.T) {
 		}()
 		var stuck []net.Conn
 		for i := range 40 {
-			x.view.Store(filestore.Merge(nil, file(i+1)))
+			x.view.Store(merge.Merge(nil, file(i+1)))
 			stuck = append(stuck, x.ask("/metrics"), x.ask("/api/v1/files"))
 			synctest.Wait()
 		}
@@ -264,7 +266,7 @@ func TestNoMemoryForAnAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		files := map[string][]byte{}
 		for _, job := range []string{"a", "b"} {
-			g, err := filestore.NewGroup(filestore.Label{Name: "job", Value: job})
+			g, err := grouping.New(exposition.Label{Name: "job", Value: job})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -4,7 +4,8 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // maxLabel is the length up to which label values are shown in a list.
@@ -44,9 +45,9 @@ func momentOf(now, t time.Time) *moment {
 	return &moment{t.UTC().Format(time.RFC3339), ago(now, t), exactly(t), t.After(now)}
 }
 
-func newRow(f *filestore.File, conflicts []*filestore.Conflict, now time.Time, mayWrite bool) row {
+func newRow(f *record.File, conflicts []*record.Conflict, now time.Time, mayWrite bool) row {
 	r := row{
-		Name:    visible(shorten(filestore.PrintableName(f.Name()), maxLabel)),
+		Name:    visible(shorten(record.PrintableName(f.Name()), maxLabel)),
 		Labels:  showLabels(f.Group().Labels(), maxLabel),
 		Link:    link(viewFile, "name", f.Name()),
 		Samples: count(f.Series()),
@@ -64,7 +65,7 @@ func newRow(f *filestore.File, conflicts []*filestore.Conflict, now time.Time, m
 		r.Marks = append(r.Marks, mark{"expired " + ago(now, since), "Its lifetime is over. Nothing of it is served until it is written again."})
 	case f.Err() != nil:
 		r.Marks = append(r.Marks, mark{"not served", "Nothing of this file is served."})
-	case f.Problem() != nil && f.Problem().Reason != filestore.Busy || len(conflicts) > 0: // older content is said below
+	case f.Problem() != nil && f.Problem().Reason != exposition.Busy || len(conflicts) > 0: // older content is said below
 		r.Marks = append(r.Marks, mark{"not all served", "Some series of this file are not served."})
 	}
 	if p := f.Problem(); p != nil {
@@ -91,12 +92,12 @@ func newRow(f *filestore.File, conflicts []*filestore.Conflict, now time.Time, m
 // maxProblems is how many contradictions of one file are told.
 const maxProblems = 5
 
-func (r *row) problem(reason filestore.Reason, text string) {
+func (r *row) problem(reason exposition.Reason, text string) {
 	r.Problems = append(r.Problems, string(reason)+": "+visible(shorten(text, 4*maxLabel)))
 }
 
 // showLabels returns labels in their order, cut at n bytes each.
-func showLabels(labels []filestore.Label, n int) []shownLabel {
+func showLabels(labels []exposition.Label, n int) []shownLabel {
 	var shown []shownLabel
 	for _, l := range labels {
 		shown = append(shown, shownLabel{visible(shorten(l.Name, n)), strconv.Quote(shorten(l.Value, n))})

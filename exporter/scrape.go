@@ -9,13 +9,13 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
-	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/merge"
 )
 
 // A body is what a scrape sends: all of a view, if there is one, then what is
 // ready, if anything is, and then text.
 type body struct {
-	view  *filestore.View
+	view  *merge.View
 	ready *passage
 	tail  []byte
 }
@@ -118,7 +118,7 @@ func (e *Exporter) body(format expfmt.Format, only filter, mayRender bool) (expf
 }
 
 // pick returns some families only, of the view and of the program's own.
-func pick(v *filestore.View, own []byte, only filter) []byte {
+func pick(v *merge.View, own []byte, only filter) []byte {
 	var text []byte
 	beside := v.Beside()
 	for _, name := range slices.Sorted(maps.Keys(only)) {
@@ -141,12 +141,12 @@ func (f filter) has(name string) bool { return f == nil || f[name] }
 
 // plainView remembers whether a view has no names that need quotes.
 type plainView struct {
-	view  weak.Pointer[filestore.View]
+	view  weak.Pointer[merge.View]
 	plain bool
 }
 
 // isPlain reports whether all names in the view are of the classic set.
-func (e *Exporter) isPlain(v *filestore.View) bool {
+func (e *Exporter) isPlain(v *merge.View) bool {
 	if v.PlainNames() {
 		return true
 	}

@@ -18,11 +18,14 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/merge"
+
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 
 	"github.com/promspool/promspool/exporter"
-	"github.com/promspool/promspool/filestore"
 )
 
 const (
@@ -146,13 +149,13 @@ sys.stdout.buffer.write(text)`
 	})
 	t.Run("promtool", func(t *testing.T) {
 		fs := files{}
-		group(t, fs, "# HELP a_seconds It.\n# TYPE a_seconds gauge\na_seconds{job=\"x\"} 1\n", filestore.Label{Name: "job", Value: "x"})
+		group(t, fs, "# HELP a_seconds It.\n# TYPE a_seconds gauge\na_seconds{job=\"x\"} 1\n", exposition.Label{Name: "job", Value: "x"})
 		fs["d.prom"] = "# HELP h It.\n# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"+Inf\"} 2\nh_sum 1\nh_count 2\n"
 		fs["bad.prom"] = "x"
 		v := viewOf(nil, fs)
 		reg := registry()
-		reg.MustRegister(exporter.NewCollector(func() *filestore.View { return v }))
-		e := exporter.New(exporter.Config{View: func() *filestore.View { return v }, Own: reg})
+		reg.MustRegister(exporter.NewCollector(func() *merge.View { return v }))
+		e := exporter.New(exporter.Config{View: func() *merge.View { return v }, Own: reg})
 		cmd := exec.Command(need(t, "promtool"), "check", "metrics")
 		cmd.Stdin = get(e.Metrics, "/").Body
 		if out, err := cmd.CombinedOutput(); err != nil {

@@ -5,7 +5,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/merge"
 )
 
 type statusData struct {
@@ -20,7 +21,7 @@ type fact struct {
 	Bad         bool
 }
 
-func (e *Exporter) statusData(v *filestore.View, now time.Time) *statusData {
+func (e *Exporter) statusData(v *merge.View, now time.Time) *statusData {
 	info, totals := e.cfg.Info, v.Totals()
 	s := &statusData{}
 	health := fact{"Health", "The spool can be written.", false}
@@ -38,7 +39,7 @@ func (e *Exporter) statusData(v *filestore.View, now time.Time) *statusData {
 		fact{"Samples", count(totals.Series), false},
 		fact{"Size", bytesOf(totals.Bytes), false},
 	)
-	for _, reason := range filestore.Reasons {
+	for _, reason := range exposition.Reasons {
 		if n := totals.Faults[reason]; n > 0 {
 			s.Facts = append(s.Facts, fact{"Files not wholly served: " + string(reason), count(n), true})
 		}

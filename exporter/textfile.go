@@ -5,7 +5,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/merge"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // NewTextfileCollector returns what node_exporter's textfile collector says
@@ -14,17 +16,17 @@ import (
 // node_textfile_scrape_error, 1 if any is not or if a directory cannot be read. Each scrape costs in the number
 // of dropped files. view may return nil; spool is the directory that the names
 // of files in it belong to.
-func NewTextfileCollector(spool string, view func() *filestore.View) prometheus.Collector {
+func NewTextfileCollector(spool string, view func() *merge.View) prometheus.Collector {
 	return textfileCollector{spool, view}
 }
 
 // TextfileFamilies is what a store has to be told of that collector, beside
 // what [OwnFamilies] finds: there may be no file yet.
-var TextfileFamilies = map[string]filestore.Own{"node_textfile_mtime_seconds": {Type: filestore.Gauge, Labels: []string{"file"}}}
+var TextfileFamilies = map[string]merge.Own{"node_textfile_mtime_seconds": {Type: exposition.Gauge, Labels: []string{"file"}}}
 
 type textfileCollector struct {
 	spool string
-	view  func() *filestore.View
+	view  func() *merge.View
 }
 
 var (
@@ -54,7 +56,7 @@ func (c textfileCollector) Collect(ch chan<- prometheus.Metric) {
 				if !filepath.IsAbs(name) {
 					name = filepath.Join(c.spool, name)
 				}
-				ch <- prometheus.MustNewConstMetric(textfileMtime, prometheus.GaugeValue, float64(f.ModTime().UnixNano())/1e9, filestore.PrintableName(name))
+				ch <- prometheus.MustNewConstMetric(textfileMtime, prometheus.GaugeValue, float64(f.ModTime().UnixNano())/1e9, record.PrintableName(name))
 			}
 		}
 	}

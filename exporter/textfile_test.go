@@ -7,13 +7,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/promspool/promspool/exporter"
-	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/merge"
 )
 
 func TestTextfileCollectorSpeaksAsNodeExporterDoes(t *testing.T) {
-	v := filestore.Merge(nil, map[string][]byte{"good.prom": []byte("a 1\n"), "bad.prom": []byte("b\n")})
+	v := merge.Merge(nil, map[string][]byte{"good.prom": []byte("a 1\n"), "bad.prom": []byte("b\n")})
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(exporter.NewTextfileCollector("/spool", func() *filestore.View { return v }))
+	reg.MustRegister(exporter.NewTextfileCollector("/spool", func() *merge.View { return v }))
 	mfs, err := reg.Gather()
 	if err != nil {
 		t.Fatal(err)

@@ -8,7 +8,8 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/grouping"
 	"github.com/promspool/promspool/ingest"
 )
 
@@ -39,11 +40,11 @@ func TestPushPathLeadsToTheGroup(t *testing.T) {
 		if utf8 {
 			name = rapid.OneOf(name, rapid.StringN(1, 10, -1), rapid.SampledFrom([]string{"a.b", "a/b", "x@base64", "a:b", "U__x", "ü_", "..", "1"}))
 		}
-		labels := []filestore.Label{{Name: "job", Value: value.Draw(t, "job")}}
+		labels := []exposition.Label{{Name: "job", Value: value.Draw(t, "job")}}
 		for range rapid.IntRange(0, 4).Draw(t, "labels") {
-			labels = append(labels, filestore.Label{Name: name.Draw(t, "name"), Value: value.Draw(t, "value")})
+			labels = append(labels, exposition.Label{Name: name.Draw(t, "name"), Value: value.Draw(t, "value")})
 		}
-		g, err := filestore.NewGroup(labels...)
+		g, err := grouping.New(labels...)
 		if err != nil {
 			t.Skip("no group")
 		}
@@ -70,7 +71,7 @@ func TestPushPathLeadsToTheGroup(t *testing.T) {
 			t.Fatalf("%s: %s leads to %s, %v", g, path, got, err)
 		}
 	})
-	long, err := filestore.NewGroup(filestore.Label{Name: "job", Value: strings.Repeat("x", maxPushPath)})
+	long, err := grouping.New(exposition.Label{Name: "job", Value: strings.Repeat("x", maxPushPath)})
 	if err != nil {
 		t.Fatal(err)
 	}

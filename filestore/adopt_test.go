@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 func TestAdopt(t *testing.T) {
@@ -15,7 +17,7 @@ func TestAdopt(t *testing.T) {
 	s := open(t, dir, nil)
 	a, b := group(t, "job", "a"), group(t, "job", "b", "x", "1")
 	// Numbers whose last digits a time in nanoseconds would not keep.
-	at := filestore.Adoption{Pushed: 1.7951823907525506e+09, Failed: 1.7951823907525508e+09}
+	at := record.Adoption{Pushed: 1.7951823907525506e+09, Failed: 1.7951823907525508e+09}
 	must(t, s.Adopt(a, families(t, "# TYPE m gauge\nm{instance=\"\"} 1\npush_time_seconds 5\n"), at))
 	want(t, s, `m{instance="",job="a"} 1`+"\n")
 	before, err := os.ReadFile(dir + "/" + a.FileName())
@@ -29,11 +31,11 @@ func TestAdopt(t *testing.T) {
 	if err := s.Adopt(a, families(t, "m 2\n"), at); !errors.Is(err, filestore.ErrExists) {
 		t.Errorf("a group that is there: %v", err)
 	}
-	var clash *filestore.Conflict
+	var clash *record.Conflict
 	if err := s.Adopt(b, families(t, "# TYPE m counter\nm 2\nn 1\n"), at); !errors.As(err, &clash) {
 		t.Errorf("another type: %v", err)
 	}
-	var bad *filestore.SyntaxError
+	var bad *exposition.SyntaxError
 	if err := s.Adopt(b, families(t, "n{x=\"1\"} 1\nn{x=\"2\"} 1\n"), at); !errors.As(err, &bad) {
 		t.Errorf("a series twice: %v", err)
 	}
@@ -52,7 +54,7 @@ func TestAdopt(t *testing.T) {
 		t.Errorf("what was refused has left a trace: %d groups, and\n%s", s.View().Totals().Groups, after)
 	}
 
-	at = filestore.Adoption{Overwrite: true}
+	at = record.Adoption{Overwrite: true}
 	must(t, s.Adopt(a, families(t, "n 3\n"), at))
 	want(t, s, `n{job="a"} 3`+"\n")
 	if at := s.View().File(a.FileName()).LastPush(); !at.IsZero() {
@@ -68,7 +70,7 @@ func TestAdoptLeavesTheRecordOfAJob(t *testing.T) {
 		"# TYPE promspool_job_running gauge\npromspool_job_running{job=\"a\"} 0\n"
 	must(t, os.WriteFile(dir+"/"+g.FileName(), []byte(text), 0o644))
 	s := open(t, dir, nil)
-	must(t, s.Adopt(g, families(t, "# TYPE n gauge\nn 2\n"), filestore.Adoption{Pushed: 1, Overwrite: true}))
+	must(t, s.Adopt(g, families(t, "# TYPE n gauge\nn 2\n"), record.Adoption{Pushed: 1, Overwrite: true}))
 	want(t, s, "n{job=\"a\"} 2\npromspool_job_running{job=\"a\"} 0\n")
 	after, err := os.ReadFile(dir + "/" + g.FileName())
 	must(t, err)
@@ -82,9 +84,9 @@ func TestAdoptDry(t *testing.T) {
 	s, err := filestore.Open(dir, nil)
 	must(t, err)
 	defer s.Close() //nolint:errcheck // nothing to lose
-	dry := filestore.Adoption{Pushed: float64(time.Now().Unix()), DryRun: true}
+	dry := record.Adoption{Pushed: float64(time.Now().Unix()), DryRun: true}
 	must(t, s.Adopt(group(t, "job", "a"), families(t, "# TYPE m gauge\nm 1\n"), dry))
-	var clash *filestore.Conflict
+	var clash *record.Conflict
 	if err := s.Adopt(group(t, "job", "b"), families(t, "# TYPE m counter\nm 1\n"), dry); !errors.As(err, &clash) {
 		t.Errorf("one that contradicts another of the run: %v", err)
 	}

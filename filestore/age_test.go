@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // aging is a store whose files age, with a clock that a test may set.
@@ -30,7 +31,7 @@ type aging struct {
 
 func (a *aging) now() time.Time { return time.Now().Add(time.Duration(a.offset.Load())) }
 
-func startAging(t *testing.T, dir string, offset time.Duration, l filestore.Lifetimes) *aging {
+func startAging(t *testing.T, dir string, offset time.Duration, l record.Lifetimes) *aging {
 	t.Helper()
 	a := &aging{t: t}
 	a.offset.Store(int64(offset))
@@ -68,7 +69,7 @@ func (a *aging) after(what string, d time.Duration, served, onDisk bool) {
 func TestAge(t *testing.T) {
 	g := group(t, "job", "j")
 	push := func(a *aging) {
-		must(t, a.Replace(g, families(t, "# TYPE m gauge\nm 1\n"), filestore.PushOptions{TTL: ttl(time.Hour)}))
+		must(t, a.Replace(g, families(t, "# TYPE m gauge\nm 1\n"), record.PushOptions{TTL: ttl(time.Hour)}))
 	}
 	bubble := func(name string, f func(t *testing.T, dir string)) {
 		t.Run(name, func(t *testing.T) {
@@ -77,7 +78,7 @@ func TestAge(t *testing.T) {
 		})
 	}
 	bubble("by time", func(t *testing.T, dir string) {
-		a := startAging(t, dir, 0, filestore.Lifetimes{Retention: time.Hour})
+		a := startAging(t, dir, 0, record.Lifetimes{Retention: time.Hour})
 		defer a.stop()
 		push(a)
 		a.after("nearly", time.Hour-time.Second, true, true)
@@ -91,7 +92,7 @@ func TestAge(t *testing.T) {
 		}
 	})
 	bubble("a jump forward and back", func(t *testing.T, dir string) {
-		a := startAging(t, dir, 0, filestore.Lifetimes{})
+		a := startAging(t, dir, 0, record.Lifetimes{})
 		defer a.stop()
 		push(a)
 		a.after("before the jump", 10*time.Minute, true, true)
@@ -102,7 +103,7 @@ func TestAge(t *testing.T) {
 		a.after("its time", 7*time.Minute, false, false)
 	})
 	bubble("a jump forward that stays", func(t *testing.T, dir string) {
-		a := startAging(t, dir, 0, filestore.Lifetimes{})
+		a := startAging(t, dir, 0, record.Lifetimes{})
 		defer a.stop()
 		push(a)
 		a.after("before the jump", 10*time.Minute, true, true)
@@ -111,11 +112,11 @@ func TestAge(t *testing.T) {
 		a.after("believed", 2*time.Minute, false, false)
 	})
 	bubble("a start with a wrong clock", func(t *testing.T, dir string) {
-		a := startAging(t, dir, 0, filestore.Lifetimes{})
+		a := startAging(t, dir, 0, record.Lifetimes{})
 		push(a)
 		synctest.Wait()
 		a.stop()
-		a = startAging(t, dir, 1000*time.Hour, filestore.Lifetimes{})
+		a = startAging(t, dir, 1000*time.Hour, record.Lifetimes{})
 		defer a.stop()
 		a.after("after the start", time.Minute, false, true)
 		a.offset.Store(0)
@@ -123,17 +124,17 @@ func TestAge(t *testing.T) {
 		a.after("its time", time.Hour, false, false)
 	})
 	bubble("a start after its time", func(t *testing.T, dir string) {
-		a := startAging(t, dir, 0, filestore.Lifetimes{})
+		a := startAging(t, dir, 0, record.Lifetimes{})
 		push(a)
 		a.stop()
 		time.Sleep(time.Hour)
-		a = startAging(t, dir, 0, filestore.Lifetimes{})
+		a = startAging(t, dir, 0, record.Lifetimes{})
 		defer a.stop()
 		a.after("at once", 0, false, true)
 		a.after("steady", 6*time.Minute, false, false)
 	})
 	bubble("a directory that somebody has locked", func(t *testing.T, dir string) {
-		a := startAging(t, dir, 0, filestore.Lifetimes{})
+		a := startAging(t, dir, 0, record.Lifetimes{})
 		defer a.stop()
 		push(a)
 		somebody := must1(os.OpenFile(filepath.Join(dir, ".promspool.lock"), unix.O_NONBLOCK, 0))
@@ -153,7 +154,7 @@ func TestAShortLifetime(t *testing.T) {
 	g := group(t, "job", "j")
 	push := func(a *aging, ends time.Duration) {
 		t.Helper()
-		must(t, a.Replace(g, families(t, "# TYPE m gauge\nm 1\n"), filestore.PushOptions{TTL: ttl(ends)}))
+		must(t, a.Replace(g, families(t, "# TYPE m gauge\nm 1\n"), record.PushOptions{TTL: ttl(ends)}))
 	}
 	bubble := func(name string, f func(t *testing.T, dir string)) {
 		t.Run(name, func(t *testing.T) {
@@ -162,7 +163,7 @@ func TestAShortLifetime(t *testing.T) {
 		})
 	}
 	bubble("just after the start", func(t *testing.T, dir string) {
-		a := startAging(t, dir, 0, filestore.Lifetimes{})
+		a := startAging(t, dir, 0, record.Lifetimes{})
 		defer a.stop()
 		push(a, time.Second)
 		a.after("nearly", time.Second-1, true, true)
@@ -172,7 +173,7 @@ func TestAShortLifetime(t *testing.T) {
 		a.after("its time again", time.Minute, false, false)
 	})
 	bubble("a push that is amended and refused meanwhile", func(t *testing.T, dir string) {
-		a := startAging(t, dir, 0, filestore.Lifetimes{})
+		a := startAging(t, dir, 0, record.Lifetimes{})
 		defer a.stop()
 		push(a, 4*time.Second)
 		time.Sleep(time.Second)
@@ -181,7 +182,7 @@ func TestAShortLifetime(t *testing.T) {
 		a.after("its time", 1, false, false)
 	})
 	bubble("a clock that has just jumped", func(t *testing.T, dir string) {
-		a := startAging(t, dir, 0, filestore.Lifetimes{})
+		a := startAging(t, dir, 0, record.Lifetimes{})
 		defer a.stop()
 		a.offset.Store(int64(-1000 * time.Hour))
 		time.Sleep(time.Minute)
@@ -189,29 +190,29 @@ func TestAShortLifetime(t *testing.T) {
 		a.after("its time", time.Second, false, false)
 	})
 	bubble("a file from before the start", func(t *testing.T, dir string) {
-		a := startAging(t, dir, 0, filestore.Lifetimes{})
+		a := startAging(t, dir, 0, record.Lifetimes{})
 		push(a, 2*time.Second)
 		a.stop()
-		a = startAging(t, dir, 0, filestore.Lifetimes{})
+		a = startAging(t, dir, 0, record.Lifetimes{})
 		defer a.stop()
 		a.after("its time", 2*time.Second, false, true)
 		a.after("not yet steady", 4*time.Minute, false, true)
 		a.after("steady", 2*time.Minute, false, false)
 	})
 	bubble("a push by another process", func(t *testing.T, dir string) {
-		a := startAging(t, dir, 0, filestore.Lifetimes{})
+		a := startAging(t, dir, 0, record.Lifetimes{})
 		defer a.stop()
 		push(a, 10*time.Second)
 		other := must1(filestore.Open(dir, &filestore.Options{Now: a.now}))
 		defer other.Close()
 		time.Sleep(time.Second)
-		must(t, other.Replace(g, families(t, "# TYPE m gauge\nm 1\n"), filestore.PushOptions{TTL: ttl(2 * time.Second)}))
+		must(t, other.Replace(g, families(t, "# TYPE m gauge\nm 1\n"), record.PushOptions{TTL: ttl(2 * time.Second)}))
 		must1(a.Rescan())
 		a.after("its time", 2*time.Second, false, true)
 		a.after("steady", 6*time.Minute, false, false)
 	})
 	bubble("a directory that another process has locked", func(t *testing.T, dir string) {
-		a := startAging(t, dir, 0, filestore.Lifetimes{})
+		a := startAging(t, dir, 0, record.Lifetimes{})
 		defer a.stop()
 		push(a, time.Second)
 		other := must1(os.OpenFile(filepath.Join(dir, ".promspool.lock"), unix.O_NONBLOCK, 0))
@@ -240,14 +241,14 @@ func TestRewritesAreFew(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			synctest.Test(t, func(t *testing.T) {
-				a := startAging(t, dir, 0, filestore.Lifetimes{})
+				a := startAging(t, dir, 0, record.Lifetimes{})
 				defer a.stop()
 				if !tt.young {
 					time.Sleep(6 * time.Minute)
 				}
 				for range tt.rounds {
 					for i := range tt.groups {
-						must(t, a.Replace(group(t, "job", fmt.Sprint("j", i)), families(t, "# TYPE m gauge\nm 1\n"), filestore.PushOptions{TTL: ttl(time.Second)}))
+						must(t, a.Replace(group(t, "job", fmt.Sprint("j", i)), families(t, "# TYPE m gauge\nm 1\n"), record.PushOptions{TTL: ttl(time.Second)}))
 					}
 					time.Sleep(tt.every)
 				}

@@ -11,16 +11,17 @@ import (
 	"testing"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // addOne is an edit that counts.
-func addOne(t testing.TB) func(*filestore.Held) (*filestore.Edit, error) {
-	return func(held *filestore.Held) (*filestore.Edit, error) {
+func addOne(t testing.TB) func(*record.Held) (*record.Edit, error) {
+	return func(held *record.Held) (*record.Edit, error) {
 		n := 0.0
 		if f, ok := held.Family("counted_total"); ok {
 			n = f.Metrics[0].Value
 		}
-		return &filestore.Edit{Put: families(t, fmt.Sprintf("# TYPE counted_total counter\ncounted_total %v\n", n+1))}, nil
+		return &record.Edit{Put: families(t, fmt.Sprintf("# TYPE counted_total counter\ncounted_total %v\n", n+1))}, nil
 	}
 }
 
@@ -33,7 +34,7 @@ func TestAmendBuildsOnWhatTheGroupHolds(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := s.Update(g, families(t, "other 1\n"), filestore.PushOptions{}); err != nil {
+	if err := s.Update(g, families(t, "other 1\n"), record.PushOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Amend(g, addOne(t)); err != nil {
@@ -53,11 +54,11 @@ func TestAmendBuildsOnWhatTheGroupHolds(t *testing.T) {
 	}
 
 	// What an edit removes goes, alone.
-	err := s.Amend(g, func(held *filestore.Held) (*filestore.Edit, error) {
+	err := s.Amend(g, func(held *record.Held) (*record.Edit, error) {
 		if !held.Exists() {
 			t.Error("the group does not exist for the edit")
 		}
-		return &filestore.Edit{Remove: []string{"counted_total", "none"}}, nil
+		return &record.Edit{Remove: []string{"counted_total", "none"}}, nil
 	})
 	got = string(s.View().AppendTo(nil))
 	if err != nil || strings.Contains(got, "counted_total") || !strings.Contains(got, "\nother{job=\"a\"} 1\n") {
@@ -70,8 +71,8 @@ func TestAmendKeepsAttributes(t *testing.T) {
 	g := group(t, "job", "a")
 	set := func(attributes map[string][]string) {
 		t.Helper()
-		err := s.Amend(g, func(*filestore.Held) (*filestore.Edit, error) {
-			return &filestore.Edit{Attributes: attributes}, nil
+		err := s.Amend(g, func(*record.Held) (*record.Edit, error) {
+			return &record.Edit{Attributes: attributes}, nil
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -85,11 +86,11 @@ func TestAmendKeepsAttributes(t *testing.T) {
 	}
 	set(map[string][]string{"run": {"one", "two\nlines"}, "job": {"x"}})
 	want("run", "one", "two\nlines")
-	err := s.Amend(g, func(held *filestore.Held) (*filestore.Edit, error) {
+	err := s.Amend(g, func(held *record.Held) (*record.Edit, error) {
 		if got := held.Attributes("run"); len(got) != 2 || held.Attributes("none") != nil {
 			t.Errorf("the edit is given %q", got)
 		}
-		return &filestore.Edit{Put: families(t, "a 1\n")}, nil
+		return &record.Edit{Put: families(t, "a 1\n")}, nil
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -107,25 +108,25 @@ func TestAmendThatIsRefusedChangesNothing(t *testing.T) {
 	if err := s.Amend(g, addOne(t)); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Replace(group(t, "job", "b"), families(t, "# TYPE b gauge\nb 1\n"), filestore.PushOptions{}); err != nil {
+	if err := s.Replace(group(t, "job", "b"), families(t, "# TYPE b gauge\nb 1\n"), record.PushOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	before := show(s.View())
 	mine := errors.New("mine")
-	var clash *filestore.Conflict
+	var clash *record.Conflict
 	for _, tt := range []struct {
 		name string
-		edit *filestore.Edit
+		edit *record.Edit
 		err  error
 		want func(error) bool
 	}{
 		{"by the edit", nil, mine, func(err error) bool { return err == mine }},
 		{"nothing to do", nil, nil, func(err error) bool { return err == nil }},
-		{"type of another group", &filestore.Edit{Put: families(t, "# TYPE b counter\nb 1\n")}, nil, func(err error) bool { return errors.As(err, &clash) }},
-		{"part of its own histogram", &filestore.Edit{Put: families(t, "# TYPE counted histogram\ncounted_bucket{le=\"+Inf\"} 1\ncounted_sum 1\ncounted_count 1\ncounted_total_count 1\n# TYPE counted_total summary\ncounted_total_sum 1\n")}, nil, func(err error) bool { return err != nil }},
+		{"type of another group", &record.Edit{Put: families(t, "# TYPE b counter\nb 1\n")}, nil, func(err error) bool { return errors.As(err, &clash) }},
+		{"part of its own histogram", &record.Edit{Put: families(t, "# TYPE counted histogram\ncounted_bucket{le=\"+Inf\"} 1\ncounted_sum 1\ncounted_count 1\ncounted_total_count 1\n# TYPE counted_total summary\ncounted_total_sum 1\n")}, nil, func(err error) bool { return err != nil }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			err := s.Amend(g, func(*filestore.Held) (*filestore.Edit, error) { return tt.edit, tt.err })
+			err := s.Amend(g, func(*record.Held) (*record.Edit, error) { return tt.edit, tt.err })
 			if !tt.want(err) {
 				t.Errorf("Amend = %v", err)
 			}

@@ -13,6 +13,10 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/promspool/promspool/filestore/disk"
+	"github.com/promspool/promspool/filestore/merge"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // The archive is a directory to which files move that have been expired for
@@ -54,7 +58,7 @@ func (s *Store) ArchivePath() string {
 // The one in the spool is reached over no link, as whoever may write the spool
 // may put one there and would have us move and remove files elsewhere. Where
 // everybody may, it also has to be of somebody who is trusted.
-func (s *Store) archive(d *directory, create bool) (*os.File, error) {
+func (s *Store) archive(d *disk.Dir, create bool) (*os.File, error) {
 	path := s.ArchivePath()
 	var dir *os.File
 	var err error
@@ -67,11 +71,11 @@ func (s *Store) archive(d *directory, create bool) (*os.File, error) {
 		dir, err = os.Open(path)
 	} else {
 		if create {
-			if err := d.root.Mkdir(ArchiveName, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+			if err := d.Root.Mkdir(ArchiveName, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 				return nil, err
 			}
 		}
-		dir, err = d.openPlain(ArchiveName)
+		dir, err = d.OpenPlain(ArchiveName)
 		if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
 			err = fmt.Errorf("%s is a link or no directory: remove it, or name another with --spool.archive-directory", path)
 		}
@@ -80,13 +84,13 @@ func (s *Store) archive(d *directory, create bool) (*os.File, error) {
 		return nil, err
 	}
 	var here, there unix.Stat_t
-	if err = unix.Fstat(int(d.dir.Fd()), &here); err == nil {
+	if err = unix.Fstat(int(d.File.Fd()), &here); err == nil {
 		err = unix.Fstat(int(dir.Fd()), &there)
 	}
 	if err == nil && (here.Dev != there.Dev || here.Ino == there.Ino) {
 		err = fmt.Errorf("%s has to be another directory on the file system of the spool", path)
 	}
-	if err == nil && s.opts.Lifetimes.Archive == "" && !d.trusts(there.Uid) {
+	if err == nil && s.opts.Lifetimes.Archive == "" && !d.Trusts(there.Uid) {
 		err = fmt.Errorf("%s belongs to user %d, and everybody may write the spool: remove it", path, there.Uid)
 	}
 	if err != nil {
@@ -110,7 +114,7 @@ func (s *Store) archiveDue(ctx context.Context, now time.Time, tell func(Aged)) 
 		used := true
 		defer func() {
 			if used {
-				d.done()
+				d.Release()
 			}
 		}()
 		if to, err = s.archive(d, true); err == nil {
@@ -122,12 +126,12 @@ func (s *Store) archiveDue(ctx context.Context, now time.Time, tell func(Aged)) 
 		}
 	}
 	s.keepIn(ids, now)
-	tell(Aged{Step: Archived, Err: doing("opening the archive", err)})
+	tell(Aged{Step: Archived, Err: disk.Wrap("opening the archive", err)})
 	return 0
 }
 
 // archiveAll moves the files whose time has come and returns which it has moved.
-func (s *Store) archiveAll(ctx context.Context, d *directory, to *os.File, ids []*ident, now time.Time, tell func(Aged)) (moved []Aged) {
+func (s *Store) archiveAll(ctx context.Context, d *disk.Dir, to *os.File, ids []*record.ID, now time.Time, tell func(Aged)) (moved []Aged) {
 	since := time.Now()
 	for i, id := range ids {
 		if ctx.Err() != nil {
@@ -138,11 +142,11 @@ func (s *Store) archiveAll(ctx context.Context, d *directory, to *os.File, ids [
 		switch {
 		case errors.Is(err, ErrBusy): // the others would wait, or fail, for the same reason
 			s.keepIn(ids[i:], now)
-			tell(Aged{Step: Archived, File: id.name, Err: doing("moving "+id.name+" to the archive", err)})
+			tell(Aged{Step: Archived, File: id.Name, Err: disk.Wrap("moving "+id.Name+" to the archive", err)})
 			return moved
 		case err != nil:
 			s.keepIn(ids[i:i+1], now)
-			tell(Aged{Step: Archived, File: id.name, Err: doing("moving "+id.name+" to the archive", err)})
+			tell(Aged{Step: Archived, File: id.Name, Err: disk.Wrap("moving "+id.Name+" to the archive", err)})
 		case a.File != "":
 			moved = append(moved, a)
 		}
@@ -151,74 +155,74 @@ func (s *Store) archiveAll(ctx context.Context, d *directory, to *os.File, ids [
 }
 
 // flushArchived makes the moves durable and ends the use of the directory.
-func (s *Store) flushArchived(d *directory, to *os.File, moved []Aged, tell func(Aged)) {
+func (s *Store) flushArchived(d *disk.Dir, to *os.File, moved []Aged, tell func(Aged)) {
 	// In the archive first: better twice than nowhere.
 	err := to.Sync()
 	if flush := s.flush(placed{d: d}); err == nil {
 		err = flush
 	}
 	for _, a := range moved {
-		a.Err = doing("moving "+a.File+" to the archive", err)
+		a.Err = disk.Wrap("moving "+a.File+" to the archive", err)
 		tell(a)
 	}
 }
 
 // keepIn has files moved some time later.
-func (s *Store) keepIn(ids []*ident, now time.Time) {
+func (s *Store) keepIn(ids []*record.ID, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, id := range ids {
-		if f := s.merge.byID(id); f != nil {
-			if _, ok := s.opts.Lifetimes.leaves(f); ok {
-				s.due.leaves.set(f.id, now.Add(sweepRetry))
+		if f := s.merge.ByID(id); f != nil {
+			if _, ok := s.opts.Lifetimes.Leaves(f); ok {
+				s.due.leaves.set(f.ID(), now.Add(sweepRetry))
 			}
 		}
 	}
 }
 
 // archiveOne moves one file, if it is still the one whose time has come.
-func (s *Store) archiveOne(d *directory, to *os.File, id *ident, now, began time.Time) (a Aged, err error) {
-	defer s.groups.lock(id.name)()
-	h, err := s.exclusion.exclude(d, began)
+func (s *Store) archiveOne(d *disk.Dir, to *os.File, id *record.ID, now, began time.Time) (a Aged, err error) {
+	defer s.groups.lock(id.Name)()
+	h, err := s.exclusion.Exclude(d, began)
 	if err != nil {
 		return a, err
 	}
-	defer h.release()
+	defer h.Release()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if d.current() != nil {
-		return a, errReplaced
+	if d.CheckPath() != nil {
+		return a, disk.ErrReplaced
 	}
-	f := s.merge.byID(id)
+	f := s.merge.ByID(id)
 	if f == nil {
 		return a, nil
 	}
-	since, ok := s.opts.Lifetimes.leaves(f)
+	since, ok := s.opts.Lifetimes.Leaves(f)
 	if !ok || since.After(now) {
 		return a, nil // pushed to meanwhile
 	}
-	if at, _, err := statIn(d, id.name); err != nil || withoutYoung(at) != withoutYoung(f.stamp) {
+	if at, _, err := statIn(d, id.Name); err != nil || record.WithoutYoung(at) != record.WithoutYoung(f.Stamp()) {
 		return a, nil // changed, and about to be read
 	}
 	at := now.UTC().Truncate(time.Second)
-	target := id.name + "." + at.Format(archiveStamp)
+	target := id.Name + "." + at.Format(archiveStamp)
 	var st unix.Stat_t
 	for unix.Fstatat(int(to.Fd()), target, &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
 		at = at.Add(time.Second)
-		target = id.name + "." + at.Format(archiveStamp)
+		target = id.Name + "." + at.Format(archiveStamp)
 	}
-	if err := unix.Renameat(int(d.dir.Fd()), id.name, int(to.Fd()), target); err != nil {
+	if err := unix.Renameat(int(d.File.Fd()), id.Name, int(to.Fd()), target); err != nil {
 		return a, err
 	}
-	if err := unix.Fstatat(int(to.Fd()), target, &st, unix.AT_SYMLINK_NOFOLLOW); err == nil && f.stamp.link == 0 && stampOf(&st).ino != f.stamp.ino {
+	if err := unix.Fstatat(int(to.Fd()), target, &st, unix.AT_SYMLINK_NOFOLLOW); err == nil && f.Stamp().Link == 0 && stampOf(&st).Ino != f.Stamp().Ino {
 		// Somebody was faster than the rename. His file goes back, unless there is another one by now.
-		if unix.Linkat(int(to.Fd()), target, int(d.dir.Fd()), id.name, 0) == nil {
+		if unix.Linkat(int(to.Fd()), target, int(d.File.Fd()), id.Name, 0) == nil {
 			_ = unix.Unlinkat(int(to.Fd()), target, 0)
 		}
 		return a, nil
 	}
-	s.publish([]update{{old: f, oldParts: s.View().parts(f)}})
-	return Aged{Step: Archived, File: id.name, Group: f.group, Since: since}, nil
+	s.publish([]merge.Update{{Old: f, OldParts: s.View().Parts(f)}})
+	return Aged{Step: Archived, File: id.Name, Group: f.Group(), Since: since}, nil
 }
 
 // pruneArchive removes what has been in the archive for long enough, once in a
@@ -233,25 +237,25 @@ func (s *Store) pruneArchive(now time.Time, tell func(Aged)) {
 	if err != nil {
 		return // told by others
 	}
-	defer d.done()
+	defer d.Release()
 	dir, err := s.archive(d, false)
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
-			tell(Aged{Step: Removed, Err: doing("opening the archive", err)})
+			tell(Aged{Step: Removed, Err: disk.Wrap("opening the archive", err)})
 		}
 		return
 	}
 	defer dir.Close() //nolint:errcheck // only read
 	names, err := dir.Readdirnames(-1)
 	if err != nil {
-		tell(Aged{Step: Removed, Err: doing("listing the archive", err)})
+		tell(Aged{Step: Removed, Err: disk.Wrap("listing the archive", err)})
 		return
 	}
 	for _, name := range names {
 		_, at, ok := archiveOf(name)
 		if since := at.Add(keep); ok && !since.After(now) {
 			err := unix.Unlinkat(int(dir.Fd()), name, 0)
-			tell(Aged{Step: Removed, File: name, Since: since, Err: doing("removing "+name+" from the archive", err)})
+			tell(Aged{Step: Removed, File: name, Since: since, Err: disk.Wrap("removing "+name+" from the archive", err)})
 		}
 	}
 }
@@ -261,19 +265,19 @@ func (s *Store) pruneArchive(now time.Time, tell func(Aged)) {
 func (s *Store) Archive() ([]Aged, error) {
 	d, err := s.spool.inUse()
 	if err != nil {
-		return nil, doing("listing the archive", err)
+		return nil, disk.Wrap("listing the archive", err)
 	}
-	defer d.done()
+	defer d.Release()
 	dir, err := s.archive(d, false)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, doing("opening the archive", err)
+		return nil, disk.Wrap("opening the archive", err)
 	}
 	defer dir.Close() //nolint:errcheck // only read
 	list, err := listArchive(dir)
-	return list, doing("listing the archive", err)
+	return list, disk.Wrap("listing the archive", err)
 }
 
 func listArchive(dir *os.File) ([]Aged, error) {
@@ -291,4 +295,109 @@ func listArchive(dir *os.File) ([]Aged, error) {
 		return b.Since.Compare(a.Since)
 	})
 	return list, err
+}
+
+// RestoreArchived brings the file that moved to the archive last under that name
+// back into the spool, and serves it again. A group keeps its push times and does
+// not expire again until its next push; a dropped file counts as changed now. If
+// there is a file of the name in the spool the error wraps fs.ErrExist, if there
+// is none in the archive fs.ErrNotExist; if what it holds contradicts another file
+// it is a *Conflict.
+func (s *Store) RestoreArchived(name string) error {
+	err := s.restoreArchived(name)
+	var clash *record.Conflict
+	if errors.As(err, &clash) {
+		return err
+	}
+	return disk.Wrap("restoring "+name+" from the archive", err)
+}
+
+func (s *Store) restoreArchived(name string) error {
+	d, err := s.spool.inUse()
+	if err != nil {
+		return err
+	}
+	defer d.Release()
+	dir, err := s.archive(d, false)
+	if err != nil {
+		return err
+	}
+	defer dir.Close() //nolint:errcheck // only read
+	list, err := listArchive(dir)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(list, func(a Aged) bool { return a.File == name })
+	if i < 0 {
+		return fmt.Errorf("it is not there: %w", fs.ErrNotExist)
+	}
+	from := name + "." + list[i].Since.Format(archiveStamp)
+	data, err := s.archivedText(dir, from)
+	if err != nil {
+		return err
+	}
+	c := record.Parse(name, data)
+	unlock := s.groups.lock(name)
+	defer unlock()
+	if c.File.Group().IsZero() {
+		return s.restoreDropped(d, dir, name, from)
+	}
+	at, err := s.commit(c.File.Group(), true, func(old *record.Content) (*record.Content, error) {
+		if old != nil {
+			return nil, fmt.Errorf("the group is in the spool again: %w", fs.ErrExist)
+		}
+		return record.Revive(c)
+	})
+	if err == nil {
+		err = s.flush(at)
+	}
+	if err == nil {
+		err = unix.Unlinkat(int(dir.Fd()), from, 0)
+	}
+	return err
+}
+
+// archivedText reads a file of the archive, or nothing of a link: that is a dropped
+// file's, and the spool decides whether it is followed.
+func (s *Store) archivedText(dir *os.File, name string) ([]byte, error) {
+	at := int(dir.Fd())
+	var seen unix.Stat_t
+	if err := unix.Fstatat(at, name, &seen, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return nil, err
+	}
+	if seen.Mode&unix.S_IFMT == unix.S_IFLNK {
+		return nil, nil
+	}
+	w := disk.Walk{At: at}
+	fd, st, err := w.Open(name, &seen)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd) //nolint:errcheck // only read
+	if st.Size > s.opts.MaxFileBytes {
+		return nil, fmt.Errorf("larger than --spool.max-file-bytes=%d", s.opts.MaxFileBytes)
+	}
+	return readAll(fd, int(st.Size))
+}
+
+func (s *Store) restoreDropped(d *disk.Dir, dir *os.File, name, from string) error {
+	at, now := int(dir.Fd()), unix.NsecToTimespec(s.opts.Now().UnixNano())
+	if err := unix.UtimesNanoAt(at, from, []unix.Timespec{now, now}, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return err
+	}
+	if err := unix.Linkat(at, from, int(d.File.Fd()), name, 0); err != nil { // and not over another one
+		return err
+	}
+	in, err := s.spool.inUse()
+	if err != nil {
+		return err
+	}
+	if err := s.flush(placed{d: in}); err != nil {
+		return err
+	}
+	if err := unix.Unlinkat(at, from, 0); err != nil {
+		return err
+	}
+	_, err = s.Reload(name)
+	return err
 }

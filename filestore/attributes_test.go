@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // What a later version has written about a group stays, whatever this one does
@@ -28,8 +28,8 @@ func TestUnknownAttributesStay(t *testing.T) {
 	}
 	must(t, s.Fail(g))
 	check("a failure")
-	must(t, s.Update(g, families(t, "# TYPE n gauge\nn 1\n"), filestore.PushOptions{}))
+	must(t, s.Update(g, families(t, "# TYPE n gauge\nn 1\n"), record.PushOptions{}))
 	check("POST")
-	must(t, s.Replace(g, families(t, "# TYPE n gauge\nn 1\n"), filestore.PushOptions{}))
+	must(t, s.Replace(g, families(t, "# TYPE n gauge\nn 1\n"), record.PushOptions{}))
 	check("PUT")
 }

@@ -10,13 +10,17 @@ import (
 	"time"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/grouping"
+	"github.com/promspool/promspool/filestore/merge"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // The workload of all benchmarks: group i is an instance of one of twenty kinds
 // of job, and has ten series in five families of its kind.
 const jobKinds = 20
 
-func benchGroup(b testing.TB, i int) filestore.Group {
+func benchGroup(b testing.TB, i int) grouping.Key {
 	return group(b, "job", fmt.Sprint("batch", i%jobKinds), "instance", fmt.Sprintf("g%06d.rack%02d.example", i, i%37))
 }
 
@@ -54,20 +58,20 @@ func fill(b *testing.B, dir string, n int) {
 	for i := range n {
 		g := benchGroup(b, i)
 		if i < jobKinds { // what a push writes
-			must(b, one.Replace(g, families(b, benchText(i, 0)), filestore.PushOptions{}))
+			must(b, one.Replace(g, families(b, benchText(i, 0)), record.PushOptions{}))
 			data, err := os.ReadFile(filepath.Join(one.Path(), g.FileName()))
 			must(b, err)
 			must(b, os.WriteFile(filepath.Join(dir, g.FileName()), data, 0o644))
 			continue
 		}
 		text := "# promspool:group " + g.String() + "\n"
-		f := filestore.Merge(nil, map[string][]byte{"x.prom": labelled(b, g, benchText(i, 0))})
+		f := merge.Merge(nil, map[string][]byte{"x.prom": labelled(b, g, benchText(i, 0))})
 		must(b, os.WriteFile(filepath.Join(dir, g.FileName()), append([]byte(text), withoutState(f.AppendTo(nil))...), 0o644))
 	}
 }
 
 // labelled spells the labels of the group out in each sample.
-func labelled(b *testing.B, g filestore.Group, text string) []byte {
+func labelled(b *testing.B, g grouping.Key, text string) []byte {
 	b.Helper()
 	labels := fmt.Sprintf(`instance=%q,job=%q`, g.Label("instance"), g.Label("job"))
 	var out []byte
@@ -98,7 +102,7 @@ func BenchmarkPush(b *testing.B) {
 			for b.Loop() {
 				i++
 				k := i * 7919 % n
-				must(b, s.Replace(benchGroup(b, k), families(b, benchText(k, i)), filestore.PushOptions{}))
+				must(b, s.Replace(benchGroup(b, k), families(b, benchText(k, i)), record.PushOptions{}))
 			}
 		})
 		b.Run(fmt.Sprintf("groups=%d/writers=32", n), func(b *testing.B) {
@@ -106,7 +110,7 @@ func BenchmarkPush(b *testing.B) {
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
 					k := rand.IntN(n)
-					must(b, s.Replace(benchGroup(b, k), families(b, benchText(k, rand.IntN(1000))), filestore.PushOptions{}))
+					must(b, s.Replace(benchGroup(b, k), families(b, benchText(k, rand.IntN(1000))), record.PushOptions{}))
 				}
 			})
 		})
@@ -147,7 +151,7 @@ func BenchmarkPushHelp(b *testing.B) {
 				g, version := group(b, "job", fmt.Sprintf("%06d", i)), 0
 				for b.Loop() {
 					version++
-					must(b, s.Replace(g, families(b, fmt.Sprintf("%s# TYPE m gauge\nm %d\n", c.text(i, version), version)), filestore.PushOptions{}))
+					must(b, s.Replace(g, families(b, fmt.Sprintf("%s# TYPE m gauge\nm %d\n", c.text(i, version), version)), record.PushOptions{}))
 				}
 			})
 		}
@@ -163,7 +167,7 @@ func BenchmarkPublish(b *testing.B) {
 			g := benchGroup(b, n/2)
 			var texts [2][]byte
 			for i := range texts {
-				f := filestore.Merge(nil, map[string][]byte{"x.prom": labelled(b, g, benchText(n/2, i))})
+				f := merge.Merge(nil, map[string][]byte{"x.prom": labelled(b, g, benchText(n/2, i))})
 				texts[i] = append([]byte("# promspool:group "+g.String()+"\n"), withoutState(f.AppendTo(nil))...)
 			}
 			name := filepath.Join(dir, g.FileName())
@@ -187,7 +191,7 @@ func BenchmarkPushBesideCopy(b *testing.B) {
 			i := 0
 			for b.Loop() {
 				i++
-				must(b, s.Replace(benchGroup(b, n-1), families(b, benchText(n-1, i)), filestore.PushOptions{}))
+				must(b, s.Replace(benchGroup(b, n-1), families(b, benchText(n-1, i)), record.PushOptions{}))
 			}
 		}
 		b.Run(fmt.Sprintf("groups=%d/none", n), push)
@@ -254,7 +258,7 @@ func BenchmarkPushBesideLarge(b *testing.B) {
 			case <-stop:
 				return
 			default:
-				must(b, s.Replace(group(b, "job", "large"), families(b, large[i%2].String()), filestore.PushOptions{}))
+				must(b, s.Replace(group(b, "job", "large"), families(b, large[i%2].String()), record.PushOptions{}))
 				if i%2 == 1 {
 					must(b, s.Delete(group(b, "job", "large")))
 				}
@@ -265,7 +269,7 @@ func BenchmarkPushBesideLarge(b *testing.B) {
 	for b.Loop() {
 		i++
 		start := time.Now()
-		must(b, s.Replace(benchGroup(b, 1), families(b, benchText(1, i)), filestore.PushOptions{}))
+		must(b, s.Replace(benchGroup(b, 1), families(b, benchText(1, i)), record.PushOptions{}))
 		longest = max(longest, time.Since(start))
 	}
 	b.ReportMetric(float64(longest.Milliseconds()), "ms-longest")
@@ -306,7 +310,7 @@ func BenchmarkText(b *testing.B) {
 							for range max(1, n*churn/100) {
 								i++
 								k := rand.IntN(n)
-								must(b, s.Replace(benchGroup(b, k), families(b, benchText(k, i)), filestore.PushOptions{}))
+								must(b, s.Replace(benchGroup(b, k), families(b, benchText(k, i)), record.PushOptions{}))
 							}
 							b.StartTimer()
 						}
@@ -329,7 +333,7 @@ func BenchmarkParse(b *testing.B) {
 	b.SetBytes(int64(len(text)))
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := filestore.Parse(text, filestore.Limits{}, false); err != nil {
+		if _, err := exposition.Parse(text, exposition.Limits{}, false); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -341,7 +345,7 @@ func BenchmarkRemove(b *testing.B) {
 		b.StopTimer()
 		s, dir := filled(b, 10000)
 		b.StartTimer()
-		removed, err := s.Remove(func(*filestore.File) bool { return true })
+		removed, err := s.Remove(func(*record.File) bool { return true })
 		b.StopTimer()
 		must(b, err)
 		if len(removed) != 10000 {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
 )
 
 // A script writes a file again and again, on a clock of its own, which is behind
@@ -55,12 +56,12 @@ func (x *script) after(d time.Duration) {
 }
 
 // is checks what is served and what the file is named for.
-func (x *script) is(text string, reason filestore.Reason) {
+func (x *script) is(text string, reason exposition.Reason) {
 	x.t.Helper()
 	if got := payload(x.s.View()); got != text {
 		x.t.Errorf("served is %q, want %q", got, text)
 	}
-	var got filestore.Reason
+	var got exposition.Reason
 	if f := x.s.View().File("a.prom"); f != nil && f.Problem() != nil {
 		got = f.Problem().Reason
 	}
@@ -68,10 +69,10 @@ func (x *script) is(text string, reason filestore.Reason) {
 		x.t.Errorf("the reason is %q, want %q", got, reason)
 	}
 	page := string(x.s.View().AppendTo(nil))
-	if named := strings.Contains(page, `promspool_file_error{file="a.prom",reason="busy"} 1`); named != (reason == filestore.Busy) {
+	if named := strings.Contains(page, `promspool_file_error{file="a.prom",reason="busy"} 1`); named != (reason == exposition.Busy) {
 		x.t.Errorf("promspool_file_error names it as busy: %v, want %v", named, !named)
 	}
-	if n := x.s.View().Totals().Faults[filestore.Busy]; n != map[bool]int{true: 1}[reason == filestore.Busy] {
+	if n := x.s.View().Totals().Faults[exposition.Busy]; n != map[bool]int{true: 1}[reason == exposition.Busy] {
 		x.t.Errorf("%d files count as busy", n)
 	}
 }
@@ -97,9 +98,9 @@ func TestFileThatIsNeverReadIsNamed(t *testing.T) {
 			}
 			t.Run(name+" after "+strings.TrimSpace(before), func(t *testing.T) {
 				x := newScript(t, test.opts)
-				served, reason := before, filestore.Reason("")
+				served, reason := before, exposition.Reason("")
 				if before == "b\n" {
-					served, reason = "", filestore.Syntax
+					served, reason = "", exposition.Syntax
 				}
 				if before != "" {
 					x.write(before)
@@ -122,7 +123,7 @@ func TestFileThatIsNeverReadIsNamed(t *testing.T) {
 					x.write(test.prefix + test.text)
 					x.after(500 * time.Millisecond)
 				}
-				x.is(served, filestore.Busy)
+				x.is(served, exposition.Busy)
 				view := x.s.View()
 				x.write(test.prefix + test.text)
 				x.after(500 * time.Millisecond)
@@ -131,7 +132,7 @@ func TestFileThatIsNeverReadIsNamed(t *testing.T) {
 				}
 				x.after(time.Hour) // and then it rests
 				if test.text == "a\n" {
-					x.is("", filestore.Syntax)
+					x.is("", exposition.Syntax)
 				} else {
 					x.is("a 2\n", "")
 				}
@@ -150,7 +151,7 @@ func TestBusyFileThatIsRemoved(t *testing.T) {
 		x.write("a 1\n")
 		x.after(500 * time.Millisecond)
 	}
-	x.is("", filestore.Busy)
+	x.is("", exposition.Busy)
 	must(t, os.Remove(x.path))
 	x.after(0)
 	x.is("", "")

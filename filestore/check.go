@@ -9,6 +9,13 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/promspool/promspool/filestore/disk"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/grouping"
+	"github.com/promspool/promspool/filestore/merge"
+	"github.com/promspool/promspool/filestore/nodeexporter"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // NodeExporterVersion is the version of node_exporter that [Check] imitates.
@@ -16,17 +23,17 @@ const NodeExporterVersion = "1.12.1"
 
 // NodeExporterOnly is the reason of a finding that concerns node_exporter's
 // textfile collector alone: here the file is served, or not meant to be read.
-const NodeExporterOnly Reason = "node_exporter"
+const NodeExporterOnly exposition.Reason = "node_exporter"
 
 // A Finding is one thing that [Check] has to say of a file. Except for the name
 // of the family it quotes nothing of the content.
 type Finding struct {
-	File         string `json:"file"` // the path, as PrintableName has it
-	Line         int    `json:"line"` // 0 if it is not about a line
-	Reason       Reason `json:"reason"`
-	Family       string `json:"family"`
-	Message      string `json:"message"`
-	NodeExporter string `json:"node_exporter"` // what its textfile collector does, such as "refuses the file"
+	File         string            `json:"file"` // the path, as PrintableName has it
+	Line         int               `json:"line"` // 0 if it is not about a line
+	Reason       exposition.Reason `json:"reason"`
+	Family       string            `json:"family"`
+	Message      string            `json:"message"`
+	NodeExporter string            `json:"node_exporter"` // what its textfile collector does, such as "refuses the file"
 }
 
 // A Report is what [Check] found.
@@ -38,9 +45,9 @@ type Report struct {
 
 // CheckOptions change what [Check] does. The zero value of a field means its default.
 type CheckOptions struct {
-	Own          map[string]Own // as in Options
-	MaxFileBytes int64          // as in Options
-	NodeExporter bool           // also tell what concerns node_exporter alone
+	Own          map[string]merge.Own // as in Options
+	MaxFileBytes int64                // as in Options
+	NodeExporter bool                 // also tell what concerns node_exporter alone
 }
 
 // Check says what a Store on the given paths would not serve, and what
@@ -78,7 +85,7 @@ func Check(paths []string, opts *CheckOptions) (*Report, error) {
 			}
 		}
 		if err != nil {
-			errs = append(errs, doing(path, err))
+			errs = append(errs, disk.Wrap(path, err))
 		}
 	}
 	c.together(files)
@@ -94,8 +101,8 @@ type checker struct {
 // checked is one file that is looked at.
 type checked struct {
 	base    string
-	content *content
-	node    *nodeFile
+	content *record.Content
+	node    *nodeexporter.File
 }
 
 func (c *checker) directory(path string) error {
@@ -110,16 +117,16 @@ func (c *checker) directory(path string) error {
 	}
 	var files []*checked
 	for _, name := range names {
-		if !strings.HasSuffix(name, Suffix) {
+		if !strings.HasSuffix(name, grouping.Suffix) {
 			continue
 		}
-		f, err := c.read(&directory{path: path, dir: dir}, name)
+		f, err := c.read(&disk.Dir{Path: path, File: dir}, name)
 		if errors.Is(err, os.ErrNotExist) {
 			continue // removed just now
 		} else if err != nil {
 			return err
 		}
-		f.node.hidden = !IsSpoolFile(name)
+		f.node.Hidden = !grouping.IsSpoolFile(name)
 		files = append(files, f)
 	}
 	c.together(files)
@@ -135,15 +142,15 @@ func (c *checker) file(path string) (*checked, error) {
 		return nil, err
 	}
 	defer dir.Close() //nolint:errcheck // only read
-	f, err := c.read(&directory{path: filepath.Dir(path), dir: dir}, filepath.Base(path))
-	if err == nil && f.content.file.err != nil && f.content.file.err.Reason == Unreadable {
-		err = errors.New(f.content.file.err.Msg)
+	f, err := c.read(&disk.Dir{Path: filepath.Dir(path), File: dir}, filepath.Base(path))
+	if err == nil && f.content.File.Fault() != nil && f.content.File.Fault().Reason == exposition.Unreadable {
+		err = errors.New(f.content.File.Fault().Msg)
 	}
 	return f, err
 }
 
 // read reads a file as a Store does that has waited for its writer for long.
-func (c *checker) read(d *directory, base string) (*checked, error) {
+func (c *checker) read(d *disk.Dir, base string) (*checked, error) {
 	for range 3 {
 		r := reader{
 			opts:    &Options{MaxFileBytes: c.opts.MaxFileBytes, Now: func() time.Time { return time.Now().Add(time.Hour) }},
@@ -153,16 +160,16 @@ func (c *checker) read(d *directory, base string) (*checked, error) {
 		switch {
 		case o.new == nil && !o.again:
 			return nil, os.ErrNotExist
-		case o.new == nil, o.new.file.isBusy():
+		case o.new == nil, o.new.File.IsBusy():
 			continue
 		}
-		f := &checked{base: base, content: o.new, node: &nodeFile{path: filepath.Join(d.path, base), fault: o.new.file.err}}
-		if bad := o.new.file.err; bad == nil || bad.Line > 0 || bad.Reason != NotRegular && bad.Reason != Unreadable && bad.Reason != TooLarge {
-			data, err := os.ReadFile(f.node.path)
+		f := &checked{base: base, content: o.new, node: &nodeexporter.File{Path: filepath.Join(d.Path, base), Fault: o.new.File.Fault()}}
+		if bad := o.new.File.Fault(); bad == nil || bad.Line > 0 || bad.Reason != exposition.NotRegular && bad.Reason != exposition.Unreadable && bad.Reason != exposition.TooLarge {
+			data, err := os.ReadFile(f.node.Path)
 			if err != nil {
 				continue
 			}
-			f.node.data, f.node.read = data, true
+			f.node.Data, f.node.Read = data, true
 		}
 		return f, nil
 	}
@@ -172,51 +179,51 @@ func (c *checker) read(d *directory, base string) (*checked, error) {
 // together merges files and adds what is to be said of them to the report.
 func (c *checker) together(files []*checked) {
 	slices.SortFunc(files, func(a, b *checked) int {
-		return cmp.Or(strings.Compare(a.base, b.base), strings.Compare(a.node.path, b.node.path))
+		return cmp.Or(strings.Compare(a.base, b.base), strings.Compare(a.node.Path, b.node.Path))
 	})
-	m := newMerger(c.opts.Own)
+	m := merge.New(c.opts.Own)
 	byKey := map[string]*checked{}
-	var updates []update
+	var updates []merge.Update
 	for _, f := range files {
-		if f.node.hidden {
+		if f.node.Hidden {
 			continue
 		}
 		c.report.Files++
-		c.report.Series += f.content.file.series
+		c.report.Series += f.content.File.Series()
 		key := f.base
 		if byKey[key] != nil { // of several files of one name, as they lie in several directories
-			key = filepath.Dir(f.node.path) + string(filepath.Separator) + f.base
-			f.content.file.moved(key)
+			key = filepath.Dir(f.node.Path) + string(filepath.Separator) + f.base
+			f.content.File.Moved(key)
 		}
 		byKey[key] = f
-		updates = append(updates, update{new: f.content})
+		updates = append(updates, merge.Update{New: f.content})
 	}
-	nodes := make([]*nodeFile, len(files))
+	nodes := make([]*nodeexporter.File, len(files))
 	for i, f := range files {
 		nodes[i] = f.node
 	}
-	imitateNodeExporter(nodes, func(family string) bool {
+	nodeexporter.Imitate(nodes, func(family string) bool {
 		_, own := c.opts.Own[family]
 		return own
 	})
-	m.apply(updates)
+	m.Apply(updates)
 	found := map[*checked][]Finding{}
 	for _, f := range files {
-		if p := f.content.file.Problem(); p != nil && !f.node.hidden {
+		if p := f.content.File.Problem(); p != nil && !f.node.Hidden {
 			family := ""
-			if f.content.file.err == nil {
-				family = f.node.raw().familyAt(p.Line)
+			if f.content.File.Fault() == nil {
+				family = f.node.Raw().FamilyAt(p.Line)
 			}
 			found[f] = append(found[f], Finding{Line: p.Line, Reason: p.Reason, Family: family, Message: p.Msg})
 		}
 	}
-	for _, x := range m.view().Conflicts() {
+	for _, x := range m.View().Conflicts() {
 		kept := "the agent's own metrics"
 		if k := byKey[x.Kept]; k != nil {
-			kept = fmt.Sprintf("%q", PrintableName(k.node.path))
+			kept = fmt.Sprintf("%q", record.PrintableName(k.node.Path))
 		}
 		f := byKey[x.File]
-		found[f] = append(found[f], Finding{Line: f.node.raw().lineOf(x.Family, x.Line), Reason: x.Reason, Family: x.Family, Message: sentence(x, kept)})
+		found[f] = append(found[f], Finding{Line: f.node.Raw().LineOf(x.Family, x.Line), Reason: x.Reason, Family: x.Family, Message: sentence(x, kept)})
 	}
 	for _, f := range files {
 		c.report.Findings = append(c.report.Findings, f.findings(found[f], c.opts.NodeExporter)...)
@@ -224,11 +231,11 @@ func (c *checker) together(files []*checked) {
 }
 
 // sentence says what an Error of the Conflict says, without the series.
-func sentence(x *Conflict, kept string) string {
+func sentence(x *record.Conflict, kept string) string {
 	switch {
-	case x.Reason == TypeConflict:
+	case x.Reason == exposition.TypeConflict:
 		return fmt.Sprintf("family %q has another type in %s", x.Family, kept)
-	case x.Reason == Reserved && x.Line == "":
+	case x.Reason == exposition.Reserved && x.Line == "":
 		return fmt.Sprintf("family %q belongs to the agent", x.Family)
 	case x.Line == "":
 		return fmt.Sprintf("family %q collides with a histogram or summary, or with a part of one, in %s", x.Family, kept)
@@ -241,23 +248,23 @@ func (f *checked) findings(found []Finding, nodeExporter bool) []Finding {
 	told := map[int]bool{}
 	for i := range found {
 		x := &found[i]
-		x.NodeExporter = nodeServes
-		for j, n := range f.node.notes {
-			if n.family == "" || n.family == x.Family || f.content.file.err != nil {
+		x.NodeExporter = nodeexporter.Serves
+		for j, n := range f.node.Notes {
+			if n.Family == "" || n.Family == x.Family || f.content.File.Fault() != nil {
 				told[j] = true
-				if x.NodeExporter == nodeServes || n.does == nodeDies {
-					x.NodeExporter = n.does
+				if x.NodeExporter == nodeexporter.Serves || n.Does == nodeexporter.Dies {
+					x.NodeExporter = n.Does
 				}
 			}
 		}
 	}
-	for j, n := range f.node.notes {
-		if nodeExporter && !told[j] && (f.node.hidden || f.content.file.err == nil) {
-			found = append(found, Finding{Line: n.line, Reason: NodeExporterOnly, Family: n.family, Message: n.why, NodeExporter: n.does})
+	for j, n := range f.node.Notes {
+		if nodeExporter && !told[j] && (f.node.Hidden || f.content.File.Fault() == nil) {
+			found = append(found, Finding{Line: n.Line, Reason: NodeExporterOnly, Family: n.Family, Message: n.Why, NodeExporter: n.Does})
 		}
 	}
 	for i := range found {
-		found[i].File = PrintableName(f.node.path)
+		found[i].File = record.PrintableName(f.node.Path)
 	}
 	slices.SortStableFunc(found, func(a, b Finding) int { return cmp.Compare(a.Line, b.Line) })
 	return found

@@ -19,6 +19,8 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/merge"
 )
 
 // spoolOf makes a directory with the files. The text "|" makes a pipe, "/" a
@@ -62,7 +64,7 @@ func found(t testing.TB, dir string, opts *filestore.CheckOptions, paths ...stri
 }
 
 func TestCheckTellsWhatIsNotServed(t *testing.T) {
-	own := map[string]filestore.Own{"go_info": {Type: filestore.Gauge}}
+	own := map[string]merge.Own{"go_info": {Type: exposition.Gauge}}
 	for _, tt := range []struct {
 		name  string
 		files map[string]string

@@ -9,16 +9,19 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-)
 
-// errAgain asks commit to start over: the ground has shifted.
-var errAgain = errors.New("changed meanwhile")
+	"github.com/promspool/promspool/filestore/disk"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/grouping"
+	"github.com/promspool/promspool/filestore/merge"
+	"github.com/promspool/promspool/filestore/record"
+)
 
 // placed is a change that every View has and the disk may not have yet. The
 // directory is in use until the flush.
 type placed struct {
-	d   *directory
-	old replaced
+	d   *disk.Dir
+	old disk.OldFile
 }
 
 // commit writes what plan makes of the group as it is. Encoding, writing and
@@ -26,7 +29,7 @@ type placed struct {
 // check, the rename and the new view happen under the one of the Store.
 //
 // The flush of what is returned is what is left to do.
-func (s *Store) commit(g Group, check bool, plan func(old *content) (*content, error)) (placed, error) {
+func (s *Store) commit(g grouping.Key, check bool, plan func(old *record.Content) (*record.Content, error)) (placed, error) {
 	name := g.FileName()
 	since := s.groups.since(name)
 	var giveUp time.Time
@@ -49,9 +52,9 @@ func (s *Store) commit(g Group, check bool, plan func(old *content) (*content, e
 		switch {
 		case err == nil:
 			return at, nil
-		case errors.Is(err, errReplaced):
+		case errors.Is(err, disk.ErrReplaced):
 			_, err = s.spool.reopen(d)
-		case errors.Is(err, errAgain):
+		case errors.Is(err, disk.ErrRetry):
 			_, err = s.Reload(name)
 		}
 		if err != nil {
@@ -65,8 +68,8 @@ func (s *Store) commit(g Group, check bool, plan func(old *content) (*content, e
 const commitPatience = 10 * time.Second
 
 // try is one attempt of commit, in a directory that is in use. It ends the use
-// unless it succeeds. errAgain and errReplaced ask for another attempt.
-func (s *Store) try(d *directory, name string, since time.Time, check bool, plan func(old *content) (*content, error)) (at placed, err error) {
+// unless it succeeds. disk.ErrRetry and disk.ErrReplaced ask for another attempt.
+func (s *Store) try(d *disk.Dir, name string, since time.Time, check bool, plan func(old *record.Content) (*record.Content, error)) (at placed, err error) {
 	p := &prepared{d: d, name: name, check: check, since: since}
 	defer func() {
 		if at.d != nil {
@@ -74,39 +77,39 @@ func (s *Store) try(d *directory, name string, since time.Time, check bool, plan
 		}
 		// Also after a panic, of the plan or of what follows.
 		if p.tmp != nil {
-			_ = p.tmp.Cleanup()
+			p.tmp.Discard()
 		}
-		p.gone.letGo()()
-		d.done()
+		p.gone.Release()()
+		d.Release()
 	}()
 	// The view, so as not to wait for those who are changing it. Whether this is
 	// still the file is asked under the lock.
 	v := s.View()
 	old := v.File(name)
-	var oldParts []part
+	var oldParts []exposition.Part
 	if old != nil {
-		oldParts = v.parts(old)
+		oldParts = v.Parts(old)
 	}
 	mine := old
-	if old != nil && old.group.IsZero() {
+	if old != nil && old.Group().IsZero() {
 		mine = nil // somebody's file under our name: replaced, not read
 	}
-	var held *content
+	var held *record.Content
 	if mine != nil {
-		held = &content{file: mine, parts: oldParts}
+		held = &record.Content{File: mine, Parts: oldParts}
 	}
 	c, err := plan(held)
 	if err != nil {
 		return placed{}, err
 	}
 	s.alignHelp(c, mine)
-	data := c.encode()
+	data := c.Encode()
 	if int64(len(data)) > s.opts.MaxFileBytes {
-		return placed{}, &SyntaxError{Reason: TooLarge, Msg: fmt.Sprintf("the group would take %d bytes, more than --spool.max-file-bytes=%d", len(data), s.opts.MaxFileBytes)}
+		return placed{}, &exposition.SyntaxError{Reason: exposition.TooLarge, Msg: fmt.Sprintf("the group would take %d bytes, more than --spool.max-file-bytes=%d", len(data), s.opts.MaxFileBytes)}
 	}
-	c.holds(data)
+	c.Holds(data)
 	p.old, p.mine, p.oldParts, p.content = old, mine, oldParts, c
-	if c.pretended {
+	if c.Pretended {
 		if err := s.pretend(p); err != nil {
 			return placed{}, err
 		}
@@ -114,7 +117,7 @@ func (s *Store) try(d *directory, name string, since time.Time, check bool, plan
 	}
 	defer func() {
 		if at.d != nil || err != nil { // no panic
-			s.noteWrite(c.file.size, err)
+			s.noteWrite(c.File.Size(), err)
 		}
 	}()
 	if check && !s.opts.Unchecked {
@@ -128,9 +131,9 @@ func (s *Store) try(d *directory, name string, since time.Time, check bool, plan
 		}
 	}
 	start := time.Now()
-	if p.tmp, err = d.prepare(name, data, c.keepTime()); err != nil {
-		if gone := d.current(); gone != nil { // not a fault of the disk
-			return placed{}, errReplaced
+	if p.tmp, err = d.Prepare(name, data, c.KeepTime()); err != nil {
+		if gone := d.CheckPath(); gone != nil { // not a fault of the disk
+			return placed{}, disk.ErrReplaced
 		}
 		return placed{}, err
 	}
@@ -142,16 +145,11 @@ func (s *Store) try(d *directory, name string, since time.Time, check bool, plan
 	case err == nil:
 		return placed{d, p.gone}, nil
 	case errors.Is(err, fs.ErrNotExist):
-		err = errAgain // somebody removed the temporary file
+		err = disk.ErrRetry // somebody removed the temporary file
 	case errors.Is(err, unix.EPERM):
 		err = fmt.Errorf("the file %q is somebody else's, and only he may replace or remove it in this directory: %w", name, unix.EPERM)
 	}
 	return placed{}, err
-}
-
-func withoutYoung(s stamp) stamp {
-	s.young = false
-	return s
 }
 
 // ErrFull is what a push's error wraps when the spool's own limit is reached.
@@ -219,16 +217,16 @@ const checkAtOnce = 2048
 // checkLarge checks a content of very many parts before its commit has the lock of
 // the Store for itself, some parts at a time, so that others wait for none of it.
 // What changes meanwhile is checked once more under the lock.
-func (s *Store) checkLarge(c *content, old []part) (*precheck, error) {
-	if len(c.parts) <= checkAtOnce {
+func (s *Store) checkLarge(c *record.Content, old []exposition.Part) (*merge.Precheck, error) {
+	if len(c.Parts) <= checkAtOnce {
 		return nil, nil
 	}
 	s.mu.Lock()
-	done := s.merge.precheck()
+	done := s.merge.Precheck()
 	s.mu.Unlock()
-	for parts := range slices.Chunk(c.parts, checkAtOnce) {
+	for parts := range slices.Chunk(c.Parts, checkAtOnce) {
 		s.mu.Lock()
-		x := s.merge.checkEarly(c.file.id, parts, old)
+		x := s.merge.CheckEarly(c.File.ID(), parts, old)
 		s.mu.Unlock()
 		if x != nil {
 			return nil, x
@@ -239,13 +237,13 @@ func (s *Store) checkLarge(c *content, old []part) (*precheck, error) {
 
 // forgetLarge forgets what checkLarge has made for a content that is not going to
 // be merged.
-func (s *Store) forgetLarge(c *content) {
-	if len(c.parts) <= checkAtOnce {
+func (s *Store) forgetLarge(c *record.Content) {
+	if len(c.Parts) <= checkAtOnce {
 		return
 	}
-	for parts := range slices.Chunk(c.parts, checkAtOnce) {
+	for parts := range slices.Chunk(c.Parts, checkAtOnce) {
 		s.mu.Lock()
-		s.merge.forgetParts(parts)
+		s.merge.ForgetParts(parts)
 		s.mu.Unlock()
 	}
 }
@@ -253,4 +251,233 @@ func (s *Store) forgetLarge(c *content) {
 // ErrBusy is what a commit's error wraps when another process held the lock of
 // the spool for too long, or changed the same file again and again. Nothing was
 // changed.
-var ErrBusy = errBusy
+var ErrBusy = disk.ErrBusy
+
+// ErrInDoubt is what a commit's error wraps when the change was made but the
+// directory could not be flushed: the change is visible, and whether it
+// survives a power cut is not known. Doing it again is safe.
+var ErrInDoubt = errors.New("it is not known whether the change survives a power cut")
+
+// restless is an ErrBusy that is not about the lock.
+type restless string
+
+func (r restless) Error() string { return string(r) }
+
+func (r restless) Is(target error) bool { return target == ErrBusy }
+
+// A rename waits while the journal of the file system is being written, and
+// under load that is most of the time. So commits whose files are prepared are
+// installed together: checked and renamed one after the other, and published as
+// one view.
+
+// prepared is a commit whose file is written and flushed.
+type prepared struct {
+	d         *disk.Dir
+	tmp       *disk.Pending
+	name      string
+	old, mine *record.File // what is at the name in the view; mine is nil if somebody else's
+	oldParts  []exposition.Part
+	content   *record.Content
+	check     bool // against the rest of the spool
+	checked   *merge.Precheck
+	since     time.Time // when the change began
+
+	gone disk.OldFile  // what was at the name
+	wake chan struct{} // told once: installed, or to install what is queued
+	done bool          // installed or refused; of whoever installs, then of its own commit
+	err  error
+}
+
+// turns is the queue of prepared commits. Whoever finds nobody at work installs
+// what is queued, his own first, and hands what has come since, or was left, to the
+// first in the queue. The others sleep until they are done: for each to come and
+// see under a mutex would take a change of threads for each.
+type turns struct {
+	mu    sync.Mutex
+	queue []*prepared
+	busy  bool
+}
+
+// enter queues a commit and returns when it is done or has to install.
+func (t *turns) enter(p *prepared) {
+	p.wake = make(chan struct{}, 1)
+	t.mu.Lock()
+	t.queue = append(t.queue, p)
+	wait := t.busy
+	t.busy = true
+	t.mu.Unlock()
+	if wait {
+		<-p.wake
+	}
+}
+
+func (t *turns) take() []*prepared {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	batch := t.queue
+	t.queue = nil
+	return batch
+}
+
+// putBack queues what is not done yet before what came since.
+func (t *turns) putBack(left []*prepared) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.queue = append(left, t.queue...)
+}
+
+// leave hands the turn to the first in the queue.
+func (t *turns) leave() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.queue) == 0 {
+		t.busy = false
+		return
+	}
+	t.queue[0].wake <- struct{}{}
+}
+
+// install makes a prepared file the group's, if it may be, and publishes it.
+func (s *Store) install(p *prepared) error {
+	s.turns.enter(p)
+	if p.done {
+		return p.err
+	}
+	defer s.turns.leave()
+	s.installQueued(p)
+	return p.err
+}
+
+// installQueued installs what is queued, of which our own comes first and is done
+// in any case. Another process is waited for before the queue is taken, so what
+// comes meanwhile shares the wait.
+func (s *Store) installQueued(own *prepared) {
+	var batch []*prepared
+	var ended bool
+	defer func() {
+		if batch == nil {
+			batch = s.turns.take()
+		}
+		var left []*prepared
+		for _, p := range batch {
+			if !ended && !p.done { // a panic
+				p.done, p.err = true, disk.ErrRetry
+			}
+			switch {
+			case !p.done:
+				left = append(left, p)
+			case p != own:
+				p.wake <- struct{}{}
+			}
+		}
+		s.turns.putBack(left)
+	}()
+	h, err := s.exclusion.Exclude(own.d, own.since)
+	batch = s.turns.take()
+	if err != nil {
+		for _, p := range batch {
+			if p == own || p.d == own.d && (!errors.Is(err, ErrBusy) || s.exclusion.SharedFailure(p.since)) {
+				p.done, p.err = true, err
+			}
+		}
+	} else {
+		defer h.Release()
+		s.installAll(batch)
+	}
+	ended = true
+}
+
+// installAll installs what of the batch does not touch each other. The rest is
+// for another turn. No other change is under way.
+func (s *Store) installAll(batch []*prepared) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := batch[0].d
+	if d.CheckPath() != nil {
+		for _, p := range batch {
+			if p.d == d {
+				p.done, p.err = true, disk.ErrReplaced
+			}
+		}
+		return
+	}
+
+	var fits []*prepared
+	seen := merge.NewBatch()
+	for _, p := range batch {
+		if p.d != d {
+			continue
+		}
+		// A large one is installed alone, so that the others wait for it no longer than they must.
+		large := len(p.content.Parts) > checkAtOnce
+		if large && len(fits) > 0 || len(batch) > 1 && seen.Overlaps(p.content) {
+			continue
+		}
+		if p.err = s.mayInstall(p, fits); p.err == nil {
+			fits = append(fits, p)
+		} else {
+			p.done = true
+		}
+		if large {
+			break
+		}
+	}
+	s.renameAll(fits)
+
+	updates := make([]merge.Update, 0, len(fits))
+	for _, p := range fits {
+		if p.err == nil {
+			updates = append(updates, merge.Update{Old: p.old, OldParts: p.oldParts, New: p.content})
+		}
+	}
+	if len(updates) > 0 {
+		s.publish(updates)
+	}
+	for _, p := range fits {
+		p.done = true
+	}
+}
+
+// renameAll puts the files in their places. One after the other: side by side they
+// would wait for each other, and what takes long, to free what they replace, is put
+// off.
+func (s *Store) renameAll(fits []*prepared) {
+	for _, p := range fits {
+		var st unix.Stat_t
+		st, p.gone, p.err = p.tmp.Install(p.name)
+		p.content.File.Stamped(stampOf(&st))
+	}
+}
+
+// mayInstall decides, under the lock of the Store and the one between processes,
+// whether a prepared file may be renamed to its name, beside those that are
+// going to be installed with it.
+func (s *Store) mayInstall(p *prepared, with []*prepared) error {
+	if s.merge.File(p.name) != p.old {
+		return disk.ErrRetry
+	}
+	at, _, err := statIn(p.d, p.name)
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		if p.old != nil {
+			return disk.ErrRetry
+		}
+	case err == nil && s.reader.isUnfit(p.name, at):
+		// What is there is half-written or broken just now. The group is what was
+		// good last, and that is what this commit builds on.
+	case err == nil && p.old == nil, err == nil && p.old.Stamp().Ino != 0 && record.WithoutYoung(p.old.Stamp()) != record.WithoutYoung(at):
+		return disk.ErrRetry
+	}
+	if err := s.roomFor(p, with); err != nil {
+		return err
+	}
+	if s.opts.Only == nil && !s.merge.MayHaveHelp(p.content, p.mine) {
+		return disk.ErrRetry
+	}
+	if p.check && !s.opts.Unchecked {
+		if x := s.merge.Check(p.content, p.oldParts, p.checked); x != nil {
+			return x
+		}
+	}
+	return nil
+}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 func TestContent(t *testing.T) {
@@ -22,7 +23,7 @@ func TestContent(t *testing.T) {
 	must(t, os.Symlink("target", path("link.prom")))
 	must(t, unix.Mkfifo(path("pipe.prom"), 0o644))
 	must(t, os.Symlink("/dev/zero", path("zero.prom")))
-	must(t, s.Replace(group(t, "job", "a"), families(t, "p 1\n"), filestore.PushOptions{}))
+	must(t, s.Replace(group(t, "job", "a"), families(t, "p 1\n"), record.PushOptions{}))
 	rescan(t, s)
 	for name, want := range map[string]string{"broken.prom": broken, "link.prom": "n 1\n"} {
 		if data, err := s.Content(s.View().File(name)); err != nil || string(data) != want {

@@ -9,12 +9,13 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/merge"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // inflate reads what Deflated promises: a stream that ends on a byte and needs an
 // empty block to be complete.
-func inflate(t testing.TB, d *filestore.Deflated) []byte {
+func inflate(t testing.TB, d *merge.Deflated) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	for _, p := range d.Parts {
@@ -48,7 +49,7 @@ func TestDeflatedGetsSmallerWhileNothingChanges(t *testing.T) {
 		return b.String()
 	}
 	for i := range groups {
-		must(t, s.Replace(group(t, "job", fmt.Sprint("job", i)), families(t, text(1)), filestore.PushOptions{}))
+		must(t, s.Replace(group(t, "job", fmt.Sprint("job", i)), families(t, text(1)), record.PushOptions{}))
 	}
 	check := func() int {
 		v := s.View()
@@ -74,7 +75,7 @@ func TestDeflatedGetsSmallerWhileNothingChanges(t *testing.T) {
 		t.Error("it is made anew although there is nothing left to do")
 	}
 	for i := range 10 {
-		must(t, s.Replace(group(t, "job", fmt.Sprint("job", i*7)), families(t, text(i)), filestore.PushOptions{}))
+		must(t, s.Replace(group(t, "job", fmt.Sprint("job", i*7)), families(t, text(i)), record.PushOptions{}))
 		check()
 		check()
 	}

@@ -8,13 +8,19 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/promspool/promspool/filestore/disk"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/grouping"
+	"github.com/promspool/promspool/filestore/merge"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // DroppedName returns the name under which [Store.Drop] stores a file: name,
 // with [Suffix] if that is missing. It has to be plain: no slash, no leading
 // dot, nothing unprintable, and not beginning with job=, as pushed groups do.
 func DroppedName(name string) (string, error) {
-	plain := strings.TrimSuffix(name, Suffix)
+	plain := strings.TrimSuffix(name, grouping.Suffix)
 	switch {
 	case plain == "":
 		return "", errors.New("the name of the file is empty")
@@ -26,10 +32,10 @@ func DroppedName(name string) (string, error) {
 		return "", fmt.Errorf("%q has characters that cannot be printed, on which other readers of the spool trip", name)
 	case len(plain) >= 4 && strings.EqualFold(plain[:4], "job="):
 		return "", fmt.Errorf("%q is a name for a pushed group: push to it instead", name)
-	case len(plain) > maxPlainName:
-		return "", fmt.Errorf("%q is longer than %d bytes", name, maxPlainName)
+	case len(plain) > grouping.MaxPlainName:
+		return "", fmt.Errorf("%q is longer than %d bytes", name, grouping.MaxPlainName)
 	}
-	return plain + Suffix, nil
+	return plain + grouping.Suffix, nil
 }
 
 // Drop stores data, as it is, as the dropped file that [DroppedName] makes of
@@ -54,45 +60,45 @@ func (s *Store) Drop(name string, data []byte, force bool) error {
 	defer s.groups.lock(name)()
 	since := s.groups.since(name)
 	for range 100 {
-		c := parseFile(name, data)
+		c := record.Parse(name, data)
 		if err := s.mayDrop(c, force); err != nil {
 			return err
 		}
-		var d *directory
+		var d *disk.Dir
 		if d, err = s.spool.inUse(); err != nil {
 			break
 		}
 		var at placed
 		if at, err = s.drop(d, c, data, since, force); err == nil {
-			return doing("storing "+name, s.flush(at))
+			return disk.Wrap("storing "+name, s.flush(at))
 		}
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // the temporary file was swept away
 		}
-		if !errors.Is(err, errReplaced) {
+		if !errors.Is(err, disk.ErrReplaced) {
 			break
 		}
 		if _, err = s.spool.reopen(d); err != nil {
 			break
 		}
 	}
-	var x *Conflict
+	var x *record.Conflict
 	if errors.As(err, &x) {
 		return err
 	}
-	return doing("storing "+name, err)
+	return disk.Wrap("storing "+name, err)
 }
 
 // mayDrop looks at a file by itself.
-func (s *Store) mayDrop(c *content, force bool) error {
-	f := c.file
+func (s *Store) mayDrop(c *record.Content, force bool) error {
+	f := c.File
 	switch {
-	case f.err != nil:
-		return f.err
-	case f.size > s.opts.MaxFileBytes:
-		return &SyntaxError{File: f.Name(), Reason: TooLarge, Msg: fmt.Sprintf("larger than --spool.max-file-bytes=%d", s.opts.MaxFileBytes)}
-	case f.issue != nil && !force && !s.opts.Unchecked:
-		return f.issue
+	case f.Fault() != nil:
+		return f.Fault()
+	case f.Size() > s.opts.MaxFileBytes:
+		return &exposition.SyntaxError{File: f.Name(), Reason: exposition.TooLarge, Msg: fmt.Sprintf("larger than --spool.max-file-bytes=%d", s.opts.MaxFileBytes)}
+	case f.Flaw() != nil && !force && !s.opts.Unchecked:
+		return f.Flaw()
 	}
 	return nil
 }
@@ -100,59 +106,59 @@ func (s *Store) mayDrop(c *content, force bool) error {
 // drop makes the content a file of the directory, which is in use, and ends the use
 // unless it succeeds. Unlike a commit it does not build on what was there, so it need
 // not start over when another process has just changed that.
-func (s *Store) drop(d *directory, c *content, data []byte, since time.Time, force bool) (placed, error) {
-	name := c.file.Name()
+func (s *Store) drop(d *disk.Dir, c *record.Content, data []byte, since time.Time, force bool) (placed, error) {
+	name := c.File.Name()
 	installed := false
 	defer func() {
 		if !installed {
-			d.done()
+			d.Release()
 		}
 	}()
 	// By its name sweep knows the temporary file for one of ours.
-	tmp, err := d.prepare("job="+name, data, time.Time{})
+	tmp, err := d.Prepare("job="+name, data, time.Time{})
 	if err != nil {
-		if d.current() != nil { // not a fault of the disk
-			return placed{}, errReplaced
+		if d.CheckPath() != nil { // not a fault of the disk
+			return placed{}, disk.ErrReplaced
 		}
 		s.noteWrite(int64(len(data)), err)
 		return placed{}, err
 	}
-	var old replaced
+	var old disk.OldFile
 	defer func() {
 		if !installed {
-			_ = tmp.Cleanup() // what failed before counts
-			old.letGo()()
+			tmp.Discard() // what failed before counts
+			old.Release()()
 		}
 	}()
 	v := s.View()
-	before := v.contents()
-	before.read(v.File(name))
-	h, err := s.exclusion.exclude(d, since)
+	before := v.Contents()
+	before.Read(v.File(name))
+	h, err := s.exclusion.Exclude(d, since)
 	if err != nil {
 		return placed{}, err
 	}
-	defer h.release()
+	defer h.Release()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if d.current() != nil {
-		return placed{}, errReplaced
+	if d.CheckPath() != nil {
+		return placed{}, disk.ErrReplaced
 	}
-	u := update{old: s.merge.file(name), new: c}
-	if u.old != nil {
-		u.oldParts = before.of(u.old, s.View())
+	u := merge.Update{Old: s.merge.File(name), New: c}
+	if u.Old != nil {
+		u.OldParts = before.Of(u.Old, s.View())
 	}
 	if !force && !s.opts.Unchecked {
-		if x := s.merge.check(c, u.oldParts, nil); x != nil {
+		if x := s.merge.Check(c, u.OldParts, nil); x != nil {
 			return placed{}, x
 		}
 	}
-	st, old, err := d.install(tmp, name)
+	st, old, err := tmp.Install(name)
 	s.noteWrite(int64(len(data)), err)
 	if err != nil {
 		return placed{}, err
 	}
-	c.file.stamped(stampOf(&st))
-	s.publish([]update{u})
+	c.File.Stamped(stampOf(&st))
+	s.publish([]merge.Update{u})
 	installed = true
 	return placed{d, old}, nil
 }

@@ -11,6 +11,9 @@ import (
 	"testing"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/merge"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // entries lists a directory, hidden files included, but for the lock of a spool.
@@ -63,36 +66,36 @@ func TestDropStoresTheBytesAsTheyAre(t *testing.T) {
 
 func TestDropRefusesAndKeepsWhatIsThere(t *testing.T) {
 	dir := t.TempDir()
-	opts := &filestore.Options{MaxFileBytes: 1000, Own: map[string]filestore.Own{"go_info": {Type: filestore.Gauge}}}
+	opts := &filestore.Options{MaxFileBytes: 1000, Own: map[string]merge.Own{"go_info": {Type: exposition.Gauge}}}
 	s := open(t, dir, opts)
-	must(t, s.Replace(group(t, "job", "a"), families(t, "# TYPE pushed gauge\npushed 1\n# TYPE h histogram\nh_bucket{le=\"+Inf\"} 1\nh_sum 1\nh_count 1\n"), filestore.PushOptions{}))
+	must(t, s.Replace(group(t, "job", "a"), families(t, "# TYPE pushed gauge\npushed 1\n# TYPE h histogram\nh_bucket{le=\"+Inf\"} 1\nh_sum 1\nh_count 1\n"), record.PushOptions{}))
 	must(t, s.Drop("other", []byte("# TYPE c counter\nc{x=\"1\"} 1\n"), false))
 	must(t, s.Drop("mine", []byte("m 1\n"), false))
 	for _, tt := range []struct {
 		name, text string
-		reason     filestore.Reason
+		reason     exposition.Reason
 		line       int
 		kept       string
 		forced     bool
 	}{
-		{"rubbish", "m 1\nno metric\n", filestore.Syntax, 2, "", false},
-		{"breaks off", "m 1\nn 2", filestore.Incomplete, 2, "", false},
-		{"timestamp", "m 1 1700000000000\n", filestore.Timestamp, 1, "", false},
-		{"not text", "\x1f\x8b\x08", filestore.Encoding, 1, "", false},
-		{"too large", strings.Repeat("# filler\n", 200), filestore.TooLarge, 0, "", false},
-		{"contradicts itself", "m 1\nm 2\n", filestore.Duplicate, 2, "", true},
-		{"type of a group's", "# TYPE pushed counter\npushed{a=\"b\"} 1\n", filestore.TypeConflict, 0, "job=a.prom", true},
-		{"part of a group's", "h_count{a=\"b\"} 1\n", filestore.Duplicate, 0, "job=a.prom", true},
-		{"series of a file's", "# TYPE c counter\nc{x=\"1\"} 2\n", filestore.Duplicate, 0, "other.prom", true},
-		{"equal series of a file's", "# TYPE c counter\nc{x=\"1\"} 1\n", filestore.Duplicate, 0, "other.prom", true},
-		{"the agent's", "# TYPE go_info gauge\ngo_info 1\n", filestore.Reserved, 0, "", true},
-		{"reserved", "promspool_x 1\n", filestore.Reserved, 0, "", true},
+		{"rubbish", "m 1\nno metric\n", exposition.Syntax, 2, "", false},
+		{"breaks off", "m 1\nn 2", exposition.Incomplete, 2, "", false},
+		{"timestamp", "m 1 1700000000000\n", exposition.Timestamp, 1, "", false},
+		{"not text", "\x1f\x8b\x08", exposition.Encoding, 1, "", false},
+		{"too large", strings.Repeat("# filler\n", 200), exposition.TooLarge, 0, "", false},
+		{"contradicts itself", "m 1\nm 2\n", exposition.Duplicate, 2, "", true},
+		{"type of a group's", "# TYPE pushed counter\npushed{a=\"b\"} 1\n", exposition.TypeConflict, 0, "job=a.prom", true},
+		{"part of a group's", "h_count{a=\"b\"} 1\n", exposition.Duplicate, 0, "job=a.prom", true},
+		{"series of a file's", "# TYPE c counter\nc{x=\"1\"} 2\n", exposition.Duplicate, 0, "other.prom", true},
+		{"equal series of a file's", "# TYPE c counter\nc{x=\"1\"} 1\n", exposition.Duplicate, 0, "other.prom", true},
+		{"the agent's", "# TYPE go_info gauge\ngo_info 1\n", exposition.Reserved, 0, "", true},
+		{"reserved", "promspool_x 1\n", exposition.Reserved, 0, "", true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			before := samples(s.View())
 			err := s.Drop("mine", []byte(tt.text), false)
-			var bad *filestore.SyntaxError
-			var clash *filestore.Conflict
+			var bad *exposition.SyntaxError
+			var clash *record.Conflict
 			switch {
 			case errors.As(err, &bad):
 				if bad.Reason != tt.reason || bad.Line != tt.line || bad.File != "mine.prom" {

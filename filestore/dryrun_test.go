@@ -8,23 +8,24 @@ import (
 	"testing"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // TestDryRun pushes without writing, and without a trace of what is refused.
 func TestDryRun(t *testing.T) {
 	s := open(t, t.TempDir(), &filestore.Options{MaxGroups: 2})
 	a, b := group(t, "job", "a"), group(t, "job", "b")
-	must(t, s.Replace(a, families(t, "kept 1\nm 1\n"), filestore.PushOptions{}))
-	must(t, s.Replace(b, families(t, "m 2\n"), filestore.PushOptions{}))
+	must(t, s.Replace(a, families(t, "kept 1\nm 1\n"), record.PushOptions{}))
+	must(t, s.Replace(b, families(t, "m 2\n"), record.PushOptions{}))
 	before, err := os.ReadFile(s.Path() + "/" + a.FileName())
 	must(t, err)
-	dry := filestore.PushOptions{DryRun: true}
+	dry := record.PushOptions{DryRun: true}
 
 	must(t, s.Update(a, families(t, "m 2\nnew 3\n"), dry))
 	if text := string(s.View().AppendTo(nil)); !strings.Contains(text, `kept{job="a"} 1`) || !strings.Contains(text, `m{job="a"} 2`) || !strings.Contains(text, `new{job="a"} 3`) {
 		t.Errorf("the view does not show it:\n%s", text)
 	}
-	var clash *filestore.Conflict
+	var clash *record.Conflict
 	if err := s.Replace(b, families(t, "# TYPE kept counter\nkept 1\n"), dry); !errors.As(err, &clash) || clash.Kept != a.FileName() {
 		t.Errorf("a push that clashes: %v", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // TestChangesFollowTheDirectory replaces the spool directory in the middle of a
@@ -21,7 +22,7 @@ func TestChangesFollowTheDirectory(t *testing.T) {
 		want   string
 	}{
 		"PUT": {func(s *filestore.Store) error {
-			return s.Replace(g, families(t, "m 7\n"), filestore.PushOptions{})
+			return s.Replace(g, families(t, "m 7\n"), record.PushOptions{})
 		}, "m{job=\"a\"} 7\nm{job=\"b\"} 2\n"},
 		"DELETE": {func(s *filestore.Store) error { return s.Delete(g) }, "m{job=\"b\"} 2\n"},
 		"wipe":   {func(s *filestore.Store) error { return s.Wipe() }, ""},
@@ -40,7 +41,7 @@ func TestChangesFollowTheDirectory(t *testing.T) {
 				must(t, os.Mkdir(d, 0o755))
 				s := must1(filestore.Open(d, nil))
 				for _, job := range []string{"a", "b"} {
-					must(t, s.Replace(group(t, "job", job), families(t, fmt.Sprintf("m %d\n", i+1)), filestore.PushOptions{}))
+					must(t, s.Replace(group(t, "job", job), families(t, fmt.Sprintf("m %d\n", i+1)), record.PushOptions{}))
 				}
 				must(t, s.Close())
 			}
@@ -79,7 +80,7 @@ func TestRemoveManyFollowsTheDirectory(t *testing.T) {
 	}
 	s := open(t, dir, nil)
 	asked := 0
-	removed, err := s.Remove(func(*filestore.File) bool {
+	removed, err := s.Remove(func(*record.File) bool {
 		if asked++; asked == groups+1 { // under the lock, of the first lot
 			must(t, os.Rename(dir, filepath.Join(top, "before")))
 			must(t, os.Rename(next, dir))

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // lockedSpool is a store with some groups whose lock another process has, by a
@@ -23,7 +24,7 @@ func lockedSpool(t *testing.T, dir string) (s *filestore.Store, other *os.File) 
 	t.Helper()
 	s = must1(filestore.Open(dir, nil))
 	for i := range 4 {
-		must(t, s.Replace(group(t, "job", fmt.Sprint("old", i)), families(t, "m 1\n"), filestore.PushOptions{}))
+		must(t, s.Replace(group(t, "job", fmt.Sprint("old", i)), families(t, "m 1\n"), record.PushOptions{}))
 	}
 	must(t, s.Drop("dropped", []byte("d 1\n"), false))
 	other = must1(os.OpenFile(filepath.Join(dir, spoolLock), unix.O_NONBLOCK, 0))
@@ -37,20 +38,20 @@ func changesOf(t *testing.T, s *filestore.Store) []func() error {
 	for i := range 8 {
 		g := group(t, "job", fmt.Sprint("new", i/2))
 		changes = append(changes, func() error {
-			return s.Replace(g, families(t, "m 2\n"), filestore.PushOptions{})
+			return s.Replace(g, families(t, "m 2\n"), record.PushOptions{})
 		})
 	}
 	return append(changes,
-		func() error { return s.Update(group(t, "job", "old0"), families(t, "m 2\n"), filestore.PushOptions{}) },
+		func() error { return s.Update(group(t, "job", "old0"), families(t, "m 2\n"), record.PushOptions{}) },
 		func() error { return s.Fail(group(t, "job", "old0")) },
 		func() error { return s.Delete(group(t, "job", "old1")) },
 		func() error { return s.Delete(group(t, "job", "old2")) },
 		func() error { return s.Amend(group(t, "job", "old3"), addOne(t)) },
-		func() error { return s.Adopt(group(t, "job", "adopted"), families(t, "m 2\n"), filestore.Adoption{}) },
+		func() error { return s.Adopt(group(t, "job", "adopted"), families(t, "m 2\n"), record.Adoption{}) },
 		func() error { return s.Drop("dropped", []byte("d 2\n"), false) },
 		func() error { return s.Drop("another", []byte("e 2\n"), false) },
 		s.Wipe,
-		func() error { _, err := s.Remove(func(*filestore.File) bool { return true }); return err },
+		func() error { _, err := s.Remove(func(*record.File) bool { return true }); return err },
 	)
 }
 
@@ -116,14 +117,14 @@ func TestTheFirstLoadHoldsNoLock(t *testing.T) {
 	}{
 		"nothing else": {func(*testing.T, *filestore.Store) {}, "d 1\n"},
 		"a push": {func(t *testing.T, s *filestore.Store) {
-			must(t, s.Replace(g, families(t, "m 1\n"), filestore.PushOptions{}))
+			must(t, s.Replace(g, families(t, "m 1\n"), record.PushOptions{}))
 		}, "d 1\nm{job=\"a\"} 1\n"},
 		"another file of that name": {func(t *testing.T, s *filestore.Store) {
 			must(t, s.Drop("d", []byte("d 2\n"), false))
 		}, "d 2\n"},
 		"a removal": {func(t *testing.T, s *filestore.Store) {
 			must(t, s.Drop("d", []byte("d 2\n"), false))
-			if gone := must1(s.Remove(func(*filestore.File) bool { return true })); len(gone) != 1 {
+			if gone := must1(s.Remove(func(*record.File) bool { return true })); len(gone) != 1 {
 				t.Errorf("removed %q", names(gone))
 			}
 		}, ""},

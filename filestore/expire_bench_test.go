@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // BenchmarkExpireMany has very many groups expire at once and measures what that
@@ -42,7 +43,7 @@ func BenchmarkExpireMany(b *testing.B) {
 			longest := time.Duration(0)
 			for i := 0; ctx.Err() == nil; i++ {
 				start := time.Now()
-				must(b, s.Replace(group(b, "job", "other"), families(b, fmt.Sprintf("m %d\n", i)), filestore.PushOptions{}))
+				must(b, s.Replace(group(b, "job", "other"), families(b, fmt.Sprintf("m %d\n", i)), record.PushOptions{}))
 				longest = max(longest, time.Since(start))
 			}
 			done <- longest

@@ -14,6 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // calendar is a clock that a test sets.
@@ -61,8 +63,8 @@ func TestAGroupExpiresAndIsRestored(t *testing.T) {
 	s := open(t, dir, opts)
 	g := group(t, "job", "j")
 	path := filepath.Join(dir, g.FileName())
-	must(t, s.Replace(g, families(t, "# HELP m Some \\\\ text.\n# TYPE m gauge\nm{x=\"\\\\\\n\"} 1\n"), filestore.PushOptions{TTL: ttl(time.Hour)}))
-	must(t, s.Replace(group(t, "job", "k"), families(t, "# TYPE m gauge\nm 2\n"), filestore.PushOptions{}))
+	must(t, s.Replace(g, families(t, "# HELP m Some \\\\ text.\n# TYPE m gauge\nm{x=\"\\\\\\n\"} 1\n"), record.PushOptions{TTL: ttl(time.Hour)}))
+	must(t, s.Replace(group(t, "job", "k"), families(t, "# TYPE m gauge\nm 2\n"), record.PushOptions{}))
 	alive, pushed := read(t, path), c.Time
 	must(t, os.Chtimes(path, pushed, pushed))
 	_, err := s.Rescan()
@@ -126,31 +128,31 @@ func TestPushesToAnExpiredGroup(t *testing.T) {
 	g := group(t, "job", "j")
 	die := func() {
 		t.Helper()
-		must(t, s.Replace(g, families(t, "a 1\nb 1\n# TYPE n counter\nn 5\n"), filestore.PushOptions{TTL: ttl(time.Hour)}))
+		must(t, s.Replace(g, families(t, "a 1\nb 1\n# TYPE n counter\nn 5\n"), record.PushOptions{TTL: ttl(time.Hour)}))
 		c.pass(time.Hour)
 		expire(t, s)
 		want(t, s, "promspool_group_expired{job=\"j\"} 1\n")
 	}
 	die()
-	must(t, s.Update(g, families(t, "a 2\n"), filestore.PushOptions{}))
+	must(t, s.Update(g, families(t, "a 2\n"), record.PushOptions{}))
 	want(t, s, "a{job=\"j\"} 2\n") // and not b: it is no news
 	if d, ok := s.View().File(g.FileName()).TTL(); d != time.Hour || !ok {
 		t.Errorf("after POST the lifetime is %v, %v", d, ok)
 	}
 	die()
-	must(t, s.Update(g, families(t, "# TYPE n counter\nn 2\n"), filestore.PushOptions{Accumulate: true, TTL: ttl(0)}))
+	must(t, s.Update(g, families(t, "# TYPE n counter\nn 2\n"), record.PushOptions{Accumulate: true, TTL: ttl(0)}))
 	want(t, s, "n{job=\"j\"} 7\n")
 	c.pass(1000 * time.Hour)
 	if did := expire(t, s); did != "" {
 		t.Errorf("without a lifetime: %s", did)
 	}
 	die()
-	must(t, s.Replace(g, families(t, "a 2\n"), filestore.PushOptions{}))
+	must(t, s.Replace(g, families(t, "a 2\n"), record.PushOptions{}))
 	if _, ok := s.View().File(g.FileName()).TTL(); ok {
 		t.Error("PUT leaves the lifetime")
 	}
 	die()
-	must(t, s.Amend(g, func(*filestore.Held) (*filestore.Edit, error) { return &filestore.Edit{Put: families(t, "a 3\n")}, nil }))
+	must(t, s.Amend(g, func(*record.Held) (*record.Edit, error) { return &record.Edit{Put: families(t, "a 3\n")}, nil }))
 	want(t, s, "a{job=\"j\"} 3\n")
 	die()
 	must(t, s.Delete(g))
@@ -161,13 +163,13 @@ func TestAPolicyOfLifetimes(t *testing.T) {
 	dir, c := t.TempDir(), newCalendar()
 	opts := &filestore.Options{Now: c.now}
 	for _, rule := range []string{`{job="keep"}=0`, `job=~"ci_.+"=1h`, `job!=""=1d`} {
-		l, err := filestore.ParseLifetime(rule)
+		l, err := record.ParseLifetime(rule)
 		must(t, err)
 		opts.Lifetimes.Policy = append(opts.Lifetimes.Policy, l)
 	}
 	s := open(t, dir, opts)
 	for _, job := range []string{"keep", "ci_1", "other", "own"} {
-		o := filestore.PushOptions{}
+		o := record.PushOptions{}
 		if job == "own" {
 			o.TTL = ttl(48 * time.Hour)
 		}
@@ -186,7 +188,7 @@ func TestAPolicyOfLifetimes(t *testing.T) {
 	want(t, s, "m{job=\"keep\"} 1\nm{job=\"own\"} 1\npromspool_group_expired{job=\"ci_1\"} 1\npromspool_group_expired{job=\"other\"} 1\n")
 	checkPure(t, s, dir, opts)
 	for _, bad := range []string{"", "1h", `{job="x"}`, `{job="x"}=`, `{job="x"}=1`, `{}=1h`, `=1h`, `{job="x"=1h`} {
-		if l, err := filestore.ParseLifetime(bad); err == nil {
+		if l, err := record.ParseLifetime(bad); err == nil {
 			t.Errorf("ParseLifetime(%q) = %v", bad, l)
 		}
 	}
@@ -238,17 +240,17 @@ func TestADroppedFileExpires(t *testing.T) {
 	_, err = s.Rescan()
 	must(t, err)
 	want(t, s, "d 1\n")
-	if p := s.View().File("d.prom").Problem(); p == nil || p.Reason != filestore.Syntax {
+	if p := s.View().File("d.prom").Problem(); p == nil || p.Reason != exposition.Syntax {
 		t.Errorf("Problem = %v", p)
 	}
 }
 
 func TestTheArchive(t *testing.T) {
 	dir, c := t.TempDir(), newCalendar()
-	opts := &filestore.Options{Now: c.now, Lifetimes: filestore.Lifetimes{Retention: 24 * time.Hour, ArchiveRetention: 48 * time.Hour}}
+	opts := &filestore.Options{Now: c.now, Lifetimes: record.Lifetimes{Retention: 24 * time.Hour, ArchiveRetention: 48 * time.Hour}}
 	s := open(t, dir, opts)
 	g := group(t, "job", "j")
-	must(t, s.Replace(g, families(t, "m 1\n"), filestore.PushOptions{TTL: ttl(time.Hour)}))
+	must(t, s.Replace(g, families(t, "m 1\n"), record.PushOptions{TTL: ttl(time.Hour)}))
 	must(t, os.WriteFile(filepath.Join(dir, "d.prom"), []byte("# promspool:ttl 1h\nd 1\n"), 0o644))
 	must(t, os.Chtimes(filepath.Join(dir, "d.prom"), c.Time, c.Time))
 	_, err := s.Rescan()
@@ -278,11 +280,11 @@ func TestTheArchive(t *testing.T) {
 		t.Errorf("the archive (-want +got):\n%s", diff)
 	}
 
-	must(t, s.Replace(g, families(t, "m 2\n"), filestore.PushOptions{}))
+	must(t, s.Replace(g, families(t, "m 2\n"), record.PushOptions{}))
 	if err := s.RestoreArchived(g.FileName()); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("RestoreArchived over a group = %v", err)
 	}
-	must(t, s.Replace(g, families(t, ""), filestore.PushOptions{}))
+	must(t, s.Replace(g, families(t, ""), record.PushOptions{}))
 	must(t, s.Delete(g))
 	must(t, s.RestoreArchived(g.FileName()))
 	want(t, s, "m{job=\"j\"} 1\n")
@@ -323,9 +325,9 @@ func TestTheArchiveIsReachedOverNoLink(t *testing.T) {
 	archive, elsewhere := filepath.Join(dir, filestore.ArchiveName), filepath.Join(outside, "job=o.prom.20200101T000000Z")
 	must(t, os.WriteFile(elsewhere, []byte("# promspool:group {job=\"o\"}\no{job=\"o\"} 1\n"), 0o644))
 	must(t, os.Symlink(outside, archive))
-	opts := &filestore.Options{Now: c.now, Lifetimes: filestore.Lifetimes{Retention: time.Hour, ArchiveRetention: time.Hour}}
+	opts := &filestore.Options{Now: c.now, Lifetimes: record.Lifetimes{Retention: time.Hour, ArchiveRetention: time.Hour}}
 	s := open(t, dir, opts)
-	must(t, s.Replace(group(t, "job", "j"), families(t, "m 1\n"), filestore.PushOptions{TTL: ttl(time.Hour)}))
+	must(t, s.Replace(group(t, "job", "j"), families(t, "m 1\n"), record.PushOptions{TTL: ttl(time.Hour)}))
 	c.pass(24 * time.Hour)
 	if err := s.Expire(t.Context(), func(filestore.Aged) {}); err == nil || !strings.Contains(err.Error(), "is a link or no directory: remove it") {
 		t.Errorf("Expire = %v", err)
@@ -363,9 +365,9 @@ func TestTheArchiveIsReachedOverNoLink(t *testing.T) {
 
 func TestTheArchiveIsOnTheSameFileSystem(t *testing.T) {
 	dir, c := t.TempDir(), newCalendar()
-	opts := &filestore.Options{Now: c.now, Lifetimes: filestore.Lifetimes{Retention: time.Hour, Archive: dir}}
+	opts := &filestore.Options{Now: c.now, Lifetimes: record.Lifetimes{Retention: time.Hour, Archive: dir}}
 	s := open(t, dir, opts)
-	must(t, s.Replace(group(t, "job", "j"), families(t, "m 1\n"), filestore.PushOptions{TTL: ttl(time.Hour)}))
+	must(t, s.Replace(group(t, "job", "j"), families(t, "m 1\n"), record.PushOptions{TTL: ttl(time.Hour)}))
 	c.pass(24 * time.Hour)
 	var errs []error
 	err := s.Expire(t.Context(), func(a filestore.Aged) {
@@ -382,7 +384,7 @@ func TestAccumulate(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, &filestore.Options{Now: newCalendar().now})
 	g := group(t, "job", "j")
-	opts := filestore.PushOptions{Accumulate: true}
+	opts := record.PushOptions{Accumulate: true}
 	const histogram = "# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"+Inf\"} 2\nh_sum 3.5\nh_count 2\n"
 	const text = "# TYPE c counter\nc{x=\"1\"} 1\nc{x=\"2\"} 0.5\n# TYPE g gauge\ng 7\n" + histogram + "# TYPE s summary\ns_sum 1\ns_count 1\nu 3\n"
 	for range 3 {
@@ -418,8 +420,8 @@ u{job="j"} 3
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := s.Update(g, families(t, "# TYPE c2 counter\nc2 1\n"+bad), opts)
-			var clash *filestore.Conflict
-			var syntax *filestore.SyntaxError
+			var clash *record.Conflict
+			var syntax *exposition.SyntaxError
 			if !errors.As(err, &clash) && !errors.As(err, &syntax) {
 				t.Errorf("Update = %v, want a refusal", err)
 			}
@@ -441,9 +443,9 @@ func TestTheRecordOfAJobStays(t *testing.T) {
 	opts := &filestore.Options{Now: c.now}
 	s := open(t, dir, opts)
 	g := group(t, "job", "j")
-	must(t, s.Replace(g, families(t, "m 1\n"), filestore.PushOptions{TTL: ttl(time.Hour)}))
-	must(t, s.Amend(g, func(*filestore.Held) (*filestore.Edit, error) {
-		return &filestore.Edit{Put: families(t, "promspool_job_runs 1\n"), Attributes: map[string][]string{filestore.RecordAttribute: {"x"}}}, nil
+	must(t, s.Replace(g, families(t, "m 1\n"), record.PushOptions{TTL: ttl(time.Hour)}))
+	must(t, s.Amend(g, func(*record.Held) (*record.Edit, error) {
+		return &record.Edit{Put: families(t, "promspool_job_runs 1\n"), Attributes: map[string][]string{record.RecordAttribute: {"x"}}}, nil
 	}))
 	c.pass(time.Hour)
 	expire(t, s)

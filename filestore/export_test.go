@@ -3,6 +3,8 @@ package filestore
 import (
 	"context"
 	"testing"
+
+	"github.com/promspool/promspool/filestore/grouping"
 )
 
 // SetLoadChunk fills stores with that many files at a time until the test ends.
@@ -22,7 +24,7 @@ func SetHelpRate(t testing.TB, burst, perSecond int) {
 
 // AlignSome is SettleHelp for up to n files.
 func AlignSome(s *Store, n int) error {
-	left, failed := map[string][]Group{}, map[string]struct{}{}
+	left, failed := map[string][]grouping.Key{}, map[string]struct{}{}
 	s.findMisfits(left)
 	_, err := s.rewriteHelp(context.Background(), left, n, failed)
 	for name := range left {

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // TestDirectoryThatCannotBeRead is named in the view with the reason for as long
@@ -18,17 +20,17 @@ import (
 func TestDirectoryThatCannotBeRead(t *testing.T) {
 	for name, test := range map[string]struct {
 		spoil, mend func(dir string) error
-		want        filestore.DirectoryReason
+		want        record.DirectoryReason
 		err         error
 	}{
-		"missing":  {os.RemoveAll, func(string) error { return nil }, filestore.DirectoryMissing, fs.ErrNotExist},
-		"a file":   {func(dir string) error { return errors.Join(os.RemoveAll(dir), os.WriteFile(dir, nil, 0o644)) }, os.Remove, filestore.DirectoryIsNone, syscall.ENOTDIR},
-		"a pipe":   {func(dir string) error { return errors.Join(os.RemoveAll(dir), syscall.Mkfifo(dir, 0o644)) }, os.Remove, filestore.DirectoryIsNone, syscall.ENOTDIR},
-		"no right": {func(dir string) error { return os.Chmod(dir, 0) }, func(dir string) error { return os.Chmod(dir, 0o755) }, filestore.DirectoryUnreadable, fs.ErrPermission},
+		"missing":  {os.RemoveAll, func(string) error { return nil }, record.DirectoryMissing, fs.ErrNotExist},
+		"a file":   {func(dir string) error { return errors.Join(os.RemoveAll(dir), os.WriteFile(dir, nil, 0o644)) }, os.Remove, record.DirectoryIsNone, syscall.ENOTDIR},
+		"a pipe":   {func(dir string) error { return errors.Join(os.RemoveAll(dir), syscall.Mkfifo(dir, 0o644)) }, os.Remove, record.DirectoryIsNone, syscall.ENOTDIR},
+		"no right": {func(dir string) error { return os.Chmod(dir, 0) }, func(dir string) error { return os.Chmod(dir, 0o755) }, record.DirectoryUnreadable, fs.ErrPermission},
 		"no right above": {
 			func(dir string) error { return os.Chmod(filepath.Dir(dir), 0) },
 			func(dir string) error { return os.Chmod(filepath.Dir(dir), 0o755) },
-			filestore.DirectoryUnreadable, fs.ErrPermission,
+			record.DirectoryUnreadable, fs.ErrPermission,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -44,7 +46,7 @@ func TestDirectoryThatCannotBeRead(t *testing.T) {
 				}
 			}
 			src := s.AddSource(dir)
-			look := func(text string, reason filestore.DirectoryReason, cause error) {
+			look := func(text string, reason record.DirectoryReason, cause error) {
 				t.Helper()
 				var err error
 				rescan := func() { _, err = src.Rescan() }
@@ -72,7 +74,7 @@ func TestDirectoryThatCannotBeRead(t *testing.T) {
 				must(t, os.MkdirAll(dir, 0o755))
 				must(t, os.WriteFile(filepath.Join(dir, "a.prom"), []byte("a 1\n"), 0o644))
 			}
-			look("", filestore.DirectoryMissing, fs.ErrNotExist)
+			look("", record.DirectoryMissing, fs.ErrNotExist)
 			create()
 			look("a 1\n", "", nil)
 			for range 2 {
@@ -80,7 +82,7 @@ func TestDirectoryThatCannotBeRead(t *testing.T) {
 				look("", test.want, test.err)
 				view := s.View()
 				look("", test.want, test.err)
-				if test.want == filestore.DirectoryMissing && s.View().DirectoryErrors()[0] != view.DirectoryErrors()[0] {
+				if test.want == record.DirectoryMissing && s.View().DirectoryErrors()[0] != view.DirectoryErrors()[0] {
 					t.Error("the same failure is new at each look")
 				}
 				must(t, test.mend(dir))
@@ -165,7 +167,7 @@ func TestFollow(t *testing.T) {
 	_, err = s.Follow()
 	must(t, err)
 	want(t, s, "cm 3\nplain 1\n")
-	wantReason(t, s, "e.prom", filestore.Unreadable)
+	wantReason(t, s, "e.prom", exposition.Unreadable)
 	must(t, os.WriteFile(elsewhere, []byte("e 4\n"), 0o644))
 	must(t, os.WriteFile(filepath.Join(dir, "cm.prom"), []byte("cm 4\n"), 0o644))
 	_, err = s.Follow()

@@ -13,6 +13,9 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/grouping"
+	"github.com/promspool/promspool/filestore/merge"
 )
 
 // FuzzGroup holds groups against what their file names and header lines promise.
@@ -23,10 +26,10 @@ func FuzzGroup(f *testing.F) {
 	f.Add("job", "a,b=c", "b", strings.Repeat("ü", 100), "__x", "1")
 	f.Add("job", "a", "é", "\xff", "z", "a\x00")
 	f.Fuzz(func(t *testing.T, n1, v1, n2, v2, n3, v3 string) {
-		labels := []filestore.Label{{Name: n1, Value: v1}, {Name: n2, Value: v2}, {Name: n3, Value: v3}}
-		g, err := filestore.NewGroup(labels...)
+		labels := []exposition.Label{{Name: n1, Value: v1}, {Name: n2, Value: v2}, {Name: n3, Value: v3}}
+		g, err := grouping.New(labels...)
 		slices.Reverse(labels)
-		if again, err2 := filestore.NewGroup(labels...); again != g || (err == nil) != (err2 == nil) {
+		if again, err2 := grouping.New(labels...); again != g || (err == nil) != (err2 == nil) {
 			t.Fatalf("NewGroup = %v, %v; in another order %v, %v", g, err, again, err2)
 		}
 		if err != nil {
@@ -37,15 +40,15 @@ func FuzzGroup(f *testing.F) {
 		}
 		name := g.FileName()
 		// A commit adds 20 bytes for its temporary name.
-		if !filestore.IsSpoolFile(name) || !strings.HasPrefix(name, "job=") || len(name) > 235 || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' || r == '/' }) {
+		if !grouping.IsSpoolFile(name) || !strings.HasPrefix(name, "job=") || len(name) > 235 || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' || r == '/' }) {
 			t.Errorf("%v has the file name %q", g, name)
 		}
-		if back, err := filestore.NewGroup(g.Labels()...); err != nil || back != g {
+		if back, err := grouping.New(g.Labels()...); err != nil || back != g {
 			t.Errorf("of the labels of %v comes %v, %v", g, back, err)
 		}
 		// The header line brings the group back, and in no other file.
 		text := []byte("# promspool:group " + g.String() + "\na 1\n")
-		v := filestore.Merge(nil, map[string][]byte{name: text, "copy.prom": text})
+		v := merge.Merge(nil, map[string][]byte{name: text, "copy.prom": text})
 		if got := v.File(name).Group(); got != g {
 			t.Errorf("in %q the header of %v says %v", name, g, got)
 		}
@@ -57,7 +60,7 @@ func FuzzGroup(f *testing.F) {
 			for _, value := range []string{strings.ToUpper(l.Value), strings.ToLower(l.Value), l.Value + "~", l.Value + "," + l.Name, strings.TrimSuffix(l.Value, "x")} {
 				labels := g.Labels()
 				labels[slices.Index(labels, l)].Value = value
-				if o, err := filestore.NewGroup(labels...); err == nil && o != g && strings.EqualFold(o.FileName(), name) {
+				if o, err := grouping.New(labels...); err == nil && o != g && strings.EqualFold(o.FileName(), name) {
 					t.Errorf("%v and %v share the name %q", g, o, name)
 				}
 			}
@@ -74,10 +77,10 @@ func FuzzFile(f *testing.F) {
 	f.Add("job=j,x=1.prom", []byte("# promspool:group {job=\"j\",x=\"1\"}\n# promspool:help 1 good \\n\n# HELP good x\n# TYPE good untyped\ngood{x=\"1\"} 1\n"))
 	pushed := []byte("# promspool:group {job=\"a\"}\n# HELP good Some text.\n# TYPE good gauge\ngood{job=\"a\"} 1\n")
 	f.Fuzz(func(t *testing.T, name string, data []byte) {
-		if !filestore.IsSpoolFile(name) || name == "job=a.prom" || strings.ContainsAny(name, "/\x00") {
+		if !grouping.IsSpoolFile(name) || name == "job=a.prom" || strings.ContainsAny(name, "/\x00") {
 			return
 		}
-		v := filestore.Merge(nil, map[string][]byte{"job=a.prom": pushed, name: data})
+		v := merge.Merge(nil, map[string][]byte{"job=a.prom": pushed, name: data})
 		text := v.AppendTo(nil)
 		// A group whose name comes first may have the family with another type.
 		if name > "job=a.prom" || v.File(name).Group().IsZero() {
@@ -86,7 +89,7 @@ func FuzzFile(f *testing.F) {
 			}
 		}
 		wellFormed(t, text)
-		if again := filestore.Merge(nil, map[string][]byte{name: data, "job=a.prom": pushed}).AppendTo(nil); !bytes.Equal(again, text) {
+		if again := merge.Merge(nil, map[string][]byte{name: data, "job=a.prom": pushed}).AppendTo(nil); !bytes.Equal(again, text) {
 			t.Fatalf("merged once:\n%s\nand again:\n%s", text, again)
 		}
 	})
@@ -106,7 +109,7 @@ func FuzzHeader(f *testing.F) {
 		lines := []string{`# promspool:group {job="j"}`, body}
 		lines = slices.Insert(lines, int(where)%3, "# promspool:"+strings.ReplaceAll(line, "\n", " "))
 		text := []byte(strings.Join(lines, "\n"))
-		v := filestore.Merge(nil, map[string][]byte{"job=j.prom": text, "other.prom": []byte("# HELP other x\nother 1\n")})
+		v := merge.Merge(nil, map[string][]byte{"job=j.prom": text, "other.prom": []byte("# HELP other x\nother 1\n")})
 		served := v.AppendTo(nil)
 		wellFormed(t, served)
 		file := v.File("job=j.prom")
@@ -139,7 +142,7 @@ func FuzzHeader(f *testing.F) {
 		}
 		data, err := os.ReadFile(path)
 		must(t, err)
-		again := filestore.Merge(nil, map[string][]byte{"job=j.prom": data}).File("job=j.prom")
+		again := merge.Merge(nil, map[string][]byte{"job=j.prom": data}).File("job=j.prom")
 		if again.Err() != nil || again.Group() != file.Group() || !slices.Equal(again.Attributes(key), file.Attributes(key)) {
 			t.Fatalf("written again:\n%s\nread as %v, %q, %v", data, again.Group(), again.Attributes(key), again.Err())
 		}

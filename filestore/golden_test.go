@@ -10,7 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
 
-	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/merge"
 )
 
 var update = flag.Bool("update", false, "write what is served into the golden files")
@@ -24,7 +25,7 @@ func TestGoldenMerges(t *testing.T) {
 	if len(names) == 0 {
 		t.Fatal("no golden files")
 	}
-	own := map[string]filestore.Own{"go_goroutines": {Type: filestore.Gauge}}
+	own := map[string]merge.Own{"go_goroutines": {Type: exposition.Gauge}}
 	for _, name := range names {
 		t.Run(strings.TrimSuffix(filepath.Base(name), ".txtar"), func(t *testing.T) {
 			archive, err := txtar.ParseFile(name)
@@ -37,7 +38,7 @@ func TestGoldenMerges(t *testing.T) {
 					files[f.Name] = f.Data
 				}
 			}
-			v := filestore.Merge(own, files)
+			v := merge.Merge(own, files)
 			got := string(v.AppendTo(nil))
 			for _, name := range v.Beside() {
 				got += "beside " + name + ":\n" + string(v.AppendBeside(nil, name))

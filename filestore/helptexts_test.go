@@ -6,6 +6,9 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // TestFilesNeverHaveThreeTexts pushes different texts at once, and none, while the
@@ -26,9 +29,9 @@ func TestFilesNeverHaveThreeTexts(t *testing.T) {
 				if r.IntN(3) == 0 {
 					text = ""
 				}
-				f, err := Parse([]byte(text+fmt.Sprintf("# TYPE m gauge\nm %d\n", i)), Limits{}, false)
+				f, err := exposition.Parse([]byte(text+fmt.Sprintf("# TYPE m gauge\nm %d\n", i)), exposition.Limits{}, false)
 				if err == nil {
-					err = s.Replace(g, f, PushOptions{})
+					err = s.Replace(g, f, record.PushOptions{})
 				}
 				if err == nil && r.IntN(8) == 0 {
 					err = s.Delete(g)
@@ -60,7 +63,7 @@ func TestFilesNeverHaveThreeTexts(t *testing.T) {
 				return
 			default:
 				s.mu.Lock()
-				n, _ := s.merge.textsIn("m")
+				n, _ := s.merge.TextsIn("m")
 				worst = max(worst, n)
 				s.mu.Unlock()
 				runtime.Gosched()
@@ -76,10 +79,10 @@ func TestFilesNeverHaveThreeTexts(t *testing.T) {
 	if err := s.SettleHelp(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if n, aligned := s.merge.textsIn("m"); !aligned {
+	if n, aligned := s.merge.TextsIn("m"); !aligned {
 		t.Errorf("the family has %d texts at rest", n)
 	}
-	if s.help.isMixed() {
+	if s.help.IsMixed() {
 		t.Error("a family counts as not aligned")
 	}
 }

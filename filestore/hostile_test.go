@@ -15,6 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/merge"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // The users of these tests: the agent is root, mallory and alice may put files
@@ -43,7 +46,7 @@ func hostile(t *testing.T) (spool, outside string) {
 }
 
 // wantReason checks what is said of a file; empty for nothing.
-func wantReason(t *testing.T, s *filestore.Store, name string, reason filestore.Reason) {
+func wantReason(t *testing.T, s *filestore.Store, name string, reason exposition.Reason) {
 	t.Helper()
 	f := s.View().File(name)
 	if f == nil {
@@ -79,26 +82,26 @@ func TestLinksThatMayBeFollowed(t *testing.T) {
 	for name, x := range map[string]struct {
 		uid    int
 		target string
-		want   filestore.Reason
+		want   exposition.Reason
 	}{
-		"to-secret":        {mallory, outside + "/secret", filestore.Unreadable},
-		"to-shadow":        {mallory, outside + "/shadow", filestore.Unreadable},
-		"to-secret-dotdot": {mallory, "../outside/secret", filestore.Unreadable},
+		"to-secret":        {mallory, outside + "/secret", exposition.Unreadable},
+		"to-shadow":        {mallory, outside + "/shadow", exposition.Unreadable},
+		"to-secret-dotdot": {mallory, "../outside/secret", exposition.Unreadable},
 		"by-root":          {0, outside + "/secret", ""},
-		"chain-by-root":    {0, outside + "/mallory/chain", filestore.Unreadable},
-		"dir-by-root":      {0, outside + "/mallory/dir/secret", filestore.Unreadable},
+		"chain-by-root":    {0, outside + "/mallory/chain", exposition.Unreadable},
+		"dir-by-root":      {0, outside + "/mallory/dir/secret", exposition.Unreadable},
 		"own":              {mallory, outside + "/mallory/own", ""},
 		"of-alice":         {0, outside + "/alice", ""},
 		"of-alice-dotdot":  {0, "../outside/./sub//../alice", ""},
 		"of-alice-twice":   {0, outside + "/sub/alice", ""},
-		"of-alice-not":     {mallory, outside + "/alice", filestore.Unreadable},
-		"nowhere":          {mallory, "none", filestore.Unreadable},
-		"loop":             {0, outside + "/mallory/loop", filestore.Unreadable},
-		"root":             {0, "/", filestore.NotRegular},
-		"dir":              {0, outside, filestore.NotRegular},
-		"here":             {0, ".", filestore.NotRegular},
-		"pipe":             {0, outside + "/pipe", filestore.NotRegular},
-		"device":           {0, "/dev/zero", filestore.NotRegular},
+		"of-alice-not":     {mallory, outside + "/alice", exposition.Unreadable},
+		"nowhere":          {mallory, "none", exposition.Unreadable},
+		"loop":             {0, outside + "/mallory/loop", exposition.Unreadable},
+		"root":             {0, "/", exposition.NotRegular},
+		"dir":              {0, outside, exposition.NotRegular},
+		"here":             {0, ".", exposition.NotRegular},
+		"pipe":             {0, outside + "/pipe", exposition.NotRegular},
+		"device":           {0, "/dev/zero", exposition.NotRegular},
 	} {
 		link(x.uid, x.target, filepath.Join(spool, name+".prom"))
 		defer func() {
@@ -124,7 +127,7 @@ func TestHardLinks(t *testing.T) {
 	s, err := filestore.Open(spool, &filestore.Options{Hold: 1})
 	must(t, err)
 	defer s.Close()
-	wantReason(t, s, "secret.prom", filestore.Unreadable)
+	wantReason(t, s, "secret.prom", exposition.Unreadable)
 	wantReason(t, s, "alice.prom", "")
 	must(t, os.Chmod(spool, 0o755)) // only root can have put it there
 	own, err := filestore.Open(spool, &filestore.Options{Hold: 1})
@@ -158,17 +161,17 @@ func TestGroupThatSomebodyPlanted(t *testing.T) {
 		if f := s.View().File(g.FileName()); f == nil || !f.Group().IsZero() || f.Err() != nil {
 			t.Fatalf("%s: the view has %+v, want a dropped file that is served", what, f)
 		}
-		wantReason(t, s, g.FileName(), filestore.Reserved)
+		wantReason(t, s, g.FileName(), exposition.Reserved)
 		must(t, s.Delete(g))
 		must(t, s.Wipe())
 		must(t, s.Fail(g))
-		if err := s.Update(g, families(t, "n 1\n"), filestore.PushOptions{}); err == nil || !strings.Contains(err.Error(), "put there by somebody else") {
+		if err := s.Update(g, families(t, "n 1\n"), record.PushOptions{}); err == nil || !strings.Contains(err.Error(), "put there by somebody else") {
 			t.Errorf("%s: POST gives %v", what, err)
 		}
 		if b, err := os.ReadFile(path); err != nil || string(b) != planted {
 			t.Errorf("%s: the planted file is now %q, %v", what, b, err)
 		}
-		must(t, s.Replace(g, families(t, "n 1\n"), filestore.PushOptions{})) // root may
+		must(t, s.Replace(g, families(t, "n 1\n"), record.PushOptions{})) // root may
 		if f := s.View().File(g.FileName()); f.Group() != g || f.Problem() != nil {
 			t.Errorf("%s: after PUT the view has %+v", what, f)
 		}
@@ -199,7 +202,7 @@ func TestStickySpoolKeepsOthersFiles(t *testing.T) {
 		s, err := filestore.Open(spool, &filestore.Options{Hold: 1})
 		must(t, err)
 		defer s.Close()
-		err = s.Replace(g, families(t, "n 1\n"), filestore.PushOptions{})
+		err = s.Replace(g, families(t, "n 1\n"), record.PushOptions{})
 		if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("%q is somebody else's", g.FileName())) {
 			t.Errorf("PUT gives %v", err)
 		}
@@ -215,11 +218,11 @@ func TestDirectoryInPlaceOfAGroup(t *testing.T) {
 	path := filepath.Join(spool, g.FileName())
 	must(t, os.Mkdir(path, 0o755))
 	s := open(t, spool, nil)
-	if err := s.Replace(g, families(t, "m 1\n"), filestore.PushOptions{}); err == nil || !strings.Contains(err.Error(), `"job=a.prom" is a directory: remove it`) {
+	if err := s.Replace(g, families(t, "m 1\n"), record.PushOptions{}); err == nil || !strings.Contains(err.Error(), `"job=a.prom" is a directory: remove it`) {
 		t.Errorf("Replace = %v", err)
 	}
 	must(t, os.Remove(path))
-	must(t, s.Replace(g, families(t, "m 1\n"), filestore.PushOptions{}))
+	must(t, s.Replace(g, families(t, "m 1\n"), record.PushOptions{}))
 	want(t, s, "m{job=\"a\"} 1\n")
 }
 
@@ -299,7 +302,7 @@ func TestRacers(t *testing.T) {
 		rescan(t, s)
 		switch looks % 8 {
 		case 0:
-			if s.Replace(g, families(t, "n 1\n"), filestore.PushOptions{}) == nil {
+			if s.Replace(g, families(t, "n 1\n"), record.PushOptions{}) == nil {
 				pushed++
 			}
 		case 4:
@@ -358,18 +361,18 @@ func TestValuesLikeBounds(t *testing.T) {
 			text := fmt.Sprintf("# TYPE go_gc_duration_seconds %[1]s\ngo_gc_duration_seconds_sum{a=\"%[2]s\"} 1\ngo_gc_duration_seconds_count{a=\"%[2]s\"} 1\n# TYPE x %[1]s\nx_sum{a=\"%[2]s\"} 1\nx_count{a=\"%[2]s\"} 2\n", typ, value)
 			dir := t.TempDir()
 			must(t, os.WriteFile(filepath.Join(dir, "x.prom"), []byte(text), 0o644))
-			own := map[string]filestore.Own{"go_gc_duration_seconds": {Type: filestore.Summary, Labels: []string{"quantile"}}}
+			own := map[string]merge.Own{"go_gc_duration_seconds": {Type: exposition.Summary, Labels: []string{"quantile"}}}
 			s, err := filestore.Open(dir, &filestore.Options{Own: own})
 			must(t, err)
 			served := string(s.View().AppendTo(nil))
 			if want := fmt.Sprintf("x_sum{a=\"%[1]s\"} 1\nx_count{a=\"%[1]s\"} 2\n", value); !strings.Contains(served, want) {
 				t.Errorf("dropped, %s with %s: missing\n%sin\n%s", typ, value, want, served)
 			}
-			if err := s.Replace(group(t, "job", "j"), families(t, text), filestore.PushOptions{}); typ == "summary" && err != nil {
+			if err := s.Replace(group(t, "job", "j"), families(t, text), record.PushOptions{}); typ == "summary" && err != nil {
 				t.Errorf("pushed, %s with %s: %v", typ, value, err)
 			}
-			var x *filestore.Conflict
-			if err := s.Replace(group(t, "job", "k"), families(t, text), filestore.PushOptions{}); typ == "histogram" && !errors.As(err, &x) {
+			var x *record.Conflict
+			if err := s.Replace(group(t, "job", "k"), families(t, text), record.PushOptions{}); typ == "histogram" && !errors.As(err, &x) {
 				t.Errorf("pushed, %s with %s: %v, want a conflict with the agent's type", typ, value, err)
 			}
 			for f := range s.View().Files() {

@@ -11,6 +11,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/promspool/promspool/filestore/disk"
+	"github.com/promspool/promspool/filestore/grouping"
 )
 
 // An Inspection is what the operating system says of a spool: what [Open] does
@@ -22,8 +25,8 @@ type Inspection struct {
 	// way and are zero where the file system has no bound of them.
 	Free, Total           int64
 	FreeFiles, TotalFiles int64
-	Quotas                []Quota // of the owner and the group of the directory, as far as the kernel says them
-	Writable              bool    // by whoever asks
+	Quotas                []disk.Quota // of the owner and the group of the directory, as far as the kernel says them
+	Writable              bool         // by whoever asks
 	Files                 []Owned
 	Leftovers             []string // temporary files of commits that have died, a minute ago or longer
 	Unread                []string // other files that no agent reads
@@ -43,26 +46,26 @@ func Inspect(dir string, now time.Time) (*Inspection, error) {
 	x := &Inspection{}
 	fi, err := os.Stat(dir)
 	if err != nil {
-		return nil, doing("looking at "+dir, err)
+		return nil, disk.Wrap("looking at "+dir, err)
 	}
 	x.Dir = owned("", fi)
 	if !fi.IsDir() {
-		return nil, doing("looking at "+dir, unix.ENOTDIR)
+		return nil, disk.Wrap("looking at "+dir, unix.ENOTDIR)
 	}
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
-		return nil, doing("looking at the file system of "+dir, err)
+		return nil, disk.Wrap("looking at the file system of "+dir, err)
 	}
 	x.Total, x.Free = int64(st.Blocks)*int64(st.Bsize), int64(st.Bavail)*int64(st.Bsize)
 	x.TotalFiles, x.FreeFiles = int64(st.Files), int64(st.Ffree)
 	if f, err := os.Open(dir); err == nil {
-		x.Quotas = quotas(f, x.Dir.UID, x.Dir.GID)
+		x.Quotas = disk.Quotas(f, x.Dir.UID, x.Dir.GID)
 		_ = f.Close() // only asked
 	}
 	x.Writable = unix.Access(dir, unix.W_OK|unix.X_OK) == nil
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, doing("listing "+dir, err)
+		return nil, disk.Wrap("listing "+dir, err)
 	}
 	for _, e := range entries {
 		name := e.Name()
@@ -75,9 +78,9 @@ func Inspect(dir string, now time.Time) (*Inspection, error) {
 			continue // the Store says of it that it cannot be looked at
 		}
 		switch {
-		case IsSpoolFile(name):
+		case grouping.IsSpoolFile(name):
 			x.Files = append(x.Files, owned(name, fi))
-		case leftover.MatchString(name):
+		case disk.Leftover.MatchString(name):
 			if now.Sub(fi.ModTime()) > time.Minute && !inUse(filepath.Join(dir, name)) {
 				x.Leftovers = append(x.Leftovers, name)
 			}

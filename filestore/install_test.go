@@ -5,16 +5,20 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/grouping"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // pushedTo replaces a group by one gauge.
-func pushedTo(t *testing.T, s *Store, g Group, value int) error {
+func pushedTo(t *testing.T, s *Store, g grouping.Key, value int) error {
 	t.Helper()
-	f, err := Parse(fmt.Appendf(nil, "# TYPE a gauge\na %d\n", value), Limits{}, false)
+	f, err := exposition.Parse(fmt.Appendf(nil, "# TYPE a gauge\na %d\n", value), exposition.Limits{}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s.Replace(g, f, PushOptions{})
+	return s.Replace(g, f, record.PushOptions{})
 }
 
 // A panic in a turn ends the request that has the turn, as its server would, and
@@ -52,7 +56,7 @@ func TestInstallAfterPanic(t *testing.T) {
 						t.Error(err)
 						return
 					}
-					defer d.done()
+					defer d.Release()
 					_ = s.install(&prepared{d: d, name: g.FileName(), check: true}) // has no content
 				})
 			}
@@ -70,9 +74,9 @@ func TestInstallAfterPanic(t *testing.T) {
 	}
 }
 
-func groupOf(t *testing.T, job string) Group {
+func groupOf(t *testing.T, job string) grouping.Key {
 	t.Helper()
-	g, err := NewGroup(Label{"job", job})
+	g, err := grouping.New(exposition.Label{Name: "job", Value: job})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,23 +97,23 @@ func TestCommitIsPatient(t *testing.T) {
 		t.Fatal(err)
 	}
 	g := groupOf(t, "a")
-	f, err := Parse([]byte("# TYPE b gauge\nb 1\n"), Limits{}, false)
+	f, err := exposition.Parse([]byte("# TYPE b gauge\nb 1\n"), exposition.Limits{}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	change := s.changeOf(g)
-	parts, series, err := change.canonical(f, nil)
+	parts, series, err := change.Canonical(f, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	tries := 0
-	at, err := s.commit(g, true, func(old *content) (*content, error) {
+	at, err := s.commit(g, true, func(old *record.Content) (*record.Content, error) {
 		if tries++; tries <= 200 {
 			if err := pushedTo(t, restless, g, tries); err != nil {
 				return nil, err
 			}
 		}
-		return change.content(old, parts, series, 1, 0)
+		return change.Content(old, parts, series, 1, 0)
 	})
 	if err != nil {
 		t.Fatalf("after %d tries: %v", tries, err)
@@ -117,7 +121,7 @@ func TestCommitIsPatient(t *testing.T) {
 	if err := s.flush(at); err != nil {
 		t.Fatal(err)
 	}
-	if _, ok := s.View().File(g.FileName()).has("b"); !ok {
+	if _, ok := s.View().File(g.FileName()).Has("b"); !ok {
 		t.Error("the commit is not in the view")
 	}
 }

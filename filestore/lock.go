@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/promspool/promspool/filestore/disk"
+	"github.com/promspool/promspool/filestore/grouping"
 )
 
 // A Lock says that somebody is at work on what a group tells of, for as long as
@@ -29,19 +32,21 @@ var ErrLocked = errors.New("somebody else holds the lock")
 // file can lock it.
 const lockPerm fs.FileMode = 0o640
 
-func lockName(g Group) string { return "." + strings.TrimSuffix(g.FileName(), Suffix) + ".lock" }
+func lockName(g grouping.Key) string {
+	return "." + strings.TrimSuffix(g.FileName(), grouping.Suffix) + ".lock"
+}
 
 // Lock takes the lock of a group, or fails at once with ErrLocked. Several may
 // have it if all of them share it. If nobody else has it, alone is called, unless
 // it is nil, while nobody else can take it: what is said to be done under the lock
 // at that moment is not. It may be called more than once.
-func (s *Store) Lock(g Group, share bool, alone func()) (*Lock, error) {
+func (s *Store) Lock(g grouping.Key, share bool, alone func()) (*Lock, error) {
 	name := lockName(g)
 	// Whoever looks whether the lock is held has it for the moment of the look.
 	for try := 0; ; try++ {
 		f, err := s.openLock(name, os.O_CREATE)
 		if err != nil {
-			return nil, doing("opening the lock of group "+g.String(), err)
+			return nil, disk.Wrap("opening the lock of group "+g.String(), err)
 		}
 		err = func() (err error) {
 			locked := false
@@ -57,7 +62,7 @@ func (s *Store) Lock(g Group, share bool, alone func()) (*Lock, error) {
 		switch {
 		case err == nil:
 			return &Lock{s, name, f}, nil
-		case err != errAgain && err != unix.EWOULDBLOCK && err != unix.EINTR:
+		case err != disk.ErrRetry && err != unix.EWOULDBLOCK && err != unix.EINTR:
 			return nil, fmt.Errorf("locking group %s: %w", g, err)
 		case try >= 20:
 			return nil, fmt.Errorf("locking group %s: %w", g, ErrLocked)
@@ -72,14 +77,14 @@ func (s *Store) lockFile(f *os.File, name string, share bool, alone func()) erro
 	fd := int(f.Fd())
 	err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
 	if err == nil && !s.leadsTo(name, f) {
-		return errAgain // removed by the one before
+		return disk.ErrRetry // removed by the one before
 	}
 	if err == nil && alone != nil {
 		alone()
 	}
 	if share {
 		if err = unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB); err == nil && !s.leadsTo(name, f) {
-			return errAgain
+			return disk.ErrRetry
 		}
 	}
 	return err
@@ -102,9 +107,9 @@ func (l *Lock) Release(clean func() bool) {
 		return
 	}
 	if d, err := l.store.spool.inUse(); err == nil {
-		defer d.done()
+		defer d.Release()
 		if l.store.leadsTo(l.name, l.file) {
-			_ = d.root.Remove(l.name) // then it stays, which does no harm
+			_ = d.Root.Remove(l.name) // then it stays, which does no harm
 		}
 	}
 }
@@ -112,7 +117,7 @@ func (l *Lock) Release(clean func() bool) {
 // Locked reports whether somebody holds the lock of the group. It is not known if
 // there is no file to lock, or none that we may open, or if the file system has no
 // locks.
-func (s *Store) Locked(g Group) (locked, known bool) {
+func (s *Store) Locked(g grouping.Key) (locked, known bool) {
 	f, err := s.openLock(lockName(g), 0)
 	if err != nil {
 		return false, false
@@ -125,7 +130,7 @@ func (s *Store) Locked(g Group) (locked, known bool) {
 
 // Unlock removes the file of the lock if nobody holds it, and if clean says so, as
 // in Release.
-func (s *Store) Unlock(g Group, clean func() bool) {
+func (s *Store) Unlock(g grouping.Key, clean func() bool) {
 	if locked, known := s.Locked(g); locked || !known {
 		return
 	}
@@ -139,8 +144,8 @@ func (s *Store) openLock(name string, create int) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer d.done()
-	f, err := d.root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|create, lockPerm)
+	defer d.Release()
+	f, err := d.Root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|create, lockPerm)
 	if err != nil {
 		return nil, err
 	}
@@ -164,11 +169,16 @@ func (s *Store) leadsTo(name string, f *os.File) bool {
 	if err != nil {
 		return false
 	}
-	defer d.done()
-	there, err := d.root.Lstat(name)
+	defer d.Release()
+	there, err := d.Root.Lstat(name)
 	if err != nil {
 		return false
 	}
 	here, err := f.Stat()
 	return err == nil && os.SameFile(here, there)
 }
+
+// LockHeld reports whether another process holds the lock of a spool for as long as
+// patience lasts, which is longer than any commit needs. It is false where that
+// cannot be asked.
+func LockHeld(dir string, patience time.Duration) bool { return disk.LockHeld(dir, patience) }

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/grouping"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 func TestLock(t *testing.T) {
@@ -146,10 +148,10 @@ func TestOnlyOneFile(t *testing.T) {
 	all := open(t, dir, nil)
 	g, other := group(t, "job", "b"), group(t, "job", "a")
 	for _, push := range []struct {
-		g    filestore.Group
+		g    grouping.Key
 		text string
 	}{{other, "# HELP shared The text of the spool.\nshared 1\n"}, {g, "# HELP shared A wish.\nshared 2\n"}} {
-		if err := all.Replace(push.g, families(t, push.text), filestore.PushOptions{}); err != nil {
+		if err := all.Replace(push.g, families(t, push.text), record.PushOptions{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -177,7 +179,7 @@ func TestOnlyOneFile(t *testing.T) {
 		}
 	}
 	// The same holds for what takes the place of what the group held.
-	if err := one.Update(g, families(t, "# HELP shared A wish.\nshared 3\n"), filestore.PushOptions{}); err != nil {
+	if err := one.Update(g, families(t, "# HELP shared A wish.\nshared 3\n"), record.PushOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if data, _ := os.ReadFile(filepath.Join(dir, g.FileName())); !strings.Contains(string(data), "\n# HELP shared The text of the spool.\n") {
@@ -201,8 +203,8 @@ func TestPutLeavesTheRecordOfAJob(t *testing.T) {
 	g := group(t, "job", "a")
 	mark := func(attributes map[string][]string) {
 		t.Helper()
-		err := s.Amend(g, func(*filestore.Held) (*filestore.Edit, error) {
-			return &filestore.Edit{Put: families(t, "promspool_job_running 1\nold 1\n"), Attributes: attributes}, nil
+		err := s.Amend(g, func(*record.Held) (*record.Edit, error) {
+			return &record.Edit{Put: families(t, "promspool_job_running 1\nold 1\n"), Attributes: attributes}, nil
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -210,12 +212,12 @@ func TestPutLeavesTheRecordOfAJob(t *testing.T) {
 	}
 	put := func(text string) string {
 		t.Helper()
-		if err := s.Replace(g, families(t, text), filestore.PushOptions{}); err != nil {
+		if err := s.Replace(g, families(t, text), record.PushOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		return string(s.View().AppendTo(nil))
 	}
-	mark(map[string][]string{filestore.RecordAttribute: {"declared=1"}})
+	mark(map[string][]string{record.RecordAttribute: {"declared=1"}})
 	if got := put("new 1\n"); !strings.Contains(got, "promspool_job_running{job=\"a\"} 1\n") || strings.Contains(got, "old") || !strings.Contains(got, "new{job=\"a\"} 1\n") {
 		t.Errorf("after PUT:\n%s", got)
 	}
@@ -223,7 +225,7 @@ func TestPutLeavesTheRecordOfAJob(t *testing.T) {
 		t.Errorf("after PUT of what is recorded:\n%s", got)
 	}
 	// Where the record is somebody else's it is like any other metric.
-	mark(map[string][]string{filestore.RecordAttribute: {}})
+	mark(map[string][]string{record.RecordAttribute: {}})
 	if got := put("new 1\n"); strings.Contains(got, "promspool_job_running") {
 		t.Errorf("after PUT without a record:\n%s", got)
 	}

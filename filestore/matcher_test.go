@@ -5,7 +5,8 @@ import (
 	"testing"
 	"unicode"
 
-	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/grouping"
 )
 
 // TestMatchers holds the meaning against that of selectors in Prometheus.
@@ -42,7 +43,7 @@ func TestMatchers(t *testing.T) {
 		{`job="b\x61c\u006bup"`, true, false},
 		{`job=~"(?i)BACKUP"`, true, false},
 	} {
-		ms, err := filestore.ParseMatchers(tt.matchers)
+		ms, err := grouping.ParseMatchers(tt.matchers)
 		if err != nil {
 			t.Errorf("%s: %v", tt.matchers, err)
 			continue
@@ -53,7 +54,7 @@ func TestMatchers(t *testing.T) {
 		if got := ms.Match(ci); got != tt.ci {
 			t.Errorf("%s matches ci: %v", tt.matchers, got)
 		}
-		if ms.Match(filestore.Group{}) {
+		if ms.Match(grouping.Key{}) {
 			t.Errorf("%s matches what is no group", tt.matchers)
 		}
 	}
@@ -90,7 +91,7 @@ func TestMatchersRefused(t *testing.T) {
 		`job="x", up{job="x"}`:  `groups have no metric name`,
 		`job=~"((a{1000}){99})`: `the quotes are not closed`,
 	} {
-		ms, err := filestore.ParseMatchers(in)
+		ms, err := grouping.ParseMatchers(in)
 		if err == nil {
 			t.Errorf("%q is accepted as %s", in, ms)
 		} else if !strings.Contains(err.Error(), want) {
@@ -109,7 +110,7 @@ func TestParseGroup(t *testing.T) {
 		`"with.dot"=x,job=http://a:9/`:     `{job="http://a:9/","with.dot"="x"}`,
 		`job=a,instance=http://db1:9/b?c#`: `job=a,instance=http://db1:9/b?c#`,
 	} {
-		g, err := filestore.ParseGroup(in)
+		g, err := grouping.ParseGroup(in)
 		if err != nil || g.Name() != want {
 			t.Errorf("%s is %s, %v, want %s", in, g.Name(), err, want)
 		}
@@ -122,7 +123,7 @@ func TestParseGroup(t *testing.T) {
 		`backup`:         `a group has the form job=backup,instance=db1: matcher "backup": expected one of`,
 		`job=a,with.a=b`: `a group has the form`,
 	} {
-		if g, err := filestore.ParseGroup(in); err == nil || !strings.Contains(err.Error(), want) {
+		if g, err := grouping.ParseGroup(in); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s is %s, %v, want %s", in, g.Name(), err, want)
 		}
 	}
@@ -135,25 +136,25 @@ func FuzzMatchers(f *testing.F) {
 	f.Add("job=~`ci_.*`, 'x", `"quo\ted"`)
 	f.Add(`"with.dot"!="\u00e4"`, "ä\n")
 	f.Fuzz(func(t *testing.T, s, value string) {
-		if ms, err := filestore.ParseMatchers(s); err == nil {
-			again, err := filestore.ParseMatchers(ms.String())
+		if ms, err := grouping.ParseMatchers(s); err == nil {
+			again, err := grouping.ParseMatchers(ms.String())
 			if err != nil || again.String() != ms.String() {
 				t.Errorf("%q became %s, and that %s, %v", s, ms, again, err)
 			}
 			ms.Match(group(t, "job", "x"))
 		}
-		g, err := filestore.NewGroup(filestore.Label{Name: "job", Value: "x"}, filestore.Label{Name: "v", Value: value})
+		g, err := grouping.New(exposition.Label{Name: "job", Value: "x"}, exposition.Label{Name: "v", Value: value})
 		if err != nil {
 			return
 		}
-		if again, err := filestore.ParseGroup(g.Name()); err != nil || again != g {
+		if again, err := grouping.ParseGroup(g.Name()); err != nil || again != g {
 			t.Errorf("%s is named %s, and that is %s, %v", g, g.Name(), again, err)
 		}
 		if strings.ContainsFunc(g.Name(), func(r rune) bool { return !unicode.IsPrint(r) }) {
 			t.Errorf("%s has a name with unprintable characters: %q", g, g.Name())
 		}
 		// A group's own text is a selector that finds it.
-		ms, err := filestore.ParseMatchers(strings.ReplaceAll(g.String(), "\n", `\n`))
+		ms, err := grouping.ParseMatchers(strings.ReplaceAll(g.String(), "\n", `\n`))
 		if err != nil || !ms.Match(g) {
 			t.Errorf("%s does not match itself: %v", g, err)
 		}

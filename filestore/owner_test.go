@@ -8,20 +8,21 @@ import (
 	"testing"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 func TestOwners(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, nil)
-	ann, bob := &filestore.Writer{UID: 1001, Known: true}, &filestore.Writer{UID: 1002, Known: true}
-	root, nobody := &filestore.Writer{UID: 0, Known: true, Admin: true}, &filestore.Writer{}
-	put := func(job string, w *filestore.Writer) error {
-		return s.Replace(group(t, "job", job), families(t, "m 1\n"), filestore.PushOptions{By: w})
+	ann, bob := &record.Writer{UID: 1001, Known: true}, &record.Writer{UID: 1002, Known: true}
+	root, nobody := &record.Writer{UID: 0, Known: true, Admin: true}, &record.Writer{}
+	put := func(job string, w *record.Writer) error {
+		return s.Replace(group(t, "job", job), families(t, "m 1\n"), record.PushOptions{By: w})
 	}
-	post := func(job string, w *filestore.Writer) error {
-		return s.Update(group(t, "job", job), families(t, "n 1\n"), filestore.PushOptions{By: w})
+	post := func(job string, w *record.Writer) error {
+		return s.Update(group(t, "job", job), families(t, "n 1\n"), record.PushOptions{By: w})
 	}
-	remove := func(job string, w *filestore.Writer) error { return s.DeleteAs(group(t, "job", job), w) }
+	remove := func(job string, w *record.Writer) error { return s.DeleteAs(group(t, "job", job), w) }
 	file := func(job string) string {
 		b, err := os.ReadFile(filepath.Join(dir, group(t, "job", job).FileName()))
 		must(t, err)
@@ -32,9 +33,9 @@ func TestOwners(t *testing.T) {
 	if !strings.Contains(before, "\n# promspool:owner 1001\n") {
 		t.Errorf("the file is\n%s", before)
 	}
-	for _, w := range []*filestore.Writer{bob, nobody} {
+	for _, w := range []*record.Writer{bob, nobody} {
 		for what, err := range map[string]error{"PUT": put("a", w), "POST": post("a", w), "DELETE": remove("a", w), "MayChange": s.MayChange(group(t, "job", "a"), w)} {
-			if !errors.Is(err, filestore.ErrNotOwner) || !strings.Contains(err.Error(), "1001") {
+			if !errors.Is(err, record.ErrNotOwner) || !strings.Contains(err.Error(), "1001") {
 				t.Errorf("%s by %v gives %v", what, w, err)
 			}
 		}
@@ -48,7 +49,7 @@ func TestOwners(t *testing.T) {
 	must(t, s.SettleHelp(t.Context()))
 	must(t, put("a", ann)) // it is still hers
 	must(t, put("a", nil)) // without owners it stays hers
-	if err := put("a", bob); !errors.Is(err, filestore.ErrNotOwner) {
+	if err := put("a", bob); !errors.Is(err, record.ErrNotOwner) {
 		t.Errorf("PUT by another after all that gives %v", err)
 	}
 
@@ -56,7 +57,7 @@ func TestOwners(t *testing.T) {
 	must(t, put("b", nobody))
 	must(t, post("b", nobody))
 	must(t, post("b", bob))
-	if err := post("b", nobody); !errors.Is(err, filestore.ErrNotOwner) {
+	if err := post("b", nobody); !errors.Is(err, record.ErrNotOwner) {
 		t.Errorf("POST by nobody to what has an owner now gives %v", err)
 	}
 	must(t, remove("b", bob))
@@ -66,7 +67,7 @@ func TestOwners(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(dir, "job=c.prom"), []byte("broken"), 0o644))
 	rescan(t, s)
 	for what, err := range map[string]error{"PUT": put("c", ann), "POST": post("c", ann), "MayChange": s.MayChange(group(t, "job", "c"), ann)} {
-		if !errors.Is(err, filestore.ErrNotOwner) {
+		if !errors.Is(err, record.ErrNotOwner) {
 			t.Errorf("%s to a broken file gives %v", what, err)
 		}
 	}
@@ -75,7 +76,7 @@ func TestOwners(t *testing.T) {
 	// A line that names nobody is nobody's.
 	must(t, os.WriteFile(filepath.Join(dir, "job=d.prom"), []byte("# promspool:group {job=\"d\"}\n# promspool:owner ann\n# TYPE m gauge\nm{job=\"d\"} 1\n"), 0o644))
 	rescan(t, s)
-	if err := put("d", ann); !errors.Is(err, filestore.ErrNotOwner) {
+	if err := put("d", ann); !errors.Is(err, record.ErrNotOwner) {
 		t.Errorf("PUT to a group of nobody gives %v", err)
 	}
 }
@@ -99,7 +100,7 @@ func TestWhoWroteTheFileOwnsIt(t *testing.T) {
 	if got := owner(); got != mallory {
 		t.Errorf("the owner is %d, want %d", got, mallory)
 	}
-	must(t, s.Replace(g, families(t, "m 1\n"), filestore.PushOptions{By: &filestore.Writer{Admin: true}}))
+	must(t, s.Replace(g, families(t, "m 1\n"), record.PushOptions{By: &record.Writer{Admin: true}}))
 	if got := owner(); got != mallory {
 		t.Errorf("after a push by an administrator the owner is %d, want %d", got, mallory)
 	}

@@ -7,6 +7,11 @@ import (
 	"testing"
 	"time"
 	"unsafe"
+
+	"github.com/promspool/promspool/filestore/disk"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/grouping"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // White box: what a panic leaves behind shows in the counts of a directory's users
@@ -16,66 +21,66 @@ import (
 // step of a change, panic. A server recovers from that and goes on.
 func TestNothingIsLeftAfterAPanic(t *testing.T) {
 	boom := func() { panic("boom") }
-	for name, change := range map[string]func(s *Store, g Group){
-		"plan": func(s *Store, g Group) {
+	for name, change := range map[string]func(s *Store, g grouping.Key){
+		"plan": func(s *Store, g grouping.Key) {
 			defer s.groups.lock(g.FileName())()
-			_, _ = s.commit(g, true, func(*content) (*content, error) { boom(); return nil, nil })
+			_, _ = s.commit(g, true, func(*record.Content) (*record.Content, error) { boom(); return nil, nil })
 		},
-		"content that cannot be encoded": func(s *Store, g Group) {
+		"content that cannot be encoded": func(s *Store, g grouping.Key) {
 			defer s.groups.lock(g.FileName())()
-			_, _ = s.commit(g, true, func(*content) (*content, error) { return &content{}, nil })
+			_, _ = s.commit(g, true, func(*record.Content) (*record.Content, error) { return &record.Content{}, nil })
 		},
-		"content that cannot be merged": func(s *Store, g Group) {
+		"content that cannot be merged": func(s *Store, g grouping.Key) {
 			defer s.groups.lock(g.FileName())()
-			_, _ = s.commit(g, false, func(old *content) (*content, error) {
-				c := old.rewritten()
-				c.parts = append(c.parts, part{})
-				c.parts[len(c.parts)-1].desc = c.parts[0].desc
-				*(*unsafe.Pointer)(unsafe.Pointer(c.file)) = nil // its ident, which nothing else could take away
+			_, _ = s.commit(g, false, func(old *record.Content) (*record.Content, error) {
+				c := old.Rewritten()
+				c.Parts = append(c.Parts, exposition.Part{})
+				c.Parts[len(c.Parts)-1].Desc = c.Parts[0].Desc
+				*(*unsafe.Pointer)(unsafe.Pointer(c.File)) = nil // its ident, which nothing else could take away
 				return c, nil
 			})
 		},
-		"a dry run": func(s *Store, g Group) {
+		"a dry run": func(s *Store, g grouping.Key) {
 			defer s.groups.lock(g.FileName())()
-			_, _ = s.commit(g, true, func(*content) (*content, error) { return &content{pretended: true}, nil })
+			_, _ = s.commit(g, true, func(*record.Content) (*record.Content, error) { return &record.Content{Pretended: true}, nil })
 		},
-		"edit": func(s *Store, g Group) {
-			_ = s.Amend(g, func(*Held) (*Edit, error) { boom(); return nil, nil })
+		"edit": func(s *Store, g grouping.Key) {
+			_ = s.Amend(g, func(*record.Held) (*record.Edit, error) { boom(); return nil, nil })
 		},
-		"observer of a flush": func(s *Store, g Group) {
+		"observer of a flush": func(s *Store, g grouping.Key) {
 			s.Observe(Observers{Flush: func(float64) { boom() }})
-			_ = s.Replace(g, &Families{}, PushOptions{})
+			_ = s.Replace(g, &exposition.Families{}, record.PushOptions{})
 		},
-		"observer of the second flush": func(s *Store, g Group) {
+		"observer of the second flush": func(s *Store, g grouping.Key) {
 			n := 0
 			s.Observe(Observers{Flush: func(float64) {
 				if n++; n > 1 {
 					boom()
 				}
 			}})
-			_ = s.Replace(g, &Families{}, PushOptions{})
+			_ = s.Replace(g, &exposition.Families{}, record.PushOptions{})
 		},
-		"observer of a commit": func(s *Store, g Group) {
+		"observer of a commit": func(s *Store, g grouping.Key) {
 			s.Observe(Observers{Commit: func(float64) { boom() }})
-			_ = s.Replace(g, &Families{}, PushOptions{})
+			_ = s.Replace(g, &exposition.Families{}, record.PushOptions{})
 		},
-		"the first pick": func(s *Store, _ Group) {
-			_, _ = s.Remove(func(*File) bool { boom(); return false })
+		"the first pick": func(s *Store, _ grouping.Key) {
+			_, _ = s.Remove(func(*record.File) bool { boom(); return false })
 		},
-		"a pick under the lock": func(s *Store, _ Group) {
+		"a pick under the lock": func(s *Store, _ grouping.Key) {
 			n := 0
-			_, _ = s.Remove(func(*File) bool {
+			_, _ = s.Remove(func(*record.File) bool {
 				if n++; n > 8 { // six are asked for before
 					boom()
 				}
 				return true
 			})
 		},
-		"what is told of a step": func(s *Store, _ Group) {
+		"what is told of a step": func(s *Store, _ grouping.Key) {
 			s.sweep(t.Context(), reading{now: time.Now().Add(time.Hour), steady: true}, func(Aged) { boom() })
 		},
-		"what is done alone under a lock": func(s *Store, g Group) { _, _ = s.Lock(g, false, boom) },
-		"what cleans up under a lock": func(s *Store, g Group) {
+		"what is done alone under a lock": func(s *Store, g grouping.Key) { _, _ = s.Lock(g, false, boom) },
+		"what cleans up under a lock": func(s *Store, g grouping.Key) {
 			l, err := s.Lock(g, false, nil)
 			if err != nil {
 				t.Fatal(err)
@@ -85,7 +90,7 @@ func TestNothingIsLeftAfterAPanic(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			s, err := Open(dir, &Options{Lifetimes: Lifetimes{Dropped: true, Retention: time.Minute}})
+			s, err := Open(dir, &Options{Lifetimes: record.Lifetimes{Dropped: true, Retention: time.Minute}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -149,7 +154,7 @@ func TestNothingIsLeftAfterAPanic(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, e := range entries {
-				if name := e.Name(); strings.HasPrefix(name, ".") && name != spoolLock && name != ArchiveName {
+				if name := e.Name(); strings.HasPrefix(name, ".") && name != disk.SpoolLock && name != ArchiveName {
 					t.Errorf("%s is left in the spool", name)
 				}
 			}
@@ -158,4 +163,4 @@ func TestNothingIsLeftAfterAPanic(t *testing.T) {
 }
 
 // users returns how many work in the directory.
-func users(s *Store) int { return s.spool.dir.Load().users() }
+func users(s *Store) int { return s.spool.dir.Load().Users() }

@@ -9,52 +9,54 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/merge"
+	"github.com/promspool/promspool/filestore/record"
+
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
-
-	"github.com/promspool/promspool/filestore"
 )
 
 func TestWhatIsRefused(t *testing.T) {
 	for _, tc := range []struct {
 		name, text string
 		line       int
-		reason     filestore.Reason
+		reason     exposition.Reason
 	}{
-		{"no last newline", "a 1\nb 2", 2, filestore.Incomplete},
-		{"a comment without newline", "a 1\n# end", 2, filestore.Incomplete},
-		{"timestamp", "a 1\nb 1 1234\n", 2, filestore.Timestamp},
-		{"a timestamp, but worse later", "b 1 1234\nc one\n", 2, filestore.Syntax},
-		{"not a number", "a 1\nb one\n", 2, filestore.Syntax},
-		{"no value", "a\n", 1, filestore.Syntax},
-		{"too large for a float", "a 1e999\n", 1, filestore.Syntax},
-		{"hexadecimal", "a 0x1\n", 1, filestore.Syntax},
-		{"labels without a name", "{x=\"1\"} 1\n", 1, filestore.Syntax},
-		{"a label twice", "a{x=\"1\",x=\"1\"} 1\n", 1, filestore.Syntax},
-		{"reserved label", "a{__x=\"1\"} 1\n", 1, filestore.Reserved},
-		{"open quote", "a{x=\"1} 1\n", 1, filestore.Syntax},
-		{"open braces", "a{x=\"1\" 1\n", 1, filestore.Syntax},
-		{"unknown escape", `a{x="\t"} 1` + "\n", 1, filestore.Syntax},
-		{"Latin-1 label", "a 1\na{x=\"caf\xe9\"} 1\n", 2, filestore.Encoding},
-		{"Latin-1 HELP", "# HELP a caf\xe9\na 1\n", 1, filestore.Encoding},
-		{"NUL", "a\x00 1\n", 1, filestore.Encoding},
-		{"gzip", "\x1f\x8b\x08\x00\n", 1, filestore.Encoding},
-		{"UTF-16", "\xff\xfea\x00\n\x00", 1, filestore.Encoding},
-		{"gauge histogram", "# TYPE a gaugehistogram\n", 1, filestore.Syntax},
-		{"unknown type", "# TYPE a unknown\n", 1, filestore.Syntax},
-		{"TYPE twice", "# TYPE a gauge\n# TYPE a gauge\n", 2, filestore.Syntax},
-		{"HELP twice", "# HELP a x\n# HELP a x\n", 2, filestore.Syntax},
-		{"TYPE too late", "a 1\n# TYPE a gauge\n", 2, filestore.Syntax},
-		{"exemplar", "a 1 # {x=\"1\"} 1\n", 1, filestore.Syntax},
-		{"UTF-8 name without leave", "{\"a.b\"} 1\n", 1, filestore.Syntax},
-		{"two names", "a{\"b\"} 1\n", 1, filestore.Syntax},
+		{"no last newline", "a 1\nb 2", 2, exposition.Incomplete},
+		{"a comment without newline", "a 1\n# end", 2, exposition.Incomplete},
+		{"timestamp", "a 1\nb 1 1234\n", 2, exposition.Timestamp},
+		{"a timestamp, but worse later", "b 1 1234\nc one\n", 2, exposition.Syntax},
+		{"not a number", "a 1\nb one\n", 2, exposition.Syntax},
+		{"no value", "a\n", 1, exposition.Syntax},
+		{"too large for a float", "a 1e999\n", 1, exposition.Syntax},
+		{"hexadecimal", "a 0x1\n", 1, exposition.Syntax},
+		{"labels without a name", "{x=\"1\"} 1\n", 1, exposition.Syntax},
+		{"a label twice", "a{x=\"1\",x=\"1\"} 1\n", 1, exposition.Syntax},
+		{"reserved label", "a{__x=\"1\"} 1\n", 1, exposition.Reserved},
+		{"open quote", "a{x=\"1} 1\n", 1, exposition.Syntax},
+		{"open braces", "a{x=\"1\" 1\n", 1, exposition.Syntax},
+		{"unknown escape", `a{x="\t"} 1` + "\n", 1, exposition.Syntax},
+		{"Latin-1 label", "a 1\na{x=\"caf\xe9\"} 1\n", 2, exposition.Encoding},
+		{"Latin-1 HELP", "# HELP a caf\xe9\na 1\n", 1, exposition.Encoding},
+		{"NUL", "a\x00 1\n", 1, exposition.Encoding},
+		{"gzip", "\x1f\x8b\x08\x00\n", 1, exposition.Encoding},
+		{"UTF-16", "\xff\xfea\x00\n\x00", 1, exposition.Encoding},
+		{"gauge histogram", "# TYPE a gaugehistogram\n", 1, exposition.Syntax},
+		{"unknown type", "# TYPE a unknown\n", 1, exposition.Syntax},
+		{"TYPE twice", "# TYPE a gauge\n# TYPE a gauge\n", 2, exposition.Syntax},
+		{"HELP twice", "# HELP a x\n# HELP a x\n", 2, exposition.Syntax},
+		{"TYPE too late", "a 1\n# TYPE a gauge\n", 2, exposition.Syntax},
+		{"exemplar", "a 1 # {x=\"1\"} 1\n", 1, exposition.Syntax},
+		{"UTF-8 name without leave", "{\"a.b\"} 1\n", 1, exposition.Syntax},
+		{"two names", "a{\"b\"} 1\n", 1, exposition.Syntax},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			_, err := filestore.Parse([]byte(tc.text), filestore.Limits{}, false)
-			var bad *filestore.SyntaxError
+			_, err := exposition.Parse([]byte(tc.text), exposition.Limits{}, false)
+			var bad *exposition.SyntaxError
 			if !errors.As(err, &bad) || bad.Line != tc.line && tc.line != 0 || bad.Reason != tc.reason {
-				if tc.reason == filestore.Timestamp && errors.As(err, &bad) && bad.Reason == tc.reason {
+				if tc.reason == exposition.Timestamp && errors.As(err, &bad) && bad.Reason == tc.reason {
 					return
 				}
 				t.Errorf("Parse = %v (%#v), want reason %s in line %d", err, bad, tc.reason, tc.line)
@@ -77,29 +79,29 @@ func TestWhatIsForgiven(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t, t.TempDir(), nil)
-			f, err := filestore.Parse([]byte(text), filestore.Limits{}, false)
+			f, err := exposition.Parse([]byte(text), exposition.Limits{}, false)
 			must(t, err)
-			must(t, s.Replace(group(t, "job", "j"), f, filestore.PushOptions{}))
+			must(t, s.Replace(group(t, "job", "j"), f, record.PushOptions{}))
 			want(t, s, "a{job=\"j\",x=\"1\"} 1\n")
 		})
 	}
 }
 
 func TestLimits(t *testing.T) {
-	limits := filestore.Limits{Series: 2, Labels: 2, LabelName: 3, LabelValue: 4}
+	limits := exposition.Limits{Series: 2, Labels: 2, LabelName: 3, LabelValue: 4}
 	for _, text := range []string{
 		"a 1\nb 1\nc 1\n",
 		"a{x=\"1\",y=\"1\",z=\"1\"} 1\n",
 		"a{long=\"1\"} 1\n",
 		"a{x=\"12345\"} 1\n",
 	} {
-		_, err := filestore.Parse([]byte(text), limits, false)
-		var bad *filestore.SyntaxError
-		if !errors.As(err, &bad) || bad.Reason != filestore.TooLarge {
+		_, err := exposition.Parse([]byte(text), limits, false)
+		var bad *exposition.SyntaxError
+		if !errors.As(err, &bad) || bad.Reason != exposition.TooLarge {
 			t.Errorf("Parse(%q) = %v, want it too large", text, err)
 		}
 	}
-	if _, err := filestore.Parse([]byte("a{abc=\"1234\",x=\"1\"} 1\nb 1\n"), limits, false); err != nil {
+	if _, err := exposition.Parse([]byte("a{abc=\"1234\",x=\"1\"} 1\nb 1\n"), limits, false); err != nil {
 		t.Error(err)
 	}
 }
@@ -167,16 +169,16 @@ func FuzzParse(f *testing.F) {
 		if bytes.ContainsAny(data, "\r\x00") || bytes.HasPrefix(data, []byte("\uFEFF")) {
 			return // forgiven or refused on purpose, and tested above
 		}
-		fams, err := filestore.Parse(data, filestore.Limits{}, true)
+		fams, err := exposition.Parse(data, exposition.Limits{}, true)
 		lines, valid, ok := oracle(data)
 		if !ok {
 			valid = err == nil
 		}
-		var bad *filestore.SyntaxError
+		var bad *exposition.SyntaxError
 		if err != nil && !errors.As(err, &bad) {
 			t.Fatalf("the error is a %T", err)
 		}
-		v := filestore.Merge(nil, map[string][]byte{"x.prom": data})
+		v := merge.Merge(nil, map[string][]byte{"x.prom": data})
 		if err == nil {
 			err = v.File("x.prom").Err() // bounds are looked at later
 			errors.As(err, &bad)
@@ -186,7 +188,7 @@ func FuzzParse(f *testing.F) {
 			if odd(data) {
 				return
 			}
-			if bad.Reason == filestore.Encoding && bytes.Contains(data, []byte("HELP")) || bytes.Contains(data, []byte("gauge")) {
+			if bad.Reason == exposition.Encoding && bytes.Contains(data, []byte("HELP")) || bytes.Contains(data, []byte("gauge")) {
 				return // we look at HELP texts, and refuse gauge histograms without samples
 			}
 			t.Fatalf("expfmt accepts %q, we say: %v", data, err)
@@ -198,7 +200,7 @@ func FuzzParse(f *testing.F) {
 		}
 		// As a dropped file: it never panics, and its text is a fixed point.
 		text := v.AppendTo(nil)
-		again := filestore.Merge(nil, map[string][]byte{"x.prom": withoutState(text)})
+		again := merge.Merge(nil, map[string][]byte{"x.prom": withoutState(text)})
 		if got, want := withoutState(again.AppendTo(nil)), withoutState(text); !bytes.Equal(got, want) {
 			t.Fatalf("served\n%s\nbut reading that again serves\n%s", want, got)
 		}

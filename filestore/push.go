@@ -4,29 +4,140 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/promspool/promspool/filestore/disk"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/grouping"
+	"github.com/promspool/promspool/filestore/merge"
+	"github.com/promspool/promspool/filestore/record"
 )
+
+// ErrExists is what [Store.Adopt] returns if the group, or a file with its name,
+// is there already.
+var ErrExists = errors.New("it is there already")
+
+// Adopt makes the families the whole content of a group, with the times that
+// came with it. When it returns nil, the group is on stable storage and in every
+// later View. On an error nothing has changed, unless the error is [ErrInDoubt];
+// other than a refused push it leaves no trace. It keeps nothing of f.
+func (s *Store) Adopt(g grouping.Key, f *exposition.Families, a record.Adoption) error {
+	defer s.groups.lock(g.FileName())()
+	change := s.changeOf(g)
+	parts, series, err := change.Canonical(f, nil)
+	if err != nil {
+		return err
+	}
+	p := &record.Pushed{Parts: parts, Series: series, Has: f.Has}
+	at, err := s.commit(g, true, func(old *record.Content) (*record.Content, error) {
+		if !a.Overwrite && s.fileOf(g) != nil {
+			return nil, ErrExists
+		}
+		return change.Adopt(old, p, a)
+	})
+	if err != nil {
+		return err
+	}
+	if a.DryRun {
+		at.d.Release()
+		return nil
+	}
+	return s.flush(at)
+}
+
+// pretend does all of a commit but to write: Views show it from then on.
+func (s *Store) pretend(p *prepared) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.mayInstall(p, nil); err != nil {
+		return err
+	}
+	s.publish([]merge.Update{{Old: p.old, OldParts: p.oldParts, New: p.content}})
+	return nil
+}
+
+// Amend changes a group by what it holds: edit is given that, and what it
+// returns is done. Nobody else changes the group in between, neither in this
+// process nor in another: if somebody did, edit is called again with what is
+// there then, so it must not do anything but decide. If it returns nil and no
+// error, nothing is done; its error becomes that of Amend, as it is.
+//
+// Samples get the labels of the group and never an empty instance, whoever
+// amends: programs that open the spool with other options write the same series.
+//
+// Otherwise the promise and the errors are those of Update, but for this: a
+// refusal does not set the time of the group's last failure.
+func (s *Store) Amend(g grouping.Key, edit func(held *record.Held) (*record.Edit, error)) error {
+	start := time.Now()
+	unlock := s.groups.lock(g.FileName())
+	defer func() {
+		if unlock != nil {
+			unlock()
+		}
+	}()
+	var refused error // by edit
+	change := s.changeOf(g)
+	change.EmptyInstance = false
+	at, err := s.commit(g, true, func(old *record.Content) (*record.Content, error) {
+		refused = nil
+		if old == nil {
+			if err := record.Unreadable(s.fileOf(g)); err != nil {
+				return nil, err
+			}
+		}
+		e, err := edit(record.HeldBy(old))
+		switch {
+		case err != nil:
+			refused = err
+			return nil, err
+		case e == nil:
+			return nil, errNothing
+		}
+		return change.Amend(old, e)
+	})
+	var clash *record.Conflict
+	var bad *exposition.SyntaxError
+	switch {
+	case refused != nil:
+		return refused
+	case errors.Is(err, errNothing):
+		return nil
+	case errors.As(err, &clash), errors.As(err, &bad):
+		return err
+	case err != nil:
+		return disk.Wrap("storing group "+g.String(), err)
+	}
+	unlock()
+	unlock = nil
+	if err := s.flush(at); err != nil {
+		return disk.Wrap("storing group "+g.String(), err)
+	}
+	if s.observers.Commit != nil {
+		s.observers.Commit(time.Since(start).Seconds())
+	}
+	return nil
+}
 
 // Replace makes the families the whole content of the group, as PUT does. If
 // they do not fit, the group stays as it was, but for the time of its last
 // failure, and the error is a *Conflict or a *SyntaxError.
-func (s *Store) Replace(g Group, f *Families, opts PushOptions) error {
+func (s *Store) Replace(g grouping.Key, f *exposition.Families, opts record.PushOptions) error {
 	return s.push(g, f, false, opts)
 }
 
 // Update replaces the families of the names that are in f and keeps the
 // group's others, as POST does. Errors are those of Replace.
-func (s *Store) Update(g Group, f *Families, opts PushOptions) error {
+func (s *Store) Update(g grouping.Key, f *exposition.Families, opts record.PushOptions) error {
 	return s.push(g, f, true, opts)
 }
 
 // Fail notes that a push to the group was refused before it came here. The
 // group is created if it is missing.
-func (s *Store) Fail(g Group) error {
+func (s *Store) Fail(g grouping.Key) error {
 	defer s.groups.lock(g.FileName())()
 	return s.stampFailure(g)
 }
 
-func (s *Store) push(g Group, f *Families, keep bool, opts PushOptions) error {
+func (s *Store) push(g grouping.Key, f *exposition.Families, keep bool, opts record.PushOptions) error {
 	start := time.Now()
 	unlock := s.groups.lock(g.FileName())
 	defer func() {
@@ -36,15 +147,15 @@ func (s *Store) push(g Group, f *Families, keep bool, opts PushOptions) error {
 	}()
 	var at placed
 	change := s.changeOf(g)
-	parts, series, err := change.canonical(f, opts.Strip)
+	parts, series, err := change.Canonical(f, opts.Strip)
 	if err == nil {
-		p := &pushed{parts: parts, series: series, has: f.Has, keep: keep, opts: opts}
-		at, err = s.commit(g, true, func(old *content) (*content, error) {
-			return change.push(old, p, s.fileOf(g))
+		p := &record.Pushed{Parts: parts, Series: series, Has: f.Has, Keep: keep, Opts: opts}
+		at, err = s.commit(g, true, func(old *record.Content) (*record.Content, error) {
+			return change.Push(old, p, s.fileOf(g))
 		})
 	}
-	var clash *Conflict
-	var bad *SyntaxError
+	var clash *record.Conflict
+	var bad *exposition.SyntaxError
 	switch {
 	case err != nil && opts.DryRun:
 		return err
@@ -54,16 +165,16 @@ func (s *Store) push(g Group, f *Families, keep bool, opts PushOptions) error {
 		return err
 	}
 	if err != nil {
-		return doing("storing group "+g.String(), err)
+		return disk.Wrap("storing group "+g.String(), err)
 	}
 	unlock()
 	unlock = nil
 	if opts.DryRun {
-		at.d.done()
+		at.d.Release()
 		return nil
 	}
 	if err := s.flush(at); err != nil {
-		return doing("storing group "+g.String(), err)
+		return disk.Wrap("storing group "+g.String(), err)
 	}
 	if s.observers.Commit != nil {
 		s.observers.Commit(time.Since(start).Seconds())
@@ -74,12 +185,12 @@ func (s *Store) push(g Group, f *Families, keep bool, opts PushOptions) error {
 // flush waits until the change, and what was renamed in the directory before, is
 // durable, and ends the use of the directory.
 func (s *Store) flush(p placed) error {
-	defer p.d.done()
-	defer p.old.letGo()()
+	defer p.d.Release()
+	defer p.old.Release()()
 	start := time.Now()
-	if err := p.d.flush(); err != nil {
+	if err := p.d.Sync(); err != nil {
 		// Not its *fs.PathError, for which doing would forget the doubt.
-		return fmt.Errorf("%w; %w", doing("flushing the directory", err), ErrInDoubt)
+		return fmt.Errorf("%w; %w", disk.Wrap("flushing the directory", err), ErrInDoubt)
 	}
 	if s.observers.Flush != nil {
 		s.observers.Flush(time.Since(start).Seconds())
@@ -88,21 +199,21 @@ func (s *Store) flush(p placed) error {
 }
 
 // changeOf returns what makes changes of a group.
-func (s *Store) changeOf(g Group) *groupChange {
-	return &groupChange{group: g, emptyInstance: s.opts.EmptyInstance, now: seconds(s.opts.Now())}
+func (s *Store) changeOf(g grouping.Key) *record.Change {
+	return &record.Change{Key: g, EmptyInstance: s.opts.EmptyInstance, Now: record.Seconds(s.opts.Now())}
 }
 
 // fileOf returns the file that has the name of a group, whatever it is.
-func (s *Store) fileOf(g Group) *File { return s.View().File(g.FileName()) }
+func (s *Store) fileOf(g grouping.Key) *record.File { return s.View().File(g.FileName()) }
 
 // stampFailure sets the failure time of a group whose lock is held.
-func (s *Store) stampFailure(g Group) error {
+func (s *Store) stampFailure(g grouping.Key) error {
 	change := s.changeOf(g)
-	at, err := s.commit(g, false, func(old *content) (*content, error) {
+	at, err := s.commit(g, false, func(old *record.Content) (*record.Content, error) {
 		if old == nil && (s.fileOf(g) != nil || !s.mayRecordFailure()) {
 			return nil, errNothing
 		}
-		return change.fail(old)
+		return change.Fail(old)
 	})
 	switch {
 	case errors.Is(err, errNothing):
@@ -110,16 +221,16 @@ func (s *Store) stampFailure(g Group) error {
 	case err == nil:
 		err = s.flush(at)
 	}
-	return doing("noting the failure in group "+g.String(), err)
+	return disk.Wrap("noting the failure in group "+g.String(), err)
 }
 
 // MayChange returns an error that wraps ErrNotOwner if a group as it is now may
 // not be changed in the name of the writer, who may be nil where groups have no
 // owners. A later change looks again.
-func (s *Store) MayChange(g Group, w *Writer) error {
+func (s *Store) MayChange(g grouping.Key, w *record.Writer) error {
 	f := s.View().File(g.FileName())
-	if f == nil || !f.group.IsZero() {
-		return w.mayChange(f)
+	if f == nil || !f.Group().IsZero() {
+		return w.MayChange(f)
 	}
-	return w.mayReplace(f)
+	return w.MayReplace(f)
 }

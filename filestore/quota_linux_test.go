@@ -16,6 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // skipUnless skips a test that cannot do what it needs.
@@ -62,7 +64,7 @@ func underQuota(t *testing.T) (dir string, limit func(size string)) {
 var temporary = regexp.MustCompile(`\.prom[0-9]+`)
 
 // large is a push of about so many bytes.
-func large(t *testing.T, size int) *filestore.Families {
+func large(t *testing.T, size int) *exposition.Families {
 	t.Helper()
 	var b strings.Builder
 	for i := 0; b.Len() < size; i++ {
@@ -84,14 +86,14 @@ func TestAQuotaIsSeen(t *testing.T) {
 		return free
 	}
 	g := group(t, "job", "large")
-	must(t, s.Replace(group(t, "job", "a"), families(t, "m 1\n"), filestore.PushOptions{}))
+	must(t, s.Replace(group(t, "job", "a"), families(t, "m 1\n"), record.PushOptions{}))
 	must(t, s.Health())
 	if n := free(); n < 2<<20 {
 		t.Fatalf("%d bytes are free before the quota is reached", n)
 	}
 	refused := func() {
 		t.Helper()
-		err := s.Replace(g, large(t, 2<<20), filestore.PushOptions{})
+		err := s.Replace(g, large(t, 2<<20), record.PushOptions{})
 		if !errors.Is(err, unix.EDQUOT) || temporary.MatchString(err.Error()) {
 			t.Fatalf("a push beyond the quota: %v", err)
 		}
@@ -109,7 +111,7 @@ func TestAQuotaIsSeen(t *testing.T) {
 	if err := s.Health(); err == nil {
 		t.Error("a look makes Health forget the quota")
 	}
-	must(t, s.Replace(group(t, "job", "a"), families(t, "m 2\n"), filestore.PushOptions{}))
+	must(t, s.Replace(group(t, "job", "a"), families(t, "m 2\n"), record.PushOptions{}))
 	must(t, s.Health())
 	if n := free(); n == 0 {
 		t.Error("nothing is free after a write has succeeded")
@@ -119,7 +121,7 @@ func TestAQuotaIsSeen(t *testing.T) {
 	must(t, s.Health())
 	refused()
 	limit("64M")
-	must(t, s.Replace(g, large(t, 2<<20), filestore.PushOptions{}))
+	must(t, s.Replace(g, large(t, 2<<20), record.PushOptions{}))
 	must(t, s.Health())
 }
 
@@ -129,7 +131,7 @@ func TestAQuotaThatIsRaised(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := must1(filestore.Open(dir, nil))
 		defer s.Close()
-		if err := s.Replace(group(t, "job", "a"), large(t, 2<<20), filestore.PushOptions{}); !errors.Is(err, unix.EDQUOT) {
+		if err := s.Replace(group(t, "job", "a"), large(t, 2<<20), record.PushOptions{}); !errors.Is(err, unix.EDQUOT) {
 			t.Fatalf("a push beyond the quota: %v", err)
 		}
 		for range 100 {
@@ -188,20 +190,20 @@ func TestErrorsNameNoTemporaryFile(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := tt.dir(t)
 			s := must1(filestore.Open(dir, nil))
-			must(t, s.Replace(group(t, "job", "a"), families(t, "m 1\n"), filestore.PushOptions{}))
+			must(t, s.Replace(group(t, "job", "a"), families(t, "m 1\n"), record.PushOptions{}))
 			if tt.spoil != nil {
 				tt.spoil(t, dir)
 			}
-			body := func() *filestore.Families { return large(t, 2<<20) }
+			body := func() *exposition.Families { return large(t, 2<<20) }
 			failed := 0
 			check := func() {
 				for what, err := range map[string]error{
-					"PUT":     s.Replace(group(t, "job", "a"), body(), filestore.PushOptions{}),
-					"POST":    s.Update(group(t, "job", "new"), body(), filestore.PushOptions{}),
-					"adopt":   s.Adopt(group(t, "job", "new"), body(), filestore.Adoption{Overwrite: true}),
-					"amend":   s.Amend(group(t, "job", "amended"), func(*filestore.Held) (*filestore.Edit, error) { return &filestore.Edit{Put: body()}, nil }),
+					"PUT":     s.Replace(group(t, "job", "a"), body(), record.PushOptions{}),
+					"POST":    s.Update(group(t, "job", "new"), body(), record.PushOptions{}),
+					"adopt":   s.Adopt(group(t, "job", "new"), body(), record.Adoption{Overwrite: true}),
+					"amend":   s.Amend(group(t, "job", "amended"), func(*record.Held) (*record.Edit, error) { return &record.Edit{Put: body()}, nil }),
 					"failure": s.Fail(group(t, "job", "new")),
-					"refused": s.Replace(group(t, "job", "new"), families(t, "# TYPE m counter\nm 1\n"), filestore.PushOptions{}),
+					"refused": s.Replace(group(t, "job", "new"), families(t, "# TYPE m counter\nm 1\n"), record.PushOptions{}),
 					"drop":    s.Drop("d", []byte("d 1\n# "+strings.Repeat("x", 2<<20)+"\n"), false),
 					"health":  s.Health(),
 					"DELETE":  s.Delete(group(t, "job", "a")),

@@ -7,47 +7,36 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/promspool/promspool/filestore/disk"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/record"
 )
-
-// A stamp tells one content of a file from another without reading it.
-type stamp struct {
-	dev, ino     uint64
-	size         int64
-	mtime, ctime int64 // nanoseconds
-	link         int64 // of a symbolic link itself: its ctime
-	young        bool  // taken so soon after the change that another one could look the same
-}
-
-// sameContent reports whether two stamps show that nothing has changed.
-func (s stamp) sameContent(o stamp) bool {
-	o.young = s.young
-	return s == o && !s.young
-}
 
 // clockGrain is a generous bound for the step of a file system's clock.
 const clockGrain = 20 * time.Millisecond
 
-func stampOf(st *unix.Stat_t) stamp {
-	m, c := statTimes(st)
-	return stamp{dev: uint64(st.Dev), ino: uint64(st.Ino), size: st.Size, mtime: m, ctime: c}
+func stampOf(st *unix.Stat_t) record.Stamp {
+	m, c := disk.StatTimes(st)
+	return record.Stamp{Dev: uint64(st.Dev), Ino: uint64(st.Ino), Size: st.Size, Mtime: m, Ctime: c}
 }
 
 // statIn returns the stamp of a name in a directory, following a symbolic link, and
 // what the name itself is.
-func statIn(d *directory, name string) (stamp, *unix.Stat_t, error) {
-	st, link, err := d.stat(name)
-	if err != nil && !errors.Is(err, errLeadsNowhere) {
-		return stamp{}, nil, err
+func statIn(d *disk.Dir, name string) (record.Stamp, *unix.Stat_t, error) {
+	st, link, err := d.Stat(name)
+	if err != nil && !errors.Is(err, disk.ErrLeadsNowhere) {
+		return record.Stamp{}, nil, err
 	}
 	if link.Mode&unix.S_IFMT != unix.S_IFLNK {
 		return stampOf(&st), &link, nil
 	}
-	_, c := statTimes(&link)
+	_, c := disk.StatTimes(&link)
 	if err != nil {
-		return stamp{link: c, ino: uint64(link.Ino)}, &link, err
+		return record.Stamp{Link: c, Ino: uint64(link.Ino)}, &link, err
 	}
 	s := stampOf(&st)
-	s.link = c
+	s.Link = c
 	return s, &link, nil
 }
 
@@ -65,16 +54,16 @@ type outcome struct {
 	src     *Source // nil if it is not of a Store that is kept up to date
 	base    string  // the name in the directory
 	key     string  // the name in the view
-	old     *File
-	new     *content // nil if there is no such file
+	old     *record.File
+	new     *record.Content // nil if there is no such file
 	changed bool
 	again   bool // ask again soon: what is there now is not to be served, or not yet
 	link    bool // the name is a symbolic link
-	stamp   stamp
+	stamp   record.Stamp
 }
 
 // look reads a file if it has changed since old was read.
-func (r *reader) look(d *directory, o outcome) outcome {
+func (r *reader) look(d *disk.Dir, o outcome) outcome {
 	at, link, err := statIn(d, o.base)
 	o.link = link != nil && link.Mode&unix.S_IFMT == unix.S_IFLNK
 	if err != nil {
@@ -83,12 +72,12 @@ func (r *reader) look(d *directory, o outcome) outcome {
 			o.changed = o.old != nil
 			return o
 		}
-		if o.old != nil && o.old.err != nil && o.old.stamp == at && !at.young && o.old.err.Reason == Unreadable {
+		if o.old != nil && o.old.Fault() != nil && o.old.Stamp() == at && !at.Young && o.old.Fault().Reason == exposition.Unreadable {
 			return o
 		}
-		return o.bad(at, time.Time{}, &SyntaxError{Reason: Unreadable, Msg: statSentence(err)})
+		return o.bad(at, time.Time{}, &exposition.SyntaxError{Reason: exposition.Unreadable, Msg: statSentence(err)})
 	}
-	if o.old != nil && o.old.stamp.sameContent(at) && o.old.heldFrom.IsZero() && !o.old.isBusy() {
+	if o.old != nil && o.old.Stamp().SameContent(at) && o.old.HeldSince().IsZero() && !o.old.IsBusy() {
 		r.settled(o.key)
 		return o
 	}
@@ -96,63 +85,54 @@ func (r *reader) look(d *directory, o outcome) outcome {
 }
 
 func statSentence(err error) string {
-	if errors.Is(err, errLeadsNowhere) {
-		return errLeadsNowhere.Error()
+	if errors.Is(err, disk.ErrLeadsNowhere) {
+		return disk.ErrLeadsNowhere.Error()
 	}
-	return "cannot be looked at: " + plainError(err)
-}
-
-// plainError returns the text of an error of the operating system alone.
-func plainError(err error) string {
-	var errno unix.Errno
-	if errors.As(err, &errno) {
-		return errno.Error()
-	}
-	return err.Error()
+	return "cannot be looked at: " + disk.PlainError(err)
 }
 
 // bad makes the outcome for a file that cannot be used.
-func (o outcome) bad(at stamp, mtime time.Time, err *SyntaxError) outcome {
-	o.new = badContent(o.key, err)
+func (o outcome) bad(at record.Stamp, mtime time.Time, err *exposition.SyntaxError) outcome {
+	o.new = record.Bad(o.key, err)
 	o.stamp = at
-	o.new.file.found(at, mtime)
+	o.new.File.Found(at, mtime)
 	o.changed = true
 	return o
 }
 
 // read loads a file: one open that cannot block, one look at what was opened,
 // and the content only if nobody is writing it.
-func (r *reader) read(d *directory, o outcome, at stamp, link *unix.Stat_t) outcome {
-	mtime := time.Unix(0, at.mtime)
+func (r *reader) read(d *disk.Dir, o outcome, at record.Stamp, link *unix.Stat_t) outcome {
+	mtime := time.Unix(0, at.Mtime)
 	reported := o.written() // before it is opened, so that the report is about what is opened or about what came later
-	fd, st, err := d.openFile(o.base, link)
+	fd, st, err := d.OpenRegular(o.base, link)
 	switch {
 	case err == nil:
 		defer unix.Close(fd) //nolint:errcheck // only read
-	case errors.Is(err, errAgain), errors.Is(err, unix.ENOENT), errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
+	case errors.Is(err, disk.ErrRetry), errors.Is(err, unix.ENOENT), errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
 		o.again = true // replaced just now, or a shortage that passes
 		return o
-	case errors.Is(err, errNotRegular), errors.Is(err, errLinkNowhere):
-		return o.bad(at, time.Time{}, &SyntaxError{Reason: NotRegular, Msg: err.Error()})
-	case errors.Is(err, errForeignLink):
-		return o.bad(at, mtime, &SyntaxError{Reason: Unreadable, Msg: err.Error()})
+	case errors.Is(err, disk.ErrNotRegular), errors.Is(err, disk.ErrLinkNowhere):
+		return o.bad(at, time.Time{}, &exposition.SyntaxError{Reason: exposition.NotRegular, Msg: err.Error()})
+	case errors.Is(err, disk.ErrForeignLink):
+		return o.bad(at, mtime, &exposition.SyntaxError{Reason: exposition.Unreadable, Msg: err.Error()})
 	default:
-		return o.bad(at, mtime, &SyntaxError{Reason: Unreadable, Msg: "cannot be opened: " + plainError(err)})
+		return o.bad(at, mtime, &exposition.SyntaxError{Reason: exposition.Unreadable, Msg: "cannot be opened: " + disk.PlainError(err)})
 	}
 	before := stampOf(&st)
-	before.link = at.link
+	before.Link = at.Link
 	if st.Size > r.opts.MaxFileBytes {
-		return o.bad(before, mtime, &SyntaxError{Reason: TooLarge, Msg: fmt.Sprintf("larger than --spool.max-file-bytes=%d", r.opts.MaxFileBytes)})
+		return o.bad(before, mtime, &exposition.SyntaxError{Reason: exposition.TooLarge, Msg: fmt.Sprintf("larger than --spool.max-file-bytes=%d", r.opts.MaxFileBytes)})
 	}
-	at, mtime = before, time.Unix(0, before.mtime)
+	at, mtime = before, time.Unix(0, before.Mtime)
 	o.stamp = at
 	now := r.opts.Now()
-	if d.secret(&st) {
+	if d.Secret(&st) {
 		// Whoever publishes a file by a link has two names for it for a moment.
-		if now.Sub(time.Unix(0, at.ctime)) < r.opts.Hold {
+		if now.Sub(time.Unix(0, at.Ctime)) < r.opts.Hold {
 			return r.wait(o, now, whyShared)
 		}
-		return o.bad(at, mtime, &SyntaxError{Reason: Unreadable, Msg: errSecret.Error()})
+		return o.bad(at, mtime, &exposition.SyntaxError{Reason: exposition.Unreadable, Msg: disk.ErrSecret.Error()})
 	}
 	heeded := !o.link && st.Nlink <= 1
 	if !heeded {
@@ -166,7 +146,7 @@ func (r *reader) read(d *directory, o outcome, at stamp, link *unix.Stat_t) outc
 	if quiet < r.opts.Settle && !whole {
 		return r.wait(o, now, fmt.Sprintf(whyRest, "--spool.settle="+r.opts.Settle.String()))
 	}
-	busy, known := writerAt(fd)
+	busy, known := disk.HasWriter(fd)
 	switch {
 	case known:
 	case reported.serial != 0 && !reported.closed:
@@ -186,47 +166,47 @@ func (r *reader) read(d *directory, o outcome, at stamp, link *unix.Stat_t) outc
 	}
 	data, err := readAll(fd, int(st.Size))
 	if err != nil {
-		return o.bad(at, mtime, &SyntaxError{Reason: Unreadable, Msg: "cannot be read: " + plainError(err)})
+		return o.bad(at, mtime, &exposition.SyntaxError{Reason: exposition.Unreadable, Msg: "cannot be read: " + disk.PlainError(err)})
 	}
 	// Whoever opened it meanwhile may have changed what was read.
-	if err := unix.Fstat(fd, &st); err != nil || stampOf(&st) != withoutLink(before) || int64(len(data)) != before.size {
+	if err := unix.Fstat(fd, &st); err != nil || stampOf(&st) != record.WithoutLink(before) || int64(len(data)) != before.Size {
 		return r.wait(o, now, whyChanging)
 	}
 	if !known && heeded && o.written().serial != reported.serial { // opened it has been by now, here
 		return r.wait(o, now, whyChanging) // its clock is too coarse to tell
 	}
-	at.young = now.Sub(mtime) < clockGrain || now.Sub(time.Unix(0, at.ctime)) < clockGrain
-	if at.young && !r.patienceEnds(o.key, mtime, now) {
+	at.Young = now.Sub(mtime) < clockGrain || now.Sub(time.Unix(0, at.Ctime)) < clockGrain
+	if at.Young && !r.patienceEnds(o.key, mtime, now) {
 		// Its clock need not tell what was written while we read.
-		if busy, known := writerAt(fd); known && busy {
+		if busy, known := disk.HasWriter(fd); known && busy {
 			return r.wait(o, now, whyChanging)
 		}
 	}
-	foreign := o.link || !d.trusts(st.Uid)
-	if o.old != nil && o.old.isOf(data, foreign, d.author(&st)) {
-		o.new = o.old.again()
+	foreign := o.link || !d.Trusts(st.Uid)
+	if o.old != nil && o.old.IsOf(data, foreign, d.Author(&st)) {
+		o.new = o.old.Again()
 	} else {
-		o.new = parseFileOf(o.key, data, foreign)
-		o.new.file.wrote(d.author(&st))
+		o.new = record.ParseAs(o.key, data, foreign)
+		o.new.File.Wrote(d.Author(&st))
 	}
-	if quiet < o.new.rest && !whole {
-		return r.wait(o, now, fmt.Sprintf(whyRest, "the "+o.new.rest.String()+" of its line promspool:settle"))
+	if quiet < o.new.Rest && !whole {
+		return r.wait(o, now, fmt.Sprintf(whyRest, "the "+o.new.Rest.String()+" of its line promspool:settle"))
 	}
 	// What was good and has turned bad or empty just now is often a writer
 	// between two steps: the last good content stands for a moment longer.
-	if o.old != nil && o.old.err == nil && o.old.series > 0 && (o.new.file.err != nil || o.new.file.series == 0) {
+	if o.old != nil && o.old.Fault() == nil && o.old.Series() > 0 && (o.new.File.Fault() != nil || o.new.File.Series() == 0) {
 		if quiet < r.opts.Hold {
 			r.unfit(o.key, at, now)
 			return r.wait(o, now, whyBroken)
 		}
 	}
 	r.settled(o.key)
-	file := o.new.file
-	file.found(at, mtime)
+	file := o.new.File
+	file.Found(at, mtime)
 	o.changed = true
-	if o.new.parts != nil && r.clock != nil {
-		if at, ok := r.opts.Lifetimes.dies(file); ok && !at.After(r.clock.now()) {
-			o.new = withhold(file, o.new.parts, at)
+	if o.new.Parts != nil && r.clock != nil {
+		if at, ok := r.opts.Lifetimes.Dies(file); ok && !at.After(r.clock.now()) {
+			o.new = record.Withhold(file, o.new.Parts, at)
 		}
 	}
 	return o
@@ -251,11 +231,6 @@ func readAll(fd, size int) ([]byte, error) {
 	return b, nil
 }
 
-func withoutLink(s stamp) stamp {
-	s.link = 0
-	return s
-}
-
 // Why a file is waited for. They are said of it once that has lasted for long.
 const (
 	whyRest     = "is written in place, and never rests for %s"
@@ -274,21 +249,21 @@ func (r *reader) wait(o outcome, now time.Time, why string) outcome {
 	o.new, o.again = nil, true
 	since := r.waitsSince(o.key, now)
 	waited := now.Sub(since)
-	if o.old != nil && o.old.isBusy() {
+	if o.old != nil && o.old.IsBusy() {
 		return o // as it was named first, so that it is not published at each look
 	}
-	good := o.old != nil && o.old.err == nil
+	good := o.old != nil && o.old.Fault() == nil
 	switch {
 	case waited >= busyAfter:
-		err := &SyntaxError{File: o.key, Reason: Busy, Msg: why + "; write to a temporary file and rename it"}
+		err := &exposition.SyntaxError{File: o.key, Reason: exposition.Busy, Msg: why + "; write to a temporary file and rename it"}
 		if !good {
-			o.new = badContent(o.key, err)
-			o.new.file.found(o.stamp, time.Time{})
+			o.new = record.Bad(o.key, err)
+			o.new.File.Found(o.stamp, time.Time{})
 			break
 		}
-		o.new = o.old.held(since, err)
-	case good && o.old.heldFrom.IsZero() && waited >= r.opts.Hold:
-		o.new = o.old.held(since, nil)
+		o.new = o.old.Held(since, err)
+	case good && o.old.HeldSince().IsZero() && waited >= r.opts.Hold:
+		o.new = o.old.Held(since, nil)
 	}
 	o.changed = o.new != nil
 	return o
@@ -314,8 +289,8 @@ func (o *outcome) written() (w written) {
 // isAnother reports whether a file has the looks of one that has taken the place
 // of the one before by a rename, where no report says so: it is another inode,
 // changed after the last write to it. After a start that is not known.
-func (o *outcome) isAnother(at stamp) bool {
-	return o.old != nil && o.old.stamp.ino != 0 && !o.link && o.old.stamp.ino != at.ino && at.ctime > at.mtime
+func (o *outcome) isAnother(at record.Stamp) bool {
+	return o.old != nil && o.old.Stamp().Ino != 0 && !o.link && o.old.Stamp().Ino != at.Ino && at.Ctime > at.Mtime
 }
 
 // Some programs keep their file open for ever. After a while what they wrote
@@ -337,11 +312,11 @@ const (
 // rename does. Where the clock is too coarse for that, another inode each time we
 // look will do after a while, or a file that is replaced very often would never
 // be read.
-func (r *reader) renamedIn(o outcome, at stamp, now time.Time) bool {
-	if at.ctime > at.mtime {
+func (r *reader) renamedIn(o outcome, at record.Stamp, now time.Time) bool {
+	if at.Ctime > at.Mtime {
 		return true
 	}
-	return o.old != nil && o.old.stamp.ino != at.ino && now.Sub(r.waitsSince(o.key, now)) > r.opts.Hold
+	return o.old != nil && o.old.Stamp().Ino != at.Ino && now.Sub(r.waitsSince(o.key, now)) > r.opts.Hold
 }
 
 func (r *reader) patienceEnds(name string, mtime, now time.Time) bool {
@@ -351,7 +326,7 @@ func (r *reader) patienceEnds(name string, mtime, now time.Time) bool {
 // wait is what is known of a file that cannot be read yet.
 type wait struct {
 	since time.Time
-	unfit stamp // of what was found half-written or broken; zero if nothing was
+	unfit record.Stamp // of what was found half-written or broken; zero if nothing was
 }
 
 // waitsSince returns since when the file is being waited for.
@@ -372,19 +347,19 @@ func (r *reader) waitFor(name string, now time.Time) *wait {
 
 // unfit takes note that the file as it is with this stamp is half-written or
 // broken.
-func (r *reader) unfit(name string, at stamp, now time.Time) {
+func (r *reader) unfit(name string, at record.Stamp, now time.Time) {
 	r.waitMu.Lock()
 	defer r.waitMu.Unlock()
-	r.waitFor(name, now).unfit = withoutYoung(at)
+	r.waitFor(name, now).unfit = record.WithoutYoung(at)
 }
 
 // isUnfit reports whether the file with this stamp was found so. Nothing is lost
 // if a push replaces it.
-func (r *reader) isUnfit(name string, at stamp) bool {
+func (r *reader) isUnfit(name string, at record.Stamp) bool {
 	r.waitMu.Lock()
 	defer r.waitMu.Unlock()
 	w := r.waiting[name]
-	return w != nil && w.unfit == withoutYoung(at)
+	return w != nil && w.unfit == record.WithoutYoung(at)
 }
 
 // settled ends the wait for a file.

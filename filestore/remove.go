@@ -7,16 +7,21 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/promspool/promspool/filestore/disk"
+	"github.com/promspool/promspool/filestore/grouping"
+	"github.com/promspool/promspool/filestore/merge"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // Delete removes the group. Deleting what is not there is no error, and a file
 // of the group's name that was not pushed is left alone.
-func (s *Store) Delete(g Group) error { return s.DeleteAs(g, nil) }
+func (s *Store) Delete(g grouping.Key) error { return s.DeleteAs(g, nil) }
 
 // Wipe removes every pushed group and no dropped file.
 func (s *Store) Wipe() error {
 	_, err := s.remove(func() []string { return pickedNames(s.View(), wasPushed) }, wasPushed)
-	return doing("wiping the spool", err)
+	return disk.Wrap("wiping the spool", err)
 }
 
 // Remove removes the files for which pick reports true, pushed or dropped, and
@@ -29,18 +34,18 @@ func (s *Store) Wipe() error {
 // pick is called under locks, more than once for a file, and must not call the
 // Store. Files are removed some hundreds at a time, and other commits take their turn
 // in between.
-func (s *Store) Remove(pick func(*File) bool) ([]*File, error) {
+func (s *Store) Remove(pick func(*record.File) bool) ([]*record.File, error) {
 	removed, err := s.remove(func() []string { return pickedNames(s.View(), pick) }, pick)
-	return removed, doing("removing files from the spool", err)
+	return removed, disk.Wrap("removing files from the spool", err)
 }
 
-func wasPushed(f *File) bool { return !f.group.IsZero() }
+func wasPushed(f *record.File) bool { return !f.Group().IsZero() }
 
 // pickedNames lists the files of the spool that are picked.
-func pickedNames(v *View, pick func(*File) bool) []string {
+func pickedNames(v *merge.View, pick func(*record.File) bool) []string {
 	var names []string
 	for f := range v.Files() {
-		if f.id.kind != otherKind && pick(f) {
+		if f.ID().Kind != record.OtherKind && pick(f) {
 			names = append(names, f.Name())
 		}
 	}
@@ -55,28 +60,28 @@ const removeAtOnce = 256
 // remove deletes files by name, if they are still picked, and makes that durable.
 // If the spool directory is replaced meanwhile, it starts over in the new one, as a
 // push does; names is asked again then.
-func (s *Store) remove(names func() []string, pick func(*File) bool) (removed []*File, err error) {
+func (s *Store) remove(names func() []string, pick func(*record.File) bool) (removed []*record.File, err error) {
 	since := time.Now()
 	for range 100 {
-		var gone []*File
+		var gone []*record.File
 		gone, err = s.removeIn(names(), since, pick)
 		if len(removed) > 0 && len(gone) > 0 { // the new directory may have had the same files
 			names := make(map[string]bool, len(gone))
 			for _, f := range gone {
 				names[f.Name()] = true
 			}
-			removed = slices.DeleteFunc(removed, func(f *File) bool { return names[f.Name()] })
+			removed = slices.DeleteFunc(removed, func(f *record.File) bool { return names[f.Name()] })
 		}
-		if removed = append(removed, gone...); !errors.Is(err, errReplaced) {
+		if removed = append(removed, gone...); !errors.Is(err, disk.ErrReplaced) {
 			return removed, err
 		}
 	}
 	return removed, restless("the spool directory is replaced too often")
 }
 
-// removeIn is remove in the present directory. With errReplaced the path leads to
+// removeIn is remove in the present directory. With disk.ErrReplaced the path leads to
 // another one, which the view has by then.
-func (s *Store) removeIn(names []string, since time.Time, pick func(*File) bool) (removed []*File, err error) {
+func (s *Store) removeIn(names []string, since time.Time, pick func(*record.File) bool) (removed []*record.File, err error) {
 	d, err := s.spool.inUse()
 	if err != nil {
 		return nil, err
@@ -84,19 +89,19 @@ func (s *Store) removeIn(names []string, since time.Time, pick func(*File) bool)
 	used := true
 	defer func() {
 		if used {
-			d.done()
+			d.Release()
 		}
 	}()
 	for len(names) > 0 && err == nil {
 		batch := names[:min(len(names), removeAtOnce)]
 		names = names[len(batch):]
-		var gone []*File
+		var gone []*record.File
 		gone, err = s.removeBatch(d, batch, since, pick)
 		removed = append(removed, gone...)
 	}
 	if len(removed) == 0 {
 		if err == nil {
-			err = d.proveSound()
+			err = d.VerifyWritable()
 		}
 		if err != nil {
 			return nil, s.followed(d, err)
@@ -105,17 +110,17 @@ func (s *Store) removeIn(names []string, since time.Time, pick func(*File) bool)
 	// Also if nothing was removed here: what is not there may have been removed a
 	// moment ago, by somebody whose flush is still to come.
 	used = false
-	elsewhere := errors.Is(err, errReplaced) && d.current() != nil // then it matters no more whether this one is flushed
+	elsewhere := errors.Is(err, disk.ErrReplaced) && d.CheckPath() != nil // then it matters no more whether this one is flushed
 	if flushErr := s.flush(placed{d: d}); flushErr != nil && !elsewhere {
 		return removed, flushErr
 	}
 	return removed, s.followed(d, err)
 }
 
-// followed reopens the spool if the error is errReplaced, and returns what that
+// followed reopens the spool if the error is disk.ErrReplaced, and returns what that
 // comes to.
-func (s *Store) followed(d *directory, err error) error {
-	if !errors.Is(err, errReplaced) {
+func (s *Store) followed(d *disk.Dir, err error) error {
+	if !errors.Is(err, disk.ErrReplaced) {
 		return err
 	}
 	if _, failed := s.spool.reopen(d); failed != nil {
@@ -126,7 +131,7 @@ func (s *Store) followed(d *directory, err error) error {
 
 // removeBatch deletes some files. It ends at the first error: what is wrong with
 // one removal is wrong with the directory.
-func (s *Store) removeBatch(d *directory, names []string, since time.Time, pick func(*File) bool) (removed []*File, err error) {
+func (s *Store) removeBatch(d *disk.Dir, names []string, since time.Time, pick func(*record.File) bool) (removed []*record.File, err error) {
 	for attempt := range 100 {
 		if attempt > 3 {
 			time.Sleep(time.Duration(min(attempt, 20)) * time.Millisecond) // whoever writes there may need a moment
@@ -145,67 +150,67 @@ func (s *Store) removeBatch(d *directory, names []string, since time.Time, pick 
 
 // tryRemove deletes the files that are as the view has them and returns the
 // names of the others.
-func (s *Store) tryRemove(d *directory, names []string, since time.Time, pick func(*File) bool) (removed []*File, again []string, err error) {
+func (s *Store) tryRemove(d *disk.Dir, names []string, since time.Time, pick func(*record.File) bool) (removed []*record.File, again []string, err error) {
 	v := s.View()
-	before := v.contents()
+	before := v.Contents()
 	for _, name := range names {
-		before.read(v.File(name))
+		before.Read(v.File(name))
 	}
-	h, err := s.exclusion.exclude(d, since)
+	h, err := s.exclusion.Exclude(d, since)
 	if err != nil {
 		return nil, nil, err
 	}
-	defer h.release()
+	defer h.Release()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if d.current() != nil || s.spool.dir.Load() != d {
-		return nil, nil, errReplaced
+	if d.CheckPath() != nil || s.spool.dir.Load() != d {
+		return nil, nil, disk.ErrReplaced
 	}
-	var updates []update
+	var updates []merge.Update
 	defer func() {
 		if len(updates) > 0 {
 			s.publish(updates)
 		}
 	}()
 	for _, name := range names {
-		old := s.merge.file(name)
+		old := s.merge.File(name)
 		if old == nil || !pick(old) {
 			continue
 		}
 		at, _, err := statIn(d, name)
 		switch {
-		case errors.Is(err, unix.ENOENT), err == nil && withoutYoung(at) != withoutYoung(old.stamp):
+		case errors.Is(err, unix.ENOENT), err == nil && record.WithoutYoung(at) != record.WithoutYoung(old.Stamp()):
 			again = append(again, name)
 			continue
-		case err != nil && old.err == nil: // else it cannot be looked at, which is what is known of it
-			return removed, nil, fmt.Errorf("looking at %q: %w", PrintableName(name), err)
+		case err != nil && old.Fault() == nil: // else it cannot be looked at, which is what is known of it
+			return removed, nil, fmt.Errorf("looking at %q: %w", record.PrintableName(name), err)
 		}
 		// Not by the root, which would remove an empty directory as well.
-		if err := unix.Unlinkat(int(d.dir.Fd()), name, 0); errors.Is(err, unix.ENOENT) {
+		if err := unix.Unlinkat(int(d.File.Fd()), name, 0); errors.Is(err, unix.ENOENT) {
 			again = append(again, name)
 			continue
 		} else if err != nil {
-			return removed, nil, fmt.Errorf("removing %q: %w", PrintableName(name), err)
+			return removed, nil, fmt.Errorf("removing %q: %w", record.PrintableName(name), err)
 		}
 		removed = append(removed, old)
-		updates = append(updates, update{old: old, oldParts: before.of(old, s.View())})
+		updates = append(updates, merge.Update{Old: old, OldParts: before.Of(old, s.View())})
 	}
 	return removed, again, nil
 }
 
 // DeleteAs is Delete in the name of a writer. Its error may wrap ErrNotOwner.
-func (s *Store) DeleteAs(g Group, w *Writer) error {
+func (s *Store) DeleteAs(g grouping.Key, w *record.Writer) error {
 	var refused error
 	name := []string{g.FileName()}
-	_, err := s.remove(func() []string { return name }, func(f *File) bool {
+	_, err := s.remove(func() []string { return name }, func(f *record.File) bool {
 		if !wasPushed(f) {
 			return false
 		}
-		refused = w.mayChange(f)
+		refused = w.MayChange(f)
 		return refused == nil
 	})
 	if err == nil {
 		err = refused
 	}
-	return doing("deleting group "+g.String(), err)
+	return disk.Wrap("deleting group "+g.String(), err)
 }

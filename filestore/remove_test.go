@@ -12,9 +12,11 @@ import (
 	"time"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/grouping"
+	"github.com/promspool/promspool/filestore/record"
 )
 
-func names(files []*filestore.File) []string {
+func names(files []*record.File) []string {
 	list := []string{}
 	for _, f := range files {
 		list = append(list, f.Name())
@@ -22,11 +24,11 @@ func names(files []*filestore.File) []string {
 	return list
 }
 
-func matching(t testing.TB, match ...string) *filestore.Selection {
+func matching(t testing.TB, match ...string) *record.Selection {
 	t.Helper()
-	sel := &filestore.Selection{Now: time.Now()}
+	sel := &record.Selection{Now: time.Now()}
 	for _, m := range match {
-		ms, err := filestore.ParseMatchers(m)
+		ms, err := grouping.ParseMatchers(m)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -69,19 +71,19 @@ func TestRemoveByAge(t *testing.T) {
 	clock := now.Add(-48 * time.Hour)
 	s := open(t, t.TempDir(), &filestore.Options{Now: func() time.Time { return clock }})
 	for _, job := range []string{"old", "renewed", "failing"} {
-		must(t, s.Replace(group(t, "job", job), families(t, "m 1\n"), filestore.PushOptions{}))
+		must(t, s.Replace(group(t, "job", job), families(t, "m 1\n"), record.PushOptions{}))
 	}
 	must(t, s.Fail(group(t, "job", "failed")))
 	clock = now.Add(-time.Hour)
 	must(t, s.Fail(group(t, "job", "failing"))) // its results are old nevertheless
 	must(t, s.Fail(group(t, "job", "failed_lately")))
-	must(t, s.Replace(group(t, "job", "renewed"), families(t, "m 1\n"), filestore.PushOptions{}))
+	must(t, s.Replace(group(t, "job", "renewed"), families(t, "m 1\n"), record.PushOptions{}))
 	clock = now.Add(time.Hour)
-	must(t, s.Replace(group(t, "job", "tomorrow"), families(t, "m 1\n"), filestore.PushOptions{}))
+	must(t, s.Replace(group(t, "job", "tomorrow"), families(t, "m 1\n"), record.PushOptions{}))
 	old := filepath.Join(s.Path(), "mine.prom")
 	must(t, errors.Join(os.WriteFile(old, []byte("n 1\n"), 0o644), os.Chtimes(old, now.Add(-72*time.Hour), now.Add(-72*time.Hour))))
 	rescan(t, s)
-	removed, err := s.Remove((&filestore.Selection{OlderThan: 24 * time.Hour, Now: now}).Has)
+	removed, err := s.Remove((&record.Selection{OlderThan: 24 * time.Hour, Now: now}).Has)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,10 +98,10 @@ func TestRemoveAsksAgain(t *testing.T) {
 	clock := time.Now().Add(-time.Hour)
 	s := open(t, t.TempDir(), &filestore.Options{Now: func() time.Time { return clock }})
 	g := group(t, "job", "a")
-	must(t, s.Replace(g, families(t, "m 1\n"), filestore.PushOptions{}))
+	must(t, s.Replace(g, families(t, "m 1\n"), record.PushOptions{}))
 	other := open(t, s.Path(), nil)
-	must(t, other.Replace(g, families(t, "m 2\n"), filestore.PushOptions{}))
-	removed, err := s.Remove((&filestore.Selection{OlderThan: time.Minute, Now: time.Now()}).Has)
+	must(t, other.Replace(g, families(t, "m 2\n"), record.PushOptions{}))
+	removed, err := s.Remove((&record.Selection{OlderThan: time.Minute, Now: time.Now()}).Has)
 	if err != nil || len(removed) != 0 {
 		t.Errorf("removed %q, %v", names(removed), err)
 	}
@@ -119,12 +121,12 @@ func TestRemoveDropped(t *testing.T) {
 	must(t, os.Mkdir(filepath.Join(s.Path(), "dir.prom"), 0o755))
 	rescan(t, s)
 	for _, name := range []string{"mine.prom", "job=broken.prom", "link.prom"} {
-		removed, err := s.Remove(func(f *filestore.File) bool { return f.Name() == name })
+		removed, err := s.Remove(func(f *record.File) bool { return f.Name() == name })
 		if err != nil || !slices.Equal(names(removed), []string{name}) {
 			t.Errorf("removed %q, %v", names(removed), err)
 		}
 	}
-	removed, err := s.Remove(func(f *filestore.File) bool { return f.Name() == "dir.prom" })
+	removed, err := s.Remove(func(f *record.File) bool { return f.Name() == "dir.prom" })
 	if err == nil || !strings.Contains(err.Error(), `"dir.prom"`) || len(removed) > 0 {
 		t.Errorf("removed %q, %v", names(removed), err)
 	}
@@ -153,10 +155,10 @@ func TestRemoveBesidePushes(t *testing.T) {
 		return time.Now().Add(clock.ahead)
 	}
 	s := open(t, t.TempDir(), &filestore.Options{Now: now})
-	var groups []filestore.Group
+	var groups []grouping.Key
 	for i := range 40 {
 		groups = append(groups, group(t, "job", fmt.Sprintf("j%d", i)))
-		must(t, s.Replace(groups[i], families(t, "m 1\n"), filestore.PushOptions{}))
+		must(t, s.Replace(groups[i], families(t, "m 1\n"), record.PushOptions{}))
 	}
 	clock.Lock()
 	clock.ahead = time.Hour
@@ -164,14 +166,14 @@ func TestRemoveBesidePushes(t *testing.T) {
 	var all sync.WaitGroup
 	for _, g := range groups[:20] {
 		all.Go(func() {
-			if err := s.Replace(g, families(t, "m 2\n"), filestore.PushOptions{}); err != nil {
+			if err := s.Replace(g, families(t, "m 2\n"), record.PushOptions{}); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	total := 0
 	for range 5 {
-		removed, err := s.Remove((&filestore.Selection{OlderThan: time.Minute, Now: now()}).Has)
+		removed, err := s.Remove((&record.Selection{OlderThan: time.Minute, Now: now()}).Has)
 		if err != nil {
 			t.Fatal(err)
 		}

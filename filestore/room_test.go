@@ -8,6 +8,9 @@ import (
 	"testing"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/grouping"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 func TestSpoolTakesNoMoreBytes(t *testing.T) {
@@ -20,11 +23,11 @@ func TestSpoolTakesNoMoreBytes(t *testing.T) {
 		for i := range samples {
 			fmt.Fprintf(&text, "m{i=\"%d\",pad=%q} 1\n", i, strings.Repeat("x", 100))
 		}
-		f, err := filestore.Parse([]byte(text.String()), filestore.Limits{}, false)
+		f, err := exposition.Parse([]byte(text.String()), exposition.Limits{}, false)
 		must(t, err)
-		g, err := filestore.NewGroup(filestore.Label{Name: "job", Value: job})
+		g, err := grouping.New(exposition.Label{Name: "job", Value: job})
 		must(t, err)
-		return s.Replace(g, f, filestore.PushOptions{})
+		return s.Replace(g, f, record.PushOptions{})
 	}
 	must(t, push("a", 10))
 	must(t, push("b", 10))
@@ -63,7 +66,7 @@ func TestFullSpoolTakesNoRecordsOfFailure(t *testing.T) {
 			must(t, err)
 			defer s.Close()
 			for _, job := range []string{"a", "b"} {
-				g, err := filestore.NewGroup(filestore.Label{Name: "job", Value: job})
+				g, err := grouping.New(exposition.Label{Name: "job", Value: job})
 				must(t, err)
 				must(t, s.Fail(g))
 			}

@@ -13,6 +13,10 @@ import (
 	"time"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/grouping"
+	"github.com/promspool/promspool/filestore/merge"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // bodies are what is pushed and dropped: some contradict others. J stands for
@@ -40,12 +44,12 @@ type sequence struct {
 	opts   filestore.Options
 	offset time.Duration // of the clock
 	stores [2]*filestore.Store
-	groups []filestore.Group
-	holds  map[filestore.Group]map[string][]string // what each group should hold, by family
-	broken map[filestore.Group]bool                // its file is rubbish
-	saved  map[filestore.Group][]byte              // a copy of its file
-	was    map[filestore.Group]map[string][]string // what it held then
-	others bool                                    // changes came from beside the first store
+	groups []grouping.Key
+	holds  map[grouping.Key]map[string][]string // what each group should hold, by family
+	broken map[grouping.Key]bool                // its file is rubbish
+	saved  map[grouping.Key][]byte              // a copy of its file
+	was    map[grouping.Key]map[string][]string // what it held then
+	others bool                                 // changes came from beside the first store
 	log    []string
 }
 
@@ -60,13 +64,13 @@ func (q *sequence) do(kind, who, what, value byte) {
 	q.others = q.others || who>>7 == 1 || kind%16 == 11
 	switch kind % 16 {
 	case 0, 1, 2, 3:
-		f, err := filestore.Parse([]byte(text), filestore.Limits{}, false)
+		f, err := exposition.Parse([]byte(text), exposition.Limits{}, false)
 		must(q.t, err)
 		post := kind%16 >= 2
 		if post {
-			err = s.Update(g, f, filestore.PushOptions{})
+			err = s.Update(g, f, record.PushOptions{})
 		} else {
-			err = s.Replace(g, f, filestore.PushOptions{})
+			err = s.Replace(g, f, record.PushOptions{})
 		}
 		if errors.Is(err, filestore.ErrInDoubt) || errors.Is(err, filestore.ErrBusy) {
 			q.t.Fatal(err)
@@ -134,7 +138,7 @@ func (q *sequence) do(kind, who, what, value byte) {
 
 // keepsRubbish fails the test if a file that somebody has broken was changed by
 // a request that was refused or does not concern it: it might be mended.
-func (q *sequence) keepsRubbish(g filestore.Group) {
+func (q *sequence) keepsRubbish(g grouping.Key) {
 	q.t.Helper()
 	if data, err := os.ReadFile(filepath.Join(q.dir, g.FileName())); q.broken[g] && string(data) != "rubbish\n" {
 		q.t.Fatalf("after\n%s\nwhat somebody else wrote is gone: %q, %v", strings.Join(q.log, "\n"), data, err)
@@ -180,8 +184,8 @@ func (q *sequence) check() {
 // contradicted reports whether a group's part of a family gives way to another.
 // A push is checked against what its process knows, so that can be after the
 // other process, or somebody else, was at work meanwhile.
-func (q *sequence) contradicted(v *filestore.View, g filestore.Group, name string) bool {
-	return q.others && slices.ContainsFunc(v.Conflicts(), func(c *filestore.Conflict) bool {
+func (q *sequence) contradicted(v *merge.View, g grouping.Key, name string) bool {
+	return q.others && slices.ContainsFunc(v.Conflicts(), func(c *record.Conflict) bool {
 		return c.File == g.FileName() && c.Family == name
 	})
 }
@@ -190,8 +194,8 @@ func runSequence(t *testing.T, ops []byte) {
 	dir := quickDirectory(t)
 	q := &sequence{
 		t: t, dir: dir,
-		holds: map[filestore.Group]map[string][]string{}, broken: map[filestore.Group]bool{},
-		saved: map[filestore.Group][]byte{}, was: map[filestore.Group]map[string][]string{},
+		holds: map[grouping.Key]map[string][]string{}, broken: map[grouping.Key]bool{},
+		saved: map[grouping.Key][]byte{}, was: map[grouping.Key]map[string][]string{},
 	}
 	q.opts = filestore.Options{Hold: time.Nanosecond, Now: func() time.Time { return time.Now().Add(q.offset) }}
 	for _, job := range []string{"a", "B", "c/d"} {
@@ -259,9 +263,9 @@ func TestARefusedPushLeavesABrokenFileAlone(t *testing.T) {
 	const broken = "# promspool:group {job=\"a\"}\n# TYPE kept gauge\nkept{job=\"a\"} 1\ntypo{job=\"a\" 1\n"
 	must(t, os.WriteFile(path, []byte(broken), 0o644))
 	s := open(t, dir, nil)
-	twice, err := filestore.Parse([]byte("m 1\nm 1\n"), filestore.Limits{}, false)
+	twice, err := exposition.Parse([]byte("m 1\nm 1\n"), exposition.Limits{}, false)
 	must(t, err)
-	if err := s.Replace(g, twice, filestore.PushOptions{}); err == nil {
+	if err := s.Replace(g, twice, record.PushOptions{}); err == nil {
 		t.Error("a push that contradicts itself was taken")
 	}
 	must(t, s.Fail(g))

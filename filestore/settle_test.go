@@ -16,10 +16,12 @@ import (
 	"time"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/merge"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // servedHelp returns the HELP text of a family as it stands in the exposition.
-func servedHelp(v *filestore.View, name string) string {
+func servedHelp(v *merge.View, name string) string {
 	for l := range strings.Lines(string(v.AppendFamily(nil, name))) {
 		if text, ok := strings.CutPrefix(l, "# HELP "+name+" "); ok {
 			return strings.TrimSuffix(text, "\n")
@@ -105,14 +107,14 @@ func TestHelpIsAFunctionOfTheFiles(t *testing.T) {
 				what = fmt.Sprintf("a push of %q to %v", text, g)
 				f := families(t, body+fmt.Sprintf("m %d\n", step))
 				if k%2 == 0 {
-					must(t, s.Replace(g, f, filestore.PushOptions{}))
+					must(t, s.Replace(g, f, record.PushOptions{}))
 				} else {
-					must(t, s.Update(g, f, filestore.PushOptions{}))
+					must(t, s.Update(g, f, record.PushOptions{}))
 				}
 				model.pushed[g.FileName()] = text
 			case 4:
 				what = fmt.Sprintf("a push of something else to %v", g)
-				must(t, s.Update(g, families(t, "n 1\n"), filestore.PushOptions{}))
+				must(t, s.Update(g, families(t, "n 1\n"), record.PushOptions{}))
 			case 5:
 				what = fmt.Sprintf("a failed push to %v", g)
 				must(t, s.Fail(g))
@@ -171,7 +173,7 @@ func TestAnyHelpBeatsNone(t *testing.T) {
 	s := open(t, dir, nil)
 	push := func(job, text string) {
 		t.Helper()
-		must(t, s.Replace(group(t, "job", job), families(t, helpLine(text)+"# TYPE m gauge\nm 1\n"), filestore.PushOptions{}))
+		must(t, s.Replace(group(t, "job", job), families(t, helpLine(text)+"# TYPE m gauge\nm 1\n"), record.PushOptions{}))
 	}
 	check := func(want string, files map[string][]string) {
 		t.Helper()
@@ -238,12 +240,12 @@ func TestHelpOfFilesBefore(t *testing.T) {
 		if line != "" {
 			line = "# promspool:" + line + "\n"
 		}
-		v := filestore.Merge(nil, map[string][]byte{"job=j.prom": []byte(head + line + body)})
+		v := merge.Merge(nil, map[string][]byte{"job=j.prom": []byte(head + line + body)})
 		if got := servedHelp(v, "m"); got != want {
 			t.Errorf("with %q HELP is %q, want %q", line, got, want)
 		}
 		// A copy is a dropped file, and its text the one that other readers see.
-		v = filestore.Merge(nil, map[string][]byte{"copy.prom": []byte(head + line + body)})
+		v = merge.Merge(nil, map[string][]byte{"copy.prom": []byte(head + line + body)})
 		if got := servedHelp(v, "m"); got != "In the file." {
 			t.Errorf("in a copy with %q HELP is %q", line, got)
 		}
@@ -283,10 +285,10 @@ func TestHelpSurvivesARestart(t *testing.T) {
 			return before
 		}
 		body := "# HELP m " + text + "\n# TYPE m gauge\n"
-		must(t, s.Replace(group(t, "job", "b"), families(t, body+"m 1\n"), filestore.PushOptions{}))
+		must(t, s.Replace(group(t, "job", "b"), families(t, body+"m 1\n"), record.PushOptions{}))
 		own := same("after a restart")
 		// As a wish in a comment, and back.
-		must(t, s.Replace(group(t, "job", "a"), families(t, "# HELP m Another.\n# TYPE m gauge\nm 1\n"), filestore.PushOptions{}))
+		must(t, s.Replace(group(t, "job", "a"), families(t, "# HELP m Another.\n# TYPE m gauge\nm 1\n"), record.PushOptions{}))
 		must(t, s.SettleHelp(t.Context()))
 		must(t, s.Delete(group(t, "job", "a")))
 		if got := same("after a restart, from the comment"); got != own {
@@ -320,7 +322,7 @@ func TestAlignHelpIsBounded(t *testing.T) {
 		s.Observe(filestore.Observers{Flush: func(float64) { flushes.Add(1) }})
 		push := func(i, version int) {
 			t.Helper()
-			must(t, s.Replace(group(t, "job", fmt.Sprintf("%03d", i)), families(t, fmt.Sprintf("# HELP m Text %d.\n# TYPE m gauge\nm 1\n", version)), filestore.PushOptions{}))
+			must(t, s.Replace(group(t, "job", fmt.Sprintf("%03d", i)), families(t, fmt.Sprintf("# HELP m Text %d.\n# TYPE m gauge\nm 1\n", version)), record.PushOptions{}))
 		}
 		for i := range groups {
 			push(i, 0)

@@ -9,11 +9,133 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+
+	"github.com/promspool/promspool/filestore/disk"
+	"github.com/promspool/promspool/filestore/grouping"
+	"github.com/promspool/promspool/filestore/merge"
+	"github.com/promspool/promspool/filestore/record"
 )
+
+// failed notes what came of reading the directory; nil if all is well.
+func (src *Source) failed(err error) {
+	if err == nil && src.failure.Load() == nil {
+		return
+	}
+	s := src.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !src.removed && src.setFailure(err) {
+		s.view.Store(s.merge.View())
+	}
+}
+
+// setFailure has the next view say why the directory cannot be read, and reports
+// whether that is news. The lock of the Store is held.
+func (src *Source) setFailure(err error) bool {
+	var now *record.DirectoryError
+	if err != nil {
+		now = &record.DirectoryError{Directory: src.path, Reason: record.DirectoryFailed, Err: err, Text: disk.PlainError(err)}
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			now.Reason = record.DirectoryMissing
+		case errors.Is(err, unix.ENOTDIR):
+			now.Reason = record.DirectoryIsNone
+		case errors.Is(err, fs.ErrPermission):
+			now.Reason = record.DirectoryUnreadable
+		}
+	}
+	before := src.failure.Load()
+	if before == nil && now == nil || before != nil && now != nil && before.Error() == now.Error() {
+		return false
+	}
+	src.failure.Store(now)
+	s := src.store
+	var failures []*record.DirectoryError // views have the old one
+	for _, x := range append([]*Source{s.spool}, s.sources...) {
+		if f := x.failure.Load(); f != nil {
+			failures = append(failures, f)
+		}
+	}
+	s.merge.SetFailures(failures)
+	return true
+}
+
+// UseReports has f asked about the writers of the directory's files, where the
+// kernel does not answer by itself. It returns the number of the last report
+// about the content of a file, 0 if nothing is known of it; whether a writer has
+// closed the file and nothing was written to it after that; whether it came whole
+// under its name by a rename; and whether it was opened since, be it to read. Two
+// calls with the same number mean that the content has not changed in between,
+// unless a writer has just opened the file. It is called from many goroutines at
+// once.
+func (src *Source) UseReports(f func(name string) (serial uint64, closed, renamed, opened bool)) {
+	src.reports.Store(&f)
+}
+
+// UseReports is that of the spool as a [Source].
+func (s *Store) UseReports(f func(name string) (serial uint64, closed, renamed, opened bool)) {
+	s.spool.UseReports(f)
+}
+
+// Follow is Reload for all symbolic links in the directory. What they lead to
+// may change without a report.
+func (src *Source) Follow() (again []string, err error) {
+	names := src.links.list()
+	if len(names) == 0 {
+		return nil, nil
+	}
+	return src.Reload(names...)
+}
+
+// Follow is that of the spool as a [Source].
+func (s *Store) Follow() (again []string, err error) { return s.spool.Follow() }
+
+// linkSet holds the names of the symbolic links in a directory. It is safe for
+// concurrent use.
+type linkSet struct {
+	some atomic.Bool // there may be one
+	mu   sync.Mutex  // guards names
+	name map[string]struct{}
+}
+
+// note notes whether a name is that of a link.
+func (l *linkSet) note(name string, isLink bool) {
+	if !isLink && !l.some.Load() {
+		return // as in nearly every directory
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !isLink {
+		delete(l.name, name)
+		l.some.Store(len(l.name) > 0)
+		return
+	}
+	if l.name == nil {
+		l.name = make(map[string]struct{})
+	}
+	l.name[name] = struct{}{}
+	l.some.Store(true)
+}
+
+// list returns the names in order.
+func (l *linkSet) list() []string {
+	if !l.some.Load() {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	names := make([]string, 0, len(l.name))
+	for name := range l.name {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
 
 // A Source is a directory whose files take part in the merge of a Store: the
 // spool itself, or one that is only read. It is safe for concurrent use.
@@ -21,12 +143,12 @@ type Source struct {
 	store  *Store
 	path   string
 	prefix string // of the names of its files in the view; empty for the spool
-	dir    atomic.Pointer[directory]
+	dir    atomic.Pointer[disk.Dir]
 
 	links   linkSet
 	reports atomic.Pointer[func(name string) (serial uint64, closed, renamed, opened bool)]
-	failure atomic.Pointer[DirectoryError] // changed under the lock of the Store
-	removed bool                           // guarded by the lock of the Store
+	failure atomic.Pointer[record.DirectoryError] // changed under the lock of the Store
+	removed bool                                  // guarded by the lock of the Store
 }
 
 // Path returns the path of the directory.
@@ -41,11 +163,11 @@ func (src *Source) key(base string) string { return src.prefix + base }
 // soon.
 func (src *Source) Reload(names ...string) (again []string, err error) {
 	d := src.dir.Load()
-	if d == nil || d.use() != nil {
+	if d == nil || d.Acquire() != nil {
 		return src.reopen(d)
 	}
-	defer d.done()
-	if d.current() != nil {
+	defer d.Release()
+	if d.CheckPath() != nil {
 		return src.reopen(d)
 	}
 	return src.load(d, names), nil
@@ -55,11 +177,11 @@ func (src *Source) Reload(names ...string) (again []string, err error) {
 // files cost a stat each. If the directory is gone its files leave the view.
 func (src *Source) Rescan() (again []string, err error) {
 	d := src.dir.Load()
-	if d == nil || d.use() != nil {
+	if d == nil || d.Acquire() != nil {
 		return src.reopen(d)
 	}
-	defer d.done()
-	if d.current() != nil {
+	defer d.Release()
+	if d.CheckPath() != nil {
 		return src.reopen(d)
 	}
 	names, err := src.list(d)
@@ -71,18 +193,18 @@ func (src *Source) Rescan() (again []string, err error) {
 }
 
 // list returns the names that are to be looked at, after sweeping.
-func (src *Source) list(d *directory) ([]string, error) {
+func (src *Source) list(d *disk.Dir) ([]string, error) {
 	s := src.store
 	if src == s.spool && s.opts.Only != nil {
 		return slices.Clone(s.opts.Only), nil
 	}
-	names, err := d.names()
+	names, err := d.Names()
 	if err != nil {
-		return nil, doing("listing the directory "+src.path, err)
+		return nil, disk.Wrap("listing the directory "+src.path, err)
 	}
 	if src == s.spool && !s.opts.NoSweep {
-		d.sweep(names)
-		if f, err := d.openSpoolLock(); err == nil {
+		d.Sweep(names)
+		if f, err := d.OpenLock(); err == nil {
 			_ = f.Close() // it is there before the disk is full, and before somebody else puts something in its place
 		}
 	}
@@ -91,10 +213,10 @@ func (src *Source) list(d *directory) ([]string, error) {
 
 // inUse returns the directory, after following the path to another one if it
 // leads there by now. Whoever called it calls done on it.
-func (src *Source) inUse() (*directory, error) {
+func (src *Source) inUse() (*disk.Dir, error) {
 	for range 10 {
 		d := src.dir.Load()
-		if d != nil && d.use() == nil {
+		if d != nil && d.Acquire() == nil {
 			return d, nil
 		}
 		if _, err := src.reopen(d); err != nil {
@@ -116,22 +238,20 @@ func (src *Source) withKnown(names []string) []string {
 }
 
 // base returns the name of a file in the directory, if it is of this source.
-func (src *Source) base(f *File) (string, bool) {
+func (src *Source) base(f *record.File) (string, bool) {
 	base, ok := strings.CutPrefix(f.Name(), src.prefix)
 	return base, ok && !strings.ContainsRune(base, filepath.Separator)
 }
 
 // reopen follows the path to the directory that it leads to now, and loads it.
-func (src *Source) reopen(old *directory) (again []string, err error) {
+func (src *Source) reopen(old *disk.Dir) (again []string, err error) {
 	d, err := src.openAnew(old)
 	if d == nil {
 		return nil, err
 	}
-	defer d.done()
-	if old != nil && old.pinned {
-		old.done() // for good, once nobody works in it
-	}
-	if old != nil && !d.pinned && old.id == d.id {
+	defer d.Release()
+	old.Retire()
+	if d.IsStill(old) {
 		return nil, nil // only a flush has failed
 	}
 	names, err := src.list(d)
@@ -144,14 +264,14 @@ func (src *Source) reopen(old *directory) (again []string, err error) {
 
 // openAnew opens the directory that the path leads to now, unless that was done
 // since old: then it returns nil. The directory is in use.
-func (src *Source) openAnew(old *directory) (*directory, error) {
+func (src *Source) openAnew(old *disk.Dir) (*disk.Dir, error) {
 	s := src.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if src.dir.Load() != old || src.removed {
 		return nil, nil
 	}
-	d, err := openDirectory(src.path)
+	d, err := disk.Open(src.path)
 	if err != nil {
 		isNews := src.setFailure(err)
 		// Only if there is no directory there are no files: a shortage of
@@ -160,22 +280,22 @@ func (src *Source) openAnew(old *directory) (*directory, error) {
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || src != s.spool && errors.Is(err, fs.ErrPermission) {
 			s.publish(src.allGone())
 		} else if isNews {
-			s.view.Store(s.merge.view())
+			s.view.Store(s.merge.View())
 		}
-		return nil, doing("opening the directory "+src.path, err)
+		return nil, disk.Wrap("opening the directory "+src.path, err)
 	}
-	d.doubt = old != nil && (old.doubt || old.failed.Load()) && old.id == d.id
+	d.Follow(old)
 	src.dir.Store(d)
 	return d, nil
 }
 
 // allGone takes all files of the source out of the merge. The lock of the Store
 // is held.
-func (src *Source) allGone() []update {
-	var updates []update
-	for f := range src.store.merge.all() {
+func (src *Source) allGone() []merge.Update {
+	var updates []merge.Update
+	for f := range src.store.merge.All() {
 		if _, ok := src.base(f); ok {
-			updates = append(updates, update{old: f, oldParts: src.store.View().parts(f)})
+			updates = append(updates, merge.Update{Old: f, OldParts: src.store.View().Parts(f)})
 		}
 	}
 	return updates
@@ -183,23 +303,23 @@ func (src *Source) allGone() []update {
 
 // load brings the names up to date: they are read without a lock and published
 // together.
-func (src *Source) load(d *directory, names []string) (again []string) {
-	names = slices.DeleteFunc(names, func(n string) bool { return !IsSpoolFile(n) || strings.ContainsRune(n, os.PathSeparator) })
+func (src *Source) load(d *disk.Dir, names []string) (again []string) {
+	names = slices.DeleteFunc(names, func(n string) bool { return !grouping.IsSpoolFile(n) || strings.ContainsRune(n, os.PathSeparator) })
 	s := src.store
 	before := s.View()
-	if before.isEmpty() {
+	if before.IsEmpty() {
 		return src.loadFirst(d, names, before)
 	}
 	return src.accept(d, names, src.lookAll(d, names))
 }
 
 // accept publishes what was found of the names, unless it has changed since.
-func (src *Source) accept(d *directory, names []string, outcomes []outcome) (again []string) {
+func (src *Source) accept(d *disk.Dir, names []string, outcomes []outcome) (again []string) {
 	s := src.store
-	known := s.View().contents()
+	known := s.View().Contents()
 	for i := range outcomes {
 		if outcomes[i].changed {
-			known.read(outcomes[i].old)
+			known.Read(outcomes[i].old)
 		}
 	}
 	s.mu.Lock()
@@ -207,7 +327,7 @@ func (src *Source) accept(d *directory, names []string, outcomes []outcome) (aga
 	if src.dir.Load() != d {
 		return names
 	}
-	var updates []update
+	var updates []merge.Update
 	for i := range outcomes {
 		o := &outcomes[i]
 		if o.again {
@@ -219,25 +339,25 @@ func (src *Source) accept(d *directory, names []string, outcomes []outcome) (aga
 		// Unless somebody was faster: a push, or whoever writes the file. What was read
 		// of a dropped file was whole, and one that is written all the time has changed
 		// once more by now: then it is the newest that there is to serve.
-		old := s.merge.file(o.key)
+		old := s.merge.File(o.key)
 		at, _, err := statIn(d, o.base)
 		gone := errors.Is(err, unix.ENOENT)
 		if old != o.old || gone != (o.new == nil) {
 			again = append(again, o.base)
 			continue
 		}
-		if !gone && err == nil && o.new.file.heldFrom.IsZero() && withoutYoung(at) != withoutYoung(o.stamp) {
+		if !gone && err == nil && o.new.File.HeldSince().IsZero() && record.WithoutYoung(at) != record.WithoutYoung(o.stamp) {
 			again = append(again, o.base)
-			if f := o.new.file; !f.group.IsZero() || f.err != nil && !f.isBusy() {
+			if f := o.new.File; !f.Group().IsZero() || f.Fault() != nil && !f.IsBusy() {
 				continue
 			}
 		}
-		u := update{old: old, new: o.new}
+		u := merge.Update{Old: old, New: o.new}
 		if old != nil {
-			u.oldParts = known.of(old, s.View())
+			u.OldParts = known.Of(old, s.View())
 		}
-		if u.new != nil && u.new.parts == nil && len(u.new.file.parts) > 0 {
-			u.new.parts = slices.Clone(u.oldParts) // the same content under a new stamp
+		if u.New != nil && u.New.Parts == nil && len(u.New.File.Descs()) > 0 {
+			u.New.Parts = slices.Clone(u.OldParts) // the same content under a new stamp
 		}
 		updates = append(updates, u)
 	}
@@ -260,7 +380,7 @@ var loadChunk = 512
 // That goes into a merge of its own, without a lock, so that pushes and other sources
 // do not wait for it. It takes the place of the empty one if nothing was published
 // since the view before. Otherwise its files are added to what is there.
-func (src *Source) loadFirst(d *directory, names []string, before *View) (again []string) {
+func (src *Source) loadFirst(d *disk.Dir, names []string, before *merge.View) (again []string) {
 	s := src.store
 	lots := make(chan []outcome, 1)
 	over := make(chan struct{})
@@ -276,31 +396,31 @@ func (src *Source) loadFirst(d *directory, names []string, before *View) (again 
 		}
 	}()
 	s.mu.Lock()
-	m := s.merge.newSuccessor(s.opts.Own)
+	m := s.merge.NewSuccessor(s.opts.Own)
 	s.mu.Unlock()
-	g := m.newChange()
+	g := m.NewChange()
 	for lot := range lots {
-		updates := make([]update, 0, len(lot))
+		updates := make([]merge.Update, 0, len(lot))
 		for i := range lot {
 			o := &lot[i]
 			if o.again {
 				again = append(again, o.base)
 			}
 			if o.new != nil {
-				updates = append(updates, update{new: o.new})
+				updates = append(updates, merge.Update{New: o.new})
 			}
 		}
-		g.take(updates)
+		g.Take(updates)
 	}
-	g.finish()
-	v := m.view()
+	g.Finish()
+	v := m.View()
 	if src.begin(d, before, m, v) {
 		return again
 	}
 	var found []outcome
 	for f := range v.Files() {
 		if base, ok := src.base(f); ok {
-			found = append(found, outcome{base: base, key: f.Name(), new: &content{file: f, parts: slices.Clone(v.parts(f))}, changed: true, stamp: f.stamp})
+			found = append(found, outcome{base: base, key: f.Name(), new: &record.Content{File: f, Parts: slices.Clone(v.Parts(f))}, changed: true, stamp: f.Stamp()})
 		}
 	}
 	again = append(again, src.accept(d, names, found)...)
@@ -310,24 +430,24 @@ func (src *Source) loadFirst(d *directory, names []string, before *View) (again 
 
 // begin makes a merge the one of the Store if nothing was published since the view
 // before, and reports whether it did.
-func (src *Source) begin(d *directory, before *View, m *merger, v *View) bool {
+func (src *Source) begin(d *disk.Dir, before *merge.View, m *merge.Merger, v *merge.View) bool {
 	s := src.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.View() != before || src.dir.Load() != d {
 		return false
 	}
-	m.succeed(s.merge, v)
+	m.Succeed(s.merge, v)
 	s.merge = m
-	for f := range m.all() {
-		s.due.note(&update{new: &content{file: f}}, &s.opts.Lifetimes)
+	for f := range m.All() {
+		s.due.note(&merge.Update{New: &record.Content{File: f}}, &s.opts.Lifetimes)
 	}
 	s.view.Store(v)
 	return true
 }
 
 // lookAll looks at many names at once.
-func (src *Source) lookAll(d *directory, names []string) []outcome {
+func (src *Source) lookAll(d *disk.Dir, names []string) []outcome {
 	v := src.store.View()
 	outcomes := make([]outcome, len(names))
 	look := func(i int) {

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 const spoolLock = ".promspool.lock"
@@ -24,7 +24,7 @@ func TestReadersOfTheSpoolCannotLockIt(t *testing.T) {
 	defer reader.Close()
 	must(t, unix.Flock(int(reader.Fd()), unix.LOCK_EX))
 	start := time.Now()
-	must(t, s.Replace(group(t, "job", "a"), families(t, "m 1\n"), filestore.PushOptions{}))
+	must(t, s.Replace(group(t, "job", "a"), families(t, "m 1\n"), record.PushOptions{}))
 	must(t, s.Delete(group(t, "job", "a")))
 	must(t, s.Drop("dropped", []byte("m 1\n"), false))
 	if took := time.Since(start); took > 4*time.Second {
@@ -52,7 +52,7 @@ func TestWhoMayOpenTheLock(t *testing.T) {
 			must(t, os.Chmod(filepath.Dir(dir), 0o755))
 			must(t, os.Chown(dir, owner, group1))
 			must(t, os.Chmod(dir, tt.mode))
-			must(t, open(t, dir, nil).Replace(group(t, "job", "a"), families(t, "m 1\n"), filestore.PushOptions{}))
+			must(t, open(t, dir, nil).Replace(group(t, "job", "a"), families(t, "m 1\n"), record.PushOptions{}))
 			for name, who := range map[string]struct {
 				uid, gid int
 				may      bool
@@ -83,7 +83,7 @@ func TestCommitsOfOthersAreWaitedFor(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, nil)
 	put := func() error {
-		return s.Replace(group(t, "job", "a"), families(t, "m 1\n"), filestore.PushOptions{})
+		return s.Replace(group(t, "job", "a"), families(t, "m 1\n"), record.PushOptions{})
 	}
 	must(t, put())
 	other, err := os.OpenFile(filepath.Join(dir, spoolLock), unix.O_NONBLOCK, 0)
@@ -126,7 +126,7 @@ func TestLockThatSomebodyElsePut(t *testing.T) {
 			dir := t.TempDir()
 			must(t, put(filepath.Join(dir, spoolLock)))
 			s := open(t, dir, nil)
-			must(t, s.Replace(group(t, "job", "a"), families(t, "m 1\n"), filestore.PushOptions{}))
+			must(t, s.Replace(group(t, "job", "a"), families(t, "m 1\n"), record.PushOptions{}))
 			if fi, err := os.Lstat(filepath.Join(dir, spoolLock)); err != nil || fi.Mode().Type() != fs.ModeNamedPipe {
 				t.Errorf("the lock is %v, %v", fi.Mode(), err)
 			}
@@ -150,7 +150,7 @@ func TestLockThatCannotBeOpened(t *testing.T) {
 	must(t, unix.Mkfifo(lock, 0o600))
 	as(4001, 4001, func() {
 		s := open(t, dir, nil)
-		if err := s.Replace(group(t, "job", "a"), families(t, "m 1\n"), filestore.PushOptions{}); err == nil || !strings.Contains(err.Error(), spoolLock) {
+		if err := s.Replace(group(t, "job", "a"), families(t, "m 1\n"), record.PushOptions{}); err == nil || !strings.Contains(err.Error(), spoolLock) {
 			t.Errorf("a push without the lock: %v", err)
 		}
 	})

@@ -7,13 +7,17 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/promspool/promspool/filestore/disk"
+	"github.com/promspool/promspool/filestore/merge"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // Options of a Store. The zero value of a field means its default.
 type Options struct {
 	// Own describes the metric families that the program serves itself, by
 	// name. Files cannot displace them.
-	Own map[string]Own
+	Own map[string]merge.Own
 	// EmptyInstance spells out instance="" in pushed samples without an
 	// instance, as Pushgateway does.
 	EmptyInstance bool
@@ -48,7 +52,7 @@ type Options struct {
 	// turned bad or empty; default 1 s.
 	Hold time.Duration
 	// Lifetimes say what becomes of files with age.
-	Lifetimes Lifetimes
+	Lifetimes record.Lifetimes
 	// Now is the clock; default time.Now.
 	Now func() time.Time
 }
@@ -61,14 +65,14 @@ type Store struct {
 
 	groups keyedMutex // held by the writer of a group from its reading to its rename
 
-	turns     turns     // of commits whose files are ready
-	exclusion exclusion // of those that change files; its comment has the order of the locks
+	turns     turns          // of commits whose files are ready
+	exclusion disk.Exclusion // of those that change files; its comment has the order of the locks
 
 	// mu guards merge, due and sources, and the moment of a commit. It is taken last,
 	// and never held while anything is flushed or read, or another process is waited for.
 	mu    sync.Mutex
-	merge *merger
-	help  *helpState // of the merge
+	merge *merge.Merger
+	help  *merge.HelpState // of the merge
 	due   due
 
 	spool     *Source
@@ -76,7 +80,7 @@ type Store struct {
 	unsettled []string
 	clock     *steadyClock
 	pruned    time.Time // when the archive was looked through last; of the one who ages
-	view      atomic.Pointer[View]
+	view      atomic.Pointer[merge.View]
 
 	reader    reader
 	probeMu   sync.Mutex
@@ -99,7 +103,7 @@ func (s *Store) Observe(o Observers) { s.observers = o }
 // Open reads the whole directory; a returned Store is ready. It removes what
 // killed processes left of their commits. opts may be nil.
 func Open(dir string, opts *Options) (*Store, error) {
-	s := &Store{path: dir, exclusion: newExclusion()}
+	s := &Store{path: dir, exclusion: disk.NewExclusion()}
 	if opts != nil {
 		s.opts = *opts
 	}
@@ -117,9 +121,9 @@ func Open(dir string, opts *Options) (*Store, error) {
 	}
 	s.clock, s.due = newSteadyClock(s.opts.Now), newDue()
 	s.reader = reader{opts: &s.opts, clock: s.clock, waiting: make(map[string]*wait)}
-	s.merge = newMerger(s.opts.Own)
-	s.help = s.merge.signals()
-	s.view.Store(s.merge.view())
+	s.merge = merge.New(s.opts.Own)
+	s.help = s.merge.Signals()
+	s.view.Store(s.merge.View())
 	s.spool = &Source{store: s, path: dir}
 	var err error
 	if s.unsettled, err = s.spool.reopen(nil); err != nil {
@@ -154,9 +158,7 @@ func (s *Store) RemoveSource(src *Source) {
 	src.setFailure(nil)
 	s.publish(src.allGone())
 	s.mu.Unlock()
-	if d != nil && d.pinned {
-		d.done()
-	}
+	d.Retire()
 	s.reader.forget(func(key string) bool {
 		base, ok := strings.CutPrefix(key, src.prefix)
 		return ok && !strings.ContainsRune(base, filepath.Separator)
@@ -172,9 +174,7 @@ func (s *Store) Rescan() (again []string, err error) { return s.spool.Rescan() }
 // Close gives back what the Store holds of the operating system. Views stay
 // valid.
 func (s *Store) Close() error {
-	if d := s.spool.dir.Load(); d.pinned {
-		d.done()
-	}
+	s.spool.dir.Load().Retire()
 	return nil
 }
 
@@ -182,7 +182,7 @@ func (s *Store) Close() error {
 func (s *Store) Path() string { return s.path }
 
 // View returns the current view. It never blocks.
-func (s *Store) View() *View { return s.view.Load() }
+func (s *Store) View() *merge.View { return s.view.Load() }
 
 // Health reports whether the directory can be read and written, by writing. It
 // asks the disk at most once a second. After a change that was refused for a quota it
@@ -193,12 +193,12 @@ func (s *Store) Health() error {
 	defer s.probeMu.Unlock()
 	if now := time.Now(); s.probedAt.IsZero() || now.Sub(s.probedAt) >= time.Second {
 		s.probedAt = now
-		s.probeErr = doing("writing to the spool "+s.path, s.probe(0))
+		s.probeErr = disk.Wrap("writing to the spool "+s.path, s.probe(0))
 	}
 	if s.probeErr != nil {
 		return s.probeErr
 	}
-	return doing("writing to the spool "+s.path, s.overQuota())
+	return disk.Wrap("writing to the spool "+s.path, s.overQuota())
 }
 
 // probe writes a file of that size, or of a page if that is more, and deletes it.
@@ -207,13 +207,13 @@ func (s *Store) probe(size int64) error {
 	if err != nil {
 		return err
 	}
-	defer d.done()
-	return d.probe(size)
+	defer d.Release()
+	return d.Probe(size)
 }
 
 // publish brings merge and view up to date. The lock of the Store is held.
-func (s *Store) publish(updates []update) {
-	s.merge.apply(updates)
+func (s *Store) publish(updates []merge.Update) {
+	s.merge.Apply(updates)
 	s.noteAll(updates)
-	s.view.Store(s.merge.view())
+	s.view.Store(s.merge.View())
 }

@@ -16,6 +16,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/grouping"
+	"github.com/promspool/promspool/filestore/merge"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // open opens a store whose every test ends with the check that gives the house
@@ -50,7 +54,7 @@ func checkPure(t testing.TB, s *filestore.Store, dir string, opts *filestore.Opt
 		t.Fatal(err)
 	}
 	for _, e := range entries {
-		if filestore.IsSpoolFile(e.Name()) && e.Type().IsRegular() {
+		if grouping.IsSpoolFile(e.Name()) && e.Type().IsRegular() {
 			data, err := os.ReadFile(filepath.Join(dir, e.Name()))
 			if err != nil {
 				t.Fatal(err)
@@ -60,7 +64,7 @@ func checkPure(t testing.TB, s *filestore.Store, dir string, opts *filestore.Opt
 			t.Errorf("leftover %s", e.Name())
 		}
 	}
-	var own map[string]filestore.Own
+	var own map[string]merge.Own
 	if opts != nil {
 		own = opts.Own
 	}
@@ -76,7 +80,7 @@ func checkPure(t testing.TB, s *filestore.Store, dir string, opts *filestore.Opt
 			timeless = false
 		}
 	}
-	if diff := cmp.Diff(show(filestore.Merge(own, files)), live); timeless && diff != "" {
+	if diff := cmp.Diff(show(merge.Merge(own, files)), live); timeless && diff != "" {
 		t.Errorf("the live view differs from the merge of the files (-merge +live):\n%s", diff)
 	}
 	if diff := cmp.Diff(show(again.View()), live); diff != "" {
@@ -86,7 +90,7 @@ func checkPure(t testing.TB, s *filestore.Store, dir string, opts *filestore.Opt
 
 // show writes what a view serves and says, without the times of files, which
 // Merge does not know.
-func show(v *filestore.View) string {
+func show(v *merge.View) string {
 	var b strings.Builder
 	for line := range strings.Lines(string(v.AppendTo(nil))) {
 		if !strings.Contains(line, "promspool_file_mtime_seconds") {
@@ -106,22 +110,22 @@ func show(v *filestore.View) string {
 	return b.String()
 }
 
-func group(t testing.TB, pairs ...string) filestore.Group {
+func group(t testing.TB, pairs ...string) grouping.Key {
 	t.Helper()
-	var labels []filestore.Label
+	var labels []exposition.Label
 	for i := 0; i < len(pairs); i += 2 {
-		labels = append(labels, filestore.Label{Name: pairs[i], Value: pairs[i+1]})
+		labels = append(labels, exposition.Label{Name: pairs[i], Value: pairs[i+1]})
 	}
-	g, err := filestore.NewGroup(labels...)
+	g, err := grouping.New(labels...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return g
 }
 
-func families(t testing.TB, text string) *filestore.Families {
+func families(t testing.TB, text string) *exposition.Families {
 	t.Helper()
-	f, err := filestore.Parse([]byte(text), filestore.Limits{}, false)
+	f, err := exposition.Parse([]byte(text), exposition.Limits{}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +133,7 @@ func families(t testing.TB, text string) *filestore.Families {
 }
 
 // samples returns the lines of the view that are not comments and not about times.
-func samples(v *filestore.View) string {
+func samples(v *merge.View) string {
 	var b strings.Builder
 	for line := range strings.Lines(string(v.AppendTo(nil))) {
 		if !strings.HasPrefix(line, "#") && !strings.Contains(line, "_time_seconds") {
@@ -140,7 +144,7 @@ func samples(v *filestore.View) string {
 }
 
 // payload is samples without those about files.
-func payload(v *filestore.View) string {
+func payload(v *merge.View) string {
 	var b strings.Builder
 	for line := range strings.Lines(samples(v)) {
 		if !strings.HasPrefix(line, "promspool_file_") {
@@ -160,11 +164,11 @@ func want(t *testing.T, s *filestore.Store, text string) {
 func TestReplaceUpdateDelete(t *testing.T) {
 	s := open(t, t.TempDir(), nil)
 	g := group(t, "job", "j", "instance", "i")
-	must(t, s.Replace(g, families(t, "a 1\nb 2\n"), filestore.PushOptions{}))
+	must(t, s.Replace(g, families(t, "a 1\nb 2\n"), record.PushOptions{}))
 	want(t, s, `a{instance="i",job="j"} 1`+"\n"+`b{instance="i",job="j"} 2`+"\n")
-	must(t, s.Update(g, families(t, "b{x=\"1\"} 3\nc 4\n"), filestore.PushOptions{}))
+	must(t, s.Update(g, families(t, "b{x=\"1\"} 3\nc 4\n"), record.PushOptions{}))
 	want(t, s, `a{instance="i",job="j"} 1`+"\n"+`b{instance="i",job="j",x="1"} 3`+"\n"+`c{instance="i",job="j"} 4`+"\n")
-	must(t, s.Replace(g, families(t, "c 5\n"), filestore.PushOptions{}))
+	must(t, s.Replace(g, families(t, "c 5\n"), record.PushOptions{}))
 	want(t, s, `c{instance="i",job="j"} 5`+"\n")
 	must(t, s.Delete(group(t, "job", "j")))
 	want(t, s, `c{instance="i",job="j"} 5`+"\n")
@@ -192,7 +196,7 @@ func TestTheFileIsAsDocumented(t *testing.T) {
 	now := time.Unix(1763628000, 500_000_000)
 	s := open(t, dir, &filestore.Options{Now: func() time.Time { return now }})
 	g := group(t, "instance", "db1", "job", "backup")
-	must(t, s.Replace(g, families(t, "# HELP backup_duration_seconds How long it took.\n# TYPE backup_duration_seconds gauge\nbackup_duration_seconds{job=\"other\"} 1.8e3\n"), filestore.PushOptions{}))
+	must(t, s.Replace(g, families(t, "# HELP backup_duration_seconds How long it took.\n# TYPE backup_duration_seconds gauge\nbackup_duration_seconds{job=\"other\"} 1.8e3\n"), record.PushOptions{}))
 	got, err := os.ReadFile(filepath.Join(dir, "job=backup,instance=db1.prom"))
 	must(t, err)
 	const text = `# promspool:group {job="backup",instance="db1"}
@@ -219,10 +223,10 @@ push_time_seconds{instance="db1",job="backup"} 1.7636280005e+09
 func TestAPushThatClashesIsRefusedAndNoted(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(dir, "drop.prom"), []byte("# TYPE d gauge\nd 1\nx{job=\"b\"} 1\n"), 0o644))
-	s := open(t, dir, &filestore.Options{Own: map[string]filestore.Own{"go_goroutines": {Type: filestore.Gauge}}})
+	s := open(t, dir, &filestore.Options{Own: map[string]merge.Own{"go_goroutines": {Type: exposition.Gauge}}})
 	a, b := group(t, "job", "a"), group(t, "job", "b")
-	must(t, s.Replace(a, families(t, "# TYPE m gauge\nm 1\n# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_count 1\nh_sum 1\n"), filestore.PushOptions{}))
-	must(t, s.Replace(b, families(t, "keep 1\n"), filestore.PushOptions{}))
+	must(t, s.Replace(a, families(t, "# TYPE m gauge\nm 1\n# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_count 1\nh_sum 1\n"), record.PushOptions{}))
+	must(t, s.Replace(b, families(t, "keep 1\n"), record.PushOptions{}))
 	before := samples(s.View())
 	for name, text := range map[string]string{
 		"another type":                "# TYPE m counter\nm 1\n",
@@ -236,11 +240,11 @@ func TestAPushThatClashesIsRefusedAndNoted(t *testing.T) {
 		"twice by the group's labels": "z{job=\"1\"} 1\nz{job=\"2\"} 1\n",
 	} {
 		t.Run(name, func(t *testing.T) {
-			for _, push := range []func(filestore.Group, *filestore.Families, filestore.PushOptions) error{s.Replace, s.Update} {
+			for _, push := range []func(grouping.Key, *exposition.Families, record.PushOptions) error{s.Replace, s.Update} {
 				at := time.Now().Truncate(time.Microsecond).Add(-time.Microsecond)
-				err := push(b, families(t, text), filestore.PushOptions{})
-				var clash *filestore.Conflict
-				var bad *filestore.SyntaxError
+				err := push(b, families(t, text), record.PushOptions{})
+				var clash *record.Conflict
+				var bad *exposition.SyntaxError
 				if !errors.As(err, &clash) && !errors.As(err, &bad) {
 					t.Fatalf("push = %v, want a conflict", err)
 				}
@@ -253,21 +257,21 @@ func TestAPushThatClashesIsRefusedAndNoted(t *testing.T) {
 			}
 		})
 	}
-	must(t, s.Update(b, families(t, "# TYPE go_goroutines gauge\ngo_goroutines 7\n"), filestore.PushOptions{}))
+	must(t, s.Update(b, families(t, "# TYPE go_goroutines gauge\ngo_goroutines 7\n"), record.PushOptions{}))
 	if got := string(s.View().AppendBeside(nil, "go_goroutines")); got != "go_goroutines{job=\"b\"} 7\n" {
 		t.Errorf("beside the agent's own: %q", got)
 	}
 	// The one thing that may be in the way of itself.
-	must(t, s.Replace(b, families(t, "# TYPE own gauge\nown 1\n"), filestore.PushOptions{}))
-	must(t, s.Replace(b, families(t, "# TYPE own counter\nown 1\n"), filestore.PushOptions{}))
+	must(t, s.Replace(b, families(t, "# TYPE own gauge\nown 1\n"), record.PushOptions{}))
+	must(t, s.Replace(b, families(t, "# TYPE own counter\nown 1\n"), record.PushOptions{}))
 }
 
 func TestUpdateAgainstItsOwnHistogram(t *testing.T) {
 	s := open(t, t.TempDir(), nil)
 	g := group(t, "job", "a")
-	must(t, s.Replace(g, families(t, "# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_count 1\nh_sum 1\n"), filestore.PushOptions{}))
-	var clash *filestore.Conflict
-	if err := s.Update(g, families(t, "h_count 1\n"), filestore.PushOptions{}); !errors.As(err, &clash) {
+	must(t, s.Replace(g, families(t, "# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_count 1\nh_sum 1\n"), record.PushOptions{}))
+	var clash *record.Conflict
+	if err := s.Update(g, families(t, "h_count 1\n"), record.PushOptions{}); !errors.As(err, &clash) {
 		t.Errorf("Update = %v, want a conflict", err)
 	}
 }
@@ -303,7 +307,7 @@ func TestACopyOfAPushedFileIsADroppedFile(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, nil)
 	g := group(t, "job", "a")
-	must(t, s.Replace(g, families(t, "m 1\n"), filestore.PushOptions{}))
+	must(t, s.Replace(g, families(t, "m 1\n"), record.PushOptions{}))
 	data, err := os.ReadFile(filepath.Join(dir, g.FileName()))
 	must(t, err)
 	must(t, os.WriteFile(filepath.Join(dir, "copy.prom"), data, 0o644))
@@ -326,7 +330,7 @@ func TestTwoStoresOnOneDirectory(t *testing.T) {
 	for i, s := range []*filestore.Store{a, b} {
 		wg.Go(func() {
 			for k := range n {
-				if err := s.Update(g, families(t, fmt.Sprintf("m%d_%d 1\n", i, k)), filestore.PushOptions{}); err != nil {
+				if err := s.Update(g, families(t, fmt.Sprintf("m%d_%d 1\n", i, k)), record.PushOptions{}); err != nil {
 					t.Error(err)
 				}
 			}
@@ -348,16 +352,16 @@ func TestTheDirectoryIsReplaced(t *testing.T) {
 	must(t, os.Mkdir(dir, 0o755))
 	s := open(t, dir, nil)
 	g, h := group(t, "job", "g"), group(t, "job", "h")
-	must(t, s.Replace(g, families(t, "m 1\n"), filestore.PushOptions{}))
+	must(t, s.Replace(g, families(t, "m 1\n"), record.PushOptions{}))
 	must(t, os.Rename(dir, dir+".old"))
-	if err := s.Replace(h, families(t, "m 2\n"), filestore.PushOptions{}); err == nil {
+	if err := s.Replace(h, families(t, "m 2\n"), record.PushOptions{}); err == nil {
 		t.Error("a push without a directory was acknowledged")
 	}
 	if got := samples(s.View()); got != "" {
 		t.Errorf("without a directory this is served:\n%s", got)
 	}
 	must(t, os.Mkdir(dir, 0o755))
-	must(t, s.Replace(h, families(t, "m 2\n"), filestore.PushOptions{}))
+	must(t, s.Replace(h, families(t, "m 2\n"), record.PushOptions{}))
 	want(t, s, "m{job=\"h\"} 2\n")
 	if _, err := os.Stat(filepath.Join(dir, h.FileName())); err != nil {
 		t.Error(err)
@@ -394,8 +398,8 @@ func TestViewIsAPureFunctionOfTheDirectory(t *testing.T) {
 			c := newCalendar()
 			opts := &filestore.Options{Unchecked: seed%2 == 0, Hold: time.Nanosecond, Now: c.now}
 			if seed%3 == 0 {
-				opts.Lifetimes = filestore.Lifetimes{Retention: 3 * time.Hour, Dropped: true}
-				opts.Lifetimes.Policy = []filestore.Lifetime{must1(filestore.ParseLifetime(`{job="1"}=2h`))}
+				opts.Lifetimes = record.Lifetimes{Retention: 3 * time.Hour, Dropped: true}
+				opts.Lifetimes.Policy = []record.Lifetime{must1(record.ParseLifetime(`{job="1"}=2h`))}
 			}
 			s := open(t, dir, opts)
 			body := func() string {
@@ -415,7 +419,7 @@ func TestViewIsAPureFunctionOfTheDirectory(t *testing.T) {
 				}
 				return b.String()
 			}
-			push := func() (o filestore.PushOptions) {
+			push := func() (o record.PushOptions) {
 				if r.IntN(2) == 0 {
 					o.TTL = ttl(time.Duration(r.IntN(3)) * time.Hour)
 				}
@@ -431,11 +435,11 @@ func TestViewIsAPureFunctionOfTheDirectory(t *testing.T) {
 				var err error
 				switch r.IntN(10) {
 				case 9:
-					sel := &filestore.Selection{Now: c.now(), OlderThan: time.Duration(r.IntN(3)) * time.Hour}
-					sel.Match = []filestore.Matchers{must1(filestore.ParseMatchers(fmt.Sprintf(`job=~"%d|1"`, r.IntN(3))))}
+					sel := &record.Selection{Now: c.now(), OlderThan: time.Duration(r.IntN(3)) * time.Hour}
+					sel.Match = []grouping.Matchers{must1(grouping.ParseMatchers(fmt.Sprintf(`job=~"%d|1"`, r.IntN(3))))}
 					pick := sel.Has
 					if r.IntN(3) == 0 { // dropped files as well
-						pick = func(f *filestore.File) bool { return sel.Has(f) || f.Name() == drop }
+						pick = func(f *record.File) bool { return sel.Has(f) || f.Name() == drop }
 					}
 					must1(s.Rescan())
 					want := []string{}
@@ -444,7 +448,7 @@ func TestViewIsAPureFunctionOfTheDirectory(t *testing.T) {
 							want = append(want, f.Name())
 						}
 					}
-					var removed []*filestore.File
+					var removed []*record.File
 					if removed, err = s.Remove(pick); !slices.Equal(names(removed), want) {
 						t.Fatalf("removed %q, want %q", names(removed), want)
 					}
@@ -488,8 +492,8 @@ func TestViewIsAPureFunctionOfTheDirectory(t *testing.T) {
 					}
 					must(t, fresh.Close())
 				}
-				var clash *filestore.Conflict
-				var bad *filestore.SyntaxError
+				var clash *record.Conflict
+				var bad *exposition.SyntaxError
 				if err != nil && !errors.As(err, &clash) && !errors.As(err, &bad) {
 					t.Fatal(err)
 				}
@@ -583,7 +587,7 @@ func TestAPushGoesPastAWriterOfItsFile(t *testing.T) {
 	_, err = f.WriteString("# promspool:group {job=\"j\"}\nm 1\n")
 	must(t, err)
 	s := open(t, dir, nil)
-	must(t, s.Replace(g, families(t, "m 2\n"), filestore.PushOptions{}))
+	must(t, s.Replace(g, families(t, "m 2\n"), record.PushOptions{}))
 	want(t, s, "m{job=\"j\"} 2\n")
 }
 
@@ -591,15 +595,15 @@ func TestRefusedPushesMakeNotAnyNumberOfGroups(t *testing.T) {
 	s := open(t, t.TempDir(), &filestore.Options{MaxFailedGroups: 3})
 	bad := "m 1\nm 2\n"
 	for i := range 5 {
-		var syntax *filestore.SyntaxError
-		if err := s.Replace(group(t, "job", fmt.Sprint(i)), families(t, bad), filestore.PushOptions{}); !errors.As(err, &syntax) {
+		var syntax *exposition.SyntaxError
+		if err := s.Replace(group(t, "job", fmt.Sprint(i)), families(t, bad), record.PushOptions{}); !errors.As(err, &syntax) {
 			t.Fatalf("Replace = %v, want a refusal", err)
 		}
 	}
 	if got := s.View().Totals(); got.Groups != 3 || got.Failed != 3 {
 		t.Errorf("%d groups, %d of them failed, want 3 and 3", got.Groups, got.Failed)
 	}
-	must(t, s.Replace(group(t, "job", "0"), families(t, "m 1\n"), filestore.PushOptions{}))
+	must(t, s.Replace(group(t, "job", "0"), families(t, "m 1\n"), record.PushOptions{}))
 	if got := s.View().Totals(); got.Groups != 3 || got.Failed != 2 {
 		t.Errorf("%d groups, %d of them failed, want 3 and 2", got.Groups, got.Failed)
 	}
@@ -610,7 +614,7 @@ func TestPostToAGroupWhoseFileIsBroken(t *testing.T) {
 	now := time.Now()
 	s := open(t, dir, &filestore.Options{Now: func() time.Time { return now }})
 	g := group(t, "job", "j")
-	must(t, s.Replace(g, families(t, "keep 1\na 1\n"), filestore.PushOptions{}))
+	must(t, s.Replace(g, families(t, "keep 1\na 1\n"), record.PushOptions{}))
 	name := filepath.Join(dir, g.FileName())
 	good, err := os.ReadFile(name)
 	must(t, err)
@@ -619,19 +623,19 @@ func TestPostToAGroupWhoseFileIsBroken(t *testing.T) {
 	_, err = s.Rescan()
 	must(t, err)
 	// Just now: the last good content stands, and a push builds on it.
-	must(t, s.Update(g, families(t, "b 1\n"), filestore.PushOptions{}))
+	must(t, s.Update(g, families(t, "b 1\n"), record.PushOptions{}))
 	want(t, s, "a{job=\"j\"} 1\nb{job=\"j\"} 1\nkeep{job=\"j\"} 1\n")
 	// For long: nobody knows what the group holds.
 	must(t, os.WriteFile(name, []byte("half"), 0o644))
 	now = time.Now().Add(time.Minute)
 	_, err = s.Rescan()
 	must(t, err)
-	if err := s.Update(g, families(t, "c 1\n"), filestore.PushOptions{}); err == nil || !strings.Contains(err.Error(), g.FileName()) {
+	if err := s.Update(g, families(t, "c 1\n"), record.PushOptions{}); err == nil || !strings.Contains(err.Error(), g.FileName()) {
 		t.Errorf("Update = %v, want an error that names the file", err)
 	}
 	if data, err := os.ReadFile(name); err != nil || string(data) != "half" {
 		t.Errorf("the file holds %q, %v", data, err)
 	}
-	must(t, s.Replace(g, families(t, "c 1\n"), filestore.PushOptions{}))
+	must(t, s.Replace(g, families(t, "c 1\n"), record.PushOptions{}))
 	want(t, s, "c{job=\"j\"} 1\n")
 }

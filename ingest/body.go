@@ -8,12 +8,12 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
 )
 
 // Options bound what Decode accepts.
 type Options struct {
-	Limits    filestore.Limits
+	Limits    exposition.Limits
 	MaxBytes  int64 // of the body, as sent and as decoded; default 16 MiB
 	UTF8Names bool
 }
@@ -21,7 +21,7 @@ type Options struct {
 // Decode reads the body of a push in any encoding and format that the header
 // says it has. What exceeds MaxBytes gives an *http.MaxBytesError, what is not
 // as it should be a *filestore.SyntaxError or an error with a sentence.
-func Decode(body io.Reader, header http.Header, o Options) (*filestore.Families, error) {
+func Decode(body io.Reader, header http.Header, o Options) (*exposition.Families, error) {
 	if o.MaxBytes <= 0 {
 		o.MaxBytes = defaultMaxBytes
 	}
@@ -39,16 +39,16 @@ func Decode(body io.Reader, header http.Header, o Options) (*filestore.Families,
 }
 
 // decode is Decode for a body that is in memory and decompressed.
-func decode(body []byte, header http.Header, o Options) (*filestore.Families, error) {
+func decode(body []byte, header http.Header, o Options) (*exposition.Families, error) {
 	if isProtobuf(header.Get("Content-Type")) {
 		return decodeProtobuf(body, o)
 	}
-	return filestore.Parse(body, o.Limits, o.UTF8Names)
+	return exposition.Parse(body, o.Limits, o.UTF8Names)
 }
 
 // wasDecoded reports whether a body was read and only what it says is wrong.
 func wasDecoded(err error) bool {
-	var bad *filestore.SyntaxError
+	var bad *exposition.SyntaxError
 	return errors.As(err, &bad) && bad.Decoded
 }
 

@@ -12,6 +12,8 @@ import (
 	"unicode"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // A refusal is an error that has its status code with it.
@@ -34,17 +36,17 @@ func refuse(code int, format string, args ...any) error {
 func statusOf(err error) (code int, sentence string) {
 	var (
 		refused  *refusal
-		bad      *filestore.SyntaxError
-		conflict *filestore.Conflict
+		bad      *exposition.SyntaxError
+		conflict *record.Conflict
 		large    *http.MaxBytesError
 		broken   *readError
 	)
 	switch {
 	case errors.As(err, &refused):
 		return refused.code, refused.sentence
-	case errors.As(err, &bad) && bad.Reason == filestore.TooLarge:
+	case errors.As(err, &bad) && bad.Reason == exposition.TooLarge:
 		return http.StatusRequestEntityTooLarge, bad.Error()
-	case errors.As(err, &bad) && bad.Reason == filestore.Incomplete:
+	case errors.As(err, &bad) && bad.Reason == exposition.Incomplete:
 		return http.StatusBadRequest, bad.Error() + " (with curl use --data-binary: -d takes the newlines out)"
 	case errors.As(err, &bad):
 		return http.StatusBadRequest, bad.Error()
@@ -56,7 +58,7 @@ func statusOf(err error) (code int, sentence string) {
 		return http.StatusRequestTimeout, "the body did not arrive in time"
 	case errors.As(err, &broken):
 		return http.StatusBadRequest, broken.Error()
-	case errors.Is(err, filestore.ErrNotOwner):
+	case errors.Is(err, record.ErrNotOwner):
 		return http.StatusForbidden, err.Error() + ", over the unix socket (--push.owner-check, --push.admin-group)"
 	case errors.Is(err, filestore.ErrInDoubt):
 		return http.StatusInternalServerError, err.Error() + "; doing it again is safe"

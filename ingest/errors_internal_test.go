@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // TestStatusOf is a white-box test: full disks and locks that others hold are
@@ -20,15 +22,15 @@ func TestStatusOf(t *testing.T) {
 	disk := func(errno syscall.Errno) error {
 		return fmt.Errorf("storing group: %w", &fs.PathError{Op: "write", Path: "x", Err: errno})
 	}
-	conflict := &filestore.Conflict{Family: "f", File: "a.prom", Kept: "b.prom", Reason: filestore.TypeConflict}
+	conflict := &record.Conflict{Family: "f", File: "a.prom", Kept: "b.prom", Reason: exposition.TypeConflict}
 	tests := []struct {
 		err  error
 		code int
 	}{
 		{refuse(http.StatusTeapot, "short and stout"), 418},
-		{&filestore.SyntaxError{Reason: filestore.Syntax, Line: 3, Msg: "m"}, 400},
-		{&filestore.SyntaxError{Reason: filestore.Timestamp, Msg: "m"}, 400},
-		{&filestore.SyntaxError{Reason: filestore.TooLarge, Msg: "m"}, 413},
+		{&exposition.SyntaxError{Reason: exposition.Syntax, Line: 3, Msg: "m"}, 400},
+		{&exposition.SyntaxError{Reason: exposition.Timestamp, Msg: "m"}, 400},
+		{&exposition.SyntaxError{Reason: exposition.TooLarge, Msg: "m"}, 413},
 		{conflict, 400},
 		{errors.Join(conflict, disk(syscall.ENOSPC)), 400},
 		{fmt.Errorf("wrapped: %w", &http.MaxBytesError{Limit: 3}), 413},

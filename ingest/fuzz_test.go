@@ -11,6 +11,9 @@ import (
 	"testing"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/grouping"
+	"github.com/promspool/promspool/filestore/record"
 	"github.com/promspool/promspool/ingest"
 )
 
@@ -31,7 +34,7 @@ func FuzzParsePath(f *testing.F) {
 			t.Errorf("ParsePath(%q) = %v in spite of an empty component", path, g)
 		}
 		name := g.FileName()
-		if name != g.FileName() || len(name) > 220 || strings.Contains(name, "/") || !filestore.IsSpoolFile(name) {
+		if name != g.FileName() || len(name) > 220 || strings.Contains(name, "/") || !grouping.IsSpoolFile(name) {
 			t.Errorf("ParsePath(%q) has the file name %q", path, name)
 		}
 		again, _, err := ingest.ParsePath(base64Path(g), true)
@@ -58,7 +61,7 @@ func emptyComponent(path, decoded string) bool {
 
 // base64Path returns another path to a group, with the names in the escaping of
 // UTF-8 mode.
-func base64Path(g filestore.Group) string {
+func base64Path(g grouping.Key) string {
 	var parts []string
 	for _, l := range g.Labels() {
 		name := "job"
@@ -97,7 +100,7 @@ func FuzzDecode(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Cleanup(func() { store.Close() })
-	g, err := filestore.NewGroup(filestore.Label{Name: "job", Value: "j"}, filestore.Label{Name: "x", Value: "\n"})
+	g, err := grouping.New(exposition.Label{Name: "job", Value: "j"}, exposition.Label{Name: "x", Value: "\n"})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -106,7 +109,7 @@ func FuzzDecode(f *testing.F) {
 		if protobuf {
 			header.Set("Content-Type", protobufType)
 		}
-		o := ingest.Options{MaxBytes: 1 << 20, UTF8Names: utf8Names, Limits: filestore.Limits{Series: 1000, Labels: 30, LabelName: 100, LabelValue: 100}}
+		o := ingest.Options{MaxBytes: 1 << 20, UTF8Names: utf8Names, Limits: exposition.Limits{Series: 1000, Labels: 30, LabelName: 100, LabelValue: 100}}
 		families, err := ingest.Decode(bytes.NewReader(body), header, o)
 		if err != nil {
 			if families != nil || err.Error() == "" {
@@ -114,7 +117,7 @@ func FuzzDecode(f *testing.F) {
 			}
 			return
 		}
-		if err := store.Replace(g, families, filestore.PushOptions{Strip: []string{"y"}}); err != nil {
+		if err := store.Replace(g, families, record.PushOptions{Strip: []string{"y"}}); err != nil {
 			return // what is wrong with it shows only when it is put together
 		}
 		checkScrape(t, store.View().AppendTo(nil))

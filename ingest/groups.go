@@ -11,7 +11,8 @@ import (
 
 	"github.com/prometheus/common/model"
 
-	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/grouping"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // A RemovedGroup is one group in the answer to a deletion in bulk. Its members
@@ -33,10 +34,10 @@ type Removed struct {
 }
 
 // NewRemoved describes files that were removed.
-func NewRemoved(files []*filestore.File, dryRun bool) *Removed {
+func NewRemoved(files []*record.File, dryRun bool) *Removed {
 	r := &Removed{DryRun: dryRun, Groups: make([]RemovedGroup, 0, len(files))}
 	for _, f := range files {
-		g := RemovedGroup{Name: filestore.PrintableName(f.Name()), Labels: map[string]string{}, Size: f.Size(), Series: f.Series()}
+		g := RemovedGroup{Name: record.PrintableName(f.Name()), Labels: map[string]string{}, Size: f.Size(), Series: f.Series()}
 		for _, l := range f.Group().Labels() {
 			g.Labels[l.Name] = l.Value
 		}
@@ -54,7 +55,7 @@ func NewRemoved(files []*filestore.File, dryRun bool) *Removed {
 // RemoveGroups answers a request to remove the groups that are selected. If that
 // is not offered there is no such route.
 func (h *Handler) RemoveGroups(w http.ResponseWriter, r *http.Request) {
-	var none filestore.Group
+	var none grouping.Key
 	switch {
 	case !h.admin:
 		h.answer(w, r, "groups", none, 0, refuse(http.StatusNotFound, "404 page not found"))
@@ -88,7 +89,7 @@ func (h *Handler) removeGroups(r *http.Request) (*Removed, error) {
 		return nil, &refusal{http.StatusBadRequest, err.Error()}
 	}
 	if dryRun {
-		var files []*filestore.File
+		var files []*record.File
 		for f := range h.store.View().Files() {
 			if sel.Has(f) {
 				files = append(files, f)
@@ -109,17 +110,17 @@ func (h *Handler) removeGroups(r *http.Request) (*Removed, error) {
 // parseSelection reads the parameters of a deletion. One that is not known, or
 // is given twice, is refused: without the limit that was meant by it too much
 // would be removed.
-func parseSelection(query string, now time.Time) (sel *filestore.Selection, dryRun bool, err error) {
+func parseSelection(query string, now time.Time) (sel *record.Selection, dryRun bool, err error) {
 	values, err := url.ParseQuery(query)
 	if err != nil {
 		return nil, false, errors.New("the query is not percent-encoded as it should be")
 	}
-	sel = &filestore.Selection{Now: now}
+	sel = &record.Selection{Now: now}
 	for name, given := range values {
 		switch name {
 		case "match[]":
 			for _, s := range given {
-				ms, err := filestore.ParseMatchers(s)
+				ms, err := grouping.ParseMatchers(s)
 				if err != nil {
 					return nil, false, err
 				}

@@ -71,21 +71,22 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
 )
 
 // A Config says what a Handler writes to and what it accepts. All but the Store
 // may be left zero.
 type Config struct {
 	Store        *filestore.Store
-	Limits       filestore.Limits // of a body, and of the labels in a path
-	MaxBytes     int64            // of a body, as sent and as decoded; default 16 MiB
-	UTF8Names    bool             // names outside of [a-zA-Z_:][a-zA-Z0-9_:]*
-	Unchecked    bool             // answer a push with 202; the Store has to be opened unchecked, too
-	AllowRemote  bool             // accept writes from other hosts
-	AllowedHosts []string         // further names of this host, see NewHostRule
-	Admin        bool             // offer to wipe and to remove in bulk
-	Ownership    *Ownership       // nil if everybody who may write may change every group
-	Logger       *slog.Logger     // nil for none
+	Limits       exposition.Limits // of a body, and of the labels in a path
+	MaxBytes     int64             // of a body, as sent and as decoded; default 16 MiB
+	UTF8Names    bool              // names outside of [a-zA-Z_:][a-zA-Z0-9_:]*
+	Unchecked    bool              // answer a push with 202; the Store has to be opened unchecked, too
+	AllowRemote  bool              // accept writes from other hosts
+	AllowedHosts []string          // further names of this host, see NewHostRule
+	Admin        bool              // offer to wipe and to remove in bulk
+	Ownership    *Ownership        // nil if everybody who may write may change every group
+	Logger       *slog.Logger      // nil for none
 
 	Pings    bool   // take pings of jobs
 	MaxSlugs int    // number of jobs on record up to which a ping adds one; default 1000

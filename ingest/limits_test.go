@@ -9,14 +9,14 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 
-	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
 	"github.com/promspool/promspool/ingest"
 )
 
 func TestLimitsOfBodies(t *testing.T) {
 	a := start(t, nil, func(c *ingest.Config) {
 		c.MaxBytes = 1000
-		c.Limits = filestore.Limits{Series: 20, Labels: 2, LabelName: 8, LabelValue: 100}
+		c.Limits = exposition.Limits{Series: 20, Labels: 2, LabelName: 8, LabelValue: 100}
 	})
 	pad := func(n int) string { return "a 1\n" + strings.Repeat("#", n-5) + "\n" }
 	put := func(code int, body string, header ...string) {

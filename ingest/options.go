@@ -4,7 +4,7 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // What a push asks for beside its body stands in the query of its URL or in its
@@ -16,14 +16,14 @@ const (
 )
 
 // pushOptions reads what the request asks for.
-func pushOptions(r *http.Request) (o filestore.PushOptions, err error) {
+func pushOptions(r *http.Request) (o record.PushOptions, err error) {
 	query := r.URL.Query()
 	ttl, where := r.Header.Get(ttlHeader), "header "+ttlHeader
 	if query.Has("ttl") {
 		ttl, where = query.Get("ttl"), "parameter ttl"
 	}
 	if ttl = strings.TrimSpace(ttl); ttl != "" || query.Has("ttl") {
-		d, err := filestore.ParseTTL(ttl)
+		d, err := record.ParseTTL(ttl)
 		if err != nil {
 			return o, refuse(http.StatusBadRequest, "%s: %s", where, err)
 		}

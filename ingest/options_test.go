@@ -7,12 +7,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/grouping"
 )
 
 func TestLifetimeOfAPush(t *testing.T) {
 	a := start(t, nil, nil)
-	g, err := filestore.NewGroup(filestore.Label{Name: "job", Value: "j"})
+	g, err := grouping.New(exposition.Label{Name: "job", Value: "j"})
 	if err != nil {
 		t.Fatal(err)
 	}

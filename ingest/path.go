@@ -8,7 +8,8 @@ import (
 
 	"github.com/prometheus/common/model"
 
-	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/grouping"
 )
 
 // base64Suffix ends a label name whose value is in base64.
@@ -25,11 +26,11 @@ const base64Suffix = "@base64"
 //
 // Strip lists the labels with an empty value in base64, name@base64/=: they are no part
 // of the group, and yet have to be taken off the samples that are pushed to it.
-func ParsePath(path string, utf8Names bool) (g filestore.Group, strip []string, err error) {
-	return parsePath(path, utf8Names, filestore.Limits{})
+func ParsePath(path string, utf8Names bool) (g grouping.Key, strip []string, err error) {
+	return parsePath(path, utf8Names, exposition.Limits{})
 }
 
-func parsePath(path string, utf8Names bool, limits filestore.Limits) (g filestore.Group, strip []string, err error) {
+func parsePath(path string, utf8Names bool, limits exposition.Limits) (g grouping.Key, strip []string, err error) {
 	if dotted(path) {
 		return g, nil, refuse(http.StatusBadRequest, "the path has a component that is a dot or two dots: %s", inBase64)
 	}
@@ -58,7 +59,7 @@ func parsePath(path string, utf8Names bool, limits filestore.Limits) (g filestor
 			strip = append(strip, l.Name)
 		}
 	}
-	if g, err = filestore.NewGroup(labels...); err != nil {
+	if g, err = grouping.New(labels...); err != nil {
 		return g, nil, refuse(http.StatusBadRequest, "%v", err)
 	}
 	return g, strip, nil
@@ -67,7 +68,7 @@ func parsePath(path string, utf8Names bool, limits filestore.Limits) (g filestor
 // GroupPath returns the path of the group, such as "job/backup/instance/a": what
 // ParsePath makes the group of, and Pushgateway as well. Values that a path
 // cannot have are in base64.
-func GroupPath(g filestore.Group) string {
+func GroupPath(g grouping.Key) string {
 	var b strings.Builder
 	for i, l := range g.Labels() {
 		if i > 0 {
@@ -85,7 +86,7 @@ func GroupPath(g filestore.Group) string {
 
 // CheckGroup refuses a group that a path could not name under these options.
 // Only their limits and UTF8Names count.
-func CheckGroup(g filestore.Group, o Options) error {
+func CheckGroup(g grouping.Key, o Options) error {
 	labels := g.Labels()
 	if o.Limits.Labels > 0 && len(labels) > o.Limits.Labels {
 		return refuse(http.StatusBadRequest, "the group has %d labels, more than --push.max-labels=%d", len(labels), o.Limits.Labels)
@@ -134,7 +135,7 @@ func checkComponents(path string) error {
 }
 
 // splitPath returns the labels of a decoded path, the job first, each name once.
-func splitPath(path string, utf8Names bool) ([]filestore.Label, error) {
+func splitPath(path string, utf8Names bool) ([]exposition.Label, error) {
 	name, path, _ := strings.Cut(path, "/")
 	if name != "job" && name != "job"+base64Suffix {
 		return nil, refuse(http.StatusBadRequest, "the path does not begin with a job: it has the form job/JOB{/LABEL/VALUE}")
@@ -144,7 +145,7 @@ func splitPath(path string, utf8Names bool) ([]filestore.Label, error) {
 	if err != nil {
 		return nil, err
 	}
-	labels := append(make([]filestore.Label, 0, 2+strings.Count(path, "/")/2), filestore.Label{Name: "job", Value: job})
+	labels := append(make([]exposition.Label, 0, 2+strings.Count(path, "/")/2), exposition.Label{Name: "job", Value: job})
 	for more {
 		name, path, more = strings.Cut(path, "/")
 		if !more {
@@ -168,7 +169,7 @@ func splitPath(path string, utf8Names bool) ([]filestore.Label, error) {
 
 // set gives a label a value. The last value of a label counts, but the job, the
 // first label, keeps its own.
-func set(labels []filestore.Label, name, value string) []filestore.Label {
+func set(labels []exposition.Label, name, value string) []exposition.Label {
 	for i, l := range labels {
 		if l.Name == name {
 			if i > 0 {
@@ -177,7 +178,7 @@ func set(labels []filestore.Label, name, value string) []filestore.Label {
 			return labels
 		}
 	}
-	return append(labels, filestore.Label{Name: name, Value: value})
+	return append(labels, exposition.Label{Name: name, Value: value})
 }
 
 // labelName returns the name of a label as a path has it.
@@ -212,7 +213,7 @@ func labelValue(name, value string) (string, error) {
 }
 
 // checkLimits checks the lengths of names and values.
-func checkLimits(labels []filestore.Label, limits filestore.Limits) error {
+func checkLimits(labels []exposition.Label, limits exposition.Limits) error {
 	for _, l := range labels {
 		if limits.LabelName > 0 && len(l.Name) > limits.LabelName {
 			return refuse(http.StatusBadRequest, "a label name of the group is longer than --push.max-label-name-bytes=%d bytes", limits.LabelName)

@@ -5,7 +5,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/grouping"
 	"github.com/promspool/promspool/ingest"
 )
 
@@ -164,7 +165,7 @@ func TestBadPathIsRefusedByAllMethods(t *testing.T) {
 
 func TestPathLimits(t *testing.T) {
 	a := start(t, nil, func(c *ingest.Config) {
-		c.Limits = filestore.Limits{Labels: 3, LabelName: 10, LabelValue: 2000}
+		c.Limits = exposition.Limits{Labels: 3, LabelName: 10, LabelValue: 2000}
 	})
 	long := func(n int) string { return strings.Repeat("v", n) }
 	a.want(200, "PUT", "/metrics/job/j/a/1/b/2", "m 1\n")
@@ -206,7 +207,7 @@ func TestGroupPath(t *testing.T) {
 }
 
 func TestCheckGroup(t *testing.T) {
-	g, err := filestore.NewGroup(filestore.Label{Name: "job", Value: "backup"}, filestore.Label{Name: "with.dot", Value: "x"})
+	g, err := grouping.New(exposition.Label{Name: "job", Value: "backup"}, exposition.Label{Name: "with.dot", Value: "x"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,10 +216,10 @@ func TestCheckGroup(t *testing.T) {
 		o    ingest.Options
 	}{
 		{`improper label name "with.dot"`, ingest.Options{}},
-		{"", ingest.Options{UTF8Names: true, Limits: filestore.Limits{Labels: 2, LabelName: 8, LabelValue: 6}}},
-		{"2 labels, more than --push.max-labels=1", ingest.Options{UTF8Names: true, Limits: filestore.Limits{Labels: 1}}},
-		{"a label name of the group is longer than --push.max-label-name-bytes=7 bytes", ingest.Options{UTF8Names: true, Limits: filestore.Limits{LabelName: 7}}},
-		{`label "job" of the group is longer than --push.max-label-value-bytes=5 bytes`, ingest.Options{UTF8Names: true, Limits: filestore.Limits{LabelValue: 5}}},
+		{"", ingest.Options{UTF8Names: true, Limits: exposition.Limits{Labels: 2, LabelName: 8, LabelValue: 6}}},
+		{"2 labels, more than --push.max-labels=1", ingest.Options{UTF8Names: true, Limits: exposition.Limits{Labels: 1}}},
+		{"a label name of the group is longer than --push.max-label-name-bytes=7 bytes", ingest.Options{UTF8Names: true, Limits: exposition.Limits{LabelName: 7}}},
+		{`label "job" of the group is longer than --push.max-label-value-bytes=5 bytes`, ingest.Options{UTF8Names: true, Limits: exposition.Limits{LabelValue: 5}}},
 	} {
 		if err := ingest.CheckGroup(g, tt.o); (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("with %+v: %v, want %q", tt.o, err, tt.want)

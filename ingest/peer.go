@@ -6,7 +6,7 @@ import (
 	"net/http"
 	"slices"
 
-	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // A peer is the user at the other end of a unix socket, as the kernel knows him:
@@ -46,16 +46,16 @@ type Ownership struct {
 
 // writer returns in whose name a request changes groups, nil where they have no
 // owners.
-func (o *Ownership) writer(r *http.Request) *filestore.Writer {
+func (o *Ownership) writer(r *http.Request) *record.Writer {
 	if o == nil {
 		return nil
 	}
 	p, known := r.Context().Value(peerKey{}).(peer)
 	if !known {
-		return &filestore.Writer{}
+		return &record.Writer{}
 	}
 	admin := p.uid == 0 || o.AdminGroup >= 0 && slices.Contains(p.groups, uint32(o.AdminGroup))
-	return &filestore.Writer{UID: p.uid, Known: true, Admin: admin}
+	return &record.Writer{UID: p.uid, Known: true, Admin: admin}
 }
 
 // checkAdmin refuses what is about the groups of everybody.

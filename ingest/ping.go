@@ -9,7 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/grouping"
+	"github.com/promspool/promspool/filestore/record"
 	"github.com/promspool/promspool/ingest/job"
 )
 
@@ -37,7 +39,7 @@ type ping struct {
 // have the browser send one anywhere, and CrossOriginProtection takes it for
 // harmless. Pings come from programs, so what has a browser's marks is refused.
 func (h *Handler) Ping(w http.ResponseWriter, r *http.Request, path string) {
-	var g filestore.Group
+	var g grouping.Key
 	var err error
 	switch {
 	case !h.pings:
@@ -62,12 +64,12 @@ func (h *Handler) Ping(w http.ResponseWriter, r *http.Request, path string) {
 	h.metrics.answered("ping", r.Method, http.StatusOK)
 }
 
-func (h *Handler) ping(r *http.Request, path string) (g filestore.Group, err error) {
+func (h *Handler) ping(r *http.Request, path string) (g grouping.Key, err error) {
 	p, err := parsePing(path, r.URL.RawQuery)
 	if err != nil {
 		return g, err
 	}
-	if g, err = filestore.NewGroup(filestore.Label{Name: "job", Value: p.slug}); err != nil {
+	if g, err = grouping.New(exposition.Label{Name: "job", Value: p.slug}); err != nil {
 		return g, refuse(http.StatusBadRequest, "%v", err)
 	}
 	if p.verb == "log" {
@@ -77,7 +79,7 @@ func (h *Handler) ping(r *http.Request, path string) (g filestore.Group, err err
 		return g, err
 	}
 	// A new job counts from here on, so that many at once do not exceed the limit.
-	if f := h.store.View().File(g.FileName()); f == nil || f.Attributes(filestore.RecordAttribute) == nil {
+	if f := h.store.View().File(g.FileName()); f == nil || f.Attributes(record.RecordAttribute) == nil {
 		if !h.reserve(g.FileName()) {
 			return g, refuse(http.StatusInsufficientStorage, "%d jobs are on record, the limit of --ping.max-slugs", h.maxSlugs)
 		}
@@ -105,7 +107,7 @@ func (h *Handler) reserve(name string) bool {
 	defer h.slugsMu.Unlock()
 	n, on := 0, map[string]bool{}
 	for f := range h.store.View().Files() {
-		if f.Attributes(filestore.RecordAttribute) != nil {
+		if f.Attributes(record.RecordAttribute) != nil {
 			n++
 			if h.newSlugs[f.Name()] > 0 {
 				on[f.Name()] = true // in the view already

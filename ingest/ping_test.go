@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/record"
 	"github.com/promspool/promspool/ingest"
 )
 
@@ -48,7 +49,7 @@ func (a *agent) values(name string) map[string]float64 {
 		}
 		for _, family := range a.store.View().Families(f) {
 			for _, m := range family.Metrics {
-				key := strings.TrimPrefix(family.Name, filestore.RecordPrefix)
+				key := strings.TrimPrefix(family.Name, record.RecordPrefix)
 				for _, l := range m.Labels {
 					if l.Name == "outcome" {
 						key = l.Value

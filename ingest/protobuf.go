@@ -5,17 +5,17 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/promspool/promspool/filestore/exposition"
+
 	dto "github.com/prometheus/client_model/go"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
-
-	"github.com/promspool/promspool/filestore"
 )
 
 // decodeProtobuf reads metric families that are each preceded by their length.
 // The lengths are held against the body, which is in memory already.
-func decodeProtobuf(body []byte, o Options) (*filestore.Families, error) {
+func decodeProtobuf(body []byte, o Options) (*exposition.Families, error) {
 	descriptor := (*dto.MetricFamily)(nil).ProtoReflect().Descriptor()
 	// Two bytes may become a structure of a hundred. Real bodies have some ten
 	// bytes for each.
@@ -41,10 +41,10 @@ func decodeProtobuf(body []byte, o Options) (*filestore.Families, error) {
 		}
 		families = append(families, family)
 		if s := o.Limits.Series; s > 0 && (len(families) > s || len(family.GetMetric()) > s) {
-			return nil, &filestore.SyntaxError{Reason: filestore.TooLarge, Msg: fmt.Sprintf("more than --push.max-series=%d samples", s)}
+			return nil, &exposition.SyntaxError{Reason: exposition.TooLarge, Msg: fmt.Sprintf("more than --push.max-series=%d samples", s)}
 		}
 	}
-	return filestore.FromProto(families, o.Limits, o.UTF8Names)
+	return exposition.FromProto(families, o.Limits, o.UTF8Names)
 }
 
 var (

@@ -7,7 +7,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/grouping"
 )
 
 // Push answers a request to the group that the path names: what follows
@@ -28,7 +28,7 @@ func (h *Handler) Push(w http.ResponseWriter, r *http.Request, path string) {
 }
 
 // push stores the body. The returned group is for the log and may be zero.
-func (h *Handler) push(w http.ResponseWriter, r *http.Request, path string) (g filestore.Group, err error) {
+func (h *Handler) push(w http.ResponseWriter, r *http.Request, path string) (g grouping.Key, err error) {
 	if err := h.guard.check(r); err != nil {
 		return g, err
 	}
@@ -84,7 +84,7 @@ func (h *Handler) push(w http.ResponseWriter, r *http.Request, path string) (g f
 }
 
 // remove deletes the group. A body is not looked at.
-func (h *Handler) remove(r *http.Request, path string) (g filestore.Group, err error) {
+func (h *Handler) remove(r *http.Request, path string) (g grouping.Key, err error) {
 	if err := h.guard.check(r); err != nil {
 		return g, err
 	}
@@ -98,7 +98,7 @@ func (h *Handler) remove(r *http.Request, path string) (g filestore.Group, err e
 // Wipe answers a request to remove every group. If that is not offered there is
 // no such route.
 func (h *Handler) Wipe(w http.ResponseWriter, r *http.Request) {
-	var none filestore.Group
+	var none grouping.Key
 	switch {
 	case !h.admin:
 		h.answer(w, r, "wipe", none, 0, refuse(http.StatusNotFound, "404 page not found"))
@@ -140,12 +140,12 @@ func (h *Handler) otherMethod(w http.ResponseWriter, r *http.Request, handler, a
 	if r.Method != http.MethodOptions {
 		err = refuse(http.StatusMethodNotAllowed, "%s", hint)
 	}
-	h.answer(w, r, handler, filestore.Group{}, http.StatusOK, err)
+	h.answer(w, r, handler, grouping.Key{}, http.StatusOK, err)
 }
 
 // answer ends a request: with the code and no body, or with the status and the
 // sentence that the error has in the table.
-func (h *Handler) answer(w http.ResponseWriter, r *http.Request, handler string, g filestore.Group, code int, err error) {
+func (h *Handler) answer(w http.ResponseWriter, r *http.Request, handler string, g grouping.Key, code int, err error) {
 	if err == nil {
 		w.WriteHeader(code)
 	} else {
@@ -159,7 +159,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, handler string,
 
 // logRefusal logs what clients did wrong for those who look for it, and what we
 // could not do for everybody.
-func (h *Handler) logRefusal(r *http.Request, handler string, g filestore.Group, code int, err error) {
+func (h *Handler) logRefusal(r *http.Request, handler string, g grouping.Key, code int, err error) {
 	level := slog.LevelDebug
 	if code >= http.StatusInternalServerError || noteFailed(err) != nil {
 		level = slog.LevelError

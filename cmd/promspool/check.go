@@ -12,6 +12,7 @@ import (
 
 	"github.com/promspool/promspool/exporter"
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/merge"
 )
 
 // check says what in files would not be served, and why.
@@ -76,7 +77,7 @@ func (k *check) run() error {
 
 // ownFamilies describes what an agent serves itself, which files cannot
 // displace.
-func ownFamilies() (map[string]filestore.Own, error) {
+func ownFamilies() (map[string]merge.Own, error) {
 	reg, process, _ := newRegistry()
 	return exporter.OwnFamilies(prometheus.Gatherers{reg, process})
 }

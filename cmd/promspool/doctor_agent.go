@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/common/version"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // clockSlack is how far clocks may be apart.
@@ -93,7 +94,7 @@ func (d *doctor) checkSameSpool(agent *agentSeen, store *filestore.Store) {
 	}
 	files := map[string]int64{}
 	for f := range store.View().Files() {
-		files[filestore.PrintableName(f.Name())] = f.ModTime().UnixNano()
+		files[record.PrintableName(f.Name())] = f.ModTime().UnixNano()
 	}
 	served := map[string]int64{}
 	for _, f := range doc.Data {
@@ -193,12 +194,12 @@ var unescapeLabel = strings.NewReplacer(`\\`, `\`, `\"`, `"`, `\n`, "\n")
 // sayDirectory says why the agent cannot read a directory.
 func (d *doctor) sayDirectory(dir, reason string) {
 	text, do := "cannot be read by the agent", "look at the log of the agent"
-	switch filestore.DirectoryReason(reason) {
-	case filestore.DirectoryMissing:
+	switch record.DirectoryReason(reason) {
+	case record.DirectoryMissing:
 		text, do = "does not exist (ENOENT)", "create it, or correct --spool.textfile-directory"
-	case filestore.DirectoryIsNone:
+	case record.DirectoryIsNone:
 		text, do = "is not a directory (ENOTDIR)", "correct --spool.textfile-directory"
-	case filestore.DirectoryUnreadable:
+	case record.DirectoryUnreadable:
 		text, do = "may not be read by the agent (EACCES)", "let the user of the agent read and enter it and enter all directories above it: chmod a+rx, or a group of both"
 	}
 	d.say(wrong, "agent-directory", do, "%s %s", oneLine(dir), text)

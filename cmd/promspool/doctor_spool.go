@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
 	"github.com/promspool/promspool/watcher"
 )
 
@@ -218,15 +219,15 @@ func (d *doctor) checkFiles(store *filestore.Store) {
 }
 
 // whatToDo says how to mend a file.
-func whatToDo(r filestore.Reason) string {
+func whatToDo(r exposition.Reason) string {
 	switch r {
-	case filestore.TypeConflict, filestore.Duplicate:
+	case exposition.TypeConflict, exposition.Duplicate:
 		return "let one of the two use another name or another label, or remove the file that is out of date: promspool rm FILE"
-	case filestore.Reserved:
+	case exposition.Reserved:
 		return "rename the metric: this name is taken"
-	case filestore.NotRegular, filestore.Unreadable, filestore.TooLarge:
+	case exposition.NotRegular, exposition.Unreadable, exposition.TooLarge:
 		return "put a plain file that everybody may read in its place, or remove it"
-	case filestore.Busy:
+	case exposition.Busy:
 		return "have its writer write to a temporary file and rename it, best by sending its output through promspool write"
 	case filestore.NodeExporterOnly:
 		return "write it as promspool write takes it, or have Prometheus scrape promspool instead"

@@ -13,7 +13,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/grouping"
+	"github.com/promspool/promspool/filestore/merge"
+	"github.com/promspool/promspool/filestore/record"
 	"github.com/promspool/promspool/ingest"
 	"github.com/promspool/promspool/ingest/job"
 )
@@ -24,11 +27,11 @@ import (
 // that a run was lost nor what was declared here.
 type elsewhere struct {
 	base   string
-	group  filestore.Group
+	group  grouping.Key
 	client *http.Client
 }
 
-func newElsewhere(base string, g filestore.Group) (*elsewhere, error) {
+func newElsewhere(base string, g grouping.Key) (*elsewhere, error) {
 	u, client, err := (&remote{url: base}).parse()
 	if err != nil {
 		return nil, fmt.Errorf("--push-url: %q is no URL of a promspool or Pushgateway, such as http://localhost:9091", base)
@@ -134,21 +137,21 @@ func (r *elsewhere) read(ctx context.Context) (families, error) {
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		line := lines.Bytes()
-		if bytes.HasPrefix(bytes.TrimPrefix(line, []byte("# TYPE ")), []byte(filestore.RecordPrefix)) {
+		if bytes.HasPrefix(bytes.TrimPrefix(line, []byte("# TYPE ")), []byte(record.RecordPrefix)) {
 			text = append(append(text, line...), '\n')
 		}
 	}
 	if err := lines.Err(); err != nil {
 		return families{}, err
 	}
-	view := filestore.Merge(nil, map[string][]byte{"scrape" + filestore.Suffix: text})
+	view := merge.Merge(nil, map[string][]byte{"scrape" + grouping.Suffix: text})
 	f := families{}
 	for file := range view.Files() {
 		if err := file.Err(); err != nil {
 			return families{}, errFinal{fmt.Errorf("GET %s/metrics: %w", r.base, err)}
 		}
 		for _, family := range view.Families(file) {
-			family.Metrics = slices.DeleteFunc(family.Metrics, func(m filestore.Metric) bool { return !r.ours(m) })
+			family.Metrics = slices.DeleteFunc(family.Metrics, func(m exposition.Metric) bool { return !r.ours(m) })
 			f[family.Name] = family
 		}
 	}
@@ -157,16 +160,16 @@ func (r *elsewhere) read(ctx context.Context) (families, error) {
 
 // ours reports whether a metric is of the group: it has its labels and none but
 // those that the record has besides, or one without a value.
-func (r *elsewhere) ours(m filestore.Metric) bool {
-	labels := slices.DeleteFunc(slices.Clone(m.Labels), func(l filestore.Label) bool { return l.Value == "" || l.Name == "outcome" || l.Name == "mode" })
-	g, err := filestore.NewGroup(labels...)
+func (r *elsewhere) ours(m exposition.Metric) bool {
+	labels := slices.DeleteFunc(slices.Clone(m.Labels), func(l exposition.Label) bool { return l.Value == "" || l.Name == "outcome" || l.Name == "mode" })
+	g, err := grouping.New(labels...)
 	return err == nil && g == r.group
 }
 
 // families are those of a scrape, by name.
-type families map[string]filestore.Family
+type families map[string]exposition.Family
 
-func (f families) Family(name string) (filestore.Family, bool) {
+func (f families) Family(name string) (exposition.Family, bool) {
 	family, ok := f[name]
 	return family, ok
 }

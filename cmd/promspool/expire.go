@@ -12,6 +12,7 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // expire does what the agent does with files whose lifetime has ended.
@@ -65,7 +66,7 @@ func (e *expire) run() error {
 }
 
 // plan lists what is to come.
-func (e *expire) plan(store *filestore.Store, l filestore.Lifetimes) error {
+func (e *expire) plan(store *filestore.Store, l record.Lifetimes) error {
 	steps := store.Ageing()
 	archive, err := store.Archive()
 	if err != nil {

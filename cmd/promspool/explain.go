@@ -14,6 +14,10 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/grouping"
+	"github.com/promspool/promspool/filestore/merge"
+	"github.com/promspool/promspool/filestore/record"
 	"github.com/promspool/promspool/ingest"
 )
 
@@ -21,7 +25,7 @@ import (
 type explain struct {
 	*common
 	pushed
-	opts filestore.PushOptions
+	opts record.PushOptions
 	json bool
 }
 
@@ -91,7 +95,7 @@ func (e *explain) run() error {
 	return err
 }
 
-func (e *explain) explain(g filestore.Group, body []byte) (*explanation, error) {
+func (e *explain) explain(g grouping.Key, body []byte) (*explanation, error) {
 	x := &explanation{Group: g.Name(), Families: []familyChange{}, Conflicts: []string{}}
 	store, err := e.open(e.rules.store(nil))
 	if err != nil {
@@ -135,7 +139,7 @@ func (e *explain) explain(g filestore.Group, body []byte) (*explanation, error) 
 }
 
 // dryRun pushes as the agent would, and writes nothing.
-func (e *explain) dryRun(store *filestore.Store, g filestore.Group, body []byte) error {
+func (e *explain) dryRun(store *filestore.Store, g grouping.Key, body []byte) error {
 	if err := ingest.CheckGroup(g, e.body()); err != nil {
 		return err
 	}
@@ -155,7 +159,7 @@ func (e *explain) dryRun(store *filestore.Store, g filestore.Group, body []byte)
 // openUnchecked opens the spool once more, if it was a conflict that refused the
 // push, so that all of them can be told.
 func (e *explain) openUnchecked(refusal error) (*filestore.Store, error) {
-	var clash *filestore.Conflict
+	var clash *record.Conflict
 	if !errors.As(refusal, &clash) {
 		return nil, nil
 	}
@@ -166,7 +170,7 @@ func (e *explain) openUnchecked(refusal error) (*filestore.Store, error) {
 
 // conflictText says what contradicts the push, whichever of the two would give
 // way in the merge.
-func conflictText(c *filestore.Conflict, g filestore.Group) string {
+func conflictText(c *record.Conflict, g grouping.Key) string {
 	if c.File != g.FileName() {
 		other := *c
 		other.File, other.Kept = c.Kept, c.File
@@ -176,8 +180,8 @@ func conflictText(c *filestore.Conflict, g filestore.Group) string {
 }
 
 // familiesOf returns what the group holds, but for the times of its pushes.
-func familiesOf(v *filestore.View, g filestore.Group) map[string]filestore.Family {
-	by := map[string]filestore.Family{}
+func familiesOf(v *merge.View, g grouping.Key) map[string]exposition.Family {
+	by := map[string]exposition.Family{}
 	f := v.File(g.FileName())
 	if f == nil || f.Group() != g {
 		return by
@@ -191,7 +195,7 @@ func familiesOf(v *filestore.View, g filestore.Group) map[string]filestore.Famil
 }
 
 // compare notes what has become of each family.
-func (x *explanation) compare(before, after map[string]filestore.Family) {
+func (x *explanation) compare(before, after map[string]exposition.Family) {
 	for name, old := range before {
 		c := familyChange{Family: name, Does: "removes", Type: old.Type.String(), Before: len(old.Metrics)}
 		if now, ok := after[name]; ok {

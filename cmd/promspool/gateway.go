@@ -11,9 +11,10 @@ import (
 	"strconv"
 	"strings"
 
-	dto "github.com/prometheus/client_model/go"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/grouping"
 
-	"github.com/promspool/promspool/filestore"
+	dto "github.com/prometheus/client_model/go"
 )
 
 // A gatewayGroup is one group as the JSON API of a Pushgateway tells it. That
@@ -60,12 +61,12 @@ func (g *gatewayGroup) String() string {
 	return fmt.Sprintf("%q", g.labels)
 }
 
-func (g *gatewayGroup) group() (filestore.Group, error) {
-	labels := make([]filestore.Label, 0, len(g.labels))
+func (g *gatewayGroup) group() (grouping.Key, error) {
+	labels := make([]exposition.Label, 0, len(g.labels))
 	for name, value := range g.labels {
-		labels = append(labels, filestore.Label{Name: name, Value: value})
+		labels = append(labels, exposition.Label{Name: name, Value: value})
 	}
-	return filestore.NewGroup(labels...)
+	return grouping.New(labels...)
 }
 
 // The members of a group that are no metric families, unless there are families

@@ -16,18 +16,26 @@ const module = "github.com/promspool/promspool"
 // arrows are the imports that packages of this module may have of each other.
 // A package that is not listed may have none.
 var arrows = map[string][]string{
-	"cmd/promspool": {"exporter", "filestore", "ingest", "ingest/job", "systemd", "watcher"},
-	"exporter":      {"filestore"},
-	"ingest":        {"filestore", "ingest/job"},
-	"ingest/job":    {"filestore"},
+	"cmd/promspool": {"exporter", "filestore", "filestore/exposition", "filestore/grouping", "filestore/merge", "filestore/record", "ingest", "ingest/job", "systemd", "watcher"},
+
+	// The exporter sees values only, never the Store.
+	"exporter":   {"filestore/exposition", "filestore/grouping", "filestore/merge", "filestore/record"},
+	"ingest":     {"filestore", "filestore/exposition", "filestore/grouping", "filestore/record", "ingest/job"},
+	"ingest/job": {"filestore", "filestore/exposition", "filestore/grouping", "filestore/record"},
+
+	"filestore":              {"filestore/disk", "filestore/exposition", "filestore/grouping", "filestore/merge", "filestore/nodeexporter", "filestore/record"},
+	"filestore/merge":        {"filestore/exposition", "filestore/grouping", "filestore/record"},
+	"filestore/record":       {"filestore/exposition", "filestore/grouping"},
+	"filestore/grouping":     {"filestore/exposition"},
+	"filestore/nodeexporter": {"filestore/exposition"},
 }
 
 // homes says where a dependency may be imported, it and the packages below it:
 // what it can do is then done, and can be exchanged, in one place.
 var homes = map[string][]string{
-	"github.com/google/renameio":          {"filestore"},
+	"github.com/google/renameio":          {"filestore/disk"},
 	"github.com/fsnotify/fsnotify":        {"watcher"},
-	"github.com/prometheus/common/expfmt": {"exporter", "filestore", "ingest"},
+	"github.com/prometheus/common/expfmt": {"exporter", "filestore/exposition", "filestore/nodeexporter", "ingest"},
 	"github.com/alecthomas/kingpin":       {"cmd/promspool"},
 }
 

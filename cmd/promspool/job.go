@@ -11,6 +11,8 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/grouping"
 	"github.com/promspool/promspool/ingest/job"
 )
 
@@ -109,25 +111,25 @@ func (e *expectFlags) ifGiven() *job.Expectation {
 }
 
 // jobGroup returns the group of a job.
-func jobGroup(name string, more []string) (filestore.Group, error) {
-	labels := []filestore.Label{{Name: "job", Value: name}}
+func jobGroup(name string, more []string) (grouping.Key, error) {
+	labels := []exposition.Label{{Name: "job", Value: name}}
 	for _, label := range more {
 		name, value, ok := strings.Cut(label, "=")
 		switch {
 		case !ok:
-			return filestore.Group{}, fmt.Errorf("--label: %q is not of the form NAME=VALUE", label)
+			return grouping.Key{}, fmt.Errorf("--label: %q is not of the form NAME=VALUE", label)
 		case value == "":
-			return filestore.Group{}, fmt.Errorf("--label: the value of %q is empty: give one, or leave out the flag", name)
+			return grouping.Key{}, fmt.Errorf("--label: the value of %q is empty: give one, or leave out the flag", name)
 		case name == "job":
-			return filestore.Group{}, errors.New("the label job is the name of the job and cannot be given as another")
+			return grouping.Key{}, errors.New("the label job is the name of the job and cannot be given as another")
 		case !model.LegacyValidation.IsValidLabelName(name):
-			return filestore.Group{}, fmt.Errorf("%q is no name of a label", name)
+			return grouping.Key{}, fmt.Errorf("%q is no name of a label", name)
 		case strings.HasPrefix(name, model.ReservedLabelPrefix):
-			return filestore.Group{}, fmt.Errorf("label name %q begins with two underscores, which is reserved", name)
+			return grouping.Key{}, fmt.Errorf("label name %q begins with two underscores, which is reserved", name)
 		}
-		labels = append(labels, filestore.Label{Name: name, Value: value})
+		labels = append(labels, exposition.Label{Name: name, Value: value})
 	}
-	g, err := filestore.NewGroup(labels...)
+	g, err := grouping.New(labels...)
 	if err == nil {
 		err = job.CheckGroup(g)
 	}
@@ -136,6 +138,6 @@ func jobGroup(name string, more []string) (filestore.Group, error) {
 
 // openJob opens the spool for the group of one job. The record of a job cannot
 // contradict other files, so they need not be read.
-func openJob(spool string, g filestore.Group) (*filestore.Store, error) {
+func openJob(spool string, g grouping.Key) (*filestore.Store, error) {
 	return openSpool(spool, &filestore.Options{Only: []string{g.FileName()}})
 }

@@ -7,6 +7,8 @@ import (
 	"weak"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/grouping"
+	"github.com/promspool/promspool/filestore/merge"
 	"github.com/promspool/promspool/ingest/job"
 )
 
@@ -19,8 +21,8 @@ const jobsInterval = 10 * time.Second
 func findLost(ctx context.Context, store *filestore.Store, boot string, interval time.Duration, logger *slog.Logger) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
-	var last weak.Pointer[filestore.View] // a view that is held keeps the text of its time
-	var going []filestore.Group           // of the last view, those with runs that go on
+	var last weak.Pointer[merge.View] // a view that is held keeps the text of its time
+	var going []grouping.Key          // of the last view, those with runs that go on
 	for {
 		if v := store.View(); weak.Make(v) != last {
 			last, going = weak.Make(v), going[:0]

@@ -4,7 +4,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/merge"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // The metrics of a job's record that say how it is.
@@ -18,7 +19,7 @@ const (
 
 // jobState says how the job is whose record the group holds, in a few words;
 // nothing if there is none.
-func jobState(v *filestore.View, f *filestore.File, now time.Time) string {
+func jobState(v *merge.View, f *record.File, now time.Time) string {
 	value := map[string]float64{}
 	for _, name := range [...]string{jobRunning, jobStart, jobEnd, jobExitCode, jobNextDue} {
 		if fam, ok := v.Family(f, name); ok && len(fam.Metrics) == 1 {

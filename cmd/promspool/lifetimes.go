@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // lifetimes are the flags that say what becomes of what nobody renews.
@@ -30,12 +31,12 @@ func (l *lifetimes) addFlags(cmd *kingpin.CmdClause) {
 }
 
 // parse returns what the flags say.
-func (l *lifetimes) parse() (filestore.Lifetimes, error) {
-	parsed := filestore.Lifetimes{
+func (l *lifetimes) parse() (record.Lifetimes, error) {
+	parsed := record.Lifetimes{
 		Retention: time.Duration(l.retention), Archive: l.archive, ArchiveRetention: time.Duration(l.archiveRetention), Dropped: l.dropped,
 	}
 	for _, rule := range l.policy {
-		lifetime, err := filestore.ParseLifetime(rule)
+		lifetime, err := record.ParseLifetime(rule)
 		if err != nil {
 			return parsed, &usageError{fmt.Errorf("--spool.ttl: %w", err)}
 		}
@@ -72,7 +73,7 @@ func newAgeTeller(reg prometheus.Registerer, logger *slog.Logger) *ageTeller {
 func (t *ageTeller) tell(a filestore.Aged) {
 	if a.Err != nil {
 		t.failed.Inc()
-		t.logger.Error("A file whose time has come could not be put aside, trying again", "file", filestore.PrintableName(a.File), "err", a.Err)
+		t.logger.Error("A file whose time has come could not be put aside, trying again", "file", record.PrintableName(a.File), "err", a.Err)
 		return
 	}
 	what := ""
@@ -90,5 +91,5 @@ func (t *ageTeller) tell(a filestore.Aged) {
 		t.groups.Inc()
 		what = "The lifetime of a group has ended: its metrics are withheld, its push times stay"
 	}
-	t.logger.Info(what, "file", filestore.PrintableName(a.File), "since", a.Since.UTC().Format(time.RFC3339))
+	t.logger.Info(what, "file", record.PrintableName(a.File), "since", a.Since.UTC().Format(time.RFC3339))
 }

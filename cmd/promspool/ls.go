@@ -16,6 +16,8 @@ import (
 
 	"github.com/promspool/promspool/exporter"
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/merge"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // ls lists the groups and files of the spool.
@@ -67,7 +69,7 @@ func (l *ls) run() error {
 	}
 	recordLost(store, l.bootID())
 	v := store.View()
-	var files []*filestore.File
+	var files []*record.File
 	for f := range v.Files() {
 		if l.lists(sel, f, now) {
 			files = append(files, f)
@@ -102,38 +104,38 @@ func (l *ls) run() error {
 
 // lists reports whether the file is asked for. The selection is one of groups,
 // but without matchers files are listed as well.
-func (l *ls) lists(sel *filestore.Selection, f *filestore.File, now time.Time) bool {
+func (l *ls) lists(sel *record.Selection, f *record.File, now time.Time) bool {
 	if l.match == nil {
 		return l.older == 0 || f.Age(now) >= time.Duration(l.older)
 	}
 	return sel.Has(f)
 }
 
-func (l *ls) sort(files []*filestore.File, now time.Time) {
-	var key func(*filestore.File) int64
+func (l *ls) sort(files []*record.File, now time.Time) {
+	var key func(*record.File) int64
 	switch l.order {
 	case "age":
-		key = func(f *filestore.File) int64 { return int64(f.Age(now)) }
+		key = func(f *record.File) int64 { return int64(f.Age(now)) }
 	case "samples":
-		key = func(f *filestore.File) int64 { return int64(f.Series()) }
+		key = func(f *record.File) int64 { return int64(f.Series()) }
 	case "size":
-		key = (*filestore.File).Size
+		key = (*record.File).Size
 	default:
 		return // the view is sorted by name
 	}
-	slices.SortStableFunc(files, func(a, b *filestore.File) int { return cmp.Compare(key(b), key(a)) })
+	slices.SortStableFunc(files, func(a, b *record.File) int { return cmp.Compare(key(b), key(a)) })
 }
 
 // row is one line of the list.
 type row struct {
 	name, state string
-	file        *filestore.File // nil if it cannot be read yet
+	file        *record.File // nil if it cannot be read yet
 	age         time.Duration
 	failed      time.Duration // since the last refused push; negative if there was none
 	job         string
 }
 
-func newRow(f *filestore.File, conflicts []*filestore.Conflict, now time.Time) row {
+func newRow(f *record.File, conflicts []*record.Conflict, now time.Time) row {
 	r := row{name: nameOf(f), state: stateOf(f, conflicts), file: f, age: f.Age(now), failed: -1}
 	if at := f.LastFailure(); !at.IsZero() {
 		r.failed = max(0, now.Sub(at))
@@ -142,7 +144,7 @@ func newRow(f *filestore.File, conflicts []*filestore.Conflict, now time.Time) r
 }
 
 // stateOf says in a word how the file is.
-func stateOf(f *filestore.File, conflicts []*filestore.Conflict) string {
+func stateOf(f *record.File, conflicts []*record.Conflict) string {
 	switch {
 	case !f.Expired().IsZero():
 		return "expired"
@@ -158,8 +160,8 @@ func stateOf(f *filestore.File, conflicts []*filestore.Conflict) string {
 	return "ok"
 }
 
-func conflictsOf(v *filestore.View) map[string][]*filestore.Conflict {
-	by := map[string][]*filestore.Conflict{}
+func conflictsOf(v *merge.View) map[string][]*record.Conflict {
+	by := map[string][]*record.Conflict{}
 	for _, c := range v.Conflicts() {
 		by[c.File] = append(by[c.File], c)
 	}
@@ -167,7 +169,7 @@ func conflictsOf(v *filestore.View) map[string][]*filestore.Conflict {
 }
 
 // nameOf returns what a file is called on the command line.
-func nameOf(f *filestore.File) string {
+func nameOf(f *record.File) string {
 	if g := f.Group(); !g.IsZero() {
 		return g.Name()
 	}
@@ -216,7 +218,7 @@ func printColumns(w io.Writer, rows []row) error {
 }
 
 // printEntries prints files as the API does.
-func printEntries(w io.Writer, v *filestore.View, files []*filestore.File, now time.Time) error {
+func printEntries(w io.Writer, v *merge.View, files []*record.File, now time.Time) error {
 	conflicts := conflictsOf(v)
 	list := make([]json.RawMessage, 0, len(files))
 	for _, f := range files {

@@ -14,6 +14,9 @@ import (
 	"google.golang.org/protobuf/encoding/protodelim"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/grouping"
+	"github.com/promspool/promspool/filestore/record"
 	"github.com/promspool/promspool/ingest"
 )
 
@@ -26,11 +29,11 @@ type migrate struct {
 	dryRun    bool
 	overwrite bool
 
-	seen map[filestore.Group]bool // of this run
+	seen map[grouping.Key]bool // of this run
 }
 
 func addMigrate(app *kingpin.Application, c *common, commands map[string]func() error) {
-	m := &migrate{common: c, seen: map[filestore.Group]bool{}}
+	m := &migrate{common: c, seen: map[grouping.Key]bool{}}
 	cmd := app.Command("migrate", `Take over the groups of a running Pushgateway, which is only read.
 
 The groups become files of the spool, with their numbers, types and texts, and with the time of their last push; an agent that serves the spool may run or not. Run it as the user that the agent runs as. With --url they are pushed to an agent instead, which takes the time of the migration for the time of the push.
@@ -122,7 +125,7 @@ func (g *gatewayGroup) summary() string {
 }
 
 // take takes one group, or says why not.
-func (m *migrate) take(g *gatewayGroup, store func(filestore.Group, *gatewayGroup) error) error {
+func (m *migrate) take(g *gatewayGroup, store func(grouping.Key, *gatewayGroup) error) error {
 	group, err := g.group()
 	switch {
 	case g.err != nil:
@@ -137,10 +140,10 @@ func (m *migrate) take(g *gatewayGroup, store func(filestore.Group, *gatewayGrou
 }
 
 // target returns how to store a group, and what to do at the end.
-func (m *migrate) target() (store func(filestore.Group, *gatewayGroup) error, end func(), err error) {
+func (m *migrate) target() (store func(grouping.Key, *gatewayGroup) error, end func(), err error) {
 	if m.to.given {
 		there, err := m.groupsThere()
-		return func(group filestore.Group, g *gatewayGroup) error {
+		return func(group grouping.Key, g *gatewayGroup) error {
 			if there[group] && !m.overwrite {
 				return filestore.ErrExists
 			}
@@ -151,30 +154,30 @@ func (m *migrate) target() (store func(filestore.Group, *gatewayGroup) error, en
 	if err != nil {
 		return nil, nil, err
 	}
-	return func(group filestore.Group, g *gatewayGroup) error {
+	return func(group grouping.Key, g *gatewayGroup) error {
 		families, err := m.families(group, g)
 		if err != nil {
 			return err
 		}
-		return s.Adopt(group, families, filestore.Adoption{Pushed: g.pushed, Failed: g.failed, Overwrite: m.overwrite, DryRun: m.dryRun})
+		return s.Adopt(group, families, record.Adoption{Pushed: g.pushed, Failed: g.failed, Overwrite: m.overwrite, DryRun: m.dryRun})
 	}, func() { _ = s.Close() }, nil
 }
 
 // families returns what the group holds, if a push might hold it.
-func (m *migrate) families(group filestore.Group, g *gatewayGroup) (*filestore.Families, error) {
+func (m *migrate) families(group grouping.Key, g *gatewayGroup) (*exposition.Families, error) {
 	if err := ingest.CheckGroup(group, m.body()); err != nil {
 		return nil, err
 	}
-	return filestore.FromProto(g.families, m.limits, m.utf8Names)
+	return exposition.FromProto(g.families, m.limits, m.utf8Names)
 }
 
 // groupsThere returns the groups that the agent has.
-func (m *migrate) groupsThere() (map[filestore.Group]bool, error) {
+func (m *migrate) groupsThere() (map[grouping.Key]bool, error) {
 	groups, err := readGateway(&m.to, m.emptyInstance)
 	if err != nil {
 		return nil, fmt.Errorf("asking the agent what it has: %w", err)
 	}
-	there := map[filestore.Group]bool{}
+	there := map[grouping.Key]bool{}
 	for i := range groups {
 		if group, err := groups[i].group(); err == nil {
 			there[group] = true
@@ -184,7 +187,7 @@ func (m *migrate) groupsThere() (map[filestore.Group]bool, error) {
 }
 
 // send pushes a group to the agent.
-func (m *migrate) send(group filestore.Group, g *gatewayGroup) error {
+func (m *migrate) send(group grouping.Key, g *gatewayGroup) error {
 	if _, err := m.families(group, g); err != nil || m.dryRun {
 		return err
 	}

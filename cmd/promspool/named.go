@@ -11,6 +11,9 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/grouping"
+	"github.com/promspool/promspool/filestore/merge"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // open opens the spool for a command that works on it itself, whether or not an
@@ -43,27 +46,27 @@ func settle(store *filestore.Store) (writing []string, err error) {
 // without its end or the quotes that ls gives it, or by the group.
 //
 // An argument that cannot be a name is an error of usage.
-func find(v *filestore.View, arg string) (*filestore.File, error) {
-	if arg == filestore.Suffix {
-		return nil, &usageError{fmt.Errorf("the name of the file is empty, apart from its end %s", filestore.Suffix)}
+func find(v *merge.View, arg string) (*record.File, error) {
+	if arg == grouping.Suffix {
+		return nil, &usageError{fmt.Errorf("the name of the file is empty, apart from its end %s", grouping.Suffix)}
 	}
 	unquoted, _ := strconv.Unquote(arg)
-	for _, name := range [...]string{arg, arg + filestore.Suffix, unquoted} {
+	for _, name := range [...]string{arg, arg + grouping.Suffix, unquoted} {
 		if f := v.File(name); f != nil {
 			return f, nil
 		}
 	}
-	if strings.HasSuffix(arg, filestore.Suffix) || !strings.ContainsAny(arg, "={") {
+	if strings.HasSuffix(arg, grouping.Suffix) || !strings.ContainsAny(arg, "={") {
 		return nil, fmt.Errorf("the spool has no file %s", oneLine(arg))
 	}
-	g, err := filestore.ParseGroup(arg)
+	g, err := grouping.ParseGroup(arg)
 	if err != nil {
 		return nil, &usageError{err}
 	}
 	if f := v.File(g.FileName()); f != nil {
 		return f, nil
 	}
-	ms, err := filestore.ParseMatchers(arg)
+	ms, err := grouping.ParseMatchers(arg)
 	if err != nil {
 		return nil, err
 	}
@@ -80,8 +83,8 @@ func find(v *filestore.View, arg string) (*filestore.File, error) {
 }
 
 // groupOf returns the group that arguments of the form LABEL=VALUE name.
-func groupOf(args []string) (filestore.Group, error) {
-	g, err := filestore.ParseGroup(strings.Join(args, ","))
+func groupOf(args []string) (grouping.Key, error) {
+	g, err := grouping.ParseGroup(strings.Join(args, ","))
 	if err != nil {
 		return g, &usageError{err}
 	}
@@ -113,10 +116,10 @@ type selection struct {
 }
 
 // parse returns what the flags select. That may be every group.
-func (s *selection) parse(now time.Time) (*filestore.Selection, error) {
-	sel := &filestore.Selection{OlderThan: time.Duration(s.older), Now: now}
+func (s *selection) parse(now time.Time) (*record.Selection, error) {
+	sel := &record.Selection{OlderThan: time.Duration(s.older), Now: now}
 	for _, m := range s.match {
-		ms, err := filestore.ParseMatchers(m)
+		ms, err := grouping.ParseMatchers(m)
 		if err != nil {
 			return nil, &usageError{fmt.Errorf("--match: %w", err)}
 		}

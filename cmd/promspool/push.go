@@ -14,7 +14,9 @@ import (
 
 	"github.com/alecthomas/kingpin/v2"
 
-	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/grouping"
+	"github.com/promspool/promspool/filestore/record"
 	"github.com/promspool/promspool/ingest"
 )
 
@@ -50,7 +52,7 @@ func (p *pushed) addFlags(cmd *kingpin.CmdClause) {
 
 // check returns the group, if the flags make sense together, and what they ask
 // for beside the body, for the spool and for an agent.
-func (p *pushed) check() (g filestore.Group, o filestore.PushOptions, query url.Values, err error) {
+func (p *pushed) check() (g grouping.Key, o record.PushOptions, query url.Values, err error) {
 	if g, err = groupOf(p.labels); err == nil {
 		err = checkBounds(p.bounds()...)
 	}
@@ -118,10 +120,10 @@ func (p *push) run() error {
 
 // options returns what the flags ask for beside the body, for the spool and for an
 // agent.
-func (p *pushed) options() (o filestore.PushOptions, query url.Values, err error) {
+func (p *pushed) options() (o record.PushOptions, query url.Values, err error) {
 	query = url.Values{}
 	if p.ttl != "" {
-		ttl, err := filestore.ParseTTL(p.ttl)
+		ttl, err := record.ParseTTL(p.ttl)
 		if err != nil {
 			return o, nil, &usageError{fmt.Errorf("--ttl: %w", err)}
 		}
@@ -169,7 +171,7 @@ func (c *common) input(file string, limit int64) ([]byte, error) {
 }
 
 // store does what the agent does with a push.
-func (p *push) store(g filestore.Group, body []byte, opts filestore.PushOptions) error {
+func (p *push) store(g grouping.Key, body []byte, opts record.PushOptions) error {
 	if err := ingest.CheckGroup(g, p.body()); err != nil {
 		return err
 	}
@@ -180,7 +182,7 @@ func (p *push) store(g filestore.Group, body []byte, opts filestore.PushOptions)
 	}
 	defer store.Close() //nolint:errcheck // nothing to lose
 	families, err := ingest.Decode(bytes.NewReader(body), http.Header{}, p.body())
-	var bad *filestore.SyntaxError
+	var bad *exposition.SyntaxError
 	switch {
 	case errors.As(err, &bad) && bad.Decoded:
 		return errors.Join(err, store.Fail(g))
@@ -192,7 +194,7 @@ func (p *push) store(g filestore.Group, body []byte, opts filestore.PushOptions)
 	return store.Update(g, families, opts)
 }
 
-func (p *push) delete(g filestore.Group) error {
+func (p *push) delete(g grouping.Key) error {
 	signal.Ignore(os.Interrupt, syscall.SIGTERM)
 	store, err := p.open(p.rules.store(nil))
 	if err != nil {

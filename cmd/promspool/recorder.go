@@ -11,6 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/grouping"
+	"github.com/promspool/promspool/filestore/record"
 	"github.com/promspool/promspool/ingest/job"
 )
 
@@ -28,7 +31,7 @@ var errSlow = errors.New("the disk does not answer in time")
 // that does not answer, into the spool.
 type recorder struct {
 	spool     string
-	group     filestore.Group
+	group     grouping.Key
 	id        string
 	boot      string
 	expect    *job.Expectation
@@ -214,8 +217,8 @@ func (rec *recorder) finish(end job.End) (refused, err error) {
 
 // isRefusal reports whether metrics were refused for what they say.
 func isRefusal(err error) bool {
-	var clash *filestore.Conflict
-	var bad *filestore.SyntaxError
+	var clash *record.Conflict
+	var bad *exposition.SyntaxError
 	return errors.As(err, &clash) || errors.As(err, &bad)
 }
 

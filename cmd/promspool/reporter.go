@@ -5,6 +5,9 @@ import (
 	"sync"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/merge"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // reporter logs what is wrong with files, once for each change of it. It is safe
@@ -15,7 +18,7 @@ type reporter struct {
 
 	mu    sync.Mutex
 	known map[string]string // file and family to what was last said of it
-	seen  *filestore.View   // that was looked through last
+	seen  *merge.View       // that was looked through last
 }
 
 func newReporter(store *filestore.Store, logger *slog.Logger) *reporter {
@@ -86,12 +89,12 @@ func (r *reporter) report() {
 	}
 }
 
-func (r *reporter) note(now map[string]string, file, family string, reason filestore.Reason, text string) {
+func (r *reporter) note(now map[string]string, file, family string, reason exposition.Reason, text string) {
 	key := file + "\x00" + family
 	now[key] = text
 	if r.known[key] == text {
 		return
 	}
 	r.known[key] = text
-	r.logger.Warn("A file is not served, or not all of it", "file", filestore.PrintableName(file), "reason", string(reason), "err", text)
+	r.logger.Warn("A file is not served, or not all of it", "file", record.PrintableName(file), "reason", string(reason), "err", text)
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/grouping"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // restore brings back what lifetimes have taken away.
@@ -43,7 +45,7 @@ Examples:
 }
 
 func (r *restore) run() error {
-	store, err := r.open(&filestore.Options{Lifetimes: filestore.Lifetimes{Archive: r.archive}})
+	store, err := r.open(&filestore.Options{Lifetimes: record.Lifetimes{Archive: r.archive}})
 	if err != nil {
 		return err
 	}
@@ -74,12 +76,12 @@ func (r *restore) restore(store *filestore.Store, name string) error {
 		return store.Restore(f.Group())
 	}
 	file := name
-	if g, err := filestore.ParseGroup(name); err == nil {
+	if g, err := grouping.ParseGroup(name); err == nil {
 		file = g.FileName()
 	}
 	err := store.RestoreArchived(file)
 	if errors.Is(err, fs.ErrNotExist) && file == name {
-		if with := store.RestoreArchived(name + filestore.Suffix); !errors.Is(with, fs.ErrNotExist) {
+		if with := store.RestoreArchived(name + grouping.Suffix); !errors.Is(with, fs.ErrNotExist) {
 			return with
 		}
 	}

@@ -17,6 +17,9 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/grouping"
+	"github.com/promspool/promspool/filestore/record"
 	"github.com/promspool/promspool/ingest"
 )
 
@@ -104,9 +107,9 @@ func (r *rm) removeHere() (*ingest.Removed, error) {
 			}
 			named[f.Name()] = true
 		}
-		pick = func(f *filestore.File) bool { return named[f.Name()] }
+		pick = func(f *record.File) bool { return named[f.Name()] }
 	} else if !r.yes {
-		return ingest.NewRemoved(slices.DeleteFunc(slices.Collect(store.View().Files()), func(f *filestore.File) bool { return !pick(f) }), true), nil
+		return ingest.NewRemoved(slices.DeleteFunc(slices.Collect(store.View().Files()), func(f *record.File) bool { return !pick(f) }), true), nil
 	}
 	signal.Ignore(os.Interrupt, syscall.SIGTERM)
 	files, err := store.Remove(pick)
@@ -118,9 +121,9 @@ func (r *rm) removeHere() (*ingest.Removed, error) {
 
 // removeRemoteNames deletes groups as any client does.
 func (r *rm) removeRemoteNames() error {
-	var groups []filestore.Group
+	var groups []grouping.Key
 	for _, name := range r.names {
-		g, err := filestore.ParseGroup(name)
+		g, err := grouping.ParseGroup(name)
 		if err != nil {
 			return &usageError{fmt.Errorf("over --url only groups can be removed: %w", err)}
 		}
@@ -188,11 +191,11 @@ func (r *rm) print(removed *ingest.Removed) error {
 
 // nameOfRemoved returns what a group was called on the command line, or the file.
 func nameOfRemoved(g *ingest.RemovedGroup) string {
-	var labels []filestore.Label
+	var labels []exposition.Label
 	for name, value := range g.Labels {
-		labels = append(labels, filestore.Label{Name: name, Value: value})
+		labels = append(labels, exposition.Label{Name: name, Value: value})
 	}
-	if group, err := filestore.NewGroup(labels...); err == nil {
+	if group, err := grouping.New(labels...); err == nil {
 		return group.Name()
 	}
 	return oneLine(g.Name)

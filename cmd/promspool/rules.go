@@ -8,6 +8,8 @@ import (
 	"github.com/alecthomas/units"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/merge"
 	"github.com/promspool/promspool/ingest"
 )
 
@@ -18,7 +20,7 @@ type rules struct {
 	unchecked     bool
 	utf8Names     bool
 	maxBytes      size
-	limits        filestore.Limits
+	limits        exposition.Limits
 	maxFailed     int
 	maxGroups     int
 	maxSpoolBytes size
@@ -95,7 +97,7 @@ func checkBounds(all ...bound) error {
 }
 
 // store returns the options of a Store under these rules.
-func (r *rules) store(own map[string]filestore.Own) *filestore.Options {
+func (r *rules) store(own map[string]merge.Own) *filestore.Options {
 	opts := &filestore.Options{
 		Own: own, EmptyInstance: r.emptyInstance, Unchecked: r.unchecked,
 		MaxGroups: r.maxGroups, MaxBytes: int64(r.maxSpoolBytes), MaxFailedGroups: r.maxFailed, MaxFileBytes: int64(r.maxFileBytes),

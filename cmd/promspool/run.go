@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/grouping"
 )
 
 // The exit statuses of run that are not the command's: those of env, nohup and
@@ -40,7 +41,7 @@ type jobRun struct {
 	patience  time.Duration
 	command   []string
 
-	group      filestore.Group
+	group      grouping.Key
 	complained string // the last
 }
 

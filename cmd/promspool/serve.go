@@ -25,6 +25,7 @@ import (
 
 	"github.com/promspool/promspool/exporter"
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/merge"
 	"github.com/promspool/promspool/ingest"
 	"github.com/promspool/promspool/systemd"
 )
@@ -77,7 +78,7 @@ func (s *serve) run() error {
 	reg, process, requests := newRegistry()
 	var store *filestore.Store
 	if s.nodeMetrics {
-		reg.MustRegister(exporter.NewTextfileCollector(s.spool, func() *filestore.View {
+		reg.MustRegister(exporter.NewTextfileCollector(s.spool, func() *merge.View {
 			if store == nil {
 				return nil
 			}

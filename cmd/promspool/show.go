@@ -13,6 +13,8 @@ import (
 
 	"github.com/promspool/promspool/exporter"
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/merge"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // show prints one file and what is known of it.
@@ -85,7 +87,7 @@ func (s *show) run() error {
 }
 
 // facts are what is known of a file beside its content, a line each.
-func facts(v *filestore.View, f *filestore.File, conflicts []*filestore.Conflict, now time.Time) []string {
+func facts(v *merge.View, f *record.File, conflicts []*record.Conflict, now time.Time) []string {
 	var lines []string
 	say := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
 	at := func(t time.Time) string {

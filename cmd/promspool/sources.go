@@ -12,6 +12,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/grouping"
+	"github.com/promspool/promspool/filestore/record"
 	"github.com/promspool/promspool/watcher"
 )
 
@@ -174,9 +176,9 @@ func (s *sources) expand() []string {
 // which.
 func watchDirectory(dir string, resync time.Duration, reg prometheus.Registerer, logger *slog.Logger) (*watcher.Watcher, error) {
 	return watcher.New(dir, watcher.Config{
-		Match:      filestore.IsSpoolFile,
+		Match:      grouping.IsSpoolFile,
 		Resync:     resync,
 		Logger:     logger,
-		Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"directory": filestore.PrintableName(dir)}, reg),
+		Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"directory": record.PrintableName(dir)}, reg),
 	})
 }

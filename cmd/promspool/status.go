@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/merge"
 	"github.com/promspool/promspool/systemd"
 )
 
@@ -14,7 +14,7 @@ import (
 const statusInterval = time.Minute
 
 // statusLine returns the line that "systemctl status" shows.
-func statusLine(t filestore.Totals, spool string) string {
+func statusLine(t merge.Totals, spool string) string {
 	return "Serving " + quantity(t.Groups, "group") + " and " + quantity(t.Dropped, "file") + " from " + spool
 }
 

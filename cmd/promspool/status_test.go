@@ -12,7 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/merge"
 )
 
 func TestStatusLineSingularAndPlural(t *testing.T) {
@@ -25,7 +25,7 @@ func TestStatusLineSingularAndPlural(t *testing.T) {
 		{2, 1, "Serving 2 groups and 1 file from /s"},
 		{1, 21, "Serving 1 group and 21 files from /s"},
 	} {
-		if got := statusLine(filestore.Totals{Groups: tt.groups, Dropped: tt.files}, "/s"); got != tt.want {
+		if got := statusLine(merge.Totals{Groups: tt.groups, Dropped: tt.files}, "/s"); got != tt.want {
 			t.Errorf("statusLine(%d, %d) = %q, want %q", tt.groups, tt.files, got, tt.want)
 		}
 	}
@@ -70,7 +70,7 @@ func notifySocket(t *testing.T) (path string, received func() []string) {
 func TestStatusIsUpdated(t *testing.T) {
 	path, received := notifySocket(t)
 	synctest.Test(t, func(t *testing.T) {
-		totals := filestore.Totals{Groups: 3}
+		totals := merge.Totals{Groups: 3}
 		line := func() string { return statusLine(totals, "/s") }
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan struct{})
@@ -94,7 +94,7 @@ func TestStatusIsUpdated(t *testing.T) {
 		}
 		step(10*time.Second, "STATUS=Serving 13 groups and 0 files from /s")
 		step(time.Hour)
-		totals = filestore.Totals{Groups: 1, Dropped: 1}
+		totals = merge.Totals{Groups: 1, Dropped: 1}
 		step(time.Minute, "STATUS=Serving 1 group and 1 file from /s")
 
 		// A failure is retried.

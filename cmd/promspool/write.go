@@ -12,6 +12,8 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // write makes what it reads a dropped file.
@@ -51,7 +53,7 @@ func (w *write) run() error {
 	if _, err := filestore.DroppedName(w.name); err != nil {
 		return &usageError{err}
 	}
-	if _, err := filestore.ParseTTL(w.ttl); w.ttl != "" && err != nil {
+	if _, err := record.ParseTTL(w.ttl); w.ttl != "" && err != nil {
 		return &usageError{fmt.Errorf("--ttl: %w", err)}
 	}
 	limit := int64(w.maxBytes)
@@ -77,7 +79,7 @@ func (w *write) run() error {
 	}
 	defer store.Close() //nolint:errcheck // nothing to lose
 	err = store.Drop(w.name, data, w.force)
-	var bad *filestore.SyntaxError
+	var bad *exposition.SyntaxError
 	if errors.As(err, &bad) {
 		input := *bad
 		input.File = ""

@@ -35,6 +35,9 @@ import (
 	"time"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/grouping"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // An Outcome is how a run ended. The values are those of the label outcome.
@@ -92,7 +95,7 @@ type Usage struct {
 
 // Lock takes the lock of a job for a run, as filestore.Lock does, and returns
 // the IDs of runs that the record has as going on under the lock, and that do not.
-func Lock(s *filestore.Store, g filestore.Group, share bool) (l *filestore.Lock, gone []string, err error) {
+func Lock(s *filestore.Store, g grouping.Key, share bool) (l *filestore.Lock, gone []string, err error) {
 	l, err = s.Lock(g, share, func() {
 		gone, _ = locked(s, g) // or it is for the next look
 	})
@@ -102,7 +105,7 @@ func Lock(s *filestore.Store, g filestore.Group, share bool) (l *filestore.Lock,
 // Release ends what Lock began. If clean is set the file of the lock is removed
 // when the record has no other run that holds it: by a lock that nobody has it
 // shows that such a run is lost.
-func Release(s *filestore.Store, g filestore.Group, l *filestore.Lock, clean bool) {
+func Release(s *filestore.Store, g grouping.Key, l *filestore.Lock, clean bool) {
 	if clean {
 		l.Release(func() bool { return unlocked(s, g) })
 	} else {
@@ -112,7 +115,7 @@ func Release(s *filestore.Store, g filestore.Group, l *filestore.Lock, clean boo
 
 // locked returns the IDs of the runs that the record has as going on under the
 // lock.
-func locked(s *filestore.Store, g filestore.Group) (ids []string, err error) {
+func locked(s *filestore.Store, g grouping.Key) (ids []string, err error) {
 	if _, err := s.Reload(g.FileName()); err != nil {
 		return nil, err
 	}
@@ -127,31 +130,31 @@ func locked(s *filestore.Store, g filestore.Group) (ids []string, err error) {
 }
 
 // unlocked reports whether the record has no run that goes on under the lock.
-func unlocked(s *filestore.Store, g filestore.Group) bool {
+func unlocked(s *filestore.Store, g grouping.Key) bool {
 	ids, err := locked(s, g)
 	return err == nil && len(ids) == 0
 }
 
 // Begin records that a run has started, and that those which went on before are
 // lost if that is certain.
-func Begin(s *filestore.Store, g filestore.Group, start Start) error {
+func Begin(s *filestore.Store, g grouping.Key, start Start) error {
 	return amend(s, g, nil, func(r *Record) bool { r.Begin(start); return true })
 }
 
 // Finish records that a run has ended. A run of whose start the record knows
 // nothing counts as well.
-func Finish(s *filestore.Store, g filestore.Group, end End) error {
+func Finish(s *filestore.Store, g grouping.Key, end End) error {
 	return amend(s, g, end.Own, func(r *Record) bool { r.Finish(end); return true })
 }
 
 // Skip records that a run did not start because another went on.
-func Skip(s *filestore.Store, g filestore.Group, at time.Time) error {
+func Skip(s *filestore.Store, g grouping.Key, at time.Time) error {
 	return amend(s, g, nil, func(r *Record) bool { r.Skip(at); return true })
 }
 
 // Declare records what is expected of a job, whether or not it ever ran. What
 // the record knows of its runs stays.
-func Declare(s *filestore.Store, g filestore.Group, at time.Time, expect Expectation) error {
+func Declare(s *filestore.Store, g grouping.Key, at time.Time, expect Expectation) error {
 	return amend(s, g, nil, func(r *Record) bool { r.expect(at, &expect); return true })
 }
 
@@ -162,9 +165,9 @@ var ErrUnknown = errors.New("no such job is on record")
 var ErrRunning = errors.New("the job is running")
 
 // Forget removes a job's group, with the metrics that are not of its record.
-func Forget(s *filestore.Store, g filestore.Group) error {
+func Forget(s *filestore.Store, g grouping.Key) error {
 	f := s.View().File(g.FileName())
-	if f == nil || f.Group() != g || f.Attributes(filestore.RecordAttribute) == nil {
+	if f == nil || f.Group() != g || f.Attributes(record.RecordAttribute) == nil {
 		return ErrUnknown
 	}
 	if locked, _ := s.Locked(g); locked {
@@ -179,7 +182,7 @@ func Forget(s *filestore.Store, g filestore.Group) error {
 
 // Look records which runs of the job are lost and returns how many. Boot is the
 // boot of the host that this is, or empty if that is not known.
-func Look(s *filestore.Store, g filestore.Group, at time.Time, boot string) (lost int, err error) {
+func Look(s *filestore.Store, g grouping.Key, at time.Time, boot string) (lost int, err error) {
 	err = amend(s, g, nil, func(r *Record) bool {
 		locked, known := s.Locked(g)
 		lost = r.lose(at, func(run Run) bool {
@@ -201,29 +204,29 @@ func Look(s *filestore.Store, g filestore.Group, at time.Time, boot string) (los
 
 // Running reports whether the record in a file says that a run goes on: then it
 // is worth a Look.
-func Running(f *filestore.File) bool {
+func Running(f *record.File) bool {
 	return !f.Group().IsZero() && f.Attributes(runAttribute) != nil
 }
 
 // amend applies a transition to the record of a group. The transition reports
 // whether it has changed anything.
-func amend(s *filestore.Store, g filestore.Group, own []byte, transition func(*Record) bool) error {
-	return s.Amend(g, func(held *filestore.Held) (*filestore.Edit, error) {
+func amend(s *filestore.Store, g grouping.Key, own []byte, transition func(*Record) bool) error {
+	return s.Amend(g, func(held *record.Held) (*record.Edit, error) {
 		r := Read(held)
 		if !transition(r) {
 			return nil, nil
 		}
-		put, err := filestore.Parse(r.AppendText(own[:len(own):len(own)]), filestore.Limits{}, true)
+		put, err := exposition.Parse(r.AppendText(own[:len(own):len(own)]), exposition.Limits{}, true)
 		if err != nil {
 			return nil, err
 		}
-		return &filestore.Edit{Put: put, Remove: r.absent(), Attributes: r.attributes()}, nil
+		return &record.Edit{Put: put, Remove: r.absent(), Attributes: r.attributes()}, nil
 	})
 }
 
 // CheckGroup returns why a group cannot be that of a job: labels of its metrics
 // would take the place of those that tell the record's series apart.
-func CheckGroup(g filestore.Group) error {
+func CheckGroup(g grouping.Key) error {
 	for _, name := range [...]string{"mode", "outcome"} {
 		if g.Label(name) != "" {
 			return fmt.Errorf("a job cannot have the label %s, which metrics about jobs have themselves", name)
@@ -235,13 +238,13 @@ func CheckGroup(g filestore.Group) error {
 // CheckOwn returns what is wrong with the metrics that a job has written: they
 // are held to what is asked of a push, and must not be those of the record.
 func CheckOwn(own []byte) error {
-	f, err := filestore.Parse(own, filestore.Limits{}, false)
+	f, err := exposition.Parse(own, exposition.Limits{}, false)
 	if err != nil {
 		return err
 	}
 	for _, m := range metrics {
 		if f.Has(m.name) {
-			return &filestore.SyntaxError{Reason: filestore.Reserved, Msg: "family " + m.name + " is what promspool records of the run"}
+			return &exposition.SyntaxError{Reason: exposition.Reserved, Msg: "family " + m.name + " is what promspool records of the run"}
 		}
 	}
 	return nil

@@ -15,6 +15,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/grouping"
+	"github.com/promspool/promspool/filestore/record"
 	"github.com/promspool/promspool/ingest/job"
 )
 
@@ -28,12 +31,12 @@ type bench struct {
 	*testing.T
 	dir   string
 	store *filestore.Store
-	group filestore.Group
+	group grouping.Key
 }
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	g, err := filestore.NewGroup(filestore.Label{Name: "job", Value: "a"})
+	g, err := grouping.New(exposition.Label{Name: "job", Value: "a"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +56,7 @@ func (b *bench) must(err error) {
 	}
 }
 
-func (b *bench) file() *filestore.File { return b.store.View().File(b.group.FileName()) }
+func (b *bench) file() *record.File { return b.store.View().File(b.group.FileName()) }
 
 // record returns what the record says, without headers, prefix and job, times as
 // seconds since day.
@@ -61,7 +64,7 @@ func (b *bench) record() string {
 	b.Helper()
 	var out strings.Builder
 	for _, f := range b.store.View().Families(b.file()) {
-		name, ok := strings.CutPrefix(f.Name, filestore.RecordPrefix)
+		name, ok := strings.CutPrefix(f.Name, record.RecordPrefix)
 		if !ok {
 			continue
 		}
@@ -294,7 +297,7 @@ func TestRunsThatNeverEndAreBounded(t *testing.T) {
 func TestOwnMetrics(t *testing.T) {
 	b := newBench(t)
 	b.begin(job.Start{ID: "1", At: at(0)})
-	b.must(b.store.Replace(b.group, parse(t, "pushed 1\n"), filestore.PushOptions{}))
+	b.must(b.store.Replace(b.group, parse(t, "pushed 1\n"), record.PushOptions{}))
 	b.finish(job.End{ID: "1", At: at(1), Took: time.Second, Outcome: job.Success, Own: []byte("own{x=\"y\"} 2\n")})
 	text := string(b.store.View().AppendTo(nil))
 	for _, want := range []string{"\npushed{job=\"a\"} 1\n", "\nown{job=\"a\",x=\"y\"} 2\n", "\npromspool_job_duration_seconds{job=\"a\"} 1\n"} {
@@ -323,7 +326,7 @@ func TestRecordSurvivesPut(t *testing.T) {
 	b.must(job.Declare(b.store, b.group, at(0), job.Expectation{Every: time.Hour}))
 	for i := range 3 {
 		b.begin(job.Start{ID: fmt.Sprint(i), At: at(float64(10 * i))})
-		b.must(b.store.Replace(b.group, parse(t, "pushed 1\n"), filestore.PushOptions{}))
+		b.must(b.store.Replace(b.group, parse(t, "pushed 1\n"), record.PushOptions{}))
 		b.finish(job.End{ID: fmt.Sprint(i), At: at(float64(10*i + 5)), Took: -1, Outcome: job.Success})
 	}
 	b.is(`
@@ -338,9 +341,9 @@ func TestRecordSurvivesPut(t *testing.T) {
 	`)
 }
 
-func parse(t *testing.T, text string) *filestore.Families {
+func parse(t *testing.T, text string) *exposition.Families {
 	t.Helper()
-	f, err := filestore.Parse([]byte(text), filestore.Limits{}, false)
+	f, err := exposition.Parse([]byte(text), exposition.Limits{}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -352,7 +355,7 @@ func TestForget(t *testing.T) {
 	if err := job.Forget(b.store, b.group); !errors.Is(err, job.ErrUnknown) {
 		t.Errorf("Forget of an unknown job = %v", err)
 	}
-	b.must(b.store.Replace(b.group, parse(t, "pushed 1\n"), filestore.PushOptions{}))
+	b.must(b.store.Replace(b.group, parse(t, "pushed 1\n"), record.PushOptions{}))
 	if err := job.Forget(b.store, b.group); !errors.Is(err, job.ErrUnknown) {
 		t.Errorf("Forget of what is no job = %v", err)
 	}
@@ -397,7 +400,7 @@ func TestRunThatIsLostBesideAnother(t *testing.T) {
 
 func TestLabelsOfTheRecordAreTaken(t *testing.T) {
 	for _, name := range []string{"mode", "outcome", "team"} {
-		g, err := filestore.NewGroup(filestore.Label{Name: "job", Value: "a"}, filestore.Label{Name: name, Value: "x"})
+		g, err := grouping.New(exposition.Label{Name: "job", Value: "a"}, exposition.Label{Name: name, Value: "x"})
 		if err != nil {
 			t.Fatal(err)
 		}

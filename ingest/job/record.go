@@ -6,7 +6,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // The metrics of a record. Their HELP texts are part of what must not change: one
@@ -69,7 +70,7 @@ func (r Run) otherBoot(boot string) bool { return r.Boot != "" && boot != "" && 
 
 // Families are where a record is read from.
 type Families interface {
-	Family(name string) (filestore.Family, bool)
+	Family(name string) (exposition.Family, bool)
 	Attributes(key string) []string
 }
 
@@ -94,7 +95,7 @@ func Read(held Families) *Record {
 			r.values[m.name] = f.Metrics[0].Value
 		}
 	}
-	for _, text := range held.Attributes(filestore.RecordAttribute) {
+	for _, text := range held.Attributes(record.RecordAttribute) {
 		a := parseFields(text)
 		r.declared, r.every, r.grace = a.number("declared"), a.duration("every"), a.duration("grace")
 	}
@@ -112,7 +113,7 @@ func runsOf(held interface{ Attributes(key string) []string }) []Run {
 	return runs
 }
 
-func label(m filestore.Metric, name string) string {
+func label(m exposition.Metric, name string) string {
 	for _, l := range m.Labels {
 		if l.Name == name {
 			return l.Value
@@ -292,7 +293,7 @@ func (r *Record) attributes() map[string][]string {
 		}
 		runs[i] = a.String()
 	}
-	return map[string][]string{filestore.RecordAttribute: {about.String()}, runAttribute: runs}
+	return map[string][]string{record.RecordAttribute: {about.String()}, runAttribute: runs}
 }
 
 // fields are what stands in an attribute: words NAME=VALUE without blanks in them.

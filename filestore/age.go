@@ -1,0 +1,699 @@
+package filestore
+
+import (
+	"cmp"
+	"container/heap"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/promspool/promspool/filestore/disk"
+	"github.com/promspool/promspool/filestore/grouping"
+	"github.com/promspool/promspool/filestore/merge"
+	"github.com/promspool/promspool/filestore/record"
+)
+
+// Lifetimes end by the clock of the host, and that may be wrong: it is set while
+// we run, by hand or from the network, or it starts years off after a boot
+// without a battery. A clock that jumps must not withhold everything. So its
+// progress is held against that of the monotonic clock.
+//
+// After a jump forward time goes on here as it did, until the new time has been
+// steady for a while: it may be right, as after the sleep of a host. A jump
+// back is followed at once, as it ends no lifetime. What cannot be told is
+// whether the first time is right: it counts for what is served, which can be
+// taken back, and only after that while for what is written. Of a push that this Store
+// took, the monotonic clock proves the age, see due.
+const (
+	clockConfirm = 5 * time.Minute
+	clockSlack   = time.Minute // what the two may differ by between two looks
+)
+
+// steadyClock is the clock that lifetimes end by. It is safe for concurrent use.
+type steadyClock struct {
+	wall func() time.Time
+
+	mu      sync.Mutex
+	start   time.Time     // by the monotonic clock
+	elapsed time.Duration // since start, at the last look
+	sure    time.Time     // the time then
+	steady  time.Duration // since when there was no jump
+	ahead   time.Duration // by how much the clock has jumped forward, not yet believed; 0 if it has not
+	since   time.Duration // since when it has
+	seen    reading       // jumps that nobody has asked for
+}
+
+func newSteadyClock(wall func() time.Time) *steadyClock {
+	return &steadyClock{wall: wall, start: time.Now(), sure: wall().Round(0)}
+}
+
+// reading is what a look at the clock showed.
+type reading struct {
+	now     time.Time
+	steady  bool // for long enough to be believed
+	trusted bool // it was asked to be believed
+	back    bool // it has jumped back since the last look
+	forward bool // it has jumped forward since the last look
+}
+
+// now returns the time that counts.
+func (c *steadyClock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.seen = c.read()
+	return c.seen.now
+}
+
+// look returns the time and what became of the clock since the last look.
+func (c *steadyClock) look() reading {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r := c.read()
+	c.seen = reading{}
+	return r
+}
+
+// trust takes the clock at its word.
+func (c *steadyClock) trust() reading {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.elapsed, c.sure, c.ahead = time.Since(c.start), c.wall().Round(0), 0
+	return reading{now: c.sure, steady: true, trusted: true}
+}
+
+func (c *steadyClock) read() reading {
+	before := c.elapsed
+	c.elapsed = time.Since(c.start)
+	wall, expected := c.wall().Round(0), c.sure.Add(c.elapsed-before)
+	r := reading{back: c.seen.back, forward: c.seen.forward}
+	switch gap := wall.Sub(expected); {
+	case gap < -clockSlack:
+		c.sure, c.steady, c.ahead, r.back = wall, c.elapsed, 0, true
+	case gap <= clockSlack:
+		c.sure, c.ahead = wall, 0
+	case c.ahead == 0 || (gap-c.ahead).Abs() > clockSlack:
+		c.sure, c.ahead, c.since, r.forward = expected, gap, c.elapsed, true
+	case c.elapsed-c.since >= clockConfirm:
+		c.sure, c.ahead = wall, 0
+	default:
+		c.sure = expected
+	}
+	r.now = c.sure
+	r.steady = c.ahead == 0 && c.elapsed-c.steady >= clockConfirm
+	return r
+}
+
+// due is what is known of the times to come: when which file dies and leaves,
+// the next one first, and which files have yet to be told that theirs is over.
+// A change of a file costs the logarithm of their number, and nothing where no
+// file has a lifetime. The lock of the Store guards it.
+//
+// dies and leaves have times of the host's clock, all else those of the monotonic
+// clock.
+type due struct {
+	dies, leaves queue
+	pending      map[*record.ID]time.Time // files to rewrite, and not before when, after a failure
+	sooner       chan struct{}            // gets a value when there is something to do earlier than before
+
+	taken  map[*record.ID]proof // the pushes to groups with a lifetime that this Store took
+	proven queue                // those of pending whose age is proven, or will be
+	rests  queue                // files that were rewritten a short time ago, until when they are not again
+	budget budget
+}
+
+// A proof says when the lifetime of a push has ended for certain, whatever the clock
+// of the host says.
+type proof struct {
+	push float64 // the time of the push in the file
+	at   time.Time
+}
+
+func newDue() due {
+	return due{
+		dies: newQueue(), leaves: newQueue(), pending: map[*record.ID]time.Time{}, sooner: make(chan struct{}, 1),
+		taken: map[*record.ID]proof{}, proven: newQueue(), rests: newQueue(),
+	}
+}
+
+// A file is rewritten when its lifetime has ended, and again after its next push, but
+// not more often than each rewriteRest. Many groups with short lifetimes share a
+// budget, so that what is rewritten stays little beside what is pushed.
+const (
+	rewriteRest  = 30 * time.Second
+	rewriteBurst = 256
+	rewriteEach  = 50 * time.Millisecond
+)
+
+// budget bounds how many files are rewritten whose groups are pushed to here.
+type budget struct {
+	left int
+	at   time.Time // when left was brought up to date
+}
+
+// refill adds what has come in since the last time.
+func (b *budget) refill(now time.Time) {
+	if b.at.IsZero() {
+		b.left, b.at = rewriteBurst, now
+	}
+	n := int(now.Sub(b.at) / rewriteEach)
+	b.at = b.at.Add(time.Duration(n) * rewriteEach)
+	b.left = min(b.left+n, rewriteBurst)
+}
+
+// noteAll takes note of updates that the merge has seen. The lock of the Store is
+// held.
+func (s *Store) noteAll(updates []merge.Update) {
+	for i := range updates {
+		s.due.note(&updates[i], &s.opts.Lifetimes)
+	}
+}
+
+// note takes the times of a file after an update.
+func (d *due) note(u *merge.Update, l *record.Lifetimes) {
+	if u.Old != nil && (u.New == nil || u.New.File.ID() != u.Old.ID()) {
+		d.dies.remove(u.Old.ID())
+		d.leaves.remove(u.Old.ID())
+		d.rests.remove(u.Old.ID())
+		d.written(u.Old.ID())
+	}
+	if u.New == nil {
+		return
+	}
+	f := u.New.File
+	first := false
+	at, ok := l.Dies(f)
+	if ok {
+		first = d.dies.set(f.ID(), at)
+	} else {
+		d.dies.remove(f.ID())
+	}
+	d.noteTaken(f, u.New.Fresh, at, ok)
+	if at, ok := l.Leaves(f); ok {
+		first = d.leaves.set(f.ID(), at) || first
+	} else {
+		d.leaves.remove(f.ID())
+	}
+	if f.Ended() != nil && f.Ended().Pending {
+		if _, ok := d.pending[f.ID()]; !ok {
+			d.wait(f.ID(), time.Time{})
+			first = true
+		}
+	} else {
+		delete(d.pending, f.ID())
+		d.proven.remove(f.ID())
+	}
+	if first {
+		select {
+		case d.sooner <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// noteTaken notes when the age of a push is proven, if this Store takes it and its
+// lifetime ends.
+func (d *due) noteTaken(f *record.File, fresh bool, at time.Time, dies bool) {
+	switch {
+	case dies && fresh:
+		d.taken[f.ID()] = proof{f.Pushed(), time.Now().Add(at.Sub(f.LastPush()))}
+	case len(d.taken) == 0:
+	case f.Ended() != nil && !f.Ended().Pending, f.Ended() == nil && !dies, d.taken[f.ID()].push != f.Pushed():
+		delete(d.taken, f.ID()) // rewritten, without a lifetime, or pushed to by another process
+	}
+}
+
+// wait has a file rewritten, but not before that time.
+func (d *due) wait(id *record.ID, notBefore time.Time) {
+	d.pending[id] = notBefore
+	x, ok := d.taken[id]
+	if !ok {
+		return
+	}
+	at := x.at
+	if notBefore.After(at) {
+		at = notBefore
+	}
+	if rest := d.rests.at[id]; rest != nil && rest.at.After(at) {
+		at = rest.at
+	}
+	d.proven.set(id, at)
+}
+
+// written forgets that a file was to be rewritten.
+func (d *due) written(id *record.ID) {
+	delete(d.pending, id)
+	delete(d.taken, id)
+	d.proven.remove(id)
+}
+
+// writable returns up to n files that may be rewritten now: those whose age is
+// proven and, if the clock is steady, all others that are due. A trusted clock
+// leaves nothing for later.
+func (d *due) writable(n int, r reading) []*record.ID {
+	now := time.Now()
+	for len(d.rests.take(now, n)) > 0 { // over
+	}
+	d.budget.refill(now)
+	var ids []*record.ID
+	if !r.steady {
+		for _, id := range d.proven.take(now, min(n, d.budget.left)) {
+			if rest := d.rests.at[id]; rest != nil { // since it came into the queue
+				d.proven.set(id, rest.at)
+				continue
+			}
+			d.budget.left--
+			ids = append(ids, id)
+		}
+		return ids
+	}
+	for id, notBefore := range d.pending {
+		_, rests := d.rests.at[id]
+		_, taken := d.taken[id]
+		switch {
+		case notBefore.After(now):
+			continue
+		case r.trusted:
+		case rests, taken && d.budget.left == 0:
+			continue
+		case taken:
+			d.budget.left--
+		}
+		if ids = append(ids, id); len(ids) == n {
+			break
+		}
+	}
+	return ids
+}
+
+// untilWritable returns for how long no proven file is to be rewritten.
+func (d *due) untilWritable() (time.Duration, bool) {
+	at, ok := d.proven.next()
+	if !ok {
+		return 0, false
+	}
+	wait := time.Until(at)
+	if d.budget.left == 0 {
+		wait = max(wait, time.Second) // some at a time
+	}
+	return max(wait, time.Millisecond), true
+}
+
+// deadline is a time in a queue.
+type deadline struct {
+	id    *record.ID
+	at    time.Time
+	index int
+}
+
+// queue is a set of files, each with a time, the earliest first.
+type queue struct {
+	list []*deadline
+	at   map[*record.ID]*deadline
+}
+
+func newQueue() queue { return queue{at: map[*record.ID]*deadline{}} }
+
+// Len and the others are for container/heap.
+func (q *queue) Len() int { return len(q.list) }
+
+func (q *queue) Less(i, j int) bool {
+	if n := q.list[i].at.Compare(q.list[j].at); n != 0 {
+		return n < 0
+	}
+	return record.Compare(q.list[i].id, q.list[j].id) < 0 // neighbours in the merge together
+}
+
+func (q *queue) Swap(i, j int) {
+	q.list[i], q.list[j] = q.list[j], q.list[i]
+	q.list[i].index, q.list[j].index = i, j
+}
+
+func (q *queue) Push(x any) {
+	d := x.(*deadline)
+	d.index = len(q.list)
+	q.list = append(q.list, d)
+}
+
+func (q *queue) Pop() any {
+	last := q.list[len(q.list)-1]
+	q.list[len(q.list)-1] = nil
+	q.list = q.list[:len(q.list)-1]
+	return last
+}
+
+// set puts the file into the queue and reports whether it is the first now.
+func (q *queue) set(id *record.ID, at time.Time) (first bool) {
+	if d := q.at[id]; d != nil {
+		d.at = at
+		heap.Fix(q, d.index)
+		return d.index == 0
+	}
+	d := &deadline{id: id, at: at}
+	q.at[id] = d
+	heap.Push(q, d)
+	return d.index == 0
+}
+
+func (q *queue) remove(id *record.ID) {
+	if d := q.at[id]; d != nil {
+		heap.Remove(q, d.index)
+		delete(q.at, id)
+	}
+}
+
+// take removes up to n files whose time has come.
+func (q *queue) take(now time.Time, n int) []*record.ID {
+	var ids []*record.ID
+	for len(ids) < n && len(q.list) > 0 && !q.list[0].at.After(now) {
+		ids = append(ids, q.list[0].id)
+		q.remove(q.list[0].id)
+	}
+	return ids
+}
+
+// next returns the earliest time.
+func (q *queue) next() (time.Time, bool) {
+	if len(q.list) == 0 {
+		return time.Time{}, false
+	}
+	return q.list[0].at, true
+}
+
+// A Step is what becomes of a file with age.
+type Step string
+
+// The steps. At the first the payload is withheld and the record stays: in the
+// view at once, and in the file of a group as soon as its age is proven or the clock
+// is to be trusted.
+const (
+	Withheld Step = "withheld"
+	Archived Step = "archived" // moved from the spool to the archive
+	Removed  Step = "removed"  // from the archive
+)
+
+// Aged tells of a step that was taken, or is to be.
+type Aged struct {
+	Step  Step
+	File  string       // its name in the view or, for Removed, in the archive
+	Group grouping.Key // zero for a dropped file
+	Since time.Time    // when its time had come, or will have
+	Err   error        // why it could not be done; it is tried again
+}
+
+const (
+	sweepBatch = 128              // files that are withheld under one hold of the lock
+	sweepWrite = 256              // files that are written or moved before the clock is looked at again
+	sweepRest  = 30 * time.Second // until the clock is looked at again
+	sweepRetry = time.Minute
+	pruneEvery = time.Hour
+)
+
+// Age does what lifetimes and retention ask for, each when its time has come,
+// until ctx ends. It costs nothing where no file has a lifetime. What it does it
+// tells; tell may be called by several goroutines at once. It must run once for a
+// Store, if at all: without it nothing dies while the Store is open.
+func (s *Store) Age(ctx context.Context, tell func(Aged)) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		case <-s.due.sooner:
+		}
+		timer.Reset(s.sweep(ctx, s.clock.look(), tell))
+	}
+}
+
+// Expire does what is due now and returns. It trusts the clock. The error joins
+// those that were told.
+func (s *Store) Expire(ctx context.Context, tell func(Aged)) error {
+	var errs []error
+	done := make(chan Aged)
+	var group sync.WaitGroup
+	group.Go(func() {
+		for a := range done {
+			if a.Err != nil {
+				errs = append(errs, a.Err)
+			}
+			tell(a)
+		}
+	})
+	func() {
+		defer close(done)
+		s.sweep(ctx, s.clock.trust(), func(a Aged) { done <- a })
+	}()
+	group.Wait()
+	return errors.Join(append(errs, ctx.Err())...)
+}
+
+// sweep does what is due and returns when to come again.
+func (s *Store) sweep(ctx context.Context, r reading, tell func(Aged)) time.Duration {
+	if r.back {
+		s.reconsider(r.now)
+	}
+	for ctx.Err() == nil {
+		n := s.withholdDue(r.now, tell)
+		if n > 0 {
+			continue // what is served comes first
+		}
+		n += s.writePending(ctx, r, tell)
+		if r.steady {
+			n += s.archiveDue(ctx, r.now, tell)
+		}
+		if n == 0 {
+			break
+		}
+	}
+	if r.steady {
+		s.pruneArchive(r.now, tell)
+	}
+	return s.untilNext(r)
+}
+
+// withholdDue takes the payload of some files whose time has come out of the view.
+func (s *Store) withholdDue(now time.Time, tell func(Aged)) int {
+	n, updates := s.withholdSome(now)
+	for i := range updates {
+		if f := updates[i].New.File; f.Group().IsZero() {
+			tell(Aged{Step: Withheld, File: f.Name(), Since: f.Expired()})
+		}
+	}
+	return n
+}
+
+func (s *Store) withholdSome(now time.Time) (n int, updates []merge.Update) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ids := s.due.dies.take(now, sweepBatch)
+	for _, id := range ids {
+		f := s.merge.ByID(id)
+		if at, ok := s.opts.Lifetimes.Dies(f); ok {
+			parts := s.View().Parts(f)
+			updates = append(updates, merge.Update{Old: f, OldParts: parts, New: record.Withhold(f, parts, at)})
+		}
+	}
+	if len(updates) > 0 {
+		s.publish(updates)
+	}
+	return len(ids), updates
+}
+
+// writePending makes the files of some groups say that their payload is withheld. It
+// returns how many it has tried.
+func (s *Store) writePending(ctx context.Context, r reading, tell func(Aged)) int {
+	files := s.toRewrite(r)
+	var busy atomic.Bool
+	var group errgroup.Group
+	group.SetLimit(4) // pushes wait for the disk as well
+	for _, f := range files {
+		group.Go(func() error {
+			if ctx.Err() != nil || busy.Load() {
+				s.putOff(f.ID())
+				return nil
+			}
+			since, err := s.writeWithheld(f.Group())
+			switch {
+			case err != nil:
+				busy.Store(errors.Is(err, ErrBusy)) // then the others would wait for the same
+				s.putOff(f.ID())
+			case !since.IsZero():
+				s.rest(f.ID())
+			}
+			if err != nil || !since.IsZero() {
+				tell(Aged{Step: Withheld, File: f.Name(), Group: f.Group(), Since: f.Expired(), Err: err})
+			}
+			return nil
+		})
+	}
+	_ = group.Wait() // each has told its error
+	return len(files)
+}
+
+// toRewrite returns the files of some groups whose payload is withheld in the view
+// alone.
+func (s *Store) toRewrite(r reading) []*record.File {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ids := s.due.writable(sweepWrite, r)
+	files := make([]*record.File, len(ids))
+	for i, id := range ids {
+		files[i] = s.merge.ByID(id)
+	}
+	return files
+}
+
+// putOff has a file written some time later.
+func (s *Store) putOff(id *record.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.due.pending[id]; ok {
+		s.due.wait(id, time.Now().Add(sweepRetry))
+	}
+}
+
+// rest keeps a file that was rewritten from being rewritten again soon.
+func (s *Store) rest(id *record.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.merge.ByID(id) != nil {
+		s.due.rests.set(id, time.Now().Add(rewriteRest))
+	}
+}
+
+// untilNext returns for how long there is nothing to do.
+func (s *Store) untilNext(r reading) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	wait := pruneEvery
+	if len(s.due.pending) > 0 {
+		wait = sweepRest
+	}
+	if at, ok := s.due.untilWritable(); ok {
+		wait = min(wait, at)
+	}
+	for i, q := range [...]*queue{&s.due.dies, &s.due.leaves} {
+		if at, ok := q.next(); ok {
+			wait = min(wait, sweepRest)
+			if i == 0 || r.steady {
+				wait = min(wait, max(at.Sub(r.now), time.Millisecond))
+			}
+		}
+	}
+	return wait
+}
+
+// reconsider looks again at what was withheld and not written, after the clock
+// was set back.
+func (s *Store) reconsider(now time.Time) {
+	updates, sources := s.forget(now)
+	for _, src := range sources {
+		var names []string
+		for i := range updates {
+			if base, ok := src.base(updates[i].New.File); ok {
+				names = append(names, base)
+			}
+		}
+		if len(names) > 0 {
+			_, _ = src.Reload(names...) // what cannot be read is told by the view
+		}
+	}
+}
+
+// forget has files that were withheld and not written read anew, whatever they look
+// like. It returns them and all sources.
+func (s *Store) forget(now time.Time) (updates []merge.Update, sources []*Source) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for f := range s.merge.All() {
+		if f.Ended() == nil || f.Ended().Since <= record.Seconds(now) || !f.Ended().Pending && f.Fault() == nil {
+			continue
+		}
+		again := f.Unread() // to be read whatever it looks like
+		parts := s.View().Parts(f)
+		again.Parts = slices.Clone(parts)
+		updates = append(updates, merge.Update{Old: f, OldParts: parts, New: again})
+	}
+	if len(updates) > 0 {
+		s.publish(updates)
+	}
+	return updates, append([]*Source{s.spool}, s.sources...)
+}
+
+// Ageing returns what is to come: for each file that has a lifetime its next
+// step, the earliest first.
+func (s *Store) Ageing() []Aged {
+	var list []Aged
+	for f := range s.View().Files() {
+		a := Aged{Step: Withheld, File: f.Name(), Group: f.Group()}
+		ok := false
+		if f.Ended() != nil && f.Ended().Pending {
+			a.Since, ok = f.Expired(), true
+		} else if a.Since, ok = s.opts.Lifetimes.Dies(f); !ok {
+			a.Step = Archived
+			a.Since, ok = s.opts.Lifetimes.Leaves(f)
+		}
+		if ok {
+			list = append(list, a)
+		}
+	}
+	slices.SortFunc(list, func(a, b Aged) int { return cmp.Or(a.Since.Compare(b.Since), strings.Compare(a.File, b.File)) })
+	return list
+}
+
+// writeWithheld makes the file of a group say what the view does already: that
+// its payload is withheld. The file keeps its time, which is that of the push.
+func (s *Store) writeWithheld(g grouping.Key) (since time.Time, err error) {
+	defer s.groups.lock(g.FileName())()
+	at, err := s.commit(g, false, func(old *record.Content) (*record.Content, error) {
+		if old == nil || old.File.Ended() == nil || !old.File.Ended().Pending {
+			return nil, errNothing // pushed to, or removed
+		}
+		since = old.File.Expired()
+		return old.Rewritten(), nil
+	})
+	switch {
+	case errors.Is(err, errNothing):
+		return time.Time{}, nil
+	case err == nil:
+		err = s.flush(at)
+	}
+	return since, disk.Wrap("withholding the payload of group "+g.String(), err)
+}
+
+// errNotExpired says that there is nothing to restore.
+var errNotExpired = fmt.Errorf("nothing of it is withheld: %w", fs.ErrNotExist)
+
+// Restore serves again what is withheld of a group whose lifetime has ended. Its
+// push times stay what they are, and what was restored does not expire again
+// until the next push, which begins a new lifetime. If the group is not there or
+// not expired the error wraps fs.ErrNotExist; if what was withheld contradicts
+// another file by now it is a *Conflict. Otherwise the promise is that of Replace.
+func (s *Store) Restore(g grouping.Key) error {
+	at, err := func() (placed, error) {
+		defer s.groups.lock(g.FileName())()
+		return s.commit(g, true, func(old *record.Content) (*record.Content, error) {
+			if old == nil || old.File.Ended() == nil {
+				return nil, errNotExpired
+			}
+			return record.Revive(old)
+		})
+	}()
+	if err == nil {
+		err = s.flush(at)
+	}
+	var clash *record.Conflict
+	if errors.As(err, &clash) {
+		return err
+	}
+	return disk.Wrap("restoring group "+g.String(), err)
+}

@@ -1,0 +1,444 @@
+// Package disk gives atomic, durable access to one directory, beside other
+// processes that change it.
+//
+// A [Dir] stays the directory that was found, whatever happens to its path. A file
+// is prepared under a temporary name, synced, and renamed to its place; a rename is
+// durable once the directory is synced, and all who wait share one sync. A sync that
+// failed leaves everything in doubt that was renamed before. An [Exclusion] lets one
+// change at a time, of all processes, rename or delete.
+//
+// What is read is opened without blocking and looked at once it is open: only regular
+// files, and symbolic links only where their makers could read the target themselves.
+// The package knows nothing of metrics.
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"regexp"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
+)
+
+// ErrRetry says that a file or the directory has changed since it was looked at.
+var ErrRetry = errors.New("changed meanwhile")
+
+// A Dir is a spool, or another source, as it was found at its path:
+// whatever happens to the path, this stays the directory that it was, and all
+// files in it are named relative to it.
+//
+// It is open only while somebody works in it, because an open directory keeps
+// its file system from being unmounted. In between its identity is known: device,
+// inode and time of birth, which tell it from a new one with the number of the
+// old. Where the file system has no time of birth it stays open, which pins the
+// inode.
+type Dir struct {
+	Path   string
+	id     identity
+	pinned bool
+
+	// A flush has failed. What was renamed before and is not flushed yet may have
+	// been in what the kernel gave up, and later flushes say nothing of it: ext4
+	// calls them a success. So all of it is in doubt, and this is used no more by
+	// those who come later: they find the directory anew.
+	failed atomic.Bool
+	doubt  bool // it was found anew for that reason
+
+	open sync.Mutex // guards what follows
+	user int
+	Root *os.Root
+	File *os.File // the same directory, to flush and stat it
+
+	owner uint32 // of the directory, when it was opened
+	mode  uint32 // its permissions then
+
+	mu      sync.Mutex
+	next    *flush     // the one that whoever comes now takes part in; nil if there is none
+	flushes sync.Mutex // held while one runs
+}
+
+// identity tells directories apart. It is comparable.
+type identity struct {
+	dev, ino, mount uint64
+	birth           int64 // nanoseconds
+}
+
+// flush is one flush of the directory, shared by all who wait for it.
+type flush struct {
+	done chan struct{}
+	err  error
+}
+
+// Open finds the directory at the path. It is in use on return.
+func Open(path string) (*Dir, error) {
+	d := &Dir{Path: path}
+	if err := d.openAt(); err != nil {
+		return nil, err
+	}
+	var ok bool
+	if d.id, ok = identify(d.File); !ok {
+		d.pinned = true
+		d.user++ // for ever
+	}
+	d.user++
+	return d, nil
+}
+
+func (d *Dir) openAt() error {
+	// OpenRoot would wait for the other end of a pipe, and has an error of its own for
+	// what is no directory.
+	if fi, err := os.Stat(d.Path); err != nil {
+		return err
+	} else if !fi.IsDir() {
+		return &fs.PathError{Op: "open", Path: d.Path, Err: unix.ENOTDIR}
+	}
+	root, err := os.OpenRoot(d.Path)
+	if err != nil {
+		return err
+	}
+	dir, err := root.Open(".")
+	if err != nil {
+		_ = root.Close()
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(dir.Fd()), &st); err != nil {
+		_, _ = dir.Close(), root.Close() // only opened
+		return err
+	}
+	d.Root, d.File, d.owner, d.mode = root, dir, st.Uid, uint32(st.Mode)
+	return nil
+}
+
+// Acquire opens the directory, if nobody has it open, for whoever is going to work
+// in it and calls done afterwards. It is an error if the path leads to another
+// directory by now, or to none: what is written here then would be lost.
+func (d *Dir) Acquire() error {
+	if d.failed.Load() {
+		return ErrReplaced
+	}
+	d.open.Lock()
+	defer d.open.Unlock()
+	if d.user == 0 {
+		if err := d.openAt(); err != nil {
+			return err
+		}
+		if id, ok := identify(d.File); !ok || id != d.id {
+			d.shut()
+			return ErrReplaced
+		}
+	}
+	d.user++
+	return nil
+}
+
+// Release ends a use.
+func (d *Dir) Release() {
+	d.open.Lock()
+	defer d.open.Unlock()
+	if d.user--; d.user == 0 {
+		d.shut()
+	}
+}
+
+// Follow notes that the directory was found anew, after old.
+func (d *Dir) Follow(old *Dir) {
+	d.doubt = old != nil && (old.doubt || old.failed.Load()) && old.id == d.id
+}
+
+// IsStill reports whether the path leads to the directory that it led to before.
+func (d *Dir) IsStill(old *Dir) bool { return old != nil && !d.pinned && old.id == d.id }
+
+// Retire gives up what a directory that nobody works in holds of the operating
+// system. It may be nil.
+func (d *Dir) Retire() {
+	if d != nil && d.pinned {
+		d.Release()
+	}
+}
+
+// Users returns how many uses have not ended.
+func (d *Dir) Users() int {
+	d.open.Lock()
+	defer d.open.Unlock()
+	return d.user
+}
+
+func (d *Dir) shut() {
+	_, _ = d.File.Close(), d.Root.Close() // only read and flushed
+	d.File, d.Root = nil, nil
+}
+
+// CheckPath returns an error if the path leads to another directory by now, or
+// to none. The directory is in use.
+func (d *Dir) CheckPath() error {
+	if !d.pinned {
+		id, ok, err := identifyPath(d.Path)
+		switch {
+		case err != nil:
+			return err
+		case !ok || id != d.id:
+			return ErrReplaced
+		}
+		return nil
+	}
+	here, err := d.File.Stat()
+	if err != nil {
+		return err
+	}
+	there, err := os.Stat(d.Path)
+	if err != nil {
+		return err
+	}
+	if !os.SameFile(here, there) {
+		return ErrReplaced
+	}
+	return nil
+}
+
+// ErrReplaced says that the path leads to another directory by now.
+var ErrReplaced = errors.New("the spool directory was replaced by another")
+
+// Sync makes all renames and removals so far durable. Those who ask while one
+// flush runs share the next.
+func (d *Dir) Sync() error {
+	d.mu.Lock()
+	f := d.next
+	if f != nil {
+		d.mu.Unlock()
+		<-f.done
+		return f.err
+	}
+	f = &flush{done: make(chan struct{})}
+	d.next = f
+	d.mu.Unlock()
+
+	d.flushes.Lock()
+	defer func() {
+		d.flushes.Unlock()
+		close(f.done)
+	}()
+	d.mu.Lock()
+	d.next = nil
+	d.mu.Unlock()
+	f.err = errNotFlushed // stays if what follows panics
+	f.err = d.noted(d.File.Sync())
+	if f.err == nil && d.failed.Load() {
+		f.err = errFailedBefore
+	}
+	return f.err
+}
+
+var errNotFlushed = errors.New("the flush was not done")
+
+var errFailedBefore = errors.New("another flush has failed meanwhile")
+
+// noted takes note of what a flush of the directory, or of a file in it, came to.
+// A lack of space concerns only the file that there is none for.
+func (d *Dir) noted(err error) error {
+	if err != nil && !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
+		d.failed.Store(true)
+	}
+	return err
+}
+
+// filePerm lets other exporters, under other users, read what is written.
+const filePerm fs.FileMode = 0o644
+
+// Prepare writes and flushes a temporary file beside its destination. Its name
+// begins with a dot and does not end in .prom, so that nobody reads it. The
+// caller renames it with Install or removes it with Discard. While the file is
+// open a lock on it says that its writer is alive, see sweep.
+//
+// A time other than zero becomes the file's time of modification.
+func (d *Dir) Prepare(name string, data []byte, mtime time.Time) (*Pending, error) {
+	f, err := d.temp(name)
+	if err != nil {
+		return nil, err
+	}
+	// If that fails a sweep is at it, and what it removes is written again.
+	_ = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	_, err = f.Write(data)
+	if err == nil && !mtime.IsZero() {
+		err = d.Root.Chtimes(tempName(f), mtime, mtime)
+	}
+	if err == nil {
+		// If this fails the pages count as clean from then on, and a second
+		// try would say that all is well: there is none.
+		err = d.noted(f.Sync())
+	}
+	if err != nil {
+		_ = f.Cleanup()
+		return nil, nameless(err)
+	}
+	return &Pending{d, f}, nil
+}
+
+// Pending is a file that is written and synced under a temporary name.
+type Pending struct {
+	dir  *Dir
+	file *renameio.PendingFile
+}
+
+// Discard removes the file unless it is installed.
+func (p *Pending) Discard() { _ = p.file.Cleanup() }
+
+// temp creates a temporary file for a file of that name, with its mode whatever
+// the umask. That is not left to renameio, which would leave the file behind
+// if the mode could not be set.
+func (d *Dir) temp(name string) (*renameio.PendingFile, error) {
+	f, err := renameio.NewPendingFile(name, renameio.WithRoot(d.Root), renameio.WithPermissions(filePerm))
+	if err != nil {
+		return nil, nameless(err)
+	}
+	if fi, err := f.Stat(); err != nil {
+		_ = f.Cleanup()
+		return nil, nameless(err)
+	} else if fi.Mode().Perm() != filePerm {
+		if err := f.Chmod(filePerm); err != nil {
+			_ = f.Cleanup()
+			return nil, nameless(err)
+		}
+	}
+	return f, nil
+}
+
+// Install renames a prepared file to its name and returns what the system says of it, and what
+// had the name before. The rename is done here and not by renameio, which would
+// flush the file again.
+func (p *Pending) Install(name string) (at unix.Stat_t, old OldFile, err error) {
+	d, f := p.dir, p.file
+	old = d.hold(name)
+	err = d.Root.Rename(tempName(f), name)
+	switch {
+	case errors.Is(err, unix.EISDIR), errors.Is(err, unix.EEXIST), errors.Is(err, unix.ENOTEMPTY):
+		return at, old, fmt.Errorf("%q is a directory: remove it", name)
+	case err != nil:
+		return at, old, nameless(err)
+	}
+	// By descriptor: somebody else may have replaced the name by now.
+	if err := unix.Fstat(int(f.Fd()), &at); err != nil {
+		return at, old, err
+	}
+	_ = f.File.Close() // flushed already
+	return at, old, nil
+}
+
+func tempName(f *renameio.PendingFile) string {
+	name := f.Name()
+	for i := len(name) - 1; i >= 0; i-- {
+		if os.IsPathSeparator(name[i]) {
+			return name[i+1:]
+		}
+	}
+	return name
+}
+
+// Leftover matches the temporary names of commits.
+var Leftover = regexp.MustCompile(`^\.job=.*\.prom[0-9]+$`)
+
+// Sweep removes what killed processes left of their commits, and nothing else:
+// only names that are ours, and only where nobody holds the lock on the file. A
+// writer who has made his file and not yet taken the lock starts over.
+func (d *Dir) Sweep(names []string) (removed int) {
+	for _, name := range names {
+		if !Leftover.MatchString(name) {
+			continue
+		}
+		f, err := d.Root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
+		if err != nil {
+			continue
+		}
+		if fi, err := f.Stat(); err == nil && fi.Mode().IsRegular() && unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+			if d.Root.Remove(name) == nil {
+				removed++
+			}
+		}
+		_ = f.Close()
+	}
+	return removed
+}
+
+// Names lists the directory.
+func (d *Dir) Names() ([]string, error) {
+	dir, err := d.Root.Open(".")
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close() //nolint:errcheck // only read
+	return dir.Readdirnames(-1)
+}
+
+// VerifyWritable returns an error if a flush has failed before and nothing can be
+// changed since. A file system that gave up still says of flushes that they
+// succeed, so whoever has changed nothing cannot go by that alone.
+func (d *Dir) VerifyWritable() error {
+	if !d.doubt {
+		return nil
+	}
+	err := d.Probe(0)
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return nil
+	}
+	return err
+}
+
+// Probe reports whether a file of that size, or of a page if that is more, can be
+// written. Only the larger one is flushed.
+func (d *Dir) Probe(size int64) error {
+	f, err := d.temp("job=probe.prom")
+	if err != nil {
+		return err
+	}
+	const page = 4096
+	_, err = f.Write(make([]byte, max(size, page)))
+	if err == nil && size > page {
+		err = f.Sync() // some file systems count only then
+	}
+	if cleanup := f.Cleanup(); err == nil {
+		err = cleanup
+	}
+	return nameless(err)
+}
+
+// Wrap adds to an error of the file system what was being done.
+func Wrap(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", what, nameless(err)) // the path is the spool's and is named by what
+}
+
+// ErrBusy is what a commit's error wraps when another process held the lock of
+// the spool for too long, or changed the same file again and again. Nothing was
+// changed.
+var ErrBusy = errors.New("another process holds the lock of the spool")
+
+// nameless takes the path out of an error of the file system, so that no answer and
+// no log shows the name of a temporary file.
+func nameless(err error) error {
+	var path *fs.PathError
+	var link *os.LinkError
+	switch {
+	case errors.As(err, &path):
+		return path.Err
+	case errors.As(err, &link):
+		return link.Err
+	}
+	return err
+}
+
+// PlainError returns the text of an error of the operating system alone.
+func PlainError(err error) string {
+	var errno unix.Errno
+	if errors.As(err, &errno) {
+		return errno.Error()
+	}
+	return err.Error()
+}

@@ -1,0 +1,417 @@
+package exposition
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"unique"
+)
+
+// Desc is what the header lines of one family in one file say. Files of one
+// kind of job have the same ones, so they are held once for all.
+type Desc struct {
+	Name string
+	Typ  Type
+	Help string
+}
+
+// Part is one family of one file in canonical form.
+type Part struct {
+	Desc   unique.Handle[Desc]
+	Text   string   // the sample lines; a piece of the text of the whole file
+	Hashes []uint64 // of the identities of its metrics, see identityHash
+}
+
+// Labelling is what a group does to the labels of each sample in it.
+type Labelling struct {
+	Over          []Label  // set on every sample, in name order
+	Strip         []string // taken off every sample
+	EmptyInstance bool     // spell out instance="" where there is no instance
+}
+
+// record is one sample on its way into canonical text.
+type record struct {
+	base  string  // the labels of its identity in braces, or ""
+	shown string  // base, and instance="" where that is spelled out
+	line  int     // for errors
+	part  uint8   // within one histogram or summary: 0 bucket or quantile, 1 sum, 2 count
+	bound float64 // le or quantile
+	value float64
+}
+
+// Canonical puts families into canonical order and form. The same metrics give
+// the same bytes, however they were written.
+//
+// In a file (lenient) a sample that is there twice is served once; if the
+// values differ the first counts, and the returned issue says so. In a push
+// both are an error.
+func Canonical(f *Families, lab Labelling, lenient bool) (parts []Part, series int, issue *SyntaxError, err error) {
+	c := canonicalizers.Get().(*canonicalizer)
+	defer canonicalizers.Put(c)
+	c.reset(lab, lenient)
+	list := slices.DeleteFunc(slices.Clone(f.List), func(f *RawFamily) bool { return len(f.Samples) == 0 })
+	slices.SortFunc(list, func(a, b *RawFamily) int { return strings.Compare(a.Name, b.Name) })
+
+	type span struct{ text, hashes int }
+	ends := make([]span, 0, len(list))
+	for i := 0; i < len(list); i++ {
+		if other := suffixOf(list[i], f.ByName); other != nil {
+			c.complain(list[i].Samples[0].line, fmt.Sprintf("its samples collide with those of the %s whose part they look like", other.Typ))
+			if !lenient {
+				return nil, 0, nil, c.issue
+			}
+			list = slices.Delete(list, i, i+1)
+			i--
+			continue
+		}
+		if err := c.family(list[i]); err != nil {
+			return nil, 0, nil, err
+		}
+		ends = append(ends, span{len(c.text), len(c.hashes)})
+	}
+
+	text, hashes := string(c.text), slices.Clone(c.hashes) // the rest is used again
+	parts = make([]Part, len(list))
+	var from span
+	for i, f := range list {
+		parts[i] = Part{
+			Desc:   unique.Make(Desc{f.Name, f.Typ, trimHelp(f.help)}),
+			Text:   text[from.text:ends[i].text],
+			Hashes: hashes[from.hashes:ends[i].hashes:ends[i].hashes],
+		}
+		from = ends[i]
+	}
+	return parts, c.series, c.issue, nil
+}
+
+// CompositeSuffixes are the endings that a histogram or summary reserves.
+var CompositeSuffixes = [...]string{"_bucket", "_sum", "_count"}
+
+// Reserves reports whether a family of type t reserves its name with that suffix.
+func (t Type) Reserves(suffix string) bool {
+	return t == Histogram || t == Summary && suffix != "_bucket"
+}
+
+// suffixOf returns the histogram or summary with samples whose part f would be
+// mistaken for.
+func suffixOf(f *RawFamily, byName map[string]*RawFamily) *RawFamily {
+	for _, suffix := range CompositeSuffixes {
+		base, ok := strings.CutSuffix(f.Name, suffix)
+		if !ok {
+			continue
+		}
+		if o := byName[base]; o != nil && len(o.Samples) > 0 && o.Typ.Reserves(suffix) {
+			return o
+		}
+	}
+	return nil
+}
+
+type canonicalizer struct {
+	lab     Labelling
+	lenient bool
+
+	text   []byte
+	hashes []uint64
+	series int
+	issue  *SyntaxError
+
+	records []record // of the family at hand
+	labels  []Label
+	scratch []byte
+}
+
+var canonicalizers = sync.Pool{New: func() any { return new(canonicalizer) }}
+
+// reset makes it as good as new, but for the room that it has.
+func (c *canonicalizer) reset(lab Labelling, lenient bool) {
+	clear(c.records) // they hold strings
+	clear(c.labels)
+	*c = canonicalizer{lab: lab, lenient: lenient, text: c.text[:0], hashes: c.hashes[:0], records: c.records[:0], labels: c.labels[:0], scratch: c.scratch[:0]}
+}
+
+func (c *canonicalizer) complain(line int, msg string) {
+	if c.issue == nil {
+		c.issue = &SyntaxError{Line: line, Reason: Duplicate, Msg: msg, Decoded: true}
+	}
+}
+
+func (c *canonicalizer) family(f *RawFamily) error {
+	c.records = c.records[:0]
+	for i := range f.Samples {
+		if err := c.add(f, &f.Samples[i]); err != nil {
+			return err
+		}
+	}
+	if f.Typ == Histogram && !c.lenient {
+		c.completeBuckets()
+	}
+	slices.SortStableFunc(c.records, func(a, b record) int {
+		if n := strings.Compare(a.base, b.base); n != 0 {
+			return n
+		}
+		if n := cmp.Compare(a.part, b.part); n != 0 {
+			return n
+		}
+		return cmp.Compare(a.bound, b.bound)
+	})
+	for i := range c.records {
+		r := &c.records[i]
+		if i > 0 {
+			last := &c.records[i-1]
+			if last.base == r.base && last.part == r.part && last.bound == r.bound {
+				if err := c.duplicate(last, r); err != nil {
+					return err
+				}
+				r.value = last.value // the first counts, also against a third
+				continue
+			}
+		}
+		if i == 0 || c.records[i-1].base != r.base {
+			c.hashes = append(c.hashes, IdentityHash(f.Name, r.base))
+		}
+		c.write(f, r)
+	}
+	return nil
+}
+
+func (c *canonicalizer) duplicate(first, second *record) error {
+	same := first.value == second.value || math.IsNaN(first.value) && math.IsNaN(second.value)
+	if same && c.lenient {
+		return nil
+	}
+	c.complain(second.line, "the series is there already, with the same labels")
+	if c.lenient {
+		return nil
+	}
+	return c.issue
+}
+
+// add makes the record of one sample.
+func (c *canonicalizer) add(f *RawFamily, s *Sample) error {
+	r := record{line: s.line, value: s.Value}
+	skip := ""
+	switch f.Typ {
+	case Histogram:
+		switch s.Name[len(f.Name):] {
+		case "_bucket":
+			skip = "le"
+		case "_sum":
+			r.part = 1
+		case "_count":
+			r.part = 2
+		default:
+			return c.fail(s, "a histogram has only samples that end in _bucket, _sum and _count")
+		}
+		if r.part != 1 && r.value < 0 {
+			return c.fail(s, "a bucket or count of a histogram is negative")
+		}
+	case Summary:
+		switch s.Name[len(f.Name):] {
+		case "":
+			skip = "quantile"
+		case "_sum":
+			r.part = 1
+		case "_count":
+			r.part = 2
+		}
+	}
+	if skip != "" {
+		bound, ok := "", false
+		for _, l := range s.Labels {
+			if l.Name == skip {
+				bound, ok = l.Value, true
+			}
+		}
+		var err error
+		if r.bound, err = ParseFloat(bound); !ok || err != nil || math.IsNaN(r.bound) {
+			return c.fail(s, fmt.Sprintf("the sample needs a label %s that is a number", skip))
+		}
+	}
+	if f.Typ.Composite() {
+		// A reader could not tell such a label from a bound.
+		reserved := f.Typ.bound()
+		for _, l := range c.lab.Over {
+			if l.Name == reserved {
+				return c.fail(s, fmt.Sprintf("a %s cannot have %s as a grouping label", f.Typ, reserved))
+			}
+		}
+		if skip == "" && slices.ContainsFunc(s.Labels, func(l Label) bool { return l.Name == reserved }) {
+			return c.fail(s, fmt.Sprintf("the label %s is only for the parts of a %s that have it", reserved, f.Typ))
+		}
+	}
+	c.labels = c.labels[:0]
+	instance, empty := false, false
+	for _, l := range s.Labels {
+		switch {
+		case l.Name == skip, slices.Contains(c.lab.Strip, l.Name), c.overrules(l.Name):
+		case l.Value != "":
+			instance = instance || l.Name == "instance"
+			c.labels = append(c.labels, l)
+		case l.Name == "instance":
+			empty = true
+		}
+	}
+	for _, l := range c.lab.Over {
+		instance = instance || l.Name == "instance"
+		c.labels = append(c.labels, l)
+	}
+	empty = (empty || c.lab.EmptyInstance) && !instance
+	byName := func(a, b Label) int { return strings.Compare(a.Name, b.Name) }
+	slices.SortFunc(c.labels, byName)
+	if len(c.labels) > 0 {
+		c.scratch = AppendLabels(c.scratch[:0], c.labels)
+		if n := len(c.records); n > 0 && c.records[n-1].base == string(c.scratch) {
+			r.base = c.records[n-1].base
+		} else {
+			r.base = string(c.scratch)
+		}
+	}
+	if r.shown = r.base; empty {
+		c.labels = append(c.labels, Label{Name: "instance"})
+		slices.SortFunc(c.labels, byName)
+		r.shown = string(AppendLabels(nil, c.labels))
+	}
+	c.records = append(c.records, r)
+	return nil
+}
+
+func (c *canonicalizer) overrules(name string) bool {
+	for i := range c.lab.Over {
+		if c.lab.Over[i].Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *canonicalizer) fail(s *Sample, msg string) error {
+	// What has no line came as protobuf, and that had been read.
+	return &SyntaxError{Line: s.line, Reason: Syntax, Msg: msg, Decoded: s.line == 0}
+}
+
+// completeBuckets gives a pushed histogram that has a count but no +Inf bucket
+// that bucket, as Pushgateway does.
+func (c *canonicalizer) completeBuckets() {
+	inf := map[string]bool{}
+	for _, r := range c.records {
+		if r.part == 0 && math.IsInf(r.bound, 1) {
+			inf[r.base] = true
+		}
+	}
+	for _, r := range c.records[:len(c.records):len(c.records)] {
+		if r.part == 2 && !inf[r.base] {
+			inf[r.base] = true
+			r.part, r.bound = 0, math.Inf(1)
+			c.records = append(c.records, r)
+		}
+	}
+}
+
+// write appends the line of one record.
+func (c *canonicalizer) write(f *RawFamily, r *record) {
+	c.series++
+	b := c.text
+	name := f.Name
+	switch {
+	case r.part == 1:
+		name += "_sum"
+	case r.part == 2:
+		name += "_count"
+	case f.Typ == Histogram:
+		name += "_bucket"
+	}
+	base, bound := r.shown, ""
+	if r.part == 0 {
+		bound = f.Typ.bound()
+	}
+	if PlainName(name) {
+		b = append(b, name...)
+		if base != "" || bound != "" {
+			b = append(b, '{')
+		}
+	} else {
+		b = append(b, '{')
+		b = appendQuoted(b, name)
+		if base != "" || bound != "" {
+			b = append(b, ',')
+		}
+	}
+	if base != "" {
+		b = append(b, base[1:len(base)-1]...)
+	}
+	if bound != "" {
+		if base != "" {
+			b = append(b, ',')
+		}
+		b = append(b, bound...)
+		b = append(b, '=', '"')
+		b = AppendValue(b, r.bound)
+		b = append(b, '"')
+	}
+	if base != "" || bound != "" || !PlainName(name) {
+		b = append(b, '}')
+	}
+	b = append(b, ' ')
+	b = AppendValue(b, r.value)
+	c.text = append(b, '\n')
+}
+
+// PlainName reports whether a metric name needs no quotes.
+func PlainName(s string) bool {
+	for i := range len(s) {
+		if !NameByte(s[i], i, true) {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// AppendHeader appends the HELP line, if there is a text, and the TYPE line.
+func AppendHeader(b []byte, name, help string, t Type) []byte {
+	if help != "" {
+		b = AppendHelpLine(b, name, help)
+	}
+	b = append(b, "# TYPE "...)
+	b = AppendName(b, name)
+	b = append(b, ' ')
+	b = append(b, t.String()...)
+	return append(b, '\n')
+}
+
+// AppendHelpLine appends the HELP line of a family.
+func AppendHelpLine(b []byte, name, help string) []byte {
+	b = append(b, "# HELP "...)
+	b = AppendName(b, name)
+	b = append(b, ' ')
+	b = AppendHelp(b, help)
+	return append(b, '\n')
+}
+
+// AppendName appends the name of a metric, in quotes if it needs them.
+func AppendName(b []byte, name string) []byte {
+	if PlainName(name) {
+		return append(b, name...)
+	}
+	return appendQuoted(b, name)
+}
+
+// AppendHelp appends a HELP text with the two escapes it needs.
+func AppendHelp(b []byte, help string) []byte {
+	for {
+		i := strings.IndexAny(help, "\\\n")
+		if i < 0 {
+			return append(b, help...)
+		}
+		b = append(b, help[:i]...)
+		if help[i] == '\n' {
+			b = append(b, '\\', 'n')
+		} else {
+			b = append(b, '\\', '\\')
+		}
+		help = help[i+1:]
+	}
+}

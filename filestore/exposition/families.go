@@ -1,0 +1,137 @@
+package exposition
+
+import (
+	"slices"
+)
+
+// A Type is the type of a metric family in the text format.
+type Type uint8
+
+// The types. Unstated is that of a family without a TYPE line in a dropped
+// file: it contradicts no simple type that another file states.
+const (
+	Unstated Type = iota
+	Untyped
+	Counter
+	Gauge
+	Summary
+	Histogram
+)
+
+var typeNames = [...]string{"untyped", "untyped", "counter", "gauge", "summary", "histogram"}
+
+// String returns the word that stands in a TYPE line.
+func (t Type) String() string { return typeNames[t] }
+
+// bound returns the name of the label that tells the lines of one metric of the
+// type apart, or "".
+func (t Type) bound() string {
+	switch t {
+	case Histogram:
+		return "le"
+	case Summary:
+		return "quantile"
+	}
+	return ""
+}
+
+// Composite reports whether one metric of the type has several lines.
+func (t Type) Composite() bool { return t >= Summary }
+
+// Families are metric families as they were read, not yet part of a group or a
+// file. They may be used for one commit only and by one goroutine at a time.
+type Families struct {
+	List       []*RawFamily
+	ByName     map[string]*RawFamily
+	Directives []Directive
+	timestamp  int // line of the first sample that carries a timestamp; 0 if none does
+	series     int
+}
+
+// Series returns the number of samples.
+func (f *Families) Series() int { return f.series }
+
+// Has reports whether a family of that name is among them.
+func (f *Families) Has(name string) bool { return f.ByName[name] != nil }
+
+// RawFamily is one metric family as read.
+type RawFamily struct {
+	Name     string
+	help     string
+	Typ      Type
+	helpSeen bool
+	Samples  []Sample
+}
+
+// Sample is one line. Its labels are as written, without the name.
+type Sample struct {
+	Name   string
+	Labels []Label
+	Value  float64
+	line   int
+}
+
+// Directive is a comment line "# promspool:KEY TEXT".
+type Directive struct {
+	Key, Text string
+}
+
+// A directive begins with DirectivePrefix. GroupDirective is the key of the one that
+// says which group a file is of.
+const (
+	DirectivePrefix = "# promspool:"
+	GroupDirective  = "group"
+)
+
+// FamilyAt returns the family of the sample in that line, or "".
+func (f *Families) FamilyAt(line int) string {
+	for _, fam := range f.List {
+		if slices.ContainsFunc(fam.Samples, func(s Sample) bool { return s.line == line }) {
+			return fam.Name
+		}
+	}
+	return ""
+}
+
+// LineOf returns the line of a series of a family, or the family's first.
+func (f *Families) LineOf(family, series string) int {
+	fam := f.ByName[family]
+	if fam == nil {
+		return 0
+	}
+	for i := range fam.Samples {
+		c := canonicalizer{lenient: true}
+		if series != "" && c.add(fam, &fam.Samples[i]) == nil {
+			if c.write(fam, &c.records[0]); SeriesOf(string(c.text)) == series {
+				return fam.Samples[i].line
+			}
+		}
+	}
+	return fam.Samples[0].line
+}
+
+// Adds reports whether samples of the type can be added up. Of a summary that
+// goes for its sum and count only.
+func (t Type) Adds() bool { return t == Counter || t.Composite() }
+
+// NoFamilies returns families that are none.
+func NoFamilies() *Families { return &Families{ByName: map[string]*RawFamily{}} }
+
+// Single is a family of one sample without labels.
+type Single struct {
+	Name, Help string
+	Value      float64
+}
+
+// Gauges returns families of one sample each.
+func Gauges(list ...Single) *Families {
+	f := NoFamilies()
+	for _, g := range list {
+		r := &RawFamily{Name: g.Name, help: g.Help, Typ: Gauge, Samples: []Sample{{Name: g.Name, Value: g.Value}}}
+		f.List, f.ByName[g.Name] = append(f.List, r), r
+	}
+	return f
+}
+
+// A Label is one label of a series or of a grouping key.
+type Label struct{ Name, Value string }

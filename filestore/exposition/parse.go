@@ -1,0 +1,584 @@
+// Package exposition reads and writes the text format of Prometheus. It touches no
+// files.
+//
+// There are two readers. [Parse] and [ParseFile] read what others wrote, with line
+// numbers and reasons; their result becomes canonical text by [Canonical]: families
+// and series sorted, numbers in their shortest form, no timestamps. Everything that
+// reads canonical text again stands on one tokenizer, [CutLine] and [EachLabel],
+// which knows quotes and escapes.
+//
+// The identity of a metric is its family and the labels that Prometheus sees. For
+// every text the identities found while it was made canonical are those that are read
+// back from it.
+package exposition
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/prometheus/common/model"
+)
+
+// Limits bound what is accepted. Zero means no limit. What refuses a push for one
+// of them names the flag of the agent that sets it.
+type Limits struct {
+	Series     int // samples in one push or file
+	Labels     int // labels of one sample
+	LabelName  int // bytes
+	LabelValue int // bytes
+}
+
+// FileLimits keep one file from costing more than its size warrants.
+var FileLimits = Limits{Labels: 1000}
+
+func (l Limits) samples() string {
+	return fmt.Sprintf("more than --push.max-series=%d samples", l.Series)
+}
+
+func (l Limits) labels() string {
+	if l == FileLimits {
+		return fmt.Sprintf("more than %d labels, the limit for files", l.Labels)
+	}
+	return fmt.Sprintf("more than --push.max-labels=%d labels", l.Labels)
+}
+
+func (l Limits) nameBytes() string {
+	return fmt.Sprintf("longer than --push.max-label-name-bytes=%d bytes", l.LabelName)
+}
+
+func (l Limits) valueBytes() string {
+	return fmt.Sprintf("longer than --push.max-label-value-bytes=%d bytes", l.LabelValue)
+}
+
+// Parse reads a push in the text format 0.0.4. Names outside of
+// [a-zA-Z_:][a-zA-Z0-9_:]* are accepted, in quotes, only if utf8Names is set.
+// Errors are of type *SyntaxError. A body whose only fault are timestamps gives
+// an error with the reason Timestamp. Nothing of data is kept.
+func Parse(data []byte, limits Limits, utf8Names bool) (*Families, error) {
+	return parse(data, limits, utf8Names, false)
+}
+
+// parse reads the text format. Files are read leniently: repeated equal header
+// lines, the type "unknown" and broken HELP texts cost nothing there, while the
+// sender of a push is told.
+func parse(data []byte, limits Limits, utf8Names, lenient bool) (*Families, error) {
+	return ParseWith(nil, string(data), limits, utf8Names, lenient)
+}
+
+// ParseWith is parse with room for labels that the caller may use again once it
+// is done with the result.
+func ParseWith(slab *[]Label, data string, limits Limits, utf8Names, lenient bool) (*Families, error) {
+	p := parser{limits: limits, utf8Names: utf8Names, lenient: lenient}
+	p.out.ByName = make(map[string]*RawFamily)
+	if slab != nil {
+		p.slab = (*slab)[:0]
+		defer func() { *slab = p.slab }()
+	}
+	if err := p.run(data); err != nil {
+		return nil, err
+	}
+	if p.out.timestamp > 0 {
+		return nil, &SyntaxError{Line: p.out.timestamp, Reason: Timestamp, Decoded: true, Msg: "samples must not have timestamps: Prometheus takes the time of the scrape; push the time as a value of its own instead"}
+	}
+	// What has no samples says nothing: it neither makes nor replaces a family.
+	p.out.List = slices.DeleteFunc(p.out.List, func(f *RawFamily) bool {
+		if len(f.Samples) > 0 {
+			return false
+		}
+		delete(p.out.ByName, f.Name)
+		return true
+	})
+	return &p.out, nil
+}
+
+// parser reads line by line. All strings it yields are parts of the one string
+// that it reads, but for those that contain escapes.
+type parser struct {
+	limits    Limits
+	utf8Names bool
+	lenient   bool
+
+	out  Families
+	last *RawFamily // of the previous sample
+	line int
+	rest string  // what is left of the line
+	slab []Label // labels are cut from here
+}
+
+func (p *parser) fail(msg string) error {
+	return &SyntaxError{Line: p.line, Reason: Syntax, Msg: msg}
+}
+
+func (p *parser) failf(r Reason, format string, args ...any) error {
+	return &SyntaxError{Line: p.line, Reason: r, Msg: fmt.Sprintf(format, args...)}
+}
+
+// ByteOrderMark is skipped where a text begins with it.
+const ByteOrderMark = "\uFEFF"
+
+func (p *parser) run(s string) error {
+	s = strings.TrimPrefix(s, ByteOrderMark)
+	if s == "" {
+		return nil
+	}
+	if err := notText(s); err != nil {
+		return err
+	}
+	valid := utf8.ValidString(s) && strings.IndexByte(s, 0) < 0
+	for s != "" {
+		p.line++
+		end := strings.IndexByte(s, '\n')
+		if end < 0 {
+			if strings.Trim(s, " \t") == "" {
+				return nil
+			}
+			return p.failf(Incomplete, "the last line does not end in a newline, so its writer may have died in the middle of it")
+		}
+		line := strings.TrimSuffix(s[:end], "\r")
+		s = s[end+1:]
+		p.rest = line
+		p.blanks()
+		switch {
+		case p.rest == "":
+			continue
+		case p.rest[0] == '#':
+			if err := p.comment(line, valid); err != nil {
+				return err
+			}
+			continue
+		case !valid && !utf8.ValidString(line):
+			return p.failf(Encoding, "the line is not UTF-8 text")
+		case !valid && strings.IndexByte(line, 0) >= 0:
+			return p.failf(Encoding, "the line contains a NUL byte")
+		}
+		if err := p.sample(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// notText recognises by their first bytes what is no text at all, so that the
+// error can say so.
+func notText(s string) error {
+	kind := ""
+	switch {
+	case strings.HasPrefix(s, "\x1f\x8b"):
+		kind = "gzip data"
+	case strings.HasPrefix(s, "\x28\xb5\x2f\xfd"):
+		kind = "zstd data"
+	case strings.HasPrefix(s, "\xff\xfe"), strings.HasPrefix(s, "\xfe\xff"):
+		kind = "UTF-16 text"
+	case s[0] == 0:
+		kind = "NUL bytes, as a crash leaves them"
+	case len(s) > 1 && s[1] == 0:
+		kind = "UTF-16 text"
+	default:
+		return nil
+	}
+	return &SyntaxError{Line: 1, Reason: Encoding, Msg: "not in the text format, but " + kind}
+}
+
+func (p *parser) blanks() {
+	i := 0
+	for i < len(p.rest) && (p.rest[i] == ' ' || p.rest[i] == '\t') {
+		i++
+	}
+	p.rest = p.rest[i:]
+}
+
+// token cuts off what stands before the next blank.
+func (p *parser) token() string {
+	i := strings.IndexAny(p.rest, " \t")
+	if i < 0 {
+		i = len(p.rest)
+	}
+	t := p.rest[:i]
+	p.rest = p.rest[i:]
+	return t
+}
+
+func (p *parser) comment(line string, valid bool) error {
+	if text, ok := strings.CutPrefix(line, DirectivePrefix); ok && (valid || utf8.ValidString(line)) {
+		key, text, _ := strings.Cut(text, " ")
+		p.out.Directives = append(p.out.Directives, Directive{key, text})
+		return nil
+	}
+	p.rest = p.rest[1:]
+	p.blanks()
+	key := p.token()
+	if key != "HELP" && key != "TYPE" {
+		return nil
+	}
+	p.blanks()
+	if p.rest == "" {
+		return nil // a comment that happens to begin with that word
+	}
+	name, err := p.metricName()
+	if err != nil {
+		return err
+	}
+	if p.rest != "" && p.rest[0] != ' ' && p.rest[0] != '\t' {
+		return p.failf(Syntax, "the %s line has an invalid metric name", key)
+	}
+	p.blanks()
+	if p.rest == "" {
+		return nil // neither a text nor a type: says nothing
+	}
+	f := p.family(name)
+	if key == "HELP" {
+		return p.help(f, valid)
+	}
+	return p.typeLine(f)
+}
+
+func (p *parser) help(f *RawFamily, valid bool) error {
+	text, err := p.unescapeHelp()
+	if err != nil {
+		return err
+	}
+	if !valid && (!utf8.ValidString(text) || strings.IndexByte(text, 0) >= 0) {
+		if !p.lenient {
+			return p.failf(Encoding, "the HELP text is not UTF-8")
+		}
+		text = strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
+	}
+	if f.helpSeen && (!p.lenient || f.help != text) {
+		return p.fail("a second HELP line for the same metric")
+	}
+	f.help, f.helpSeen = text, true
+	return nil
+}
+
+func (p *parser) unescapeHelp() (string, error) {
+	s := p.rest
+	if strings.IndexByte(s, '\\') < 0 {
+		return s, nil
+	}
+	b := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if c == '\\' {
+			i++
+			if i == len(s) {
+				return "", p.fail("the HELP text ends in a lone backslash")
+			}
+			switch s[i] {
+			case '\\', '"':
+				c = s[i]
+			case 'n':
+				c = '\n'
+			default:
+				return "", p.fail(`the HELP text has a backslash that begins no known escape (\\, \n, \")`)
+			}
+		}
+		b = append(b, c)
+	}
+	return string(b), nil
+}
+
+func (p *parser) typeLine(f *RawFamily) error {
+	word := strings.TrimRight(p.rest, " \t")
+	var t Type
+	switch strings.ToLower(word) {
+	case "counter":
+		t = Counter
+	case "gauge":
+		t = Gauge
+	case "untyped":
+		t = Untyped
+	case "summary":
+		t = Summary
+	case "histogram":
+		t = Histogram
+	case "gaugehistogram", "gauge_histogram":
+		return p.fail("gauge histograms cannot be kept in the text format; use plain gauges")
+	case "unknown":
+		if p.lenient {
+			t = Untyped
+			break
+		}
+		fallthrough
+	default:
+		return p.fail("unknown metric type; the text format has counter, gauge, histogram, summary and untyped")
+	}
+	if f.Typ != Unstated && (!p.lenient || f.Typ != t) {
+		return p.fail("a second TYPE line for the same metric")
+	}
+	if len(f.Samples) > 0 && f.Typ != t {
+		return p.fail("the TYPE line comes after samples of its metric")
+	}
+	f.Typ = t
+	return nil
+}
+
+// family returns the family of exactly that name.
+func (p *parser) family(name string) *RawFamily {
+	f := p.out.ByName[name]
+	if f == nil {
+		f = &RawFamily{Name: name}
+		p.out.ByName[name] = f
+		p.out.List = append(p.out.List, f)
+	}
+	return f
+}
+
+// familyOf returns the family to which a sample of that name belongs: that of
+// its own name, or else the histogram or summary whose part it is.
+func (p *parser) familyOf(name string) *RawFamily {
+	if p.last != nil && p.last.Name == name {
+		return p.last
+	}
+	if f := p.out.ByName[name]; f != nil {
+		return f
+	}
+	for _, suffix := range [...]string{"_bucket", "_sum", "_count"} {
+		base, ok := strings.CutSuffix(name, suffix)
+		if !ok {
+			continue
+		}
+		if f := p.out.ByName[base]; f != nil && (f.Typ == Histogram || f.Typ == Summary && suffix != "_bucket") {
+			return f
+		}
+	}
+	return p.family(name)
+}
+
+// ParseFile reads the text of a file: repeated equal header lines, the type
+// "unknown" and broken HELP texts cost nothing there.
+func ParseFile(data []byte) (*Families, error) { return parse(data, FileLimits, true, true) }
+
+// metricName cuts a name off the front of the line, quoted or not.
+func (p *parser) metricName() (string, error) {
+	if p.rest[0] == '"' {
+		name, err := p.quoted("metric name")
+		if err != nil {
+			return "", err
+		}
+		return name, p.checkName(name)
+	}
+	i := 0
+	for i < len(p.rest) && NameByte(p.rest[i], i, true) {
+		i++
+	}
+	if i == 0 {
+		return "", p.fail("the line does not begin with a metric name")
+	}
+	name := p.rest[:i]
+	p.rest = p.rest[i:]
+	return name, nil
+}
+
+func (p *parser) checkName(name string) error {
+	if name == "" {
+		return p.fail("the metric name is empty")
+	}
+	if !p.utf8Names && !model.LegacyValidation.IsValidMetricName(name) {
+		return p.fail("the metric name is not [a-zA-Z_:][a-zA-Z0-9_:]*, and other names are not switched on")
+	}
+	return nil
+}
+
+// NameByte reports whether c may stand at position i of a plain name.
+func NameByte(c byte, i int, colon bool) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '_' || c == ':' && colon || '0' <= c && c <= '9' && i > 0
+}
+
+// quoted cuts a quoted string off the front of the line.
+func (p *parser) quoted(what string) (string, error) {
+	s := p.rest[1:]
+	end := strings.IndexAny(s, `"\`)
+	if end >= 0 && s[end] == '"' {
+		p.rest = s[end+1:]
+		return s[:end], nil
+	}
+	var b []byte
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; c {
+		case '"':
+			p.rest = s[i+1:]
+			return string(b), nil
+		case '\\':
+			if i++; i == len(s) {
+				return "", p.failf(Syntax, "the quotes around a %s are not closed", what)
+			}
+			switch s[i] {
+			case '\\', '"':
+				b = append(b, s[i])
+			case 'n':
+				b = append(b, '\n')
+			default:
+				return "", p.failf(Syntax, `a %s has a backslash that begins no known escape (\\, \n, \")`, what)
+			}
+		default:
+			b = append(b, c)
+		}
+	}
+	return "", p.failf(Syntax, "the quotes around a %s are not closed", what)
+}
+
+func (p *parser) sample() error {
+	var name string
+	var err error
+	if p.rest[0] != '{' {
+		if name, err = p.metricName(); err != nil {
+			return err
+		}
+		p.blanks()
+	}
+	var labels []Label
+	if p.rest != "" && p.rest[0] == '{' {
+		if name, labels, err = p.labels(name); err != nil {
+			return err
+		}
+		if name == "" {
+			return p.fail("the sample has labels but no metric name")
+		}
+	}
+	value, err := p.value()
+	if err != nil {
+		return err
+	}
+	if p.out.series++; p.limits.Series > 0 && p.out.series > p.limits.Series {
+		return p.failf(TooLarge, "%s", p.limits.samples())
+	}
+	f := p.familyOf(name)
+	p.last = f
+	f.Samples = append(f.Samples, Sample{Name: name, Labels: labels, Value: value, line: p.line})
+	return nil
+}
+
+func (p *parser) value() (float64, error) {
+	p.blanks()
+	word := p.token()
+	if word == "" {
+		return 0, p.fail("the sample has no value")
+	}
+	v, err := ParseFloat(word)
+	if err != nil {
+		return 0, p.fail("the value is not a number")
+	}
+	p.blanks()
+	if p.rest == "" {
+		return v, nil
+	}
+	if _, err := strconv.ParseInt(p.token(), 10, 64); err != nil {
+		return 0, p.fail("something other than a number follows the value")
+	}
+	p.blanks()
+	if p.rest != "" {
+		return 0, p.fail("the line does not end after the value")
+	}
+	if p.out.timestamp == 0 {
+		p.out.timestamp = p.line
+	}
+	return v, nil
+}
+
+// labels reads a set of labels in braces, which may begin with the quoted name
+// of the metric. The set is cut from the slab.
+func (p *parser) labels(name string) (string, []Label, error) {
+	p.rest = p.rest[1:]
+	if cap(p.slab)-len(p.slab) < 16 {
+		p.slab = make([]Label, 0, max(64, min(4096, 2*cap(p.slab))))
+	}
+	from := len(p.slab)
+	for {
+		p.blanks()
+		if p.rest == "" {
+			return "", nil, p.fail("the braces are not closed")
+		}
+		if p.rest[0] == '}' {
+			p.rest = p.rest[1:]
+			break
+		}
+		label, isName, err := p.label()
+		if err != nil {
+			return "", nil, err
+		}
+		switch {
+		case isName && name != "":
+			return "", nil, p.fail("the sample has two metric names")
+		case isName:
+			name = label.Name
+		default:
+			for _, l := range p.slab[from:] {
+				if l.Name == label.Name {
+					return "", nil, p.fail("a label is given twice")
+				}
+			}
+			p.slab = append(p.slab, label)
+			if p.limits.Labels > 0 && len(p.slab)-from > p.limits.Labels {
+				return "", nil, p.failf(TooLarge, "a sample has %s", p.limits.labels())
+			}
+		}
+		p.blanks()
+		if p.rest == "" || p.rest[0] != ',' && p.rest[0] != '}' {
+			return "", nil, p.fail("expected a comma or a closing brace after a label")
+		}
+		if p.rest[0] == ',' {
+			p.rest = p.rest[1:]
+		}
+	}
+	return name, p.slab[from:len(p.slab):len(p.slab)], nil
+}
+
+// label reads one label, or the quoted metric name.
+func (p *parser) label() (l Label, isName bool, err error) {
+	if p.rest[0] == '"' {
+		if l.Name, err = p.quoted("name"); err != nil {
+			return l, false, err
+		}
+		p.blanks()
+		if p.rest != "" && (p.rest[0] == ',' || p.rest[0] == '}') {
+			return l, true, p.checkName(l.Name)
+		}
+		if l.Name == "" {
+			return l, false, p.fail("a label name is empty")
+		}
+		if !p.utf8Names && !model.LegacyValidation.IsValidLabelName(l.Name) {
+			return l, false, p.fail("a label name is not [a-zA-Z_][a-zA-Z0-9_]*, and other names are not switched on")
+		}
+	} else {
+		i := 0
+		for i < len(p.rest) && NameByte(p.rest[i], i, false) {
+			i++
+		}
+		if i == 0 {
+			return l, false, p.fail("expected a label name")
+		}
+		l.Name = p.rest[:i]
+		p.rest = p.rest[i:]
+		p.blanks()
+		if p.rest != "" && (p.rest[0] == ',' || p.rest[0] == '}') {
+			return l, true, nil // expfmt takes it for the metric's name, without the quotes
+		}
+	}
+	if p.rest == "" || p.rest[0] != '=' {
+		return l, false, p.fail("expected an equals sign after a label name")
+	}
+	p.rest = p.rest[1:]
+	p.blanks()
+	if p.rest == "" || p.rest[0] != '"' {
+		return l, false, p.fail("a label value is not in quotes")
+	}
+	if l.Value, err = p.quoted("label value"); err != nil {
+		return l, false, err
+	}
+	return l, false, p.checkLabel(l)
+}
+
+func (p *parser) checkLabel(l Label) error {
+	switch {
+	case strings.HasPrefix(l.Name, "__"):
+		return p.failf(Reserved, "a label name begins with two underscores, which is reserved")
+	case p.limits.LabelName > 0 && len(l.Name) > p.limits.LabelName:
+		return p.failf(TooLarge, "a label name is %s", p.limits.nameBytes())
+	case p.limits.LabelValue > 0 && len(l.Value) > p.limits.LabelValue:
+		return p.failf(TooLarge, "a label value is %s", p.limits.valueBytes())
+	}
+	return nil
+}

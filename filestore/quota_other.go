@@ -1,8 +1,0 @@
-//go:build !linux
-
-package filestore
-
-import "os"
-
-// askQuota would ask the kernel for a quota; here a refused write alone tells.
-func askQuota(*os.File, *Quota) bool { return false }

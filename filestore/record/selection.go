@@ -1,0 +1,45 @@
+package record
+
+import (
+	"time"
+
+	"github.com/promspool/promspool/filestore/grouping"
+)
+
+// A Selection says which pushed groups are meant. Its methods are safe for
+// concurrent use.
+type Selection struct {
+	Match     []grouping.Matchers // a group meets all of one of these; nil for any group
+	OlderThan time.Duration       // if positive, a group is at least that old: see File.Age
+	Now       time.Time           // from when the age counts back
+}
+
+// Has reports whether the file is a group that is meant. A dropped file is not.
+func (sel *Selection) Has(f *File) bool {
+	if f.group.IsZero() || sel.OlderThan > 0 && f.Age(sel.Now) < sel.OlderThan {
+		return false
+	}
+	for _, ms := range sel.Match {
+		if ms.Match(f.group) {
+			return true
+		}
+	}
+	return sel.Match == nil
+}
+
+// Age returns how long ago the file was given what it holds. For a group that
+// is the last push that was accepted, or if none ever was, the last that was
+// refused; for a dropped file it is the last modification. It is negative if
+// the clock says that this is still to come, and zero if no time is known.
+func (f *File) Age(now time.Time) time.Duration {
+	at := f.mtime
+	if push := f.LastPush(); !push.IsZero() {
+		at = push
+	} else if failure := f.LastFailure(); !failure.IsZero() {
+		at = failure
+	}
+	if at.IsZero() {
+		return 0
+	}
+	return now.Sub(at)
+}

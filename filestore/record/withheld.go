@@ -1,0 +1,217 @@
+package record
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unique"
+
+	"github.com/promspool/promspool/filestore/exposition"
+)
+
+// The file of a group whose lifetime has ended has its record, the two times and
+// a metric that says so, and the payload in comments:
+//
+//	# promspool:group {job="backup"}
+//	# promspool:expired 1763628000
+//	# promspool:ttl 1d
+//	# promspool:withheld # TYPE backup_duration_seconds gauge
+//	# promspool:withheld backup_duration_seconds{job="backup"} 1800
+//	# HELP promspool_group_expired …
+//	# TYPE promspool_group_expired gauge
+//	promspool_group_expired{job="backup"} 1
+//	…
+//
+// So alerts on the age of the group keep firing, no reader takes the payload for
+// news, and nothing is lost. The next push makes the file anew without it.
+//
+// A file whose time has come is read as if it were written like this already.
+const (
+	withheldDirective = "withheld"
+
+	GroupExpired     = "promspool_group_expired"
+	groupExpiredHelp = "1 for a group whose lifetime has ended, so that only its push times are served."
+)
+
+// isRecord reports whether a family of a group's file is the record and not the
+// payload.
+func isRecord(name string) bool {
+	return name == pushTime || name == failureTime || name == GroupExpired
+}
+
+// records is isRecord for one group: what promspool itself keeps of a job is
+// record as well.
+func (f *File) records(name string) bool {
+	if isRecord(name) {
+		return true
+	}
+	_, ok := f.attrs.get(RecordAttribute)
+	return ok && strings.HasPrefix(name, RecordPrefix)
+}
+
+// Belongs reports whether a file may have the family although its name is the
+// agent's.
+func Belongs(id *ID, name string) bool { return name == GroupExpired && id.Kind == PushedKind }
+
+// Withheld returns what the group's file withholds, in the text format; empty if
+// nothing.
+func (f *File) Withheld() string {
+	if f.age == nil {
+		return ""
+	}
+	return f.age.withheld
+}
+
+// ageFrom reads what a group's file says about the end of its lifetime.
+func ageFrom(a Attributes, withheld string) (*Age, error) {
+	text, ok := a.get(expiredAttribute)
+	if !ok && withheld == "" {
+		return nil, nil
+	}
+	since, good := parseTime(text)
+	if ok && !good {
+		return &Age{withheld: withheld}, errors.New("the line # promspool:expired names no Unix time")
+	}
+	return &Age{Since: since, withheld: withheld}, nil
+}
+
+// withheldFrom collects the lines of a file that are withheld.
+func withheldFrom(directives []exposition.Directive) string {
+	var b []byte
+	for _, d := range directives {
+		if d.Key == withheldDirective {
+			b = append(b, strings.TrimRight(d.Text, "\r")...)
+			b = append(b, '\n')
+		}
+	}
+	return string(b)
+}
+
+func (a *Age) appendTo(b []byte) []byte {
+	if a == nil {
+		return b
+	}
+	for line := range strings.Lines(a.withheld) {
+		b = append(b, exposition.DirectivePrefix+withheldDirective...)
+		if line != "\n" {
+			b = append(b, ' ')
+		}
+		b = append(b, line...)
+	}
+	return b
+}
+
+// Withhold returns the content of a file as it is once its lifetime has ended,
+// before anybody writes that.
+func Withhold(f *File, parts []exposition.Part, since time.Time) *Content {
+	c := &Content{File: &File{id: f.id}}
+	if f.group.IsZero() {
+		ttl, _ := f.attrs.get(ttlAttribute)
+		c.File.err = &exposition.SyntaxError{File: f.Name(), Reason: exposition.Expired, Msg: fmt.Sprintf("older than the lifetime of %s that it states; it is served again when it is written", ttl)}
+		c.File.age = &Age{Since: Seconds(since)}
+	} else {
+		var text []byte
+		record := make([]exposition.Part, 0, 4)
+		series := 0
+		for i := range parts {
+			d := parts[i].Desc.Value()
+			if d.Name == GroupExpired {
+				continue
+			}
+			if f.records(d.Name) {
+				record = append(record, parts[i])
+				series += strings.Count(parts[i].Text, "\n")
+				if d.Name == pushTime {
+					record = append(record, expiredPart(parts[i]))
+					series++
+				}
+				continue
+			}
+			text = exposition.AppendHeader(text, d.Name, d.Help, d.Typ)
+			text = append(text, parts[i].Text...)
+		}
+		slices.SortFunc(record, func(a, b exposition.Part) int { return strings.Compare(a.Desc.Value().Name, b.Desc.Value().Name) })
+		c = newContent(f.id, record, series)
+		c.File.group = f.group
+		c.File.age = &Age{Since: Seconds(since), withheld: string(text), Pending: true}
+	}
+	c.File.attrs = f.attrs
+	c.File.size, c.File.mtime, c.File.stamp, c.File.hash = f.size, f.mtime, f.stamp, f.hash
+	return c
+}
+
+// expiredPart is the metric that says that the group's lifetime has ended, with
+// the labels of its push time.
+func expiredPart(pushed exposition.Part) exposition.Part {
+	labels := strings.TrimPrefix(exposition.SeriesOf(pushed.Text), pushTime)
+	p := exposition.Part{Desc: unique.Make(exposition.Desc{Name: GroupExpired, Typ: exposition.Gauge, Help: groupExpiredHelp}), Text: GroupExpired + labels + " 1\n"}
+	exposition.EachMetric(p.Desc.Value(), p.Text, func(base []byte, _ string) bool {
+		p.Hashes = append(p.Hashes, exposition.IdentityHash(GroupExpired, string(base)))
+		return true
+	})
+	return p
+}
+
+// parts reads what a file withholds.
+func (a *Age) parts() ([]exposition.Part, error) {
+	families, err := exposition.ParseFile([]byte(a.withheld))
+	if err != nil {
+		return nil, fmt.Errorf("what the file withholds cannot be read (%w)", asText(err))
+	}
+	parts, _, _, err := exposition.Canonical(families, exposition.Labelling{}, true)
+	if err != nil {
+		return nil, fmt.Errorf("what the file withholds cannot be read (%w)", asText(err))
+	}
+	return slices.DeleteFunc(parts, func(p exposition.Part) bool { return isRecord(p.Desc.Value().Name) }), nil
+}
+
+// Rewritten returns the content that makes a file say of its group what it does.
+func (c *Content) Rewritten() *Content { return c.with(c.Parts) }
+
+// with is rewritten with other parts.
+func (c *Content) with(parts []exposition.Part) *Content {
+	series := 0
+	for i := range parts {
+		series += strings.Count(parts[i].Text, "\n")
+	}
+	n := newContent(&ID{PushedKind, c.File.Name()}, parts, series)
+	n.File.group, n.File.mtime = c.File.group, c.File.mtime
+	n.stays(c.File)
+	n.sameTime = true
+	return n
+}
+
+// stays makes the content one of a group to which nobody has pushed since old.
+func (c *Content) stays(old *File) {
+	c.File.attrs = old.attrs
+	if old.age != nil {
+		c.File.age = &Age{Since: old.age.Since, withheld: old.age.withheld}
+		if old.age.Since > 0 {
+			c.File.attrs = c.File.attrs.with(expiredAttribute, formatTime(old.age.Since))
+		}
+	}
+}
+
+// Revive returns the content of an expired group as it was before.
+func Revive(old *Content) (*Content, error) {
+	var parts []exposition.Part
+	if old.File.age != nil {
+		var err error
+		if parts, err = old.File.age.parts(); err != nil {
+			return nil, err
+		}
+	}
+	for _, p := range old.Parts {
+		name := p.Desc.Value().Name
+		if name != GroupExpired && !slices.ContainsFunc(parts, func(o exposition.Part) bool { return o.Desc.Value().Name == name }) {
+			parts = append(parts, p)
+		}
+	}
+	slices.SortFunc(parts, func(a, b exposition.Part) int { return strings.Compare(a.Desc.Value().Name, b.Desc.Value().Name) })
+	c := old.with(parts)
+	c.File.age = nil
+	c.File.attrs = old.File.attrs.without(expiredAttribute).with(ttlAttribute, "0s")
+	return c, nil
+}
