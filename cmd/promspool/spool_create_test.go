@@ -60,9 +60,7 @@ func TestAgentCreatesTheSpoolForTheOwnerOfItsParent(t *testing.T) {
 // directory, as its owner, as root and as another user.
 func TestDefaultSpool(t *testing.T) {
 	t.Parallel()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: changes into a root of its own")
-	}
+	agenttest.NeedRoot(t, "changes into a root of its own")
 	static := filepath.Join(t.TempDir(), "promspool")
 	build := exec.Command("go", "build", "-buildvcs=false", "-o", static, ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
