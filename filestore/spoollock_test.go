@@ -23,13 +23,10 @@ func TestReadersOfTheSpoolCannotLockIt(t *testing.T) {
 	must(t, err)
 	defer reader.Close()
 	must(t, unix.Flock(int(reader.Fd()), unix.LOCK_EX))
-	start := time.Now()
+	// An error if they wait for it in vain.
 	must(t, s.Replace(group(t, "job", "a"), families(t, "m 1\n"), record.PushOptions{}))
 	must(t, s.Delete(group(t, "job", "a")))
 	must(t, s.Drop("dropped", []byte("m 1\n"), false))
-	if took := time.Since(start); took > 4*time.Second {
-		t.Errorf("whoever can read the spool held up a push for %v", took)
-	}
 }
 
 // TestWhoMayOpenTheLock has it follow the rights of the spool, whatever the umask.

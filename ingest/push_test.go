@@ -27,7 +27,7 @@ func (a *agent) raw(request string) (int, error) {
 		a.t.Fatal(err)
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(2 * time.Minute)); err != nil {
 		a.t.Fatal(err)
 	}
 	if _, err := io.WriteString(conn, request); err != nil {
@@ -98,7 +98,7 @@ func TestExpectContinue(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+		_ = conn.SetDeadline(time.Now().Add(2 * time.Minute))
 		fmt.Fprintf(conn, "POST /metrics/job/j HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", length)
 		r := bufio.NewReader(conn)
 		first, err = r.ReadString('\n')

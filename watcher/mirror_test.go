@@ -84,7 +84,7 @@ func (m *mirror) tell() {
 func (m *mirror) eventually(t *testing.T, what func() bool) time.Duration {
 	t.Helper()
 	start := time.Now()
-	for deadline := time.After(20 * time.Second); ; {
+	for deadline := time.After(2 * time.Minute); ; {
 		m.mu.Lock()
 		ok := what()
 		m.mu.Unlock()

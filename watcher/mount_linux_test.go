@@ -14,6 +14,9 @@ import (
 func mount(t *testing.T, source, dir, kind, options string) {
 	t.Helper()
 	if err := unix.Mount(source, dir, kind, 0, options); err != nil {
+		if os.Getenv("PROMSPOOL_TEST_NO_SKIP") != "" {
+			t.Fatalf("mounting a %s: %v", kind, err)
+		}
 		t.Skipf("mounting a %s: %v", kind, err)
 	}
 	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })

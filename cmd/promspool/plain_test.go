@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
 // actedUpon are the characters that a terminal does more with than to show them.
@@ -25,6 +27,7 @@ func actedUpon() (all []rune) {
 // some: in the names of files, groups, families and labels, in values, in texts,
 // in lines that are wrong and in arguments.
 func TestOutputHasNothingThatATerminalActsUpon(t *testing.T) {
+	t.Cleanup(agenttest.UnignoreSignals) // some commands ignore them while they write
 	spool := t.TempDir()
 	bad := map[rune]bool{}
 	var evil, jobs []string

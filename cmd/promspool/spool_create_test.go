@@ -75,9 +75,7 @@ func TestAgentCreatesTheSpoolForTheOwnerOfItsParent(t *testing.T) {
 // directory, as its owner, as root and as another user.
 func TestDefaultSpool(t *testing.T) {
 	t.Parallel()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: changes into a root of its own")
-	}
+	agenttest.NeedRoot(t, "changes into a root of its own")
 	static := staticPromspool(t)
 	const state = "/var/lib/promspool"
 	newRoot := func(t *testing.T, parent string) string {

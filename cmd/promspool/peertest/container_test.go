@@ -51,9 +51,7 @@ func TestContainerExample(t *testing.T) {
 	_, asked, _ := strings.Cut(stage["HEALTHCHECK"][0], " CMD ")
 	agenttest.NoError(t, json.Unmarshal([]byte(asked), &check))
 	agenttest.NoError(t, json.Unmarshal([]byte(stage["ENTRYPOINT"][0]), &entry))
-	if os.Getuid() != 0 {
-		t.Skip("needs root: changes into a root of its own")
-	}
+	agenttest.NeedRoot(t, "changes into a root of its own")
 
 	root := t.TempDir()
 	for _, dir := range []string{root, filepath.Dir(root)} { // another user passes through

@@ -48,7 +48,7 @@ import (
 // Comments, which nobody sees in print, say what else there is to it. These are
 // about the next block and can be combined, a line each:
 //
-//	<!-- test: retry -->           do it again until it succeeds, within 20 s: for
+//	<!-- test: retry -->           do it again until it succeeds, within 2 min: for
 //	                               what takes a moment, as dropped files do
 //	<!-- test: fails -->           the script, or the last command, has to fail
 //	<!-- test: needs curl cron --> skip it where these programs are missing

@@ -177,7 +177,7 @@ func TestPingsByCurl(t *testing.T) {
 	a := agenttest.StartAgent(t, "", "--ping.enable", "--boot-id=first")
 	ping := func(path string) {
 		t.Helper()
-		c := agenttest.Command{Name: curl, Args: []string{"-fsS", "-m", "10", "--retry", "5", "-o", "/dev/null", a.URL + "/ping/" + path}}
+		c := agenttest.Command{Name: curl, Args: []string{"-fsS", "-m", "120", "--retry", "5", "-o", "/dev/null", a.URL + "/ping/" + path}}
 		c.Must(t)
 	}
 	ping("backup/start")

@@ -93,9 +93,7 @@ type cleanRoot struct {
 func newCleanRoot(t *testing.T) *cleanRoot {
 	t.Helper()
 	program := agenttest.Need(t, "mmdebstrap")
-	if os.Getuid() != 0 {
-		t.Skip("needs root: makes a system")
-	}
+	agenttest.NeedRoot(t, "makes a system")
 	dir, err := os.MkdirTemp("", "promspool-root-") // short: a socket is in it
 	agenttest.NoError(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })

@@ -266,7 +266,7 @@ func (f fileSystem) mount(t *testing.T, d *disk) (string, error) {
 
 // unmount waits for those who still have something open there.
 func unmount(at string) error {
-	return eventually(5*time.Second, func() error {
+	return eventually(patience, func() error {
 		err := unix.Unmount(at, 0)
 		if errors.Is(err, unix.EINVAL) {
 			return nil // it is none

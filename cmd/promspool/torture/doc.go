@@ -37,10 +37,11 @@
 //
 // # Short and long
 //
-// The environment variable PROMSPOOL_TORTURE is "short" (the default, under
-// three minutes), "long" ("make torture", about half an hour) or "off". The
-// short form can be repeated for as long as one likes: every run takes other
-// instants, and PROMSPOOL_TORTURE_SEED repeats the choices of one.
+// The environment variable PROMSPOOL_TORTURE is "short" (under three minutes),
+// "long" ("make torture", about half an hour) or "off". Without it "go test ./..."
+// leaves the torture out, and where all tests run, as with "make test-all", it is
+// short. The short form can be repeated for as long as one likes: every run takes
+// other instants, and PROMSPOOL_TORTURE_SEED repeats the choices of one.
 //
 // What needs root, a loop device or a program that is missing is skipped with
 // the reason; with PROMSPOOL_TEST_NO_SKIP=1 that is a failure.

@@ -145,7 +145,7 @@ func (f fault) try(t *testing.T, program string, env []string) error {
 		return fmt.Errorf("after the fault is gone: %w", err)
 	}
 	h.acknowledge(op, 0)
-	if err := eventually(3*time.Second, func() error { return a.must(200, "GET", "/-/healthy", "") }); err != nil {
+	if err := eventually(patience, func() error { return a.must(200, "GET", "/-/healthy", "") }); err != nil {
 		return err
 	}
 	return checkServed(h, theEnd, a)
@@ -185,7 +185,7 @@ func inject(t *testing.T, a *agent, f fault) (*trace, error) {
 	if err := tr.cmd.Start(); err != nil {
 		return nil, err
 	}
-	err := eventually(5*time.Second, func() error {
+	err := eventually(patience, func() error {
 		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", a.cmd.Process.Pid))
 		if err != nil || len(tasks) == 0 {
 			return errors.New("the agent is gone")

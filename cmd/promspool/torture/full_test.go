@@ -122,7 +122,7 @@ func fill(t *testing.T, mnt, cause string) {
 			break
 		}
 	}
-	sick := eventually(3*time.Second, func() error {
+	sick := eventually(patience, func() error {
 		code, answer, err := a.send("GET", "/-/healthy", "")
 		if err == nil && (code != 503 || !strings.Contains(answer, cause)) {
 			err = fmt.Errorf("/-/healthy = %d %q, want 503 and the cause", code, answer)
@@ -146,7 +146,7 @@ func fill(t *testing.T, mnt, cause string) {
 	if code, answer := push("PUT", g); code != 200 {
 		t.Errorf("PUT = %d %q once there is room", code, answer)
 	}
-	if err := eventually(3*time.Second, func() error { return a.must(200, "GET", "/-/healthy", "") }); err != nil {
+	if err := eventually(patience, func() error { return a.must(200, "GET", "/-/healthy", "") }); err != nil {
 		t.Errorf("once there is room: %v", err)
 	}
 	check("with room again")
@@ -181,11 +181,11 @@ func TestReadOnly(t *testing.T) {
 	times := size(3, 30)
 	for range times {
 		put("PUT", 200)
-		done(t, eventually(5*time.Second, func() error { return command("mount", "-o", "remount,ro", mnt) }))
+		done(t, eventually(patience, func() error { return command("mount", "-o", "remount,ro", mnt) }))
 		put("PUT", 500)
 		put("POST", 500)
 		put("DELETE", 500)
-		done(t, eventually(3*time.Second, func() error { return a.must(503, "GET", "/-/healthy", "") }))
+		done(t, eventually(patience, func() error { return a.must(503, "GET", "/-/healthy", "") }))
 		_, err := checkSpool(h, theEnd, spool)
 		done(t, err)
 		done(t, checkServed(h, theEnd, a))
@@ -195,7 +195,7 @@ func TestReadOnly(t *testing.T) {
 		done(t, command("mount", "-o", "remount,rw", mnt))
 		put("DELETE", 202)
 		put("PUT", 200)
-		done(t, eventually(3*time.Second, func() error { return a.must(200, "GET", "/-/healthy", "") }))
+		done(t, eventually(patience, func() error { return a.must(200, "GET", "/-/healthy", "") }))
 		done(t, checkServed(h, theEnd, a))
 	}
 	t.Logf("RESULT read-only: %d times, 0 lost", times)
@@ -240,7 +240,7 @@ func failing(t *testing.T, f fileSystem, rnd *rand.Rand) (l *load, wrong []error
 	l = begin(a, h, demand{writers: 6, slots: 5, now: d.instant, rnd: rnd})
 	l.until(30+rnd.Int64N(100), 3*time.Second)
 	d.broken.Store(true)
-	done(t, eventually(10*time.Second, func() error {
+	done(t, eventually(patience, func() error {
 		if l.refusals.Load() < 5 {
 			return fmt.Errorf("the disk fails, and nothing is refused: %v", l)
 		}

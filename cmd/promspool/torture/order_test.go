@@ -229,7 +229,7 @@ func TestOrder(t *testing.T) {
 				total += len(calls)
 			}
 			for _, a := range agents { // and both come to serve it
-				done(t, eventually(5*time.Second, func() error {
+				done(t, eventually(patience, func() error {
 					_, page, err := a.send("GET", "/metrics", "")
 					if got := contentOf(page); err == nil && !maps.Equal(got, before) {
 						err = fmt.Errorf("%v is served, want %v", got, before)

@@ -31,7 +31,7 @@ func StartJob(t *testing.T, spool, script string, flags ...string) *JobRun {
 	if script == "" {
 		script = "echo $$; exec cat"
 	}
-	args := append([]string{"--spool.directory=" + spool, "run", "--job=a", "--patience=15s"}, flags...)
+	args := append([]string{"--spool.directory=" + spool, "run", "--job=a", "--patience=2m"}, flags...)
 	j := &JobRun{T: t, Output: &Buffer{}}
 	j.Cmd = exec.Command(Promspool, append(args, "--", "sh", "-c", script)...)
 	j.Cmd.Env = append(os.Environ(), "TMPDIR="+t.TempDir()) // one that is killed leaves something there

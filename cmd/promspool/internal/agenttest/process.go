@@ -6,13 +6,17 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -20,14 +24,17 @@ import (
 	"time"
 )
 
-// Timeout is how long anything may take that is not the point of a test.
-const Timeout = 20 * time.Second
+// Timeout is how long anything may take that is not the point of a test. A loaded
+// machine is thirty times slower than an idle one.
+const Timeout = 2 * time.Minute
 
 // Promspool is the path of the program under test.
 var Promspool string
 
 // Main builds the program, with the race detector if the tests have it.
 func Main(m *testing.M) int {
+	listSources()
+	UnignoreSignals()
 	dir, err := os.MkdirTemp("", "promspool-test-")
 	if err == nil {
 		defer os.RemoveAll(dir)
@@ -51,6 +58,53 @@ func Main(m *testing.M) int {
 		return 1
 	}
 	return m.Run()
+}
+
+// Asked reports whether to run tests that take long or need other programs. They
+// run with PROMSPOOL_TEST_ALL=1, and where a skip is a failure. If not, it says in
+// one line that they are skipped, and m.Run will run none of them.
+func Asked(what string) bool {
+	if os.Getenv("PROMSPOOL_TEST_ALL") != "" || os.Getenv("PROMSPOOL_TEST_NO_SKIP") != "" {
+		return true
+	}
+	fmt.Printf("SKIP: %s: make test-all runs them, or PROMSPOOL_TEST_ALL=1\n", what)
+	flag.Parse()
+	if err := flag.Set("test.run", "^$"); err != nil {
+		panic(err) // the flag is testing's
+	}
+	return false
+}
+
+// MainIfAsked is Main where the tests are asked for.
+func MainIfAsked(m *testing.M, what string) int {
+	if !Asked(what) {
+		return m.Run()
+	}
+	return Main(m)
+}
+
+// listSources reads the directories of the repository. The go command notes it,
+// and does not take a result from its cache after one of their files has changed:
+// it cannot know that the program, which is built here, depends on them.
+func listSources() {
+	_ = filepath.WalkDir(Repository, func(path string, d fs.DirEntry, err error) error {
+		built := d != nil && path != Repository && slices.Contains([]string{".git", "build", "dist", "spool"}, d.Name())
+		if built && d.IsDir() {
+			return filepath.SkipDir
+		}
+		return nil // what cannot be read is not built from
+	})
+}
+
+// UnignoreSignals starts programs with the default action for signals that this
+// process ignores, after nohup or as a command does. They would inherit that, and a
+// test that sends one would wait for ever. The process goes on to ignore them.
+func UnignoreSignals() {
+	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGTERM} {
+		if signal.Ignored(s) {
+			signal.Notify(make(chan os.Signal, 1), s) // no signal.Stop: it would ignore SIGINT again
+		}
+	}
 }
 
 // Need returns the path of a program that the test cannot do without. Where all
@@ -203,7 +257,7 @@ func (c Command) Run(t *testing.T) (stdout, stderr string, status int) {
 	cmd.Env = append(os.Environ(), c.Env...)
 	cmd.Stdin = strings.NewReader(c.Stdin)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: c.User}
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = Timeout // for the rest of its output
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	var failed *exec.ExitError
@@ -269,9 +323,7 @@ func repository() string {
 func InNamespace(t *testing.T, script string, env ...string) Command {
 	t.Helper()
 	unshare := Need(t, "unshare")
-	if os.Geteuid() != 0 {
-		t.Skip("mounts need root")
-	}
+	NeedRoot(t, "mounts")
 	if out, err := exec.Command(unshare, "--mount", "mount", "-t", "tmpfs", "none", t.TempDir()).CombinedOutput(); err != nil {
 		if os.Getenv("PROMSPOOL_TEST_NO_SKIP") != "" {
 			t.Fatalf("mounting: %v %s", err, out)

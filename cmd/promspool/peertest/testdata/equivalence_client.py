@@ -68,7 +68,7 @@ call('delete address', delete_from_gateway, job='gone', grouping_key=instance_ip
 call('hard key', push_to_gateway, job='a/b', registry=registry(gauge('a', 1)),
      grouping_key={'path': '/var/tmp', 'z': 'a+b c&d;e%', 'q': 'é"\\\n', 'number': 5, 'none': ''})
 call('empty registry', push_to_gateway, job='empty', registry=CollectorRegistry())
-call('timeout', push_to_gateway, job='timeout', registry=registry(gauge('a', 1)), timeout=5)
+call('timeout', push_to_gateway, job='timeout', registry=registry(gauge('a', 1)), timeout=120)
 call('no job', push_to_gateway, job='', registry=registry(gauge('a', 1)))
 call('bad label', push_to_gateway, job='bad', registry=registry(gauge('a', 1)), grouping_key={'a-b': 1})
 call('other type', push_to_gateway, job='other', registry=registry(Histogram('a', 'Not a gauge', registry=None)))
