@@ -44,7 +44,7 @@ func (s *Store) commit(g grouping.Key, check bool, plan func(old *record.Content
 			// it takes many tries to come between two of his changes.
 			time.Sleep(time.Duration(min(attempt, 5)) * time.Millisecond)
 		}
-		d, err := s.spool.inUse()
+		d, err := s.spool.acquire()
 		if err != nil {
 			return placed{}, err
 		}

@@ -65,7 +65,7 @@ func (s *Store) Drop(name string, data []byte, force bool) error {
 			return err
 		}
 		var d *disk.Dir
-		if d, err = s.spool.inUse(); err != nil {
+		if d, err = s.spool.acquire(); err != nil {
 			break
 		}
 		var at placed

@@ -3,6 +3,7 @@ package filestore
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -146,7 +147,12 @@ func (r *reader) read(d *disk.Dir, o outcome, at record.Stamp, link *unix.Stat_t
 	if quiet < r.opts.Settle && !whole {
 		return r.wait(o, now, fmt.Sprintf(whyRest, "--spool.settle="+r.opts.Settle.String()))
 	}
-	busy, known := disk.HasWriter(fd)
+	busy, known := false, true
+	// What a push wrote came whole, by a rename. Whoever else has written there has
+	// long been done: a start need not ask about each of ten thousand files.
+	if quiet < oldGroup || o.link || !strings.HasPrefix(o.base, "job=") || !d.IsOwn(&st) {
+		busy, known = disk.HasWriter(fd)
+	}
 	switch {
 	case known:
 	case reported.serial != 0 && !reported.closed:
@@ -239,6 +245,9 @@ const (
 	whyBroken   = "is written again and again, and broken in between"
 	whyShared   = "gets another hard link again and again"
 )
+
+// oldGroup is the age from which a group's file of ours is taken for whole.
+const oldGroup = time.Minute
 
 // busyAfter is how long a file is waited for before it is named as busy.
 const busyAfter = 5 * time.Second

@@ -167,7 +167,7 @@ func (src *Source) Reload(names ...string) (again []string, err error) {
 		return src.reopen(d)
 	}
 	defer d.Release()
-	if d.CheckPath() != nil {
+	if d.CheckPathLately() != nil {
 		return src.reopen(d)
 	}
 	return src.load(d, names), nil
@@ -217,13 +217,25 @@ func (src *Source) inUse() (*disk.Dir, error) {
 	for range 10 {
 		d := src.dir.Load()
 		if d != nil && d.Acquire() == nil {
-			return d, nil
+			if d.CheckPath() == nil {
+				return d, nil
+			}
+			d.Release()
 		}
 		if _, err := src.reopen(d); err != nil {
 			return nil, err
 		}
 	}
 	return nil, fmt.Errorf("the directory %s is replaced too often: %w", src.path, ErrBusy)
+}
+
+// acquire returns the directory for a change, which checks its path under the lock
+// that all changes take.
+func (src *Source) acquire() (*disk.Dir, error) {
+	if d := src.dir.Load(); d != nil && d.Acquire() == nil {
+		return d, nil
+	}
+	return src.inUse()
 }
 
 // withKnown adds the names that the view has.
@@ -283,6 +295,9 @@ func (src *Source) openAnew(old *disk.Dir) (*disk.Dir, error) {
 			s.view.Store(s.merge.View())
 		}
 		return nil, disk.Wrap("opening the directory "+src.path, err)
+	}
+	if src == s.spool {
+		d.Keep()
 	}
 	d.Follow(old)
 	src.dir.Store(d)

@@ -13,6 +13,8 @@ type loop struct {
 	log    *slog.Logger
 
 	watch     *watch        // nil while there is none, and then we poll
+	checkedAt time.Time     // when it was last asked whether it still is on the directory
+	unchecked bool          // something was reported after that
 	listening chan struct{} // closed when nobody listens to the watch any more
 	lostTo    cause         // why there is none
 	attempts  int           // to get a new one, in vain
@@ -78,13 +80,15 @@ func (l *loop) step() {
 	// peculiarity: while a descriptor of a directory is open, and we hold one, the
 	// kernel does not report the removal of the directory. But its files were
 	// removed before it, and those reports brought us here.
-	if l.watch != nil {
+	// Reports that come close together share it.
+	now := time.Now()
+	if l.watch != nil && now.Sub(l.checkedAt) >= checkPause {
+		l.checkedAt = now
 		if err := l.watch.check(); err != nil {
 			l.inbox.report(causeDirectory, err)
 		}
 	}
-
-	now := time.Now()
+	l.unchecked = l.watch != nil && now.After(l.checkedAt)
 	trouble, _, _ := l.inbox.state()
 	switch {
 	case l.watch == nil && !now.Before(l.retryAt):
@@ -140,6 +144,9 @@ func (l *loop) followDue() time.Time {
 // next is when step has something to do again unless the inbox rings before.
 func (l *loop) next() time.Time {
 	at := earlier(l.rescanAt, time.Now().Add(checkEvery))
+	if l.unchecked {
+		at = earlier(at, l.checkedAt.Add(checkPause))
+	}
 	if l.follower != nil {
 		at = earlier(at, l.followDue())
 	}

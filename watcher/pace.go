@@ -8,8 +8,9 @@ import (
 )
 
 const (
-	pollEvery    = time.Second      // Rescans without a watch
-	partialEvery = 5 * time.Second  // Rescans where not everything is reported
+	pollEvery    = time.Second     // Rescans without a watch
+	partialEvery = 5 * time.Second // Rescans where not everything is reported
+	checkPause   = 50 * time.Millisecond
 	checkEvery   = time.Second      // is the directory still the one that is watched?
 	followEvery  = time.Second      // looks at the targets of symbolic links
 	slowest      = 10 * time.Minute // no directory is so large that it is left alone for longer

@@ -33,11 +33,11 @@ var ErrRetry = errors.New("changed meanwhile")
 // whatever happens to the path, this stays the directory that it was, and all
 // files in it are named relative to it.
 //
-// It is open only while somebody works in it, because an open directory keeps
-// its file system from being unmounted. In between its identity is known: device,
-// inode and time of birth, which tell it from a new one with the number of the
-// old. Where the file system has no time of birth it stays open, which pins the
-// inode.
+// It is open while it is in use and for a moment after that, because an open
+// directory keeps its file system from being unmounted. In between its identity is
+// known: device, inode and time of birth, which tell it from a new one with the
+// number of the old. Where the file system has no time of birth it stays open, which
+// pins the inode.
 type Dir struct {
 	Path   string
 	id     identity
@@ -50,13 +50,20 @@ type Dir struct {
 	failed atomic.Bool
 	doubt  bool // it was found anew for that reason
 
-	open sync.Mutex // guards what follows
+	open sync.Mutex // guards user, idle and whether Root and File are open
 	user int
+	keep bool        // open for a moment after its last use
+	idle *time.Timer // shuts a directory that nobody has worked in for a while
 	Root *os.Root
-	File *os.File // the same directory, to flush and stat it
+	File *os.File // the same directory, to sync and stat it
 
 	owner uint32 // of the directory, when it was opened
 	mode  uint32 // its permissions then
+
+	lockFile *os.File     // the spool's lock, while the directory is open; of the change that has the turn
+	lockID   unix.Stat_t  // what it is
+	checked  atomic.Int64 // when CheckPath found the path right last, in Unix nanoseconds
+	permOK   atomic.Bool  // new files have the mode that they are to have: the umask allows it
 
 	mu      sync.Mutex
 	next    *flush     // the one that whoever comes now takes part in; nil if there is none
@@ -116,16 +123,21 @@ func (d *Dir) openAt() error {
 	return nil
 }
 
-// Acquire opens the directory, if nobody has it open, for whoever is going to work
-// in it and calls done afterwards. It is an error if the path leads to another
-// directory by now, or to none: what is written here then would be lost.
+// keepOpen is how long a directory stays open after its last use: to open it takes
+// more system calls than all else that a push asks of it.
+const keepOpen = time.Second
+
+// Acquire begins a use of the directory, which Release ends, and opens it if it is
+// not open. If it is, CheckPath tells whether the path still leads to it. Otherwise
+// it is an error if the path leads to another directory by now, or to none: what is
+// written here then would be lost.
 func (d *Dir) Acquire() error {
 	if d.failed.Load() {
 		return ErrReplaced
 	}
 	d.open.Lock()
 	defer d.open.Unlock()
-	if d.user == 0 {
+	if d.File == nil {
 		if err := d.openAt(); err != nil {
 			return err
 		}
@@ -142,7 +154,25 @@ func (d *Dir) Acquire() error {
 func (d *Dir) Release() {
 	d.open.Lock()
 	defer d.open.Unlock()
-	if d.user--; d.user == 0 {
+	switch d.user--; {
+	case d.user > 0:
+		return
+	case !d.keep:
+		d.shut()
+		return
+	}
+	if d.idle == nil {
+		d.idle = time.AfterFunc(keepOpen, d.shutIfIdle)
+	} else {
+		d.idle.Reset(keepOpen)
+	}
+}
+
+// shutIfIdle closes the directory unless it is in use.
+func (d *Dir) shutIfIdle() {
+	d.open.Lock()
+	defer d.open.Unlock()
+	if d.user == 0 && d.File != nil {
 		d.shut()
 	}
 }
@@ -155,13 +185,21 @@ func (d *Dir) Follow(old *Dir) {
 // IsStill reports whether the path leads to the directory that it led to before.
 func (d *Dir) IsStill(old *Dir) bool { return old != nil && !d.pinned && old.id == d.id }
 
-// Retire gives up what a directory that nobody works in holds of the operating
-// system. It may be nil.
+// Retire gives up what a directory that is not in use holds of the operating system.
+// It may be nil.
 func (d *Dir) Retire() {
-	if d != nil && d.pinned {
+	if d == nil {
+		return
+	}
+	if d.pinned {
 		d.Release()
 	}
+	d.shutIfIdle()
 }
+
+// Keep has the directory stay open for a moment after each use. It must be called
+// while the directory is in use for the first time.
+func (d *Dir) Keep() { d.keep = true }
 
 // Users returns how many uses have not ended.
 func (d *Dir) Users() int {
@@ -171,7 +209,11 @@ func (d *Dir) Users() int {
 }
 
 func (d *Dir) shut() {
-	_, _ = d.File.Close(), d.Root.Close() // only read and flushed
+	if d.lockFile != nil {
+		_ = d.lockFile.Close() // only locked
+		d.lockFile = nil
+	}
+	_, _ = d.File.Close(), d.Root.Close() // only read and synced
 	d.File, d.Root = nil, nil
 }
 
@@ -186,6 +228,7 @@ func (d *Dir) CheckPath() error {
 		case !ok || id != d.id:
 			return ErrReplaced
 		}
+		d.checked.Store(time.Now().UnixNano())
 		return nil
 	}
 	here, err := d.File.Stat()
@@ -200,6 +243,15 @@ func (d *Dir) CheckPath() error {
 		return ErrReplaced
 	}
 	return nil
+}
+
+// CheckPathLately is CheckPath, unless that has found the path right within the last
+// moment. It is for looks, which come again, and not for changes.
+func (d *Dir) CheckPathLately() error {
+	if age := time.Now().UnixNano() - d.checked.Load(); age >= 0 && age < int64(50*time.Millisecond) {
+		return nil
+	}
+	return d.CheckPath()
 }
 
 // ErrReplaced says that the path leads to another directory by now.
@@ -297,6 +349,9 @@ func (d *Dir) temp(name string) (*renameio.PendingFile, error) {
 	if err != nil {
 		return nil, nameless(err)
 	}
+	if d.permOK.Load() {
+		return f, nil
+	}
 	if fi, err := f.Stat(); err != nil {
 		_ = f.Cleanup()
 		return nil, nameless(err)
@@ -305,6 +360,8 @@ func (d *Dir) temp(name string) (*renameio.PendingFile, error) {
 			_ = f.Cleanup()
 			return nil, nameless(err)
 		}
+	} else {
+		d.permOK.Store(true)
 	}
 	return f, nil
 }
@@ -315,7 +372,8 @@ func (d *Dir) temp(name string) (*renameio.PendingFile, error) {
 func (p *Pending) Install(name string) (at unix.Stat_t, old OldFile, err error) {
 	d, f := p.dir, p.file
 	old = d.hold(name)
-	err = d.Root.Rename(tempName(f), name)
+	// Both are names in the directory, so there is nothing for the root to check.
+	err = unix.Renameat(int(d.File.Fd()), tempName(f), int(d.File.Fd()), name)
 	switch {
 	case errors.Is(err, unix.EISDIR), errors.Is(err, unix.EEXIST), errors.Is(err, unix.ENOTEMPTY):
 		return at, old, fmt.Errorf("%q is a directory: remove it", name)

@@ -129,7 +129,7 @@ func (w *Walk) Open(name string, seen *unix.Stat_t) (fd int, st unix.Stat_t, err
 // of that owner: each by root, by us, or by the owner himself. Another user's
 // link to a file that only we may read would publish that file.
 func mayFollow(makers []uint32, owner uint32) bool {
-	us := uint32(os.Geteuid())
+	us := ownUID
 	return !slices.ContainsFunc(makers, func(uid uint32) bool { return uid != 0 && uid != us && uid != owner })
 }
 
@@ -143,14 +143,17 @@ func (d *Dir) Secret(st *unix.Stat_t) bool {
 // shared reports whether somebody else than root and the agent may put files into
 // the directory.
 func (d *Dir) shared() bool {
-	return d.mode&0o022 != 0 || d.owner != 0 && d.owner != uint32(os.Geteuid())
+	return d.mode&0o022 != 0 || d.owner != 0 && d.owner != ownUID
 }
+
+// IsOwn reports whether the agent's own user owns a file.
+func (d *Dir) IsOwn(st *unix.Stat_t) bool { return st.Uid == ownUID }
 
 // Trusts reports whether a group's file of that owner counts as pushed. Whoever
 // may write the directory may push, by writing that very file; only where
 // everybody may, the owner tells more.
 func (d *Dir) Trusts(uid uint32) bool {
-	return d.mode&0o002 == 0 || uid == 0 || uid == uint32(os.Geteuid()) || uid == d.owner
+	return d.mode&0o002 == 0 || uid == 0 || uid == ownUID || uid == d.owner
 }
 
 // Stat returns what a name leads to, following a symbolic link, and what the name
@@ -176,8 +179,11 @@ var ErrLeadsNowhere = errors.New("the symbolic link leads nowhere")
 // Author returns who has written a file himself, zero if it was root, we or the
 // owner of the directory: what they write may be in the name of others.
 func (d *Dir) Author(st *unix.Stat_t) uint32 {
-	if st.Uid == uint32(os.Geteuid()) || st.Uid == d.owner {
+	if st.Uid == ownUID || st.Uid == d.owner {
 		return 0
 	}
 	return st.Uid
 }
+
+// ownUID is the user of this process, which does not change.
+var ownUID = uint32(os.Geteuid())

@@ -44,6 +44,7 @@ func NewExclusion() Exclusion { return Exclusion{turn: make(chan struct{}, 1)} }
 // exclusive is the exclusion while a change has it.
 type exclusive struct {
 	x    *Exclusion
+	d    *Dir
 	lock *os.File
 }
 
@@ -63,7 +64,7 @@ func (x *Exclusion) Exclude(d *Dir, since time.Time) (h exclusive, err error) {
 	f, err := d.lock(patience)
 	switch {
 	case err == nil:
-		return exclusive{x, f}, nil
+		return exclusive{x, d, f}, nil
 	case d.CheckPath() != nil:
 		return exclusive{}, ErrReplaced
 	case patience > 0 && errors.Is(err, ErrBusy):
@@ -83,7 +84,9 @@ func (x *Exclusion) SharedFailure(since time.Time) bool {
 func (h exclusive) Release() {
 	// Not by closing alone: a child that is about to be started has the file open, too.
 	_ = unix.Flock(int(h.lock.Fd()), unix.LOCK_UN)
-	_ = h.lock.Close()
+	if h.lock != h.d.lockFile {
+		_ = h.lock.Close()
+	}
 	<-h.x.turn
 }
 
@@ -93,20 +96,20 @@ func (h exclusive) Release() {
 func (d *Dir) lock(patience time.Duration) (*os.File, error) {
 	deadline := time.Now().Add(patience)
 	for {
-		f, err := d.OpenLock()
+		f, err := d.keptLock()
 		if err != nil {
 			return nil, err
 		}
 		err = flockUntil(f, deadline, func() error {
 			switch {
-			case !d.leadsTo(f.Name(), f):
+			case !d.leadsTo(f.Name(), &d.lockID):
 				return ErrRetry // removed: it locks nothing any more
 			case d.CheckPath() != nil:
 				return ErrReplaced
 			}
 			return nil
 		})
-		if err == nil && !d.leadsTo(f.Name(), f) {
+		if err == nil && !d.leadsTo(f.Name(), &d.lockID) {
 			err = ErrRetry
 		}
 		if errors.Is(err, unix.ENOLCK) || errors.Is(err, unix.EOPNOTSUPP) {
@@ -115,7 +118,7 @@ func (d *Dir) lock(patience time.Duration) (*os.File, error) {
 		if err == nil {
 			return f, nil
 		}
-		_ = f.Close()
+		d.dropLock(f)
 		switch {
 		case err != ErrRetry:
 			return nil, err
@@ -155,12 +158,41 @@ func flockUntil(f *os.File, deadline time.Time, sensible func() error) error {
 	return err
 }
 
-// leadsTo reports whether the name is still that of the open file.
-func (d *Dir) leadsTo(name string, f *os.File) bool {
-	var here, there unix.Stat_t
-	if unix.Fstat(int(f.Fd()), &here) != nil {
-		return false
+// keptLock returns the open lock, which stays open as long as the directory. What is
+// locked in place of it on a full disk does not stay. The caller has the turn.
+func (d *Dir) keptLock() (*os.File, error) {
+	if d.lockFile != nil {
+		return d.lockFile, nil
 	}
+	f, err := d.OpenLock()
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Fstat(int(f.Fd()), &d.lockID); err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	if f.Name() == SpoolLock {
+		d.open.Lock()
+		defer d.open.Unlock()
+		d.lockFile = f
+	}
+	return f, nil
+}
+
+// dropLock closes the lock, so that the next change opens it anew.
+func (d *Dir) dropLock(f *os.File) {
+	d.open.Lock()
+	defer d.open.Unlock()
+	if d.lockFile == f {
+		d.lockFile = nil
+	}
+	_ = f.Close() // only locked
+}
+
+// leadsTo reports whether the name is still that of what was opened.
+func (d *Dir) leadsTo(name string, here *unix.Stat_t) bool {
+	var there unix.Stat_t
 	err := unix.Fstatat(int(d.File.Fd()), name, &there, unix.AT_SYMLINK_NOFOLLOW)
 	return err == nil && here.Dev == there.Dev && here.Ino == there.Ino
 }
