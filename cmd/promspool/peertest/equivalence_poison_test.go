@@ -27,7 +27,7 @@ var poisons = []poison{
 	{"value of the path not UTF-8, by escapes", []request{put("/metrics/job/%ff", "m 1\n", 400), post("/metrics/job/j/x/%ff", "m 1\nm 1\n", 400)}},
 	{"NUL in the path", []request{put("/metrics/job/a%00b", "m 1\n", 400)}},
 	{"no instance and an empty one", []request{put("/metrics/job/w2", "w2 1\n", 200), put("/metrics/job/w2/instance@base64/=", "w2 2\n", 200)}},
-	{"no label and an empty one", []request{put("/metrics/job/x", "x 1\n", 200), put("/metrics/job/x/y@base64/=", "x 2\n", 200), put("/metrics/job/x/z/", "x 3\n", 200)}},
+	{"no label and an empty one", []request{put("/metrics/job/x", "x 1\n", 200), put("/metrics/job/x/y@base64/=", "x 2\n", 200), put("/metrics/job/x/z/", "x 3\n", 400)}},
 	{"series with an empty label and without", []request{put("/metrics/job/e", "e{x=\"\"} 1\ne 2\n", 400)}},
 	{"family without a name", []request{putProto("/metrics/job/w3", 400, `type: GAUGE metric { gauge { value: 1 } }`), putProto("/metrics/job/w3", 400, ``)}},
 	{"gauge histogram", []request{putProto("/metrics/job/w4", 400, `name: "w4" type: GAUGE_HISTOGRAM metric { histogram { sample_count: 1 bucket { upper_bound: 1 cumulative_count: 1 } } }`)}},
