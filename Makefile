@@ -16,11 +16,18 @@ LDFLAGS   = -s -w -X $V.Version=$(VERSION) -X $V.Revision=$(REVISION) -X $V.Bran
 # No -buildvcs: the flags above say it already, and it fails in a clone that another user owns.
 BUILD     = CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 TOOL      = go tool -modfile=.tools/go.mod
+# go test, with a last line that says what was skipped. After a "--" comes another one.
+TESTRUN   = mkdir -p build && go build -buildvcs=false -o build/testrun ./cmd/promspool/internal/testrun && build/testrun
+# What needs other programs or takes long. "go test ./..." skips these packages.
+BROWSER   = -count=1 -timeout 10m ./cmd/promspool/browsertest
+PEERS     = -count=1 -timeout 15m ./cmd/promspool/peertest
+TORTURE   = -count=1 -timeout 15m -v ./cmd/promspool/torture
+QUICK     = $$(go list ./... | grep -vE '/cmd/promspool/(browsertest|peertest|torture)$$')
 # With CI=true the real programs that tests talk to are installed first, and a test must not skip for want of one.
-CI_ONLY   = $(if $(filter true,$(CI)),.ci/packages && PROMSPOOL_TEST_NO_SKIP=1)
+CI_ONLY   = $(if $(filter true,$(CI)),.ci/packages && export PROMSPOOL_TEST_NO_SKIP=1 &&)
 PLATFORMS = linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 freebsd/amd64
 
-.PHONY: build run test race torture lint vet format staticcheck portable vuln fuzz bench bench-peers conformance man completions install packages test-packages dist clean help
+.PHONY: build run test test-all test-browser test-peers test-torture race torture lint vet format staticcheck portable vuln fuzz bench bench-peers conformance man completions install packages test-packages dist clean help
 
 build: ## build ./promspool, a static binary
 	$(BUILD) -o promspool ./cmd/promspool
@@ -28,11 +35,27 @@ build: ## build ./promspool, a static binary
 run: build ## build, then run the agent on ./spool
 	mkdir -p spool && ./promspool --web.listen-address=127.0.0.1:9091 --spool.directory=./spool
 
-test: ## run the tests
-	$(CI_ONLY) go test ./...
+test: ## run the quick tests, or with CI=true all; the last line says what was skipped
+ifeq ($(CI),true)
+test: test-all
+else
+	$(TESTRUN) -timeout 10m ./...
+endif
 
-race: ## run the tests under the race detector
-	$(CI_ONLY) go test -race ./...
+test-all: ## run the quick tests, then those with Chromium, with other programs, and the torture
+	$(CI_ONLY) export PROMSPOOL_TEST_ALL=1 && $(TESTRUN) -timeout 10m $(QUICK) -- $(BROWSER) -- $(PEERS) -- $(TORTURE)
+
+test-browser: ## run the tests that drive Chromium
+	$(CI_ONLY) export PROMSPOOL_TEST_ALL=1 && $(TESTRUN) $(BROWSER)
+
+test-peers: ## run the tests with other programs, such as Prometheus and Pushgateway, and of the examples and documents
+	$(CI_ONLY) export PROMSPOOL_TEST_ALL=1 && $(TESTRUN) $(PEERS)
+
+test-torture: ## run the short form of the torture
+	$(CI_ONLY) export PROMSPOOL_TEST_ALL=1 && $(TESTRUN) $(TORTURE)
+
+race: ## run the quick tests under the race detector
+	$(CI_ONLY) $(TESTRUN) -race -timeout 10m $(QUICK)
 
 torture: ## the long form of the tests of power cuts, kills, faults and floods: about half an hour, as root
 	PROMSPOOL_TORTURE=long go test -count=1 -timeout 2h -v ./cmd/promspool/torture

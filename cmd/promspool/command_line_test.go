@@ -85,6 +85,7 @@ func TestAgentThatMayNotWriteItsSpoolSaysWhyAndExits(t *testing.T) {
 	spool := t.TempDir()
 	for _, dir := range []string{spool, filepath.Dir(spool)} {
 		agenttest.NoError(t, os.Chmod(dir, 0o555))
+		t.Cleanup(func() { _ = os.Chmod(dir, 0o755) }) // so that it can be removed
 	}
 	for _, dir := range []string{spool, filepath.Join(spool, "new")} {
 		t.Run(filepath.Base(dir), func(t *testing.T) {

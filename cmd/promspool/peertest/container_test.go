@@ -62,7 +62,7 @@ func TestContainerExample(t *testing.T) {
 	agenttest.NoError(t, os.MkdirAll(volume, 0o755))
 	agenttest.NoError(t, os.Chown(volume, 65532, 65532))
 	agenttest.NoError(t, os.Mkdir(root+"/usr", 0o755))
-	build := exec.Command("go", "build", "-buildvcs=false", "-o", root+entry[0], ".")
+	build := exec.Command("go", "build", "-buildvcs=false", "-o", root+entry[0], "github.com/promspool/promspool/cmd/promspool")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)

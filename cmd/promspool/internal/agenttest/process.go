@@ -67,7 +67,7 @@ func Asked(what string) bool {
 	if os.Getenv("PROMSPOOL_TEST_ALL") != "" || os.Getenv("PROMSPOOL_TEST_NO_SKIP") != "" {
 		return true
 	}
-	fmt.Printf("SKIP: %s: make test-all runs them, or PROMSPOOL_TEST_ALL=1\n", what)
+	fmt.Printf("SKIP: %s (make test-all, or PROMSPOOL_TEST_ALL=1)\n", what)
 	flag.Parse()
 	if err := flag.Set("test.run", "^$"); err != nil {
 		panic(err) // the flag is testing's
