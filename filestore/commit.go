@@ -24,48 +24,60 @@ type placed struct {
 	old disk.OldFile
 }
 
-// commit writes what plan makes of the group as it is. Encoding, writing and
-// flushing the file happen outside of every lock that another group needs; the
-// check, the rename and the new view happen under the one of the Store.
-//
-// The flush of what is returned is what is left to do.
-func (s *Store) commit(g grouping.Key, check bool, plan func(old *record.Content) (*record.Content, error)) (placed, error) {
-	name := g.FileName()
-	since := s.groups.since(name)
+// inSpool makes a change in the directory of the spool: it calls try until that
+// succeeds or fails for good. After disk.ErrReplaced it goes on in the directory that
+// the path leads to by then, after disk.ErrRetry once the files with these names have
+// been read again. The directory is in use when try is called, which ends the use.
+func (s *Store) inSpool(names []string, try func(d *disk.Dir) error) error {
 	var giveUp time.Time
 	for attempt := 0; ; attempt++ {
 		if attempt == 3 {
-			giveUp = time.Now().Add(commitPatience)
+			giveUp = time.Now().Add(commitTimeout)
 		} else if attempt > 3 {
 			if time.Now().After(giveUp) {
-				return placed{}, restless("the group changes too often: others write to it all the time")
+				return contendedError("it changes too often: another process writes to it all the time")
 			}
-			// Whoever is at the file now may need a moment, and where he never rests
-			// it takes many tries to come between two of his changes.
+			// A writer may need a moment, and it takes many tries to come between two
+			// changes of one that never pauses.
 			time.Sleep(time.Duration(min(attempt, 5)) * time.Millisecond)
 		}
 		d, err := s.spool.acquire()
 		if err != nil {
-			return placed{}, err
+			return err
 		}
-		at, err := s.try(d, name, since, check, plan)
-		switch {
-		case err == nil:
-			return at, nil
+		switch err = try(d); {
 		case errors.Is(err, disk.ErrReplaced):
 			_, err = s.spool.reopen(d)
 		case errors.Is(err, disk.ErrRetry):
-			_, err = s.Reload(name)
+			_, err = s.Reload(names...)
+		default:
+			return err
 		}
 		if err != nil {
-			return placed{}, err
+			return err
 		}
 	}
 }
 
-// commitPatience is how long a commit tries to come between the changes that other
-// processes make to its group.
-const commitPatience = 10 * time.Second
+// commitTimeout is how long a change tries to come between the changes that other
+// processes make to the same file.
+const commitTimeout = 10 * time.Second
+
+// commit writes what plan makes of the group as it is. Encoding, writing and syncing
+// the file happen outside of every lock that another group needs; the check, the
+// rename and the new view happen under the one of the Store. It is plan, prepare,
+// queue (install), check (mayInstall), rename, publish.
+//
+// The sync of what is returned is left to do: see flush.
+func (s *Store) commit(g grouping.Key, check bool, plan func(old *record.Content) (*record.Content, error)) (at placed, err error) {
+	name := g.FileName()
+	since := s.groups.since(name)
+	err = s.inSpool([]string{name}, func(d *disk.Dir) (err error) {
+		at, err = s.try(d, name, since, check, plan)
+		return err
+	})
+	return at, err
+}
 
 // try is one attempt of commit, in a directory that is in use. It ends the use
 // unless it succeeds. disk.ErrRetry and disk.ErrReplaced ask for another attempt.
@@ -258,12 +270,12 @@ var ErrBusy = disk.ErrBusy
 // survives a power cut is not known. Doing it again is safe.
 var ErrInDoubt = errors.New("it is not known whether the change survives a power cut")
 
-// restless is an ErrBusy that is not about the lock.
-type restless string
+// contendedError is an ErrBusy that is not about the lock.
+type contendedError string
 
-func (r restless) Error() string { return string(r) }
+func (r contendedError) Error() string { return string(r) }
 
-func (r restless) Is(target error) bool { return target == ErrBusy }
+func (r contendedError) Is(target error) bool { return target == ErrBusy }
 
 // A rename waits while the journal of the file system is being written, and
 // under load that is most of the time. So commits whose files are prepared are

@@ -59,28 +59,24 @@ func (s *Store) Drop(name string, data []byte, force bool) error {
 	}
 	defer s.groups.lock(name)()
 	since := s.groups.since(name)
-	for range 100 {
+	var at placed
+	var rejected error // for what it is by itself
+	err = s.inSpool([]string{name}, func(d *disk.Dir) (err error) {
 		c := record.Parse(name, data)
-		if err := s.mayDrop(c, force); err != nil {
-			return err
+		if rejected = s.mayDrop(c, force); rejected != nil {
+			d.Release()
+			return rejected
 		}
-		var d *disk.Dir
-		if d, err = s.spool.acquire(); err != nil {
-			break
+		if at, err = s.drop(d, c, data, since, force); errors.Is(err, fs.ErrNotExist) {
+			return disk.ErrRetry // the temporary file was swept away
 		}
-		var at placed
-		if at, err = s.drop(d, c, data, since, force); err == nil {
-			return disk.Wrap("storing "+name, s.flush(at))
-		}
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // the temporary file was swept away
-		}
-		if !errors.Is(err, disk.ErrReplaced) {
-			break
-		}
-		if _, err = s.spool.reopen(d); err != nil {
-			break
-		}
+		return err
+	})
+	switch {
+	case rejected != nil:
+		return rejected
+	case err == nil:
+		return disk.Wrap("storing "+name, s.flush(at))
 	}
 	var x *record.Conflict
 	if errors.As(err, &x) {

@@ -62,9 +62,8 @@ const removeAtOnce = 256
 // push does; names is asked again then.
 func (s *Store) remove(names func() []string, pick func(*record.File) bool) (removed []*record.File, err error) {
 	since := time.Now()
-	for range 100 {
-		var gone []*record.File
-		gone, err = s.removeIn(names(), since, pick)
+	err = s.inSpool(nil, func(d *disk.Dir) error {
+		gone, err := s.removeIn(d, names, since, pick)
 		if len(removed) > 0 && len(gone) > 0 { // the new directory may have had the same files
 			names := make(map[string]bool, len(gone))
 			for _, f := range gone {
@@ -72,29 +71,26 @@ func (s *Store) remove(names func() []string, pick func(*record.File) bool) (rem
 			}
 			removed = slices.DeleteFunc(removed, func(f *record.File) bool { return names[f.Name()] })
 		}
-		if removed = append(removed, gone...); !errors.Is(err, disk.ErrReplaced) {
-			return removed, err
-		}
-	}
-	return removed, restless("the spool directory is replaced too often")
+		removed = append(removed, gone...)
+		return err
+	})
+	return removed, err
 }
 
-// removeIn is remove in the present directory. With disk.ErrReplaced the path leads to
-// another one, which the view has by then.
-func (s *Store) removeIn(names []string, since time.Time, pick func(*record.File) bool) (removed []*record.File, err error) {
-	d, err := s.spool.inUse()
-	if err != nil {
-		return nil, err
-	}
+// removeIn is remove in one directory, which is in use. It ends the use.
+func (s *Store) removeIn(d *disk.Dir, names func() []string, since time.Time, pick func(*record.File) bool) (removed []*record.File, err error) {
 	used := true
 	defer func() {
 		if used {
 			d.Release()
 		}
 	}()
-	for len(names) > 0 && err == nil {
-		batch := names[:min(len(names), removeAtOnce)]
-		names = names[len(batch):]
+	if d.CheckPath() != nil {
+		return nil, disk.ErrReplaced
+	}
+	for left := names(); len(left) > 0 && err == nil; {
+		batch := left[:min(len(left), removeAtOnce)]
+		left = left[len(batch):]
 		var gone []*record.File
 		gone, err = s.removeBatch(d, batch, since, pick)
 		removed = append(removed, gone...)
@@ -104,29 +100,17 @@ func (s *Store) removeIn(names []string, since time.Time, pick func(*record.File
 			err = d.VerifyWritable()
 		}
 		if err != nil {
-			return nil, s.followed(d, err)
+			return nil, err
 		}
 	}
 	// Also if nothing was removed here: what is not there may have been removed a
-	// moment ago, by somebody whose flush is still to come.
+	// moment ago, by a change whose sync is still to come.
 	used = false
-	elsewhere := errors.Is(err, disk.ErrReplaced) && d.CheckPath() != nil // then it matters no more whether this one is flushed
-	if flushErr := s.flush(placed{d: d}); flushErr != nil && !elsewhere {
-		return removed, flushErr
+	elsewhere := errors.Is(err, disk.ErrReplaced) && d.CheckPath() != nil // then it matters no more whether this one is synced
+	if syncErr := s.flush(placed{d: d}); syncErr != nil && !elsewhere {
+		return removed, syncErr
 	}
-	return removed, s.followed(d, err)
-}
-
-// followed reopens the spool if the error is disk.ErrReplaced, and returns what that
-// comes to.
-func (s *Store) followed(d *disk.Dir, err error) error {
-	if !errors.Is(err, disk.ErrReplaced) {
-		return err
-	}
-	if _, failed := s.spool.reopen(d); failed != nil {
-		return failed
-	}
-	return err
+	return removed, err
 }
 
 // removeBatch deletes some files. It ends at the first error: what is wrong with
@@ -145,7 +129,7 @@ func (s *Store) removeBatch(d *disk.Dir, names []string, since time.Time, pick f
 		}
 		names = again
 	}
-	return removed, restless(fmt.Sprintf("the file %q changes too often: others write to it all the time", names[0]))
+	return removed, contendedError(fmt.Sprintf("the file %q changes too often: others write to it all the time", names[0]))
 }
 
 // tryRemove deletes the files that are as the view has them and returns the
