@@ -41,18 +41,18 @@ const (
 type steadyClock struct {
 	wall func() time.Time
 
-	mu      sync.Mutex
-	start   time.Time     // by the monotonic clock
-	elapsed time.Duration // since start, at the last look
-	sure    time.Time     // the time then
-	steady  time.Duration // since when there was no jump
-	ahead   time.Duration // by how much the clock has jumped forward, not yet believed; 0 if it has not
-	since   time.Duration // since when it has
-	seen    reading       // jumps that nobody has asked for
+	mu          sync.Mutex
+	start       time.Time     // by the monotonic clock
+	elapsed     time.Duration // since start, at the last look
+	trusted     time.Time     // the time then
+	stableSince time.Duration // since when there was no jump
+	jump        time.Duration // by how much the clock has jumped forward, not yet believed; 0 if it has not
+	since       time.Duration // since when it has
+	seen        reading       // jumps that nobody has asked for
 }
 
 func newSteadyClock(wall func() time.Time) *steadyClock {
-	return &steadyClock{wall: wall, start: time.Now(), sure: wall().Round(0)}
+	return &steadyClock{wall: wall, start: time.Now(), trusted: wall().Round(0)}
 }
 
 // reading is what a look at the clock showed.
@@ -85,29 +85,29 @@ func (c *steadyClock) look() reading {
 func (c *steadyClock) trust() reading {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.elapsed, c.sure, c.ahead = time.Since(c.start), c.wall().Round(0), 0
-	return reading{now: c.sure, steady: true, trusted: true}
+	c.elapsed, c.trusted, c.jump = time.Since(c.start), c.wall().Round(0), 0
+	return reading{now: c.trusted, steady: true, trusted: true}
 }
 
 func (c *steadyClock) read() reading {
 	before := c.elapsed
 	c.elapsed = time.Since(c.start)
-	wall, expected := c.wall().Round(0), c.sure.Add(c.elapsed-before)
+	wall, expected := c.wall().Round(0), c.trusted.Add(c.elapsed-before)
 	r := reading{back: c.seen.back, forward: c.seen.forward}
 	switch gap := wall.Sub(expected); {
 	case gap < -clockSlack:
-		c.sure, c.steady, c.ahead, r.back = wall, c.elapsed, 0, true
+		c.trusted, c.stableSince, c.jump, r.back = wall, c.elapsed, 0, true
 	case gap <= clockSlack:
-		c.sure, c.ahead = wall, 0
-	case c.ahead == 0 || (gap-c.ahead).Abs() > clockSlack:
-		c.sure, c.ahead, c.since, r.forward = expected, gap, c.elapsed, true
+		c.trusted, c.jump = wall, 0
+	case c.jump == 0 || (gap-c.jump).Abs() > clockSlack:
+		c.trusted, c.jump, c.since, r.forward = expected, gap, c.elapsed, true
 	case c.elapsed-c.since >= clockConfirm:
-		c.sure, c.ahead = wall, 0
+		c.trusted, c.jump = wall, 0
 	default:
-		c.sure = expected
+		c.trusted = expected
 	}
-	r.now = c.sure
-	r.steady = c.ahead == 0 && c.elapsed-c.steady >= clockConfirm
+	r.now = c.trusted
+	r.steady = c.jump == 0 && c.elapsed-c.stableSince >= clockConfirm
 	return r
 }
 
@@ -459,7 +459,7 @@ func (s *Store) Expire(ctx context.Context, tell func(Aged)) error {
 // sweep does what is due and returns when to come again.
 func (s *Store) sweep(ctx context.Context, r reading, tell func(Aged)) time.Duration {
 	if r.back {
-		s.reconsider(r.now)
+		s.recheckAfterClockJump(r.now)
 	}
 	for ctx.Err() == nil {
 		n := s.withholdDue(r.now, tell)
@@ -518,14 +518,14 @@ func (s *Store) writePending(ctx context.Context, r reading, tell func(Aged)) in
 	for _, f := range files {
 		group.Go(func() error {
 			if ctx.Err() != nil || busy.Load() {
-				s.putOff(f.ID())
+				s.retryLater(f.ID())
 				return nil
 			}
 			since, err := s.writeWithheld(f.Group())
 			switch {
 			case err != nil:
 				busy.Store(errors.Is(err, ErrBusy)) // then the others would wait for the same
-				s.putOff(f.ID())
+				s.retryLater(f.ID())
 			case !since.IsZero():
 				s.rest(f.ID())
 			}
@@ -552,8 +552,8 @@ func (s *Store) toRewrite(r reading) []*record.File {
 	return files
 }
 
-// putOff has a file written some time later.
-func (s *Store) putOff(id *record.ID) {
+// retryLater has a file written some time later.
+func (s *Store) retryLater(id *record.ID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, ok := s.due.pending[id]; ok {
@@ -592,9 +592,9 @@ func (s *Store) untilNext(r reading) time.Duration {
 	return wait
 }
 
-// reconsider looks again at what was withheld and not written, after the clock
+// recheckAfterClockJump looks again at what was withheld and not written, after the clock
 // was set back.
-func (s *Store) reconsider(now time.Time) {
+func (s *Store) recheckAfterClockJump(now time.Time) {
 	updates, sources := s.forget(now)
 	for _, src := range sources {
 		var names []string
@@ -665,7 +665,7 @@ func (s *Store) writeWithheld(g grouping.Key) (since time.Time, err error) {
 	case errors.Is(err, errNothing):
 		return time.Time{}, nil
 	case err == nil:
-		err = s.flush(at)
+		err = s.syncDirectory(at)
 	}
 	return since, disk.Wrap("withholding the payload of group "+g.String(), err)
 }
@@ -679,7 +679,7 @@ var errNotExpired = fmt.Errorf("nothing of it is withheld: %w", fs.ErrNotExist)
 // not expired the error wraps fs.ErrNotExist; if what was withheld contradicts
 // another file by now it is a *Conflict. Otherwise the promise is that of Replace.
 func (s *Store) Restore(g grouping.Key) error {
-	at, err := func() (placed, error) {
+	at, err := func() (pendingSync, error) {
 		defer s.groups.lock(g.FileName())()
 		return s.commit(g, true, func(old *record.Content) (*record.Content, error) {
 			if old == nil || old.File.Ended() == nil {
@@ -689,7 +689,7 @@ func (s *Store) Restore(g grouping.Key) error {
 		})
 	}()
 	if err == nil {
-		err = s.flush(at)
+		err = s.syncDirectory(at)
 	}
 	var clash *record.Conflict
 	if errors.As(err, &clash) {

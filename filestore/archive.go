@@ -158,7 +158,7 @@ func (s *Store) archiveAll(ctx context.Context, d *disk.Dir, to *os.File, ids []
 func (s *Store) flushArchived(d *disk.Dir, to *os.File, moved []Aged, tell func(Aged)) {
 	// In the archive first: better twice than nowhere.
 	err := to.Sync()
-	if flush := s.flush(placed{d: d}); err == nil {
+	if flush := s.syncDirectory(pendingSync{d: d}); err == nil {
 		err = flush
 	}
 	for _, a := range moved {
@@ -349,7 +349,7 @@ func (s *Store) restoreArchived(name string) error {
 		return record.Revive(c)
 	})
 	if err == nil {
-		err = s.flush(at)
+		err = s.syncDirectory(at)
 	}
 	if err == nil {
 		err = unix.Unlinkat(int(dir.Fd()), from, 0)
@@ -392,7 +392,7 @@ func (s *Store) restoreDropped(d *disk.Dir, dir *os.File, name, from string) err
 	if err != nil {
 		return err
 	}
-	if err := s.flush(placed{d: in}); err != nil {
+	if err := s.syncDirectory(pendingSync{d: in}); err != nil {
 		return err
 	}
 	if err := unix.Unlinkat(at, from, 0); err != nil {

@@ -156,9 +156,9 @@ func (c *checker) read(d *disk.Dir, base string) (*checked, error) {
 			opts:    &Options{MaxFileBytes: c.opts.MaxFileBytes, Now: func() time.Time { return time.Now().Add(time.Hour) }},
 			waiting: map[string]*wait{base: {}}, // for ever so long
 		}
-		o := r.look(d, outcome{base: base, key: base})
+		o := r.look(d, readResult{base: base, key: base})
 		switch {
-		case o.new == nil && !o.again:
+		case o.new == nil && !o.retry:
 			return nil, os.ErrNotExist
 		case o.new == nil, o.new.File.IsBusy():
 			continue

@@ -17,9 +17,9 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// placed is a change that every View has and the disk may not have yet. The
+// pendingSync is a change that every View has and the disk may not have yet. The
 // directory is in use until the flush.
-type placed struct {
+type pendingSync struct {
 	d   *disk.Dir
 	old disk.OldFile
 }
@@ -69,7 +69,7 @@ const commitTimeout = 10 * time.Second
 // queue (install), check (mayInstall), rename, publish.
 //
 // The sync of what is returned is left to do: see flush.
-func (s *Store) commit(g grouping.Key, check bool, plan func(old *record.Content) (*record.Content, error)) (at placed, err error) {
+func (s *Store) commit(g grouping.Key, check bool, plan func(old *record.Content) (*record.Content, error)) (at pendingSync, err error) {
 	name := g.FileName()
 	since := s.groups.since(name)
 	err = s.inSpool([]string{name}, func(d *disk.Dir) (err error) {
@@ -81,8 +81,8 @@ func (s *Store) commit(g grouping.Key, check bool, plan func(old *record.Content
 
 // try is one attempt of commit, in a directory that is in use. It ends the use
 // unless it succeeds. disk.ErrRetry and disk.ErrReplaced ask for another attempt.
-func (s *Store) try(d *disk.Dir, name string, since time.Time, check bool, plan func(old *record.Content) (*record.Content, error)) (at placed, err error) {
-	p := &prepared{d: d, name: name, check: check, since: since}
+func (s *Store) try(d *disk.Dir, name string, since time.Time, check bool, plan func(old *record.Content) (*record.Content, error)) (at pendingSync, err error) {
+	p := &pendingCommit{d: d, name: name, check: check, since: since}
 	defer func() {
 		if at.d != nil {
 			return
@@ -112,20 +112,20 @@ func (s *Store) try(d *disk.Dir, name string, since time.Time, check bool, plan 
 	}
 	c, err := plan(held)
 	if err != nil {
-		return placed{}, err
+		return pendingSync{}, err
 	}
 	s.alignHelp(c, mine)
 	data := c.Encode()
 	if int64(len(data)) > s.opts.MaxFileBytes {
-		return placed{}, &exposition.SyntaxError{Reason: exposition.TooLarge, Msg: fmt.Sprintf("the group would take %d bytes, more than --spool.max-file-bytes=%d", len(data), s.opts.MaxFileBytes)}
+		return pendingSync{}, &exposition.SyntaxError{Reason: exposition.TooLarge, Msg: fmt.Sprintf("the group would take %d bytes, more than --spool.max-file-bytes=%d", len(data), s.opts.MaxFileBytes)}
 	}
 	c.Holds(data)
 	p.old, p.mine, p.oldParts, p.content = old, mine, oldParts, c
 	if c.Pretended {
 		if err := s.pretend(p); err != nil {
-			return placed{}, err
+			return pendingSync{}, err
 		}
-		return placed{d: d}, nil
+		return pendingSync{d: d}, nil
 	}
 	defer func() {
 		if at.d != nil || err != nil { // no panic
@@ -139,15 +139,15 @@ func (s *Store) try(d *disk.Dir, name string, since time.Time, check bool, plan 
 			}
 		}()
 		if p.checked, err = s.checkLarge(c, oldParts); err != nil {
-			return placed{}, err
+			return pendingSync{}, err
 		}
 	}
 	start := time.Now()
 	if p.tmp, err = d.Prepare(name, data, c.KeepTime()); err != nil {
 		if gone := d.CheckPath(); gone != nil { // not a fault of the disk
-			return placed{}, disk.ErrReplaced
+			return pendingSync{}, disk.ErrReplaced
 		}
-		return placed{}, err
+		return pendingSync{}, err
 	}
 	if s.observers.Flush != nil {
 		s.observers.Flush(time.Since(start).Seconds())
@@ -155,13 +155,13 @@ func (s *Store) try(d *disk.Dir, name string, since time.Time, check bool, plan 
 	err = s.install(p)
 	switch {
 	case err == nil:
-		return placed{d, p.gone}, nil
+		return pendingSync{d, p.gone}, nil
 	case errors.Is(err, fs.ErrNotExist):
 		err = disk.ErrRetry // somebody removed the temporary file
 	case errors.Is(err, unix.EPERM):
 		err = fmt.Errorf("the file %q is somebody else's, and only he may replace or remove it in this directory: %w", name, unix.EPERM)
 	}
-	return placed{}, err
+	return pendingSync{}, err
 }
 
 // ErrFull is what a push's error wraps when the spool's own limit is reached.
@@ -282,8 +282,8 @@ func (r contendedError) Is(target error) bool { return target == ErrBusy }
 // installed together: checked and renamed one after the other, and published as
 // one view.
 
-// prepared is a commit whose file is written and flushed.
-type prepared struct {
+// pendingCommit is a commit whose file is written and flushed.
+type pendingCommit struct {
 	d         *disk.Dir
 	tmp       *disk.Pending
 	name      string
@@ -300,18 +300,18 @@ type prepared struct {
 	err  error
 }
 
-// turns is the queue of prepared commits. Whoever finds nobody at work installs
+// commitQueue is the queue of prepared commits. Whoever finds nobody at work installs
 // what is queued, his own first, and hands what has come since, or was left, to the
 // first in the queue. The others sleep until they are done: for each to come and
 // see under a mutex would take a change of threads for each.
-type turns struct {
+type commitQueue struct {
 	mu    sync.Mutex
-	queue []*prepared
+	queue []*pendingCommit
 	busy  bool
 }
 
-// enter queues a commit and returns when it is done or has to install.
-func (t *turns) enter(p *prepared) {
+// join queues a commit and returns when it is done or has to install.
+func (t *commitQueue) join(p *pendingCommit) {
 	p.wake = make(chan struct{}, 1)
 	t.mu.Lock()
 	t.queue = append(t.queue, p)
@@ -323,7 +323,7 @@ func (t *turns) enter(p *prepared) {
 	}
 }
 
-func (t *turns) take() []*prepared {
+func (t *commitQueue) next() []*pendingCommit {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	batch := t.queue
@@ -331,15 +331,15 @@ func (t *turns) take() []*prepared {
 	return batch
 }
 
-// putBack queues what is not done yet before what came since.
-func (t *turns) putBack(left []*prepared) {
+// requeue queues what is not done yet before what came since.
+func (t *commitQueue) requeue(left []*pendingCommit) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.queue = append(left, t.queue...)
 }
 
-// leave hands the turn to the first in the queue.
-func (t *turns) leave() {
+// pass hands the turn to the first in the queue.
+func (t *commitQueue) pass() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.queue) == 0 {
@@ -350,12 +350,12 @@ func (t *turns) leave() {
 }
 
 // install makes a prepared file the group's, if it may be, and publishes it.
-func (s *Store) install(p *prepared) error {
-	s.turns.enter(p)
+func (s *Store) install(p *pendingCommit) error {
+	s.queue.join(p)
 	if p.done {
 		return p.err
 	}
-	defer s.turns.leave()
+	defer s.queue.pass()
 	s.installQueued(p)
 	return p.err
 }
@@ -363,14 +363,14 @@ func (s *Store) install(p *prepared) error {
 // installQueued installs what is queued, of which our own comes first and is done
 // in any case. Another process is waited for before the queue is taken, so what
 // comes meanwhile shares the wait.
-func (s *Store) installQueued(own *prepared) {
-	var batch []*prepared
+func (s *Store) installQueued(own *pendingCommit) {
+	var batch []*pendingCommit
 	var ended bool
 	defer func() {
 		if batch == nil {
-			batch = s.turns.take()
+			batch = s.queue.next()
 		}
-		var left []*prepared
+		var left []*pendingCommit
 		for _, p := range batch {
 			if !ended && !p.done { // a panic
 				p.done, p.err = true, disk.ErrRetry
@@ -382,10 +382,10 @@ func (s *Store) installQueued(own *prepared) {
 				p.wake <- struct{}{}
 			}
 		}
-		s.turns.putBack(left)
+		s.queue.requeue(left)
 	}()
 	h, err := s.exclusion.Exclude(own.d, own.since)
-	batch = s.turns.take()
+	batch = s.queue.next()
 	if err != nil {
 		for _, p := range batch {
 			if p == own || p.d == own.d && (!errors.Is(err, ErrBusy) || s.exclusion.SharedFailure(p.since)) {
@@ -401,7 +401,7 @@ func (s *Store) installQueued(own *prepared) {
 
 // installAll installs what of the batch does not touch each other. The rest is
 // for another turn. No other change is under way.
-func (s *Store) installAll(batch []*prepared) {
+func (s *Store) installAll(batch []*pendingCommit) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := batch[0].d
@@ -414,7 +414,7 @@ func (s *Store) installAll(batch []*prepared) {
 		return
 	}
 
-	var fits []*prepared
+	var fits []*pendingCommit
 	seen := merge.NewBatch()
 	for _, p := range batch {
 		if p.d != d {
@@ -425,7 +425,7 @@ func (s *Store) installAll(batch []*prepared) {
 		if large && len(fits) > 0 || len(batch) > 1 && seen.Overlaps(p.content) {
 			continue
 		}
-		if p.err = s.mayInstall(p, fits); p.err == nil {
+		if p.err = s.checkInstall(p, fits); p.err == nil {
 			fits = append(fits, p)
 		} else {
 			p.done = true
@@ -453,7 +453,7 @@ func (s *Store) installAll(batch []*prepared) {
 // renameAll puts the files in their places. One after the other: side by side they
 // would wait for each other, and what takes long, to free what they replace, is put
 // off.
-func (s *Store) renameAll(fits []*prepared) {
+func (s *Store) renameAll(fits []*pendingCommit) {
 	for _, p := range fits {
 		var st unix.Stat_t
 		st, p.gone, p.err = p.tmp.Install(p.name)
@@ -461,10 +461,10 @@ func (s *Store) renameAll(fits []*prepared) {
 	}
 }
 
-// mayInstall decides, under the lock of the Store and the one between processes,
+// checkInstall decides, under the lock of the Store and the one between processes,
 // whether a prepared file may be renamed to its name, beside those that are
 // going to be installed with it.
-func (s *Store) mayInstall(p *prepared, with []*prepared) error {
+func (s *Store) checkInstall(p *pendingCommit, with []*pendingCommit) error {
 	if s.merge.File(p.name) != p.old {
 		return disk.ErrRetry
 	}
@@ -474,7 +474,7 @@ func (s *Store) mayInstall(p *prepared, with []*prepared) error {
 		if p.old != nil {
 			return disk.ErrRetry
 		}
-	case err == nil && s.reader.isUnfit(p.name, at):
+	case err == nil && s.reader.isBad(p.name, at):
 		// What is there is half-written or broken just now. The group is what was
 		// good last, and that is what this commit builds on.
 	case err == nil && p.old == nil, err == nil && p.old.Stamp().Ino != 0 && record.WithoutYoung(p.old.Stamp()) != record.WithoutYoung(at):

@@ -59,11 +59,11 @@ func (s *Store) Drop(name string, data []byte, force bool) error {
 	}
 	defer s.groups.lock(name)()
 	since := s.groups.since(name)
-	var at placed
+	var at pendingSync
 	var rejected error // for what it is by itself
 	err = s.inSpool([]string{name}, func(d *disk.Dir) (err error) {
 		c := record.Parse(name, data)
-		if rejected = s.mayDrop(c, force); rejected != nil {
+		if rejected = s.checkAlone(c, force); rejected != nil {
 			d.Release()
 			return rejected
 		}
@@ -76,7 +76,7 @@ func (s *Store) Drop(name string, data []byte, force bool) error {
 	case rejected != nil:
 		return rejected
 	case err == nil:
-		return disk.Wrap("storing "+name, s.flush(at))
+		return disk.Wrap("storing "+name, s.syncDirectory(at))
 	}
 	var x *record.Conflict
 	if errors.As(err, &x) {
@@ -85,8 +85,8 @@ func (s *Store) Drop(name string, data []byte, force bool) error {
 	return disk.Wrap("storing "+name, err)
 }
 
-// mayDrop looks at a file by itself.
-func (s *Store) mayDrop(c *record.Content, force bool) error {
+// checkAlone looks at a file by itself.
+func (s *Store) checkAlone(c *record.Content, force bool) error {
 	f := c.File
 	switch {
 	case f.Fault() != nil:
@@ -102,7 +102,7 @@ func (s *Store) mayDrop(c *record.Content, force bool) error {
 // drop makes the content a file of the directory, which is in use, and ends the use
 // unless it succeeds. Unlike a commit it does not build on what was there, so it need
 // not start over when another process has just changed that.
-func (s *Store) drop(d *disk.Dir, c *record.Content, data []byte, since time.Time, force bool) (placed, error) {
+func (s *Store) drop(d *disk.Dir, c *record.Content, data []byte, since time.Time, force bool) (pendingSync, error) {
 	name := c.File.Name()
 	installed := false
 	defer func() {
@@ -114,10 +114,10 @@ func (s *Store) drop(d *disk.Dir, c *record.Content, data []byte, since time.Tim
 	tmp, err := d.Prepare("job="+name, data, time.Time{})
 	if err != nil {
 		if d.CheckPath() != nil { // not a fault of the disk
-			return placed{}, disk.ErrReplaced
+			return pendingSync{}, disk.ErrReplaced
 		}
 		s.noteWrite(int64(len(data)), err)
-		return placed{}, err
+		return pendingSync{}, err
 	}
 	var old disk.OldFile
 	defer func() {
@@ -131,13 +131,13 @@ func (s *Store) drop(d *disk.Dir, c *record.Content, data []byte, since time.Tim
 	before.Read(v.File(name))
 	h, err := s.exclusion.Exclude(d, since)
 	if err != nil {
-		return placed{}, err
+		return pendingSync{}, err
 	}
 	defer h.Release()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if d.CheckPath() != nil {
-		return placed{}, disk.ErrReplaced
+		return pendingSync{}, disk.ErrReplaced
 	}
 	u := merge.Update{Old: s.merge.File(name), New: c}
 	if u.Old != nil {
@@ -145,16 +145,16 @@ func (s *Store) drop(d *disk.Dir, c *record.Content, data []byte, since time.Tim
 	}
 	if !force && !s.opts.Unchecked {
 		if x := s.merge.Check(c, u.OldParts, nil); x != nil {
-			return placed{}, x
+			return pendingSync{}, x
 		}
 	}
 	st, old, err := tmp.Install(name)
 	s.noteWrite(int64(len(data)), err)
 	if err != nil {
-		return placed{}, err
+		return pendingSync{}, err
 	}
 	c.File.Stamped(stampOf(&st))
 	s.publish([]merge.Update{u})
 	installed = true
-	return placed{d, old}, nil
+	return pendingSync{d, old}, nil
 }

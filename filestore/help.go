@@ -173,7 +173,7 @@ func (s *Store) rewriteFile(g grouping.Key) (bool, error) {
 	case err != nil:
 		return false, err
 	}
-	return true, s.flush(at)
+	return true, s.syncDirectory(at)
 }
 
 // errNothing ends a commit that has nothing to write.

@@ -57,7 +57,7 @@ func TestInstallAfterPanic(t *testing.T) {
 						return
 					}
 					defer d.Release()
-					_ = s.install(&prepared{d: d, name: g.FileName(), check: true}) // has no content
+					_ = s.install(&pendingCommit{d: d, name: g.FileName(), check: true}) // has no content
 				})
 			}
 		})
@@ -118,7 +118,7 @@ func TestCommitIsPatient(t *testing.T) {
 	if err != nil {
 		t.Fatalf("after %d tries: %v", tries, err)
 	}
-	if err := s.flush(at); err != nil {
+	if err := s.syncDirectory(at); err != nil {
 		t.Fatal(err)
 	}
 	if _, ok := s.View().File(g.FileName()).Has("b"); !ok {

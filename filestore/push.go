@@ -41,14 +41,14 @@ func (s *Store) Adopt(g grouping.Key, f *exposition.Families, a record.Adoption)
 		at.d.Release()
 		return nil
 	}
-	return s.flush(at)
+	return s.syncDirectory(at)
 }
 
 // pretend does all of a commit but to write: Views show it from then on.
-func (s *Store) pretend(p *prepared) error {
+func (s *Store) pretend(p *pendingCommit) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.mayInstall(p, nil); err != nil {
+	if err := s.checkInstall(p, nil); err != nil {
 		return err
 	}
 	s.publish([]merge.Update{{Old: p.old, OldParts: p.oldParts, New: p.content}})
@@ -108,7 +108,7 @@ func (s *Store) Amend(g grouping.Key, edit func(held *record.Held) (*record.Edit
 	}
 	unlock()
 	unlock = nil
-	if err := s.flush(at); err != nil {
+	if err := s.syncDirectory(at); err != nil {
 		return disk.Wrap("storing group "+g.String(), err)
 	}
 	if s.observers.Commit != nil {
@@ -145,7 +145,7 @@ func (s *Store) push(g grouping.Key, f *exposition.Families, keep bool, opts rec
 			unlock()
 		}
 	}()
-	var at placed
+	var at pendingSync
 	change := s.changeOf(g)
 	parts, series, err := change.Canonical(f, opts.Strip)
 	if err == nil {
@@ -173,7 +173,7 @@ func (s *Store) push(g grouping.Key, f *exposition.Families, keep bool, opts rec
 		at.d.Release()
 		return nil
 	}
-	if err := s.flush(at); err != nil {
+	if err := s.syncDirectory(at); err != nil {
 		return disk.Wrap("storing group "+g.String(), err)
 	}
 	if s.observers.Commit != nil {
@@ -182,9 +182,9 @@ func (s *Store) push(g grouping.Key, f *exposition.Families, keep bool, opts rec
 	return nil
 }
 
-// flush waits until the change, and what was renamed in the directory before, is
+// syncDirectory waits until the change, and what was renamed in the directory before, is
 // durable, and ends the use of the directory.
-func (s *Store) flush(p placed) error {
+func (s *Store) syncDirectory(p pendingSync) error {
 	defer p.d.Release()
 	defer p.old.Release()()
 	start := time.Now()
@@ -210,7 +210,7 @@ func (s *Store) fileOf(g grouping.Key) *record.File { return s.View().File(g.Fil
 func (s *Store) stampFailure(g grouping.Key) error {
 	change := s.changeOf(g)
 	at, err := s.commit(g, false, func(old *record.Content) (*record.Content, error) {
-		if old == nil && (s.fileOf(g) != nil || !s.mayRecordFailure()) {
+		if old == nil && (s.fileOf(g) != nil || !s.hasRoomForFailure()) {
 			return nil, errNothing
 		}
 		return change.Fail(old)
@@ -219,7 +219,7 @@ func (s *Store) stampFailure(g grouping.Key) error {
 	case errors.Is(err, errNothing):
 		err = nil
 	case err == nil:
-		err = s.flush(at)
+		err = s.syncDirectory(at)
 	}
 	return disk.Wrap("noting the failure in group "+g.String(), err)
 }

@@ -50,26 +50,26 @@ type reader struct {
 	waiting map[string]*wait // files that cannot be read yet, and since when
 }
 
-// outcome is what came of looking at one name.
-type outcome struct {
+// readResult is what came of looking at one name.
+type readResult struct {
 	src     *Source // nil if it is not of a Store that is kept up to date
 	base    string  // the name in the directory
 	key     string  // the name in the view
 	old     *record.File
 	new     *record.Content // nil if there is no such file
 	changed bool
-	again   bool // ask again soon: what is there now is not to be served, or not yet
+	retry   bool // ask again soon: what is there now is not to be served, or not yet
 	link    bool // the name is a symbolic link
 	stamp   record.Stamp
 }
 
 // look reads a file if it has changed since old was read.
-func (r *reader) look(d *disk.Dir, o outcome) outcome {
+func (r *reader) look(d *disk.Dir, o readResult) readResult {
 	at, link, err := statIn(d, o.base)
 	o.link = link != nil && link.Mode&unix.S_IFMT == unix.S_IFLNK
 	if err != nil {
 		if errors.Is(err, unix.ENOENT) {
-			r.settled(o.key)
+			r.clearWait(o.key)
 			o.changed = o.old != nil
 			return o
 		}
@@ -79,7 +79,7 @@ func (r *reader) look(d *disk.Dir, o outcome) outcome {
 		return o.bad(at, time.Time{}, &exposition.SyntaxError{Reason: exposition.Unreadable, Msg: statSentence(err)})
 	}
 	if o.old != nil && o.old.Stamp().SameContent(at) && o.old.HeldSince().IsZero() && !o.old.IsBusy() {
-		r.settled(o.key)
+		r.clearWait(o.key)
 		return o
 	}
 	return r.read(d, o, at, link)
@@ -93,7 +93,7 @@ func statSentence(err error) string {
 }
 
 // bad makes the outcome for a file that cannot be used.
-func (o outcome) bad(at record.Stamp, mtime time.Time, err *exposition.SyntaxError) outcome {
+func (o readResult) bad(at record.Stamp, mtime time.Time, err *exposition.SyntaxError) readResult {
 	o.new = record.Bad(o.key, err)
 	o.stamp = at
 	o.new.File.Found(at, mtime)
@@ -103,7 +103,7 @@ func (o outcome) bad(at record.Stamp, mtime time.Time, err *exposition.SyntaxErr
 
 // read loads a file: one open that cannot block, one look at what was opened,
 // and the content only if nobody is writing it.
-func (r *reader) read(d *disk.Dir, o outcome, at record.Stamp, link *unix.Stat_t) outcome {
+func (r *reader) read(d *disk.Dir, o readResult, at record.Stamp, link *unix.Stat_t) readResult {
 	mtime := time.Unix(0, at.Mtime)
 	reported := o.written() // before it is opened, so that the report is about what is opened or about what came later
 	fd, st, err := d.OpenRegular(o.base, link)
@@ -111,7 +111,7 @@ func (r *reader) read(d *disk.Dir, o outcome, at record.Stamp, link *unix.Stat_t
 	case err == nil:
 		defer unix.Close(fd) //nolint:errcheck // only read
 	case errors.Is(err, disk.ErrRetry), errors.Is(err, unix.ENOENT), errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
-		o.again = true // replaced just now, or a shortage that passes
+		o.retry = true // replaced just now, or a shortage that passes
 		return o
 	case errors.Is(err, disk.ErrNotRegular), errors.Is(err, disk.ErrLinkNowhere):
 		return o.bad(at, time.Time{}, &exposition.SyntaxError{Reason: exposition.NotRegular, Msg: err.Error()})
@@ -163,10 +163,10 @@ func (r *reader) read(d *disk.Dir, o outcome, at record.Stamp, link *unix.Stat_t
 	case quiet < unknownRest:
 		busy = !r.renamedIn(o, at, now) // or so we assume
 	}
-	if busy && !r.patienceEnds(o.key, mtime, now) {
+	if busy && !r.waitedTooLong(o.key, mtime, now) {
 		// Another process of ours has its file open for a moment after the rename.
 		if now.Sub(r.waitsSince(o.key, now)) >= r.opts.Hold {
-			r.unfit(o.key, at, now)
+			r.markBad(o.key, at, now)
 		}
 		return r.wait(o, now, whyOpen)
 	}
@@ -182,7 +182,7 @@ func (r *reader) read(d *disk.Dir, o outcome, at record.Stamp, link *unix.Stat_t
 		return r.wait(o, now, whyChanging) // its clock is too coarse to tell
 	}
 	at.Young = now.Sub(mtime) < clockGrain || now.Sub(time.Unix(0, at.Ctime)) < clockGrain
-	if at.Young && !r.patienceEnds(o.key, mtime, now) {
+	if at.Young && !r.waitedTooLong(o.key, mtime, now) {
 		// Its clock need not tell what was written while we read.
 		if busy, known := disk.HasWriter(fd); known && busy {
 			return r.wait(o, now, whyChanging)
@@ -202,11 +202,11 @@ func (r *reader) read(d *disk.Dir, o outcome, at record.Stamp, link *unix.Stat_t
 	// between two steps: the last good content stands for a moment longer.
 	if o.old != nil && o.old.Fault() == nil && o.old.Series() > 0 && (o.new.File.Fault() != nil || o.new.File.Series() == 0) {
 		if quiet < r.opts.Hold {
-			r.unfit(o.key, at, now)
+			r.markBad(o.key, at, now)
 			return r.wait(o, now, whyBroken)
 		}
 	}
-	r.settled(o.key)
+	r.clearWait(o.key)
 	file := o.new.File
 	file.Found(at, mtime)
 	o.changed = true
@@ -254,8 +254,8 @@ const busyAfter = 5 * time.Second
 
 // wait leaves the last good content in place. Once that has lasted for longer
 // than a writer needs for a file it is said of the file, and after busyAfter why.
-func (r *reader) wait(o outcome, now time.Time, why string) outcome {
-	o.new, o.again = nil, true
+func (r *reader) wait(o readResult, now time.Time, why string) readResult {
+	o.new, o.retry = nil, true
 	since := r.waitsSince(o.key, now)
 	waited := now.Sub(since)
 	if o.old != nil && o.old.IsBusy() {
@@ -285,7 +285,7 @@ type written struct {
 	closed, renamed, opened bool
 }
 
-func (o *outcome) written() (w written) {
+func (o *readResult) written() (w written) {
 	if o.src == nil {
 		return w
 	}
@@ -298,7 +298,7 @@ func (o *outcome) written() (w written) {
 // isAnother reports whether a file has the looks of one that has taken the place
 // of the one before by a rename, where no report says so: it is another inode,
 // changed after the last write to it. After a start that is not known.
-func (o *outcome) isAnother(at record.Stamp) bool {
+func (o *readResult) isAnother(at record.Stamp) bool {
 	return o.old != nil && o.old.Stamp().Ino != 0 && !o.link && o.old.Stamp().Ino != at.Ino && at.Ctime > at.Mtime
 }
 
@@ -310,10 +310,10 @@ func (o *outcome) isAnother(at record.Stamp) bool {
 // file. A report that a file was changed without one that it was closed stands
 // for an open file; truncate(2), which opens none, looks the same and has to wait.
 const (
-	unknownRest    = 200 * time.Millisecond
-	writerPatience = 30 * time.Second
-	writerRest     = 5 * time.Second
-	slowestRest    = 1<<63 - 1 // longer than any rest
+	unknownRest   = 200 * time.Millisecond
+	writerTimeout = 30 * time.Second
+	writerRest    = 5 * time.Second
+	slowestRest   = 1<<63 - 1 // longer than any rest
 )
 
 // renamedIn reports whether a file has the looks of one that was complete when it
@@ -321,21 +321,21 @@ const (
 // rename does. Where the clock is too coarse for that, another inode each time we
 // look will do after a while, or a file that is replaced very often would never
 // be read.
-func (r *reader) renamedIn(o outcome, at record.Stamp, now time.Time) bool {
+func (r *reader) renamedIn(o readResult, at record.Stamp, now time.Time) bool {
 	if at.Ctime > at.Mtime {
 		return true
 	}
 	return o.old != nil && o.old.Stamp().Ino != at.Ino && now.Sub(r.waitsSince(o.key, now)) > r.opts.Hold
 }
 
-func (r *reader) patienceEnds(name string, mtime, now time.Time) bool {
-	return now.Sub(r.waitsSince(name, now)) > writerPatience && now.Sub(mtime) > writerRest
+func (r *reader) waitedTooLong(name string, mtime, now time.Time) bool {
+	return now.Sub(r.waitsSince(name, now)) > writerTimeout && now.Sub(mtime) > writerRest
 }
 
 // wait is what is known of a file that cannot be read yet.
 type wait struct {
 	since time.Time
-	unfit record.Stamp // of what was found half-written or broken; zero if nothing was
+	bad   record.Stamp // of what was found half-written or broken; zero if nothing was
 }
 
 // waitsSince returns since when the file is being waited for.
@@ -354,25 +354,25 @@ func (r *reader) waitFor(name string, now time.Time) *wait {
 	return w
 }
 
-// unfit takes note that the file as it is with this stamp is half-written or
+// markBad takes note that the file as it is with this stamp is half-written or
 // broken.
-func (r *reader) unfit(name string, at record.Stamp, now time.Time) {
+func (r *reader) markBad(name string, at record.Stamp, now time.Time) {
 	r.waitMu.Lock()
 	defer r.waitMu.Unlock()
-	r.waitFor(name, now).unfit = record.WithoutYoung(at)
+	r.waitFor(name, now).bad = record.WithoutYoung(at)
 }
 
-// isUnfit reports whether the file with this stamp was found so. Nothing is lost
+// isBad reports whether the file with this stamp was found so. Nothing is lost
 // if a push replaces it.
-func (r *reader) isUnfit(name string, at record.Stamp) bool {
+func (r *reader) isBad(name string, at record.Stamp) bool {
 	r.waitMu.Lock()
 	defer r.waitMu.Unlock()
 	w := r.waiting[name]
-	return w != nil && w.unfit == record.WithoutYoung(at)
+	return w != nil && w.bad == record.WithoutYoung(at)
 }
 
-// settled ends the wait for a file.
-func (r *reader) settled(name string) {
+// clearWait ends the wait for a file.
+func (r *reader) clearWait(name string) {
 	r.waitMu.Lock()
 	defer r.waitMu.Unlock()
 	if len(r.waiting) > 0 {

@@ -107,7 +107,7 @@ func (s *Store) removeIn(d *disk.Dir, names func() []string, since time.Time, pi
 	// moment ago, by a change whose sync is still to come.
 	used = false
 	elsewhere := errors.Is(err, disk.ErrReplaced) && d.CheckPath() != nil // then it matters no more whether this one is synced
-	if syncErr := s.flush(placed{d: d}); syncErr != nil && !elsewhere {
+	if syncErr := s.syncDirectory(pendingSync{d: d}); syncErr != nil && !elsewhere {
 		return removed, syncErr
 	}
 	return removed, err

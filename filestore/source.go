@@ -290,7 +290,7 @@ func (src *Source) openAnew(old *disk.Dir) (*disk.Dir, error) {
 		// descriptors, say, takes nothing away. Nor is there one beside the spool that
 		// may not be read, or what is served would depend on what could be read once.
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || src != s.spool && errors.Is(err, fs.ErrPermission) {
-			s.publish(src.allGone())
+			s.publish(src.removeAll())
 		} else if isNews {
 			s.view.Store(s.merge.View())
 		}
@@ -304,9 +304,9 @@ func (src *Source) openAnew(old *disk.Dir) (*disk.Dir, error) {
 	return d, nil
 }
 
-// allGone takes all files of the source out of the merge. The lock of the Store
+// removeAll takes all files of the source out of the merge. The lock of the Store
 // is held.
-func (src *Source) allGone() []merge.Update {
+func (src *Source) removeAll() []merge.Update {
 	var updates []merge.Update
 	for f := range src.store.merge.All() {
 		if _, ok := src.base(f); ok {
@@ -329,7 +329,7 @@ func (src *Source) load(d *disk.Dir, names []string) (again []string) {
 }
 
 // accept publishes what was found of the names, unless it has changed since.
-func (src *Source) accept(d *disk.Dir, names []string, outcomes []outcome) (again []string) {
+func (src *Source) accept(d *disk.Dir, names []string, outcomes []readResult) (again []string) {
 	s := src.store
 	known := s.View().Contents()
 	for i := range outcomes {
@@ -345,7 +345,7 @@ func (src *Source) accept(d *disk.Dir, names []string, outcomes []outcome) (agai
 	var updates []merge.Update
 	for i := range outcomes {
 		o := &outcomes[i]
-		if o.again {
+		if o.retry {
 			again = append(again, o.base)
 		}
 		if !o.changed {
@@ -397,7 +397,7 @@ var loadChunk = 512
 // since the view before. Otherwise its files are added to what is there.
 func (src *Source) loadFirst(d *disk.Dir, names []string, before *merge.View) (again []string) {
 	s := src.store
-	lots := make(chan []outcome, 1)
+	lots := make(chan []readResult, 1)
 	over := make(chan struct{})
 	defer close(over)
 	go func() {
@@ -418,7 +418,7 @@ func (src *Source) loadFirst(d *disk.Dir, names []string, before *merge.View) (a
 		updates := make([]merge.Update, 0, len(lot))
 		for i := range lot {
 			o := &lot[i]
-			if o.again {
+			if o.retry {
 				again = append(again, o.base)
 			}
 			if o.new != nil {
@@ -432,10 +432,10 @@ func (src *Source) loadFirst(d *disk.Dir, names []string, before *merge.View) (a
 	if src.begin(d, before, m, v) {
 		return again
 	}
-	var found []outcome
+	var found []readResult
 	for f := range v.Files() {
 		if base, ok := src.base(f); ok {
-			found = append(found, outcome{base: base, key: f.Name(), new: &record.Content{File: f, Parts: slices.Clone(v.Parts(f))}, changed: true, stamp: f.Stamp()})
+			found = append(found, readResult{base: base, key: f.Name(), new: &record.Content{File: f, Parts: slices.Clone(v.Parts(f))}, changed: true, stamp: f.Stamp()})
 		}
 	}
 	again = append(again, src.accept(d, names, found)...)
@@ -462,12 +462,12 @@ func (src *Source) begin(d *disk.Dir, before *merge.View, m *merge.Merger, v *me
 }
 
 // lookAll looks at many names at once.
-func (src *Source) lookAll(d *disk.Dir, names []string) []outcome {
+func (src *Source) lookAll(d *disk.Dir, names []string) []readResult {
 	v := src.store.View()
-	outcomes := make([]outcome, len(names))
+	outcomes := make([]readResult, len(names))
 	look := func(i int) {
 		key := src.key(names[i])
-		outcomes[i] = src.store.reader.look(d, outcome{src: src, base: names[i], key: key, old: v.File(key)})
+		outcomes[i] = src.store.reader.look(d, readResult{src: src, base: names[i], key: key, old: v.File(key)})
 		src.links.note(names[i], outcomes[i].link)
 	}
 	if len(names) < 64 {

@@ -55,7 +55,7 @@ func (s *Store) overQuota() error {
 // roomFor decides whether a prepared file may be added to the spool, beside those
 // that are going to be installed with it. A push that makes its group no larger
 // always may, and so may what only notes something in a group.
-func (s *Store) roomFor(p *prepared, with []*prepared) error {
+func (s *Store) roomFor(p *pendingCommit, with []*pendingCommit) error {
 	t := s.View().Totals() // the lock of the Store is held
 	groups, bytes := t.Groups, t.GroupBytes
 	for _, o := range with {
@@ -74,7 +74,7 @@ func (s *Store) roomFor(p *prepared, with []*prepared) error {
 }
 
 // grows returns how many bytes a prepared file takes more than what it replaces.
-func (p *prepared) grows() int64 {
+func (p *pendingCommit) grows() int64 {
 	n := p.content.File.Size()
 	if p.mine != nil {
 		n -= p.mine.Size()
@@ -82,9 +82,9 @@ func (p *prepared) grows() int64 {
 	return n
 }
 
-// mayRecordFailure reports whether a refused push to an unknown group may make
+// hasRoomForFailure reports whether a refused push to an unknown group may make
 // the group, to leave its record there.
-func (s *Store) mayRecordFailure() bool {
+func (s *Store) hasRoomForFailure() bool {
 	t := s.View().Totals()
 	return t.Failed < s.opts.MaxFailedGroups &&
 		(s.opts.MaxGroups <= 0 || t.Groups < s.opts.MaxGroups) &&

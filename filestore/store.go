@@ -65,7 +65,7 @@ type Store struct {
 
 	groups keyedMutex // held by the writer of a group from its reading to its rename
 
-	turns     turns          // of commits whose files are ready
+	queue     commitQueue    // of commits whose files are ready
 	exclusion disk.Exclusion // of those that change files; its comment has the order of the locks
 
 	// mu guards merge, due and sources, and the moment of a commit. It is taken last,
@@ -156,7 +156,7 @@ func (s *Store) RemoveSource(src *Source) {
 	d := src.dir.Swap(nil)
 	s.sources = slices.DeleteFunc(slices.Clone(s.sources), func(x *Source) bool { return x == src })
 	src.setFailure(nil)
-	s.publish(src.allGone())
+	s.publish(src.removeAll())
 	s.mu.Unlock()
 	d.Retire()
 	s.reader.forget(func(key string) bool {
