@@ -34,7 +34,7 @@ type serve struct {
 	rules
 	ownerCheck  bool
 	adminGroup  string
-	pushSocket  pushSocket
+	pushSocket  socketFlags
 	allowRemote bool
 
 	textfiles   []string

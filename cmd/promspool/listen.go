@@ -3,13 +3,13 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"strconv"
 	"strings"
 
-	"github.com/mdlayher/vsock"
-
+	"github.com/promspool/promspool/cmd/promspool/internal/listen"
 	"github.com/promspool/promspool/systemd"
 )
 
@@ -43,35 +43,52 @@ func (s *serve) listen(logger *slog.Logger) (web, push []net.Listener, err error
 		return nil, nil, errors.New("--web.systemd-socket is given, but the service manager has passed no socket")
 	}
 	for _, address := range *s.web.WebListenAddresses {
-		l, err := listenOn(address)
+		l, err := listen.On(address)
 		if err != nil {
-			return nil, nil, fmt.Errorf("listening on %s: %w", address, plainCause(err))
+			return nil, nil, err
 		}
 		web = append(web, l)
 	}
 	return web, push, nil
 }
 
-// listenOn opens one address: host:port, or vsock://:port as in the toolkit.
-func listenOn(address string) (net.Listener, error) {
-	port, ok := strings.CutPrefix(address, "vsock://:")
-	if !ok {
-		return net.Listen("tcp", address)
+// listenForPushes opens what takes pushes beside the agent's addresses, and
+// beside what the service manager has passed for that.
+func (s *serve) listenForPushes(passed []net.Listener) ([]net.Listener, error) {
+	if s.pushSocket.path == "" {
+		return passed, nil
 	}
-	n, err := strconv.ParseUint(port, 10, 32)
+	l, err := s.pushSocket.listen()
 	if err != nil {
-		return nil, fmt.Errorf("%q is no port", port)
+		return nil, err
 	}
-	return vsock.Listen(uint32(n), nil)
+	return append(passed, l), nil
 }
 
-// plainCause is the error below the address, which the sentence has already.
-func plainCause(err error) error {
-	var op *net.OpError
-	if errors.As(err, &op) {
-		return op.Err
+// socketFlags are the flags of the unix socket for pushes.
+type socketFlags struct {
+	path  string
+	mode  string // octal
+	group string // name or number; empty to leave it to the system
+}
+
+func (f *socketFlags) listen() (net.Listener, error) {
+	mode, err := strconv.ParseUint(f.mode, 8, 32)
+	if err != nil || mode > 0o777 {
+		return nil, &usageError{fmt.Errorf("--push.socket-mode: %q is no mode such as 0660", f.mode)}
 	}
-	return err
+	if err := listen.CheckPath(f.path); err != nil {
+		return nil, &usageError{fmt.Errorf("--push.socket: %w", err)}
+	}
+	gid, err := groupNumber(f.group)
+	if err != nil {
+		return nil, fmt.Errorf("--push.socket-group: %w", err)
+	}
+	l, err := listen.Socket{Path: f.path, Mode: fs.FileMode(mode), GID: gid}.Listen()
+	if err != nil {
+		return nil, fmt.Errorf("--push.socket: %w", err)
+	}
+	return l, nil
 }
 
 func addresses(listeners []net.Listener) string {

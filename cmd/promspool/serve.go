@@ -23,6 +23,7 @@ import (
 	"github.com/prometheus/exporter-toolkit/web"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/promspool/promspool/cmd/promspool/internal/listen"
 	"github.com/promspool/promspool/exporter"
 	"github.com/promspool/promspool/filestore"
 	"github.com/promspool/promspool/filestore/merge"
@@ -208,52 +209,11 @@ func (s *serve) run() error {
 	return err
 }
 
-// shutdownPatience is how long requests in flight have to end after a signal.
-const shutdownPatience = 15 * time.Second
-
 // serveHTTP answers on the listeners until ctx ends, and then what is in flight.
 func (s *serve) serveHTTP(ctx context.Context, listeners []net.Listener, handler http.Handler, logger *slog.Logger, serve func(net.Listener, *http.Server) error) error {
-	var group errgroup.Group
-	done, stop := context.WithCancel(ctx)
-	defer stop()
-	for _, l := range listeners {
-		srv := s.newServer(handler, logger) // one for each: the toolkit wraps its handler
-		l := newDrain(limitConnections(l, s.maxConnections, srv), srv)
-		group.Go(func() error {
-			defer stop()
-			if err := serve(l, srv); !errors.Is(err, http.ErrServerClosed) {
-				return fmt.Errorf("serving on %s: %w", l.Addr(), err)
-			}
-			return nil
-		})
-		group.Go(func() error {
-			<-done.Done()
-			_ = systemd.Stopping() // only for a prettier status
-			l.finish(srv)
-			ctx, cancel := context.WithTimeout(context.Background(), shutdownPatience)
-			defer cancel()
-			if err := srv.Shutdown(ctx); err != nil {
-				return fmt.Errorf("stopping: requests were still in flight after %s", shutdownPatience)
-			}
-			return nil
-		})
-	}
-	return group.Wait()
-}
-
-// newServer returns a server with all timeouts set.
-func (s *serve) newServer(handler http.Handler, logger *slog.Logger) *http.Server {
-	return &http.Server{
-		Handler: paceStreams(handler),
-		HTTP2:   &http.HTTP2Config{MaxConcurrentStreams: streamsAtOnce(s.maxConnections)},
-		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return withConnection(ingest.WithPeer(ctx, c), c)
-		},
-		ReadHeaderTimeout: min(s.readTimeout, 10*time.Second),
-		ReadTimeout:       s.readTimeout,
-		WriteTimeout:      s.readTimeout + time.Minute,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    256 << 10,
-		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
-	}
+	return listen.Serve(ctx, listeners, listen.Config{
+		Handler: handler, MaxConnections: s.maxConnections, ReadTimeout: s.readTimeout, ConnContext: ingest.WithPeer, Serve: serve,
+		Stopping: func() { _ = systemd.Stopping() }, // only for a prettier status
+		Logger:   logger,
+	})
 }

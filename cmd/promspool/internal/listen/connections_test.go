@@ -1,4 +1,4 @@
-package main
+package listen
 
 import (
 	"bufio"
@@ -37,16 +37,18 @@ func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Net: "unix"} }
 // servePipes serves the handler as the agent would, for the time of the test.
 func servePipes(t *testing.T, limit int, handler http.Handler) *pipes {
 	t.Helper()
-	s := &serve{readTimeout: 10 * time.Second, maxConnections: limit}
 	p := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error)
 	go func() {
-		ended <- s.serveHTTP(ctx, []net.Listener{p}, handler, slog.New(slog.DiscardHandler), func(l net.Listener, srv *http.Server) error {
-			srv.Protocols = new(http.Protocols)
-			srv.Protocols.SetHTTP1(true)
-			srv.Protocols.SetUnencryptedHTTP2(true) // that of TLS is the same
-			return srv.Serve(l)
+		ended <- Serve(ctx, []net.Listener{p}, Config{
+			Handler: handler, ReadTimeout: 10 * time.Second, MaxConnections: limit, Logger: slog.New(slog.DiscardHandler),
+			Serve: func(l net.Listener, srv *http.Server) error {
+				srv.Protocols = new(http.Protocols)
+				srv.Protocols.SetHTTP1(true)
+				srv.Protocols.SetUnencryptedHTTP2(true) // that of TLS is the same
+				return srv.Serve(l)
+			},
 		})
 	}()
 	t.Cleanup(func() {
