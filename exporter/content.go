@@ -10,6 +10,7 @@ import (
 	"github.com/promspool/promspool/filestore/exposition"
 	"github.com/promspool/promspool/filestore/merge"
 	"github.com/promspool/promspool/filestore/record"
+	"github.com/promspool/promspool/filestore/wording"
 )
 
 // metricsAtOnce is how many metrics of a file are shown on one page.
@@ -59,8 +60,8 @@ func newContent(v *merge.View, f *record.File, r row, offset int, now time.Time)
 			c.From = n
 		}
 		c.To = n
-		if k := len(c.Families); k == 0 || c.Families[k-1].Name != visible(fam.Name) {
-			c.Families = append(c.Families, shownFamily{Name: visible(fam.Name), Help: visible(fam.Help), Type: fam.Type.String()})
+		if k := len(c.Families); k == 0 || c.Families[k-1].Name != wording.Visible(fam.Name) {
+			c.Families = append(c.Families, shownFamily{Name: wording.Visible(fam.Name), Help: wording.Visible(fam.Help), Type: fam.Type.String()})
 		}
 		last := &c.Families[len(c.Families)-1]
 		last.Metrics = append(last.Metrics, newShownMetric(fam, m, own, now))

@@ -10,6 +10,7 @@ import (
 	"github.com/promspool/promspool/filestore/exposition"
 	"github.com/promspool/promspool/filestore/merge"
 	"github.com/promspool/promspool/filestore/record"
+	"github.com/promspool/promspool/filestore/wording"
 )
 
 // A job is a group with metrics about the runs of a job, in words.
@@ -109,7 +110,7 @@ func (j *job) tell(v *merge.View, now time.Time) {
 	for _, m := range runs.Metrics {
 		for _, l := range m.Labels {
 			if l.Name == "outcome" && m.Value != 0 {
-				j.Runs = append(j.Runs, outcome{visible(shorten(l.Value, maxLabel)), number(m.Value)})
+				j.Runs = append(j.Runs, outcome{wording.Visible(wording.Shorten(l.Value, maxLabel)), number(m.Value)})
 			}
 		}
 	}
@@ -163,7 +164,7 @@ func newJobsData(v *merge.View, q url.Values, now time.Time) *jobsData {
 	shown := jobs[l.offset:min(len(jobs), l.offset+rowsAtOnce)]
 	d := &jobsData{Search: l.search, Rows: shown, Said: said("job", len(jobs), l.offset, len(shown))}
 	if wrong != nil {
-		d.Wrong = visible(wrong.Error())
+		d.Wrong = wording.Visible(wrong.Error())
 	}
 	d.Pages = newPages(len(jobs), l.offset, func(offset int) string {
 		return link(viewJobs, "search", l.search, "offset", offsetText(offset))

@@ -7,6 +7,7 @@ import (
 
 	"github.com/promspool/promspool/filestore/merge"
 	"github.com/promspool/promspool/filestore/record"
+	"github.com/promspool/promspool/filestore/wording"
 )
 
 type listData struct {
@@ -49,7 +50,7 @@ func newListData(v *merge.View, q url.Values, view string, conflicts map[string]
 		Said: said(noun, x.matched, l.offset, len(x.files)),
 	}
 	if wrong != nil {
-		d.Wrong = visible(wrong.Error())
+		d.Wrong = wording.Visible(wrong.Error())
 	}
 	d.States = []stateOption{{"", "All (" + count(x.total) + ")"}, {stateFaulty, "With problems (" + count(x.faulty) + ")"}, {stateExpired, "Expired (" + count(x.expired) + ")"}}
 	to := func(sort string, offset int) string {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/promspool/promspool/filestore/record"
+	"github.com/promspool/promspool/filestore/wording"
 )
 
 // The page is made on the server, whole, for each request. The script asks for
@@ -97,12 +98,12 @@ func (e *Exporter) pageData(r *http.Request, now time.Time) *pageData {
 	mayWrite := e.cfg.CanWrite != nil && e.cfg.CanWrite(r)
 	p := &pageData{
 		Host:    e.cfg.Info.Host,
-		Spool:   visible(e.cfg.Info.Spool),
+		Spool:   wording.Visible(e.cfg.Info.Spool),
 		Metrics: strings.TrimPrefix(e.cfg.Info.MetricsPath, "/"),
 		Reading: e.cfg.CanWrite != nil && !mayWrite,
 	}
 	if err := e.trouble(); err != nil {
-		p.Trouble = visible(err.Error())
+		p.Trouble = wording.Visible(err.Error())
 	}
 	conflicts := conflictsByFile(v)
 	view := q.Get("view")
@@ -116,7 +117,7 @@ func (e *Exporter) pageData(r *http.Request, now time.Time) *pageData {
 	case viewFile:
 		f := v.File(q.Get("name"))
 		if f == nil {
-			p.Title, p.Missing = "Not there", visible(record.PrintableName(shorten(q.Get("name"), maxLabel)))
+			p.Title, p.Missing = "Not there", wording.Visible(record.PrintableName(wording.Shorten(q.Get("name"), maxLabel)))
 			break
 		}
 		l, _ := parseListing(q) // an offset that is none is the first

@@ -6,6 +6,7 @@ import (
 
 	"github.com/promspool/promspool/filestore/exposition"
 	"github.com/promspool/promspool/filestore/record"
+	"github.com/promspool/promspool/filestore/wording"
 )
 
 // maxLabel is the length up to which label values are shown in a list.
@@ -47,11 +48,11 @@ func momentOf(now, t time.Time) *moment {
 
 func newRow(f *record.File, conflicts []*record.Conflict, now time.Time, mayWrite bool) row {
 	r := row{
-		Name:    visible(shorten(record.PrintableName(f.Name()), maxLabel)),
+		Name:    wording.Visible(wording.Shorten(record.PrintableName(f.Name()), maxLabel)),
 		Labels:  showLabels(f.Group().Labels(), maxLabel),
 		Link:    link(viewFile, "name", f.Name()),
 		Samples: count(f.Series()),
-		Size:    bytesOf(f.Size()),
+		Size:    wording.Bytes(f.Size()),
 		Changed: momentOf(now, changed(f)),
 	}
 	if !pushed(f) {
@@ -93,14 +94,14 @@ func newRow(f *record.File, conflicts []*record.Conflict, now time.Time, mayWrit
 const maxProblems = 5
 
 func (r *row) problem(reason exposition.Reason, text string) {
-	r.Problems = append(r.Problems, string(reason)+": "+visible(shorten(text, 4*maxLabel)))
+	r.Problems = append(r.Problems, string(reason)+": "+wording.Visible(wording.Shorten(text, 4*maxLabel)))
 }
 
 // showLabels returns labels in their order, cut at n bytes each.
 func showLabels(labels []exposition.Label, n int) []shownLabel {
 	var shown []shownLabel
 	for _, l := range labels {
-		shown = append(shown, shownLabel{visible(shorten(l.Name, n)), strconv.Quote(shorten(l.Value, n))})
+		shown = append(shown, shownLabel{wording.Visible(wording.Shorten(l.Name, n)), strconv.Quote(wording.Shorten(l.Value, n))})
 	}
 	return shown
 }

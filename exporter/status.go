@@ -7,6 +7,7 @@ import (
 
 	"github.com/promspool/promspool/filestore/exposition"
 	"github.com/promspool/promspool/filestore/merge"
+	"github.com/promspool/promspool/filestore/wording"
 )
 
 type statusData struct {
@@ -26,9 +27,9 @@ func (e *Exporter) statusData(v *merge.View, now time.Time) *statusData {
 	s := &statusData{}
 	health := fact{"Health", "The spool can be written.", false}
 	if err := e.trouble(); err != nil {
-		health.Value, health.Bad = visible(err.Error()), true
+		health.Value, health.Bad = wording.Visible(err.Error()), true
 	}
-	s.Facts = append(s.Facts, health, fact{"Spool", visible(info.Spool), false})
+	s.Facts = append(s.Facts, health, fact{"Spool", wording.Visible(info.Spool), false})
 	if info.Watch != nil {
 		s.Facts = append(s.Facts, fact{"Changes are noticed by", info.Watch(), false})
 	}
@@ -37,7 +38,7 @@ func (e *Exporter) statusData(v *merge.View, now time.Time) *statusData {
 		fact{"Groups that no push ever reached", count(totals.Failed), totals.Failed > 0},
 		fact{"Dropped files", count(totals.Dropped), false},
 		fact{"Samples", count(totals.Series), false},
-		fact{"Size", bytesOf(totals.Bytes), false},
+		fact{"Size", wording.Bytes(totals.Bytes), false},
 	)
 	for _, reason := range exposition.Reasons {
 		if n := totals.Faults[reason]; n > 0 {
@@ -45,7 +46,7 @@ func (e *Exporter) statusData(v *merge.View, now time.Time) *statusData {
 		}
 	}
 	for _, err := range v.DirectoryErrors() {
-		s.Facts = append(s.Facts, fact{"Directory not served", visible(err.Error()), true})
+		s.Facts = append(s.Facts, fact{"Directory not served", wording.Visible(err.Error()), true})
 	}
 	if !info.Start.IsZero() {
 		s.Facts = append(s.Facts, fact{"Started", ago(now, info.Start) + ", " + exactly(info.Start), false})
@@ -56,7 +57,7 @@ func (e *Exporter) statusData(v *merge.View, now time.Time) *statusData {
 
 func facts(m map[string]string) (list []fact) {
 	for _, name := range slices.Sorted(maps.Keys(m)) {
-		list = append(list, fact{name, visible(m[name]), false})
+		list = append(list, fact{name, wording.Visible(m[name]), false})
 	}
 	return list
 }

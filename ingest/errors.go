@@ -9,11 +9,11 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"unicode"
 
 	"github.com/promspool/promspool/filestore"
 	"github.com/promspool/promspool/filestore/exposition"
 	"github.com/promspool/promspool/filestore/record"
+	"github.com/promspool/promspool/filestore/wording"
 )
 
 // A refusal is an error that has its status code with it.
@@ -113,19 +113,5 @@ func printable(s string) string {
 	if len(s) > most {
 		s, rest = strings.ToValidUTF8(s[:most], ""), "…"
 	}
-	if !strings.ContainsFunc(s, unprintable) {
-		return s + rest
-	}
-	var b strings.Builder
-	for _, c := range s {
-		if unprintable(c) {
-			q := strconv.QuoteRune(c)
-			b.WriteString(q[1 : len(q)-1])
-		} else {
-			b.WriteRune(c)
-		}
-	}
-	return b.String() + rest
+	return wording.Visible(s) + rest
 }
-
-func unprintable(c rune) bool { return !unicode.IsPrint(c) }

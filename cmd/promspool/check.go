@@ -13,6 +13,7 @@ import (
 	"github.com/promspool/promspool/exporter"
 	"github.com/promspool/promspool/filestore"
 	"github.com/promspool/promspool/filestore/merge"
+	"github.com/promspool/promspool/filestore/wording"
 )
 
 // check says what in files would not be served, and why.
@@ -98,7 +99,7 @@ func printFindings(w io.Writer, report *filestore.Report) error {
 		}
 		fmt.Fprintf(&b, ": %s: %s (node_exporter: %s)\n", f.Reason, f.Message, f.NodeExporter)
 	}
-	fmt.Fprintf(&b, "%s and %s checked: %s\n", count(report.Files, "file"), count(report.Series, "sample"), count(len(report.Findings), "finding"))
+	fmt.Fprintf(&b, "%s and %s checked: %s\n", wording.Count(report.Files, "file"), wording.Count(report.Series, "sample"), wording.Count(len(report.Findings), "finding"))
 	_, err := io.WriteString(w, b.String())
 	return err
 }
@@ -109,11 +110,4 @@ func oneLine(path string) string {
 		return quoted
 	}
 	return path
-}
-
-func count(n int, what string) string {
-	if n != 1 {
-		what += "s"
-	}
-	return fmt.Sprintf("%d %s", n, what)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/wording"
 )
 
 // doctor looks for what may be wrong with a spool and its surroundings.
@@ -102,7 +103,7 @@ func (d *doctor) run() error {
 
 // say adds a diagnosis. What to do may be empty.
 func (d *doctor) say(level, check, do, format string, args ...any) {
-	d.findings = append(d.findings, diagnosis{level, check, printable(fmt.Sprintf(format, args...)), do})
+	d.findings = append(d.findings, diagnosis{level, check, wording.Visible(fmt.Sprintf(format, args...)), do})
 }
 
 func (d *doctor) print() error {
@@ -115,7 +116,7 @@ func (d *doctor) print() error {
 			fmt.Fprintf(&b, "         → %s\n", f.Do)
 		}
 	}
-	fmt.Fprintf(&b, "%s wrong, %s, %s checked\n", count(counts[wrong], "thing"), count(counts[note], "note"), count(len(d.findings), "thing"))
+	fmt.Fprintf(&b, "%s wrong, %s, %s checked\n", wording.Count(counts[wrong], "thing"), wording.Count(counts[note], "note"), wording.Count(len(d.findings), "thing"))
 	_, err := io.WriteString(d.stdout, b.String())
 	return err
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/promspool/promspool/filestore/grouping"
 	"github.com/promspool/promspool/filestore/merge"
 	"github.com/promspool/promspool/filestore/record"
+	"github.com/promspool/promspool/filestore/wording"
 	"github.com/promspool/promspool/ingest"
 	"github.com/promspool/promspool/ingest/job"
 )
@@ -109,7 +110,7 @@ func (r *elsewhere) do(ctx context.Context, method, path string, body []byte) (*
 	defer resp.Body.Close() //nolint:errcheck // only read
 	said, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
 	sentence, _, _ := strings.Cut(strings.TrimSpace(string(said)), "\n")
-	err = fmt.Errorf("%s answers %s: %s", req.URL.Redacted(), resp.Status, printable(sentence))
+	err = fmt.Errorf("%s answers %s: %s", req.URL.Redacted(), resp.Status, wording.Visible(sentence))
 	if resp.StatusCode < 500 && resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode != http.StatusRequestTimeout {
 		err = errFinal{err}
 	}

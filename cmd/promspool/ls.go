@@ -18,6 +18,7 @@ import (
 	"github.com/promspool/promspool/filestore"
 	"github.com/promspool/promspool/filestore/merge"
 	"github.com/promspool/promspool/filestore/record"
+	"github.com/promspool/promspool/filestore/wording"
 )
 
 // ls lists the groups and files of the spool.
@@ -186,7 +187,7 @@ func printTable(w io.Writer, rows []row, jobs bool) error {
 	for _, r := range rows {
 		age, failed, samples, size := "", "-", "", ""
 		if r.file != nil {
-			age, samples, size = brief(r.age), strconv.Itoa(r.file.Series()), bytesText(r.file.Size())
+			age, samples, size = brief(r.age), strconv.Itoa(r.file.Series()), wording.Bytes(r.file.Size())
 		}
 		if r.failed >= 0 {
 			failed = brief(r.failed)
@@ -262,21 +263,4 @@ func brief(d time.Duration) string {
 		return text
 	}
 	return "0s"
-}
-
-// bytesText says roughly how much n bytes are.
-func bytesText(n int64) string {
-	const units = "kMGT"
-	if n < 1000 {
-		return strconv.FormatInt(n, 10) + " B"
-	}
-	x, i := float64(n)/1000, 0
-	for x >= 999.5 && i < len(units)-1 {
-		x /= 1000
-		i++
-	}
-	if x < 9.95 {
-		return fmt.Sprintf("%.1f %cB", x, units[i])
-	}
-	return fmt.Sprintf("%.0f %cB", x, units[i])
 }

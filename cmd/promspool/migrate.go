@@ -17,6 +17,7 @@ import (
 	"github.com/promspool/promspool/filestore/exposition"
 	"github.com/promspool/promspool/filestore/grouping"
 	"github.com/promspool/promspool/filestore/record"
+	"github.com/promspool/promspool/filestore/wording"
 	"github.com/promspool/promspool/ingest"
 )
 
@@ -84,7 +85,7 @@ func (m *migrate) run() error {
 		verb = "would be taken"
 	}
 	say := func(what string, g *gatewayGroup, more any) {
-		fmt.Fprintln(m.stdout, printable(fmt.Sprintf("%s %s: %v", what, g, more)))
+		fmt.Fprintln(m.stdout, wording.Visible(fmt.Sprintf("%s %s: %v", what, g, more)))
 	}
 	var taken, left, refused int
 	for i := range groups {
@@ -121,7 +122,7 @@ func (g *gatewayGroup) summary() string {
 	if n := len(g.families); n != 1 {
 		families = fmt.Sprintf("%d families", n)
 	}
-	return fmt.Sprintf("%s in %s, %s", count(g.samples, "metric"), families, when)
+	return fmt.Sprintf("%s in %s, %s", wording.Count(g.samples, "metric"), families, when)
 }
 
 // take takes one group, or says why not.

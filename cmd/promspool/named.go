@@ -5,8 +5,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/prometheus/common/model"
 
@@ -14,6 +12,7 @@ import (
 	"github.com/promspool/promspool/filestore/grouping"
 	"github.com/promspool/promspool/filestore/merge"
 	"github.com/promspool/promspool/filestore/record"
+	"github.com/promspool/promspool/filestore/wording"
 )
 
 // open opens the spool for a command that works on it itself, whether or not an
@@ -77,7 +76,7 @@ func find(v *merge.View, arg string) (*record.File, error) {
 		}
 	}
 	if more > 0 {
-		return nil, fmt.Errorf("the spool has no group %s, but %s with further labels: --match selects groups by some of their labels", g.Name(), count(more, "group"))
+		return nil, fmt.Errorf("the spool has no group %s, but %s with further labels: --match selects groups by some of their labels", g.Name(), wording.Count(more, "group"))
 	}
 	return nil, fmt.Errorf("the spool has no group %s", g.Name())
 }
@@ -89,24 +88,6 @@ func groupOf(args []string) (grouping.Key, error) {
 		return g, &usageError{err}
 	}
 	return g, nil
-}
-
-// printable returns foreign text without anything that a terminal would act upon.
-func printable(s string) string {
-	if !strings.ContainsFunc(s, func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }) {
-		return s
-	}
-	var b strings.Builder
-	for i, r := range s {
-		if r != utf8.RuneError && unicode.IsPrint(r) {
-			b.WriteRune(r)
-			continue
-		}
-		_, n := utf8.DecodeRuneInString(s[i:])
-		q := strconv.Quote(s[i : i+n])
-		b.WriteString(q[1 : len(q)-1])
-	}
-	return b.String()
 }
 
 // selection is made by --match and a flag for the age.

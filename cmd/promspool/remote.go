@@ -14,6 +14,8 @@ import (
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/common/version"
+
+	"github.com/promspool/promspool/filestore/wording"
 )
 
 // remote is the agent, or Pushgateway, that a command talks to if it is told its
@@ -75,7 +77,7 @@ func (r *remote) do(method, path string, query url.Values, body io.Reader) ([]by
 	}
 	if resp.StatusCode/100 != 2 {
 		sentence, _, _ := strings.Cut(strings.TrimSpace(string(answer[:min(len(answer), 4096)])), "\n")
-		return nil, &refusal{resp.StatusCode, fmt.Sprintf("%s answers %s: %s", r.name(u), resp.Status, printable(sentence))}
+		return nil, &refusal{resp.StatusCode, fmt.Sprintf("%s answers %s: %s", r.name(u), resp.Status, wording.Visible(sentence))}
 	}
 	return answer, nil
 }
@@ -92,7 +94,7 @@ func (r *refusal) Error() string { return r.sentence }
 // its URL without a password.
 func (r *remote) name(u *url.URL) string {
 	if strings.HasPrefix(r.url, "unix:") {
-		return printable(r.url)
+		return wording.Visible(r.url)
 	}
 	return u.Redacted()
 }

@@ -3,10 +3,10 @@ package main
 import (
 	"context"
 	"log/slog"
-	"strconv"
 	"time"
 
 	"github.com/promspool/promspool/filestore/merge"
+	"github.com/promspool/promspool/filestore/wording"
 	"github.com/promspool/promspool/systemd"
 )
 
@@ -15,15 +15,7 @@ const statusInterval = time.Minute
 
 // statusLine returns the line that "systemctl status" shows.
 func statusLine(t merge.Totals, spool string) string {
-	return "Serving " + quantity(t.Groups, "group") + " and " + quantity(t.Dropped, "file") + " from " + spool
-}
-
-// quantity returns a number with its noun in the singular or plural.
-func quantity(n int, noun string) string {
-	if n != 1 {
-		noun += "s"
-	}
-	return strconv.Itoa(n) + " " + noun
+	return "Serving " + wording.Count(t.Groups, "group") + " and " + wording.Count(t.Dropped, "file") + " from " + spool
 }
 
 // updateStatus sends the status line again when it has changed, until ctx ends.
