@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/jobstate"
 	"github.com/promspool/promspool/filestore/merge"
 	"github.com/promspool/promspool/filestore/record"
 	"github.com/promspool/promspool/filestore/wording"
@@ -79,7 +80,7 @@ func newShownMetric(fam exposition.Family, m exposition.Metric, own []exposition
 	default:
 		x.Value = number(m.Value)
 		if strings.HasSuffix(fam.Name, "_time_seconds") || strings.HasSuffix(fam.Name, "_timestamp_seconds") {
-			x.When = momentOf(now, atUnix(m.Value))
+			x.When = momentOf(now, jobstate.AtUnix(m.Value))
 		}
 		return x
 	}

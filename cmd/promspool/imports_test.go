@@ -16,14 +16,14 @@ const module = "github.com/promspool/promspool"
 // arrows are the imports that packages of this module may have of each other.
 // A package that is not listed may have none.
 var arrows = map[string][]string{
-	"cmd/promspool": {"cmd/promspool/internal/listen", "exporter", "filestore", "filestore/exposition", "filestore/grouping", "filestore/merge", "filestore/record", "filestore/wording", "ingest", "ingest/job", "systemd", "watcher"},
+	"cmd/promspool": {"cmd/promspool/internal/listen", "exporter", "filestore", "filestore/exposition", "filestore/grouping", "filestore/jobstate", "filestore/merge", "filestore/record", "filestore/wording", "ingest", "ingest/job", "systemd", "watcher"},
 	// Knows nothing of what is served.
 	"cmd/promspool/internal/listen": {},
 
 	// The exporter sees values only, never the Store.
-	"exporter":   {"filestore/exposition", "filestore/grouping", "filestore/merge", "filestore/record", "filestore/wording"},
+	"exporter":   {"filestore/exposition", "filestore/grouping", "filestore/jobstate", "filestore/merge", "filestore/record", "filestore/wording"},
 	"ingest":     {"filestore", "filestore/exposition", "filestore/grouping", "filestore/record", "filestore/wording", "ingest/job"},
-	"ingest/job": {"filestore", "filestore/exposition", "filestore/grouping", "filestore/record"},
+	"ingest/job": {"filestore", "filestore/exposition", "filestore/grouping", "filestore/jobstate", "filestore/record"},
 
 	"filestore":              {"filestore/disk", "filestore/exposition", "filestore/grouping", "filestore/merge", "filestore/nodeexporter", "filestore/record"},
 	"filestore/merge":        {"filestore/exposition", "filestore/grouping", "filestore/record"},

@@ -4,53 +4,42 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/promspool/promspool/filestore/jobstate"
 	"github.com/promspool/promspool/filestore/merge"
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// The metrics of a job's record that say how it is.
-const (
-	jobRunning  = "promspool_job_running"
-	jobStart    = "promspool_job_start_timestamp_seconds"
-	jobEnd      = "promspool_job_end_timestamp_seconds"
-	jobExitCode = "promspool_job_exit_code"
-	jobNextDue  = "promspool_job_next_due_timestamp_seconds"
-)
-
-// jobState says how the job is whose record the group holds, in a few words;
+// jobText says how the job is whose record the group holds, in a few words;
 // nothing if there is none.
-func jobState(v *merge.View, f *record.File, now time.Time) string {
-	value := map[string]float64{}
-	for _, name := range [...]string{jobRunning, jobStart, jobEnd, jobExitCode, jobNextDue} {
-		if fam, ok := v.Family(f, name); ok && len(fam.Metrics) == 1 {
-			value[name] = fam.Metrics[0].Value
-		}
-	}
-	running, known := value[jobRunning]
-	if !known {
+func jobText(v *merge.View, f *record.File, now time.Time) string {
+	s, ok := jobstate.Of(func(metric string) (float64, bool) { return v.Value(f, metric) }, now)
+	if !ok {
 		return ""
 	}
-	since := func(metric string) string { return brief(now.Sub(time.Unix(int64(value[metric]), 0))) }
-	due, isDue := value[jobNextDue]
-	late := isDue && float64(now.Unix()) > due
-	state := ""
-	switch code := value[jobExitCode]; {
-	case running > 0:
-		return "running for " + since(jobStart)
-	case value[jobEnd] == 0:
-		state = "never ran"
-	case code < 0:
-		state = "lost " + since(jobEnd) + " ago"
-	case code > 0:
-		state = fmt.Sprintf("failed with %.0f %s ago", code, since(jobEnd))
-	default:
-		state = "succeeded " + since(jobEnd) + " ago"
+	text := s.Phase.String()
+	about := func(format string, t time.Time) {
+		if !t.IsZero() {
+			text += fmt.Sprintf(format, brief(now.Sub(t)))
+		}
+	}
+	switch s.Phase {
+	case jobstate.InProgress:
+		about(" for %s", s.Start)
+	case jobstate.TooLong:
+		about(", for %s", s.Start)
+	case jobstate.Failed:
+		if s.ExitCode > 0 {
+			text += fmt.Sprintf(" with %.0f", s.ExitCode)
+		}
+		about(" %s ago", s.End)
+	case jobstate.Succeeded, jobstate.Lost:
+		about(" %s ago", s.End)
 	}
 	switch {
-	case late:
-		state += ", overdue for " + since(jobNextDue)
-	case isDue:
-		state += ", due in " + brief(time.Unix(int64(due), 0).Sub(now))
+	case s.Overdue:
+		about(", overdue for %s", s.Due)
+	case s.Phase != jobstate.InProgress && s.Phase != jobstate.TooLong && !s.Due.IsZero():
+		text += ", due in " + brief(s.Due.Sub(now))
 	}
-	return state
+	return text
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/promspool/promspool/exporter"
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/jobstate"
 	"github.com/promspool/promspool/filestore/merge"
 	"github.com/promspool/promspool/filestore/record"
 	"github.com/promspool/promspool/filestore/wording"
@@ -82,11 +83,11 @@ func (l *ls) run() error {
 	}
 	rows := make([]row, 0, len(files)+len(writing))
 	conflicts := conflictsOf(v)
-	jobs := len(v.AppendFamily(nil, jobRunning)) > 0
+	jobs := len(v.AppendFamily(nil, jobstate.Running)) > 0
 	for _, f := range files {
 		r := newRow(f, conflicts[f.Name()], now)
 		if jobs && !f.Group().IsZero() {
-			r.job = jobState(v, f, now)
+			r.job = jobText(v, f, now)
 		}
 		rows = append(rows, r)
 	}

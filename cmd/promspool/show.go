@@ -117,7 +117,7 @@ func facts(v *merge.View, f *record.File, conflicts []*record.Conflict, now time
 		if t := f.Expired(); !t.IsZero() {
 			say("expired: %s; promspool restore brings back what is withheld", at(t))
 		}
-		if job := jobState(v, f, now); job != "" {
+		if job := jobText(v, f, now); job != "" {
 			say("job: %s", job)
 		}
 	}
