@@ -1,9 +1,6 @@
 package main
 
-import (
-	"os"
-	"strings"
-)
+import "github.com/promspool/promspool/cmd/promspool/internal/jobrun"
 
 // bootID tells one boot of the host from another. It is empty where the kernel
 // has no such thing.
@@ -11,9 +8,5 @@ func (c *common) bootID() string {
 	if c.boot != "" {
 		return c.boot
 	}
-	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(data))
+	return jobrun.BootID()
 }

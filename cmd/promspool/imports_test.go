@@ -16,7 +16,9 @@ const module = "github.com/promspool/promspool"
 // arrows are the imports that packages of this module may have of each other.
 // A package that is not listed may have none.
 var arrows = map[string][]string{
-	"cmd/promspool": {"cmd/promspool/internal/listen", "exporter", "filestore", "filestore/exposition", "filestore/grouping", "filestore/jobstate", "filestore/merge", "filestore/record", "filestore/wording", "ingest", "ingest/job", "systemd", "watcher"},
+	"cmd/promspool": {"cmd/promspool/internal/jobrun", "cmd/promspool/internal/listen", "exporter", "filestore", "filestore/exposition", "filestore/grouping", "filestore/jobstate", "filestore/merge", "filestore/record", "filestore/wording", "ingest", "ingest/job", "systemd", "watcher"},
+	// Without flags: what runs a job could be a program of its own.
+	"cmd/promspool/internal/jobrun": {"filestore", "filestore/exposition", "filestore/grouping", "filestore/merge", "filestore/record", "filestore/wording", "ingest", "ingest/job"},
 	// Knows nothing of what is served.
 	"cmd/promspool/internal/listen": {},
 

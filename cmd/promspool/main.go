@@ -14,6 +14,8 @@ import (
 	"github.com/prometheus/common/promslog"
 	promslogflag "github.com/prometheus/common/promslog/flag"
 	"github.com/prometheus/common/version"
+
+	"github.com/promspool/promspool/cmd/promspool/internal/jobrun"
 )
 
 // The exit statuses of every command.
@@ -91,7 +93,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		return exitUsage
 	}
 	if err := p.commands[command](); err != nil {
-		var status exitStatus
+		var status jobrun.ExitStatus
 		if errors.As(err, &status) {
 			return int(status)
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/alecthomas/kingpin/v2"
 
+	"github.com/promspool/promspool/cmd/promspool/internal/jobrun"
 	"github.com/promspool/promspool/filestore/exposition"
 	"github.com/promspool/promspool/filestore/grouping"
 	"github.com/promspool/promspool/filestore/record"
@@ -140,7 +141,7 @@ func (p *pushed) options() (o record.PushOptions, query url.Values, err error) {
 // TYPE lines alone are a result only in place of the group's metrics: as a POST they
 // would leave the old ones.
 func (p *pushed) isResult(body []byte) bool {
-	return p.empty || hasSamples(body) || p.replace && hasMetadata(body)
+	return p.empty || jobrun.HasSamples(body) || p.replace && hasMetadata(body)
 }
 
 var errNoSamples = errors.New("the input has no samples, and --allow-empty is not given")

@@ -30,15 +30,6 @@ func tuneRuntime() {
 	}
 }
 
-// leanRuntime sets up Go's runtime for a run of a job, which mostly waits. Each
-// place for a goroutine can cost a thread, and a limit of processes (ulimit -u)
-// counts threads: without one to spare the runtime ends the program.
-func leanRuntime() {
-	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(1)
-	}
-}
-
 // A collector sets by how much the heap may grow between two collections: by two
 // fifths of what is alive, since most of it is text without pointers and cheap to
 // collect, but by so much at least that a small spool, in which the garbage of a

@@ -1,4 +1,4 @@
-package main
+package jobrun
 
 import (
 	"bufio"
@@ -22,27 +22,23 @@ import (
 	"github.com/promspool/promspool/ingest/job"
 )
 
-// An elsewhere is a promspool or Pushgateway that has the record of a job in place
-// of the spool.
+// A remoteRecord is the record of a job at a promspool or Pushgateway, in place of
+// the spool.
 // It knows nothing of attributes and locks, so the record there tells neither
 // that a run was lost nor what was declared here.
-type elsewhere struct {
+type remoteRecord struct {
 	base   string
 	group  grouping.Key
 	client *http.Client
 }
 
-func newElsewhere(base string, g grouping.Key) (*elsewhere, error) {
-	u, client, err := (&remote{url: base}).parse()
-	if err != nil {
-		return nil, fmt.Errorf("--push-url: %q is no URL of a promspool or Pushgateway, such as http://localhost:9091", base)
-	}
-	return &elsewhere{strings.TrimSuffix(u.String(), "/"), g, client}, nil
+func newRemoteRecord(r Remote, g grouping.Key) *remoteRecord {
+	return &remoteRecord{strings.TrimSuffix(r.URL.String(), "/"), g, r.Client}
 }
 
 // amend reads the record, applies the transition and writes it back, trying for
 // as long as patience lasts.
-func (r *elsewhere) amend(patience time.Duration, own []byte, transition func(*job.Record)) error {
+func (r *remoteRecord) amend(patience time.Duration, own []byte, transition func(*job.Record)) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	var held families
@@ -86,7 +82,7 @@ func retry(ctx context.Context, try func() error) error {
 	}
 }
 
-func (r *elsewhere) do(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
+func (r *remoteRecord) do(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, r.base+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, errFinal{err}
@@ -117,7 +113,7 @@ func (r *elsewhere) do(ctx context.Context, method, path string, body []byte) (*
 	return nil, err
 }
 
-func (r *elsewhere) write(ctx context.Context, text []byte) error {
+func (r *remoteRecord) write(ctx context.Context, text []byte) error {
 	resp, err := r.do(ctx, http.MethodPost, "/metrics/"+ingest.GroupPath(r.group), text)
 	if err != nil {
 		return err
@@ -127,7 +123,7 @@ func (r *elsewhere) write(ctx context.Context, text []byte) error {
 }
 
 // read returns what the other side says of jobs, by its scrape.
-func (r *elsewhere) read(ctx context.Context) (families, error) {
+func (r *remoteRecord) read(ctx context.Context) (families, error) {
 	resp, err := r.do(ctx, http.MethodGet, "/metrics", nil)
 	if err != nil {
 		return families{}, err
@@ -161,7 +157,7 @@ func (r *elsewhere) read(ctx context.Context) (families, error) {
 
 // ours reports whether a metric is of the group: it has its labels and none but
 // those that the record has besides, or one without a value.
-func (r *elsewhere) ours(m exposition.Metric) bool {
+func (r *remoteRecord) ours(m exposition.Metric) bool {
 	labels := slices.DeleteFunc(slices.Clone(m.Labels), func(l exposition.Label) bool { return l.Value == "" || l.Name == "outcome" || l.Name == "mode" })
 	g, err := grouping.New(labels...)
 	return err == nil && g == r.group

@@ -1,4 +1,4 @@
-package main
+package jobrun
 
 import (
 	"errors"
@@ -25,7 +25,7 @@ type ending struct {
 // execute runs the command to its end. It inherits all that we have, and the
 // descriptor given, which is closed here.
 func (r *jobRun) execute(inherited *os.File, own *textfile) ending {
-	cmd := exec.Command(r.command[0], r.command[1:]...)
+	cmd := exec.Command(r.Command[0], r.Command[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	if own.dir != "" {
 		cmd.Env = append(os.Environ(), textfileVariable+"="+own.path())
@@ -34,7 +34,7 @@ func (r *jobRun) execute(inherited *os.File, own *textfile) ending {
 	// Not in the foreground of a terminal: it would be in the background there and
 	// could not read from it.
 	foreground := inForeground()
-	grouped := r.timeout > 0 && !foreground
+	grouped := r.Timeout > 0 && !foreground
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: grouped}
 
 	signals := make(chan os.Signal, 32)
@@ -56,8 +56,8 @@ func (r *jobRun) execute(inherited *os.File, own *textfile) ending {
 	}()
 	p := process{pid: cmd.Process.Pid, group: grouped}
 	var timeout, kill <-chan time.Time
-	if r.timeout > 0 {
-		timeout = time.After(time.Duration(r.timeout))
+	if r.Timeout > 0 {
+		timeout = time.After(r.Timeout)
 	}
 	timedOut := false
 	for {
@@ -72,7 +72,7 @@ func (r *jobRun) execute(inherited *os.File, own *textfile) ending {
 			adoptOrphans()
 			p.signal(syscall.SIGTERM)
 			p.signal(syscall.SIGCONT) // one that is stopped could not end
-			kill = time.After(time.Duration(r.killAfter))
+			kill = time.After(r.KillAfter)
 		case <-kill:
 			p.signal(syscall.SIGKILL)
 			kill = nil
@@ -114,7 +114,7 @@ func (r *jobRun) notStarted(err error) ending {
 	case errors.As(err, &path):
 		err = path.Err
 	}
-	fmt.Fprintf(r.stderr, "promspool: starting %s: %v\n", r.command[0], err)
+	fmt.Fprintf(r.Stderr, "promspool: starting %s: %v\n", r.Command[0], err)
 	return ending{End: job.End{Outcome: job.Failure, ExitCode: code}}
 }
 

@@ -1,6 +1,7 @@
-package main
+package jobrun
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -35,10 +36,10 @@ func (f *textfile) read() ([]byte, error) {
 		return nil, nil
 	}
 	data, err := readRegular(f.path())
-	if err == nil && hasSamples(data) {
+	if err == nil && HasSamples(data) {
 		err = job.CheckOwn(data)
 	}
-	if err != nil || !hasSamples(data) {
+	if err != nil || !HasSamples(data) {
 		return nil, err
 	}
 	return data, nil
@@ -69,4 +70,14 @@ func (f *textfile) remove() {
 		_ = os.RemoveAll(f.dir) // what is left there harms nobody
 		f.dir = ""
 	}
+}
+
+// HasSamples reports whether there is more than comments and blanks.
+func HasSamples(data []byte) bool {
+	for line := range bytes.Lines(data) {
+		if line = bytes.TrimSpace(line); len(line) > 0 && line[0] != '#' {
+			return true
+		}
+	}
+	return false
 }

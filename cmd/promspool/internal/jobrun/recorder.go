@@ -1,4 +1,4 @@
-package main
+package jobrun
 
 import (
 	"crypto/rand"
@@ -12,47 +12,38 @@ import (
 
 	"github.com/promspool/promspool/filestore"
 	"github.com/promspool/promspool/filestore/exposition"
-	"github.com/promspool/promspool/filestore/grouping"
 	"github.com/promspool/promspool/filestore/record"
 	"github.com/promspool/promspool/ingest/job"
 )
 
-// patience is how long a run waits for its record before the command is started;
-// after it has ended it waits for endPatience as long. What a job has to do does
-// not depend on whether a disk answers.
-const (
-	patience    = 2 * time.Second
-	endPatience = 2
-)
+// endPatience is how many times as long a run waits for its record after the
+// command has ended as before it is started. What a job has to do does not depend
+// on whether a disk answers.
+const endPatience = 2
 
 var errSlow = errors.New("the disk does not answer in time")
 
 // A recorder writes the record of one run: into the spool, or to a URL and, where
 // that does not answer, into the spool.
 type recorder struct {
-	spool     string
-	group     grouping.Key
-	id        string
-	boot      string
-	expect    *job.Expectation
-	elsewhere *elsewhere // nil without a URL
-	patience  time.Duration
-	hanging   bool             // something that was begun has not come to its end
-	lock      *filestore.Lock  // nil without one
-	store     *filestore.Store // of the lock
-	gone      []string         // runs that had it before
-	local     bool             // the start is in the spool, or may be
+	*Config
+	id      string
+	remote  *remoteRecord    // nil without a URL
+	hanging bool             // something that was begun has not come to its end
+	lock    *filestore.Lock  // nil without one
+	store   *filestore.Store // of the lock
+	gone    []string         // runs that had it before
+	local   bool             // the start is in the spool, or may be
 }
 
-func newRecorder(r *jobRun) (*recorder, error) {
+func newRecorder(c *Config) *recorder {
 	var id [8]byte
 	_, _ = rand.Read(id[:]) // never fails
-	rec := &recorder{spool: r.spool, group: r.group, id: hex.EncodeToString(id[:]), boot: r.bootID(), expect: r.expect.ifGiven(), patience: r.patience}
-	var err error
-	if r.pushURL != "" {
-		rec.elsewhere, err = newElsewhere(r.pushURL, r.group)
+	rec := &recorder{Config: c, id: hex.EncodeToString(id[:])}
+	if c.Remote != nil {
+		rec.remote = newRemoteRecord(*c.Remote, c.Group)
 	}
-	return rec, err
+	return rec
 }
 
 // within does something that may hang, and gives it up after a while. It must
@@ -83,7 +74,7 @@ func within[T any](rec *recorder, patience time.Duration, do func() (T, error)) 
 // the whole spool.
 func (rec *recorder) inSpool(patience time.Duration, all bool, do func(*filestore.Store) error) error {
 	_, err := within(rec, patience, func() (struct{}, error) {
-		store, err := rec.open(all)
+		store, err := rec.Open(all)
 		if err != nil {
 			return struct{}{}, err
 		}
@@ -91,17 +82,6 @@ func (rec *recorder) inSpool(patience time.Duration, all bool, do func(*filestor
 		return struct{}{}, do(store)
 	})
 	return err
-}
-
-func (rec *recorder) open(all bool) (*filestore.Store, error) {
-	if !all {
-		return openJob(rec.spool, rec.group)
-	}
-	own, err := ownFamilies()
-	if err != nil {
-		return nil, err
-	}
-	return openSpool(rec.spool, &filestore.Options{Own: own, NoSweep: true})
 }
 
 // takeLock takes the lock of the job, alone or, if how is empty, shared with
@@ -114,9 +94,9 @@ func (rec *recorder) takeLock(how string) error {
 		gone  []string
 	}
 	for {
-		t, err := within(rec, rec.patience, func() (t taken, err error) {
-			if t.store, err = openJob(rec.spool, rec.group); err == nil {
-				t.lock, t.gone, err = job.Lock(t.store, rec.group, how == "")
+		t, err := within(rec, rec.Patience, func() (t taken, err error) {
+			if t.store, err = rec.Open(false); err == nil {
+				t.lock, t.gone, err = job.Lock(t.store, rec.Group, how == "")
 			}
 			return t, err
 		})
@@ -148,8 +128,8 @@ func (rec *recorder) inheritance() *os.File {
 
 func (rec *recorder) release(clean bool) {
 	if rec.lock != nil {
-		_, _ = within(rec, rec.patience, func() (struct{}, error) {
-			job.Release(rec.store, rec.group, rec.lock, clean && !rec.hanging)
+		_, _ = within(rec, rec.Patience, func() (struct{}, error) {
+			job.Release(rec.store, rec.Group, rec.lock, clean && !rec.hanging)
 			return struct{}{}, nil
 		})
 	}
@@ -157,13 +137,13 @@ func (rec *recorder) release(clean bool) {
 
 // begin records the start.
 func (rec *recorder) begin(at time.Time) error {
-	start := job.Start{ID: rec.id, At: at, Boot: rec.boot, Expect: rec.expect}
+	start := job.Start{ID: rec.id, At: at, Boot: rec.Boot, Expect: rec.Expect}
 	if rec.lock != nil {
 		start.Locked, start.Gone = true, rec.gone
 	}
 	var remote error
-	if rec.elsewhere != nil {
-		if remote = rec.elsewhere.amend(rec.patience, nil, func(r *job.Record) { r.Begin(start) }); remote == nil {
+	if rec.remote != nil {
+		if remote = rec.remote.amend(rec.Patience, nil, func(r *job.Record) { r.Begin(start) }); remote == nil {
 			return nil
 		}
 	}
@@ -171,39 +151,39 @@ func (rec *recorder) begin(at time.Time) error {
 		return errSlow
 	}
 	rec.local = true
-	return besides(remote, rec.inSpool(rec.patience, false, func(s *filestore.Store) error { return job.Begin(s, rec.group, start) }))
+	return besides(remote, rec.inSpool(rec.Patience, false, func(s *filestore.Store) error { return job.Begin(s, rec.Group, start) }))
 }
 
 // skip records that the run did not start.
 func (rec *recorder) skip(at time.Time) error {
 	var remote error
-	if rec.elsewhere != nil {
-		if remote = rec.elsewhere.amend(endPatience*rec.patience, nil, func(r *job.Record) { r.Skip(at) }); remote == nil {
+	if rec.remote != nil {
+		if remote = rec.remote.amend(endPatience*rec.Patience, nil, func(r *job.Record) { r.Skip(at) }); remote == nil {
 			return nil
 		}
 	}
-	return besides(remote, rec.inSpool(rec.patience, false, func(s *filestore.Store) error { return job.Skip(s, rec.group, at) }))
+	return besides(remote, rec.inSpool(rec.Patience, false, func(s *filestore.Store) error { return job.Skip(s, rec.Group, at) }))
 }
 
 // finish records the end. Refused is why that was done without the metrics of the
 // command's own.
 func (rec *recorder) finish(end job.End) (refused, err error) {
-	end.ID, end.Expect = rec.id, rec.expect
+	end.ID, end.Expect = rec.id, rec.Expect
 	var remote error
-	if rec.elsewhere != nil {
-		remote = rec.elsewhere.amend(endPatience*rec.patience, end.Own, func(r *job.Record) { r.Finish(end) })
+	if rec.remote != nil {
+		remote = rec.remote.amend(endPatience*rec.Patience, end.Own, func(r *job.Record) { r.Finish(end) })
 		if remote == nil && !rec.local {
 			return nil, nil
 		}
 	}
-	if remote == nil && rec.elsewhere != nil {
+	if remote == nil && rec.remote != nil {
 		end.Own = nil // they are there
 	}
 	if len(end.Own) > 0 {
-		err = rec.inSpool(endPatience*rec.patience, true, func(s *filestore.Store) error {
-			err := job.Finish(s, rec.group, end)
+		err = rec.inSpool(endPatience*rec.Patience, true, func(s *filestore.Store) error {
+			err := job.Finish(s, rec.Group, end)
 			if isRefusal(err) {
-				err = errors.Join(err, s.Fail(rec.group))
+				err = errors.Join(err, s.Fail(rec.Group))
 			}
 			return err
 		})
@@ -212,7 +192,7 @@ func (rec *recorder) finish(end job.End) (refused, err error) {
 		}
 		refused, end.Own = err, nil
 	}
-	return refused, besides(remote, rec.inSpool(endPatience*rec.patience, false, func(s *filestore.Store) error { return job.Finish(s, rec.group, end) }))
+	return refused, besides(remote, rec.inSpool(endPatience*rec.Patience, false, func(s *filestore.Store) error { return job.Finish(s, rec.Group, end) }))
 }
 
 // isRefusal reports whether metrics were refused for what they say.
