@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 
 	"github.com/alecthomas/kingpin/v2"
@@ -102,12 +101,4 @@ func printFindings(w io.Writer, report *filestore.Report) error {
 	fmt.Fprintf(&b, "%s and %s checked: %s\n", wording.Count(report.Files, "file"), wording.Count(report.Series, "sample"), wording.Count(len(report.Findings), "finding"))
 	_, err := io.WriteString(w, b.String())
 	return err
-}
-
-// oneLine quotes a path that would not be readable, or would take several lines.
-func oneLine(path string) string {
-	if quoted := strconv.Quote(path); quoted[1:len(quoted)-1] != path {
-		return quoted
-	}
-	return path
 }

@@ -98,7 +98,7 @@ func (e *explain) run() error {
 
 func (e *explain) explain(g grouping.Key, body []byte) (*explanation, error) {
 	x := &explanation{Group: g.Name(), Families: []familyChange{}, Conflicts: []string{}}
-	store, err := e.open(e.rules.store(nil))
+	store, err := e.open(e.pushLimits.store(nil))
 	if err != nil {
 		return nil, err
 	}
@@ -164,7 +164,7 @@ func (e *explain) openUnchecked(refusal error) (*filestore.Store, error) {
 	if !errors.As(refusal, &clash) {
 		return nil, nil
 	}
-	opts := e.rules.store(nil)
+	opts := e.pushLimits.store(nil)
 	opts.Unchecked = true
 	return e.open(opts)
 }

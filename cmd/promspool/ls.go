@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -227,41 +226,4 @@ func printEntries(w io.Writer, v *merge.View, files []*record.File, now time.Tim
 		list = append(list, exporter.FileJSON(f, conflicts[f.Name()], now))
 	}
 	return printDocument(w, list)
-}
-
-// isTerminal reports whether people read what is written there.
-func isTerminal(w io.Writer) bool {
-	if text, ok := w.(plainText); ok {
-		w = text.Writer
-	}
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	fi, err := f.Stat()
-	return err == nil && fi.Mode()&os.ModeCharDevice != 0
-}
-
-// brief says how long d is, the second unit only where that matters.
-func brief(d time.Duration) string {
-	if d < 0 {
-		return "in " + brief(-d)
-	}
-	units := []struct {
-		name string
-		long time.Duration
-	}{{"d", 24 * time.Hour}, {"h", time.Hour}, {"m", time.Minute}, {"s", time.Second}}
-	for i, u := range units {
-		if d < u.long {
-			continue
-		}
-		text := fmt.Sprintf("%d%s", d/u.long, u.name)
-		if i+1 < len(units) && d/u.long < 10 {
-			if next := units[i+1]; d%u.long >= next.long {
-				text += fmt.Sprintf("%d%s", d%u.long/next.long, next.name)
-			}
-		}
-		return text
-	}
-	return "0s"
 }

@@ -30,7 +30,7 @@ type push struct {
 
 // pushed is what a push is told to be.
 type pushed struct {
-	rules
+	pushLimits
 	labels  []string
 	file    string
 	replace bool
@@ -47,7 +47,7 @@ func (p *pushed) addFlags(cmd *kingpin.CmdClause) {
 	cmd.Flag("delete", "Remove the group; there is no input.").BoolVar(&p.remove)
 	cmd.Flag("ttl", "Lifetime of the group from this push on, such as 24h or 7d; 0 for none. After it only the push times are served.").StringVar(&p.ttl)
 	cmd.Flag("accumulate", "Add counters and histograms to what the group holds.").BoolVar(&p.add)
-	p.rules.addFlags(cmd)
+	p.pushLimits.addFlags(cmd)
 	cmd.Arg("label", "LABEL=VALUE, the grouping key: job and whatever else tells the group from others.").Required().StringsVar(&p.labels)
 }
 
@@ -177,7 +177,7 @@ func (p *push) store(g grouping.Key, body []byte, opts record.PushOptions) error
 		return err
 	}
 	signal.Ignore(os.Interrupt, syscall.SIGTERM)
-	store, err := p.open(p.rules.store(nil))
+	store, err := p.open(p.pushLimits.store(nil))
 	if err != nil {
 		return err
 	}
@@ -197,7 +197,7 @@ func (p *push) store(g grouping.Key, body []byte, opts record.PushOptions) error
 
 func (p *push) delete(g grouping.Key) error {
 	signal.Ignore(os.Interrupt, syscall.SIGTERM)
-	store, err := p.open(p.rules.store(nil))
+	store, err := p.open(p.pushLimits.store(nil))
 	if err != nil {
 		return err
 	}

@@ -201,11 +201,3 @@ func nameOfRemoved(g *ingest.RemovedGroup) string {
 	}
 	return oneLine(g.Name)
 }
-
-// printDocument prints what a program reads.
-func printDocument(w io.Writer, doc any) error {
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	return enc.Encode(doc)
-}

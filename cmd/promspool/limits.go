@@ -3,9 +3,11 @@ package main
 import (
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/alecthomas/units"
+	"github.com/prometheus/common/model"
 
 	"github.com/promspool/promspool/filestore"
 	"github.com/promspool/promspool/filestore/exposition"
@@ -13,9 +15,9 @@ import (
 	"github.com/promspool/promspool/ingest"
 )
 
-// rules say what a push, and the spool, may hold. They are flags of the agent
+// pushLimits say what a push, and the spool, may hold. They are flags of the agent
 // and of every command that does without it: what one takes the other has to.
-type rules struct {
+type pushLimits struct {
 	emptyInstance bool
 	unchecked     bool
 	utf8Names     bool
@@ -27,7 +29,7 @@ type rules struct {
 	maxFileBytes  size
 }
 
-func (r *rules) addFlags(cmd *kingpin.CmdClause) {
+func (r *pushLimits) addFlags(cmd *kingpin.CmdClause) {
 	cmd.Flag("push.empty-instance-label", `Give pushed metrics without an instance the label instance="", as Pushgateway does.`).BoolVar(&r.emptyInstance)
 	cmd.Flag("push.disable-consistency-check", "Accept pushes that contradict others; what contradicts is left out of the scrape.").BoolVar(&r.unchecked)
 	cmd.Flag("push.enable-utf8-names", "Accept names outside of [a-zA-Z_:][a-zA-Z0-9_:]*. node_exporter refuses the files of such groups.").BoolVar(&r.utf8Names)
@@ -61,7 +63,7 @@ func (n *size) Set(s string) error {
 func (n *size) String() string { return units.Base2Bytes(*n).String() }
 
 // bounds are those of the flags that are limits.
-func (r *rules) bounds() []bound {
+func (r *pushLimits) bounds() []bound {
 	return []bound{
 		{"push.max-bytes", int64(r.maxBytes), 1},
 		{"push.max-series", int64(r.limits.Series), 0},
@@ -96,8 +98,8 @@ func checkBounds(all ...bound) error {
 	return nil
 }
 
-// store returns the options of a Store under these rules.
-func (r *rules) store(own map[string]merge.Own) *filestore.Options {
+// store returns the options of a Store under these limits.
+func (r *pushLimits) store(own map[string]merge.Own) *filestore.Options {
 	opts := &filestore.Options{
 		Own: own, EmptyInstance: r.emptyInstance, Unchecked: r.unchecked,
 		MaxGroups: r.maxGroups, MaxBytes: int64(r.maxSpoolBytes), MaxFailedGroups: r.maxFailed, MaxFileBytes: int64(r.maxFileBytes),
@@ -109,6 +111,20 @@ func (r *rules) store(own map[string]merge.Own) *filestore.Options {
 }
 
 // body returns what the body of a push may be.
-func (r *rules) body() ingest.Options {
+func (r *pushLimits) body() ingest.Options {
 	return ingest.Options{Limits: r.limits, MaxBytes: int64(r.maxBytes), UTF8Names: r.utf8Names}
 }
+
+// duration is a flag that takes what Prometheus takes, such as 7d or 1h30m.
+type duration time.Duration
+
+func (d *duration) Set(s string) error {
+	parsed, err := model.ParseDuration(s)
+	if err != nil {
+		return fmt.Errorf("%q is no duration such as 12h or 7d", s)
+	}
+	*d = duration(parsed)
+	return nil
+}
+
+func (d *duration) String() string { return model.Duration(*d).String() }

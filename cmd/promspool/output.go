@@ -1,7 +1,12 @@
 package main
 
 import (
+	"encoding/json"
+	"fmt"
 	"io"
+	"os"
+	"strconv"
+	"time"
 	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -75,4 +80,57 @@ func appendEscaped(b, text []byte, keep func(rune) bool) []byte {
 		text = text[n:]
 	}
 	return b
+}
+
+// oneLine quotes a path that would not be readable, or would take several lines.
+func oneLine(path string) string {
+	if quoted := strconv.Quote(path); quoted[1:len(quoted)-1] != path {
+		return quoted
+	}
+	return path
+}
+
+// printDocument prints what a program reads.
+func printDocument(w io.Writer, doc any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	return enc.Encode(doc)
+}
+
+// isTerminal reports whether people read what is written there.
+func isTerminal(w io.Writer) bool {
+	if text, ok := w.(plainText); ok {
+		w = text.Writer
+	}
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	fi, err := f.Stat()
+	return err == nil && fi.Mode()&os.ModeCharDevice != 0
+}
+
+// brief says how long d is, the second unit only where that matters.
+func brief(d time.Duration) string {
+	if d < 0 {
+		return "in " + brief(-d)
+	}
+	units := []struct {
+		name string
+		long time.Duration
+	}{{"d", 24 * time.Hour}, {"h", time.Hour}, {"m", time.Minute}, {"s", time.Second}}
+	for i, u := range units {
+		if d < u.long {
+			continue
+		}
+		text := fmt.Sprintf("%d%s", d/u.long, u.name)
+		if i+1 < len(units) && d/u.long < 10 {
+			if next := units[i+1]; d%u.long >= next.long {
+				text += fmt.Sprintf("%d%s", d%u.long/next.long, next.name)
+			}
+		}
+		return text
+	}
+	return "0s"
 }
