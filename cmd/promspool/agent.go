@@ -12,7 +12,6 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
-	"regexp"
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
@@ -33,193 +32,246 @@ import (
 	"github.com/promspool/promspool/filestore/wording"
 	"github.com/promspool/promspool/ingest"
 	"github.com/promspool/promspool/systemd"
+	"github.com/promspool/promspool/watcher"
 )
 
-// run reads like the life of the agent: listeners, metrics, watch, scan,
-// handlers, serve, and the way back.
-func (s *serve) run() error {
+// An agent is what serves one spool: its directory as a Store, a watch on that, what
+// they tell as metrics, and the handlers of its pages. Everything that it begins
+// ends with close.
+type agent struct {
+	*serveCommand
+	set    settings
+	logger *slog.Logger
+	start  time.Time
+
+	reg, process *prometheus.Registry
+	requests     *prometheus.CounterVec
+	own          map[string]merge.Own // the families of these
+
+	watch  *watcher.Watcher
+	store  *filestore.Store
+	report *reporter
+	more   *sources
+	aged   *ageTeller
+	hosts  *ingest.HostRule
+	router *router
+
+	quitting context.Context // ends when the agent is asked to stop over HTTP
+	quit     context.CancelFunc
+}
+
+// run starts the agent and blocks until it stops.
+func (s *serveCommand) run() error {
 	start := time.Now()
 	logger := promslog.New(s.log)
-	if err := s.check(); err != nil {
-		return err
-	}
-	lifetimes, err := s.lifetimes.parse()
+	set, err := s.settings()
 	if err != nil {
 		return err
-	}
-	prefix, err := s.prefix()
-	if err != nil {
-		return err
-	}
-	var cors *regexp.Regexp
-	if s.corsOrigin != "" {
-		if cors, err = regexp.Compile("^(?:" + s.corsOrigin + ")$"); err != nil {
-			return fmt.Errorf("--web.cors.origin: %w", err)
-		}
 	}
 	if s.persistenceFile != "" {
 		logger.Warn("--persistence.file is ignored, and what it holds is not read: every push is in the spool before it is answered", "spool", s.spool)
 	}
 	signaled, release := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer release() // and not before: a second signal must not cut the stop short
-	ctx, cancel := context.WithCancel(signaled)
-	defer cancel()
+	socks, err := s.listen(logger)
+	defer socks.close()
+	if err == nil {
+		set.ownership, err = s.ownership(slices.Concat(socks.web, socks.push))
+	}
+	if err != nil {
+		return err
+	}
+	loadingRuntime()
+	a, err := newAgent(s, set, start, logger)
+	if err != nil {
+		return err
+	}
+	defer a.close()
+	tuneRuntime()
+	return a.serve(signaled, socks)
+}
 
-	listeners, passed, err := s.listen(logger)
-	if err != nil {
-		return err
-	}
-	pushListeners, err := s.listenForPushes(passed)
-	if err != nil {
-		return err
-	}
-	for _, l := range pushListeners {
-		defer l.Close() //nolint:errcheck // closed by the server, if it came to that
-	}
-	ownership, err := s.ownership(append(slices.Clone(listeners), pushListeners...))
-	if err != nil {
-		return err
-	}
-	reg, process, requests := newRegistry()
-	var store *filestore.Store
+// newAgent opens the spool, which it creates if there is none, and reads it. It
+// serves nothing yet. The caller closes the agent.
+func newAgent(s *serveCommand, set settings, start time.Time, logger *slog.Logger) (_ *agent, err error) {
+	a := &agent{serveCommand: s, set: set, logger: logger, start: start}
+	a.quitting, a.quit = context.WithCancel(context.Background())
+	defer func() {
+		if err != nil {
+			a.close()
+		}
+	}()
+	a.reg, a.process, a.requests = newRegistry()
 	if s.nodeMetrics {
-		reg.MustRegister(exporter.NewTextfileCollector(s.spool, func() *merge.View {
-			if store == nil {
+		a.reg.MustRegister(exporter.NewTextfileCollector(s.spool, func() *merge.View {
+			if a.store == nil {
 				return nil
 			}
-			return store.View()
+			return a.store.View()
 		}))
 	}
-	own, err := exporter.OwnFamilies(prometheus.Gatherers{reg, process})
+	a.own, err = exporter.OwnFamilies(prometheus.Gatherers{a.reg, a.process})
 	if err != nil {
-		return fmt.Errorf("describing the agent's own metrics: %w", err)
+		return nil, fmt.Errorf("describing the agent's own metrics: %w", err)
 	}
 	if s.nodeMetrics {
-		maps.Copy(own, exporter.TextfileFamilies)
+		maps.Copy(a.own, exporter.TextfileFamilies)
 	}
-	if created, err := createSpool(s.spool); err != nil {
+	if err := a.open(); err != nil {
+		return nil, err
+	}
+	a.store.Observe(observers(a.reg))
+	a.aged = newAgeTeller(a.reg, logger)
+	a.reg.MustRegister(exporter.NewCollector(a.store.View))
+	a.process.MustRegister(exporter.NewRoom(a.store.Space, s.maxGroups, int64(s.maxSpoolBytes)))
+	a.report = newReporter(a.store, logger)
+	a.more = &sources{patterns: s.textfiles, spool: s.spool, resync: s.resync, store: a.store, reporter: a.report, reg: a.reg, logger: logger}
+	a.more.start()
+	a.report.report()
+	return a, a.route()
+}
+
+// open creates the spool if need be, watches it and then reads it.
+func (a *agent) open() error {
+	if created, err := createSpool(a.spool); err != nil {
 		return err
 	} else if created {
-		logger.Info("Created the spool", "spool", s.spool)
+		a.logger.Info("Created the spool", "spool", a.spool)
 	}
-	if fi, err := os.Stat(s.spool); err == nil && fi.Mode().Perm()&0o002 != 0 && fi.Mode()&fs.ModeSticky == 0 {
-		logger.Warn("Everybody may write to the spool, and remove and replace what others have put there", "spool", s.spool)
+	if fi, err := os.Stat(a.spool); err == nil && fi.Mode().Perm()&0o002 != 0 && fi.Mode()&fs.ModeSticky == 0 {
+		a.logger.Warn("Everybody may write to the spool, and remove and replace what others have put there", "spool", a.spool)
 	}
-	watch, err := watchDirectory(s.spool, s.resync, reg, logger)
-	if err != nil {
+	var err error
+	if a.watch, err = watchDirectory(a.spool, a.resync, a.reg, a.logger); err != nil {
 		return fmt.Errorf("watching the spool: %w", err)
 	}
-	defer watch.Close() //nolint:errcheck // nothing to lose
-	opts := s.pushLimits.store(own)
-	opts.Settle, opts.Lifetimes = s.settle, lifetimes
-	loadingRuntime()
-	store, err = filestore.Open(s.spool, opts)
-	if err != nil {
+	opts := a.pushLimits.store(a.own)
+	opts.Settle, opts.Lifetimes = a.settle, a.set.lifetimes
+	if a.store, err = filestore.Open(a.spool, opts); err != nil {
 		return err
 	}
-	defer store.Close() //nolint:errcheck // nothing to lose
-	store.UseReports(watch.Written)
-	watch.Loaded(store.Unsettled()...)
-	tuneRuntime()
-	if err := store.Health(); errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EROFS) {
+	a.store.UseReports(a.watch.Written)
+	a.watch.Loaded(a.store.Unsettled()...)
+	if err := a.store.Health(); errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EROFS) {
 		return err
 	} else if err != nil {
-		logger.Error("The spool cannot be written; what is there is served", "err", err)
+		a.logger.Error("The spool cannot be written; what is there is served", "err", err)
 	}
-	store.Observe(observers(reg))
-	aged := newAgeTeller(reg, logger)
-	reg.MustRegister(exporter.NewCollector(store.View))
-	process.MustRegister(exporter.NewRoom(store.Space, s.maxGroups, int64(s.maxSpoolBytes)))
-	report := newReporter(store, logger)
-	more := &sources{patterns: s.textfiles, spool: s.spool, resync: s.resync, store: store, reporter: report, reg: reg, logger: logger}
-	more.start()
-	report.report()
+	return nil
+}
 
-	allowed := s.allowedHosts
-	if u, err := url.Parse(s.externalURL); err == nil && u.Host != "" {
+// route makes the handlers.
+func (a *agent) route() error {
+	allowed := slices.Clone(a.allowedHosts)
+	if u, err := url.Parse(a.externalURL); err == nil && u.Host != "" {
 		allowed = append(allowed, u.Host)
 	}
+	a.hosts = ingest.NewHostRule(allowed...)
 	push, err := ingest.New(ingest.Config{
-		Store: store, Limits: s.limits, MaxBytes: int64(s.maxBytes), UTF8Names: s.utf8Names, Unchecked: s.unchecked,
-		AllowRemote: s.allowRemote, AllowedHosts: allowed, Admin: s.admin, Ownership: ownership, Logger: logger, Registerer: reg, Requests: requests,
-		Pings: s.pings, MaxSlugs: s.maxSlugs, Boot: s.bootID(),
+		Store: a.store, Limits: a.limits, MaxBytes: int64(a.maxBytes), UTF8Names: a.utf8Names, Unchecked: a.unchecked,
+		AllowRemote: a.allowRemote, AllowedHosts: allowed, Admin: a.admin, Ownership: a.set.ownership, Logger: a.logger, Registerer: a.reg, Requests: a.requests,
+		Pings: a.pings, MaxSlugs: a.maxSlugs, Boot: a.bootID(),
 	})
 	if err != nil {
 		return fmt.Errorf("registering metrics: %w", err)
 	}
 	host, _ := os.Hostname() // the page is not about any other
 	read := exporter.New(exporter.Config{
-		View: store.View, Own: reg, Process: process, OwnFamilies: own, Health: store.Health, CORSOrigin: cors, Requests: requests, Logger: logger, CanWrite: push.MayWrite, Admin: s.admin,
-		Info: exporter.Info{Build: buildInfo(), Start: start, Flags: s.flags(), Spool: s.spool, Host: host, MetricsPath: s.telemetryPath, Watch: watch.Mode},
+		View: a.store.View, Own: a.reg, Process: a.process, OwnFamilies: a.own, Health: a.store.Health, CORSOrigin: a.set.cors, Requests: a.requests, Logger: a.logger, CanWrite: push.MayWrite, Admin: a.admin,
+		Info: exporter.Info{Build: buildInfo(), Start: a.start, Flags: a.flags(), Spool: a.spool, Host: host, MetricsPath: a.telemetryPath, Watch: a.watch.Mode},
 	})
-	handler := &router{prefix: prefix, metrics: s.telemetryPath, push: push, read: read, quit: func() {}}
-	if s.pprof {
-		handler.profiles = profiles(prefix)
+	a.router = &router{prefix: a.set.prefix, metrics: a.telemetryPath, push: push, read: read, lifecycle: a.lifecycle, quit: a.quit}
+	if a.pprof {
+		a.router.profiles = profiles(a.set.prefix)
 	}
-	if s.lifecycle {
-		handler.quit, handler.lifecycle = cancel, true
-	}
+	return nil
+}
 
-	view := store.View().Totals()
-	logger.Info("Serving", "spool", s.spool, "groups", view.Groups, "files", view.Dropped, "series", view.Series,
-		"on", addresses(listeners), "metrics", prefix+s.telemetryPath, "version", version.Version)
-	if len(pushListeners) > 0 {
-		logger.Info("Taking pushes over a socket as well", "socket", addresses(pushListeners))
+// handler returns the handler of the agent's addresses.
+func (a *agent) handler() http.Handler { return a.hosts.Handler(a.router) }
+
+// serve answers on the sockets and keeps the view up to date, until ctx ends or
+// the agent is asked to stop. What is in flight by then is answered. It closes
+// the sockets.
+func (a *agent) serve(ctx context.Context, socks sockets) error {
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	defer context.AfterFunc(a.quitting, stop)()
+
+	view := a.store.View().Totals()
+	a.logger.Info("Serving", "spool", a.spool, "groups", view.Groups, "files", view.Dropped, "series", view.Series,
+		"on", addresses(socks.web), "metrics", a.set.prefix+a.telemetryPath, "version", version.Version)
+	if len(socks.push) > 0 {
+		a.logger.Info("Taking pushes over a socket as well", "socket", addresses(socks.push))
 	}
 	var group errgroup.Group
-	running, stop := context.WithCancel(ctx)
-	hosts := ingest.NewHostRule(allowed...)
 	group.Go(func() error {
 		defer stop()
-		return s.serveHTTP(running, listeners, hosts.Handler(handler), logger, func(l net.Listener, srv *http.Server) error {
-			return web.Serve(l, srv, s.web, logger)
+		return a.answer(running, socks.web, a.handler(), func(l net.Listener, srv *http.Server) error {
+			return web.Serve(l, srv, a.web, a.logger)
 		})
 	})
 	group.Go(func() error {
-		err := s.serveHTTP(running, pushListeners, hosts.Handler(handler.onlyPushAndRead()), logger, func(l net.Listener, srv *http.Server) error {
-			return srv.Serve(l) // the rights of the file stand for users and TLS
-		})
+		// The rights of the file stand for users and TLS.
+		err := a.answer(running, socks.push, a.hosts.Handler(a.router.onlyPushAndRead()), nil)
 		if err != nil {
 			stop()
 		}
 		return err
 	})
-	group.Go(func() error { return watch.Run(running, reported{store, report}) })
-	group.Go(func() error { more.run(running); return nil })
-	group.Go(func() error {
-		store.AlignHelp(running, func(err error) {
-			logger.Warn("HELP texts in files of groups could not be aligned; retrying", "err", err)
-		})
-		return nil
-	})
-	group.Go(func() error { findLost(running, store, s.bootID(), s.jobsInterval, logger); return nil })
-	group.Go(func() error { store.Age(running, aged.tell); return nil })
+	group.Go(func() error { return a.watch.Run(running, reported{a.store, a.report}) })
 	group.Go(func() error {
 		return systemd.Watchdog(running, func() error {
-			_ = store.Health() // a disk that says no is answering; one that hangs is not
-			return watch.Ping(running)
+			_ = a.store.Health() // a disk that says no is answering; one that hangs is not
+			return a.watch.Ping(running)
 		})
 	})
-	status := statusLine(view, s.spool)
-	if err := systemd.Ready(status); err != nil {
-		logger.Warn("The service manager was not told that the agent is ready", "err", err)
+	status := statusLine(view, a.spool)
+	for _, work := range []func(){
+		func() { a.more.run(running) },
+		func() {
+			a.store.AlignHelp(running, func(err error) {
+				a.logger.Warn("HELP texts in files of groups could not be aligned; retrying", "err", err)
+			})
+		},
+		func() { findLost(running, a.store, a.bootID(), a.jobsInterval, a.logger) },
+		func() { a.store.Age(running, a.aged.tell) },
+		func() {
+			updateStatus(running, status, func() string { return statusLine(a.store.View().Totals(), a.spool) }, a.logger)
+		},
+	} {
+		group.Go(func() error { work(); return nil })
 	}
-	group.Go(func() error {
-		updateStatus(running, status, func() string { return statusLine(store.View().Totals(), s.spool) }, logger)
-		return nil
-	})
-	err = group.Wait()
-	logger.Info("Stopped")
+	if err := systemd.Ready(status); err != nil {
+		a.logger.Warn("The service manager was not told that the agent is ready", "err", err)
+	}
+	err := group.Wait()
+	a.logger.Info("Stopped")
 	return err
 }
 
-// serveHTTP answers on the listeners until ctx ends, and then what is in flight.
-func (s *serve) serveHTTP(ctx context.Context, listeners []net.Listener, handler http.Handler, logger *slog.Logger, serve func(net.Listener, *http.Server) error) error {
+// answer serves HTTP on the listeners until ctx ends.
+func (a *agent) answer(ctx context.Context, listeners []net.Listener, handler http.Handler, serve func(net.Listener, *http.Server) error) error {
 	return listen.Serve(ctx, listeners, listen.Config{
-		Handler: handler, MaxConnections: s.maxConnections, ReadTimeout: s.readTimeout, ConnContext: ingest.WithPeer, Serve: serve,
+		Handler: handler, MaxConnections: a.maxConnections, ReadTimeout: a.readTimeout, ConnContext: ingest.WithPeer, Serve: serve,
 		Stopping: func() { _ = systemd.Stopping() }, // only for a prettier status
-		Logger:   logger,
+		Logger:   a.logger,
 	})
+}
+
+// close ends what newAgent has begun. Nothing is lost by it: every push is on the
+// disk before it is answered.
+func (a *agent) close() {
+	a.quit()
+	if a.more != nil {
+		a.more.close()
+	}
+	if a.store != nil {
+		_ = a.store.Close()
+	}
+	if a.watch != nil {
+		_ = a.watch.Close()
+	}
 }
 
 // statusInterval is the shortest time between two status lines.

@@ -10,6 +10,7 @@ import (
 	"os/user"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,12 +21,13 @@ import (
 	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
 
 	"github.com/promspool/promspool/cmd/promspool/internal/listen"
+	"github.com/promspool/promspool/filestore/record"
 	"github.com/promspool/promspool/ingest"
 	"github.com/promspool/promspool/systemd"
 )
 
-// serve is the agent: its flags, and what is made of them.
-type serve struct {
+// serveCommand is the agent: its flags, and what is made of them.
+type serveCommand struct {
 	*common
 	app *kingpin.Application
 
@@ -62,8 +64,8 @@ type serve struct {
 	persistenceInterval time.Duration
 }
 
-func addServe(app *kingpin.Application, c *common, commands map[string]func() error) {
-	s := &serve{common: c, app: app}
+func addServe(app *kingpin.Application, c *common, commands map[string]func() error) *serveCommand {
+	s := &serveCommand{common: c, app: app}
 	cmd := app.Command("serve", "Run the agent: take pushes, watch the spool, serve the merge.").Default()
 	s.web = kingpinflag.AddFlags(cmd, ":9091")
 	cmd.Flag("web.telemetry-path", "Path under which the metrics are served.").Default("/metrics").StringVar(&s.telemetryPath)
@@ -94,10 +96,39 @@ func addServe(app *kingpin.Application, c *common, commands map[string]func() er
 	cmd.Flag("persistence.interval", "Accepted for Pushgateway's sake and ignored.").Default("5m").DurationVar(&s.persistenceInterval)
 	cmd.Flag("job.interval", "How often to look for runs that are lost, for tests.").Hidden().Default(jobsInterval.String()).DurationVar(&s.jobsInterval)
 	commands[cmd.FullCommand()] = s.run
+	return s
+}
+
+// settings are what the flags come to, beside those that are taken as they are.
+type settings struct {
+	prefix    string // of all routes
+	lifetimes record.Lifetimes
+	cors      *regexp.Regexp    // nil for none
+	ownership *ingest.Ownership // nil if everybody may change each group
+}
+
+// settings returns what the flags say, or what is wrong with them. Who may change
+// which groups depends on the sockets, and is not in it.
+func (s *serveCommand) settings() (set settings, err error) {
+	if err := s.check(); err != nil {
+		return set, err
+	}
+	if set.lifetimes, err = s.lifetimes.parse(); err != nil {
+		return set, err
+	}
+	if set.prefix, err = s.prefix(); err != nil {
+		return set, err
+	}
+	if s.corsOrigin != "" {
+		if set.cors, err = regexp.Compile("^(?:" + s.corsOrigin + ")$"); err != nil {
+			return set, fmt.Errorf("--web.cors.origin: %w", err)
+		}
+	}
+	return set, nil
 }
 
 // check looks at what the flags say before anything is opened.
-func (s *serve) check() error {
+func (s *serveCommand) check() error {
 	if err := checkBounds(append(s.bounds(), bound{"web.max-connections", int64(s.maxConnections), 0}, bound{"web.read-timeout", int64(s.readTimeout), 1}, bound{"spool.settle", int64(s.settle), 0})...); err != nil {
 		return err
 	}
@@ -119,7 +150,7 @@ func (s *serve) check() error {
 }
 
 // prefix returns the prefix of all routes, without a slash at its end.
-func (s *serve) prefix() (string, error) {
+func (s *serveCommand) prefix() (string, error) {
 	u, err := url.Parse(s.externalURL)
 	if err != nil {
 		return "", fmt.Errorf("--web.external-url: %w", err)
@@ -138,7 +169,7 @@ func (s *serve) prefix() (string, error) {
 }
 
 // flags returns the value of every flag of the agent, as the API tells them.
-func (s *serve) flags() map[string]string {
+func (s *serveCommand) flags() map[string]string {
 	flags := map[string]string{}
 	model := s.app.Model()
 	groups := []*kingpin.FlagGroupModel{model.FlagGroupModel}
@@ -161,52 +192,59 @@ func (s *serve) flags() map[string]string {
 // Sockets of every other name take the place of --web.listen-address.
 const passedForPushes = "push"
 
+// sockets are what the agent answers on.
+type sockets struct {
+	web  []net.Listener
+	push []net.Listener // unix sockets for pushes
+}
+
+func (s *sockets) close() {
+	for _, l := range slices.Concat(s.web, s.push) {
+		_ = l.Close() // the server has closed it, if it came to that
+	}
+}
+
 // listen opens the sockets first of all: a port that is taken is told at once,
-// and what connects while the spool is read waits and is answered then.
+// and what connects while the spool is read waits and is answered then. The caller
+// closes them, those that were opened before an error as well.
 //
 // Sockets that the service manager has opened are taken with or without
 // --web.systemd-socket, so that enabling promspool.socket is all there is to do;
 // the flag makes it an error if there are none.
-func (s *serve) listen(logger *slog.Logger) (web, push []net.Listener, err error) {
+func (s *serveCommand) listen(logger *slog.Logger) (socks sockets, err error) {
 	passed, err := systemd.Listeners()
 	if err != nil {
-		return nil, nil, fmt.Errorf("taking the sockets of the service manager: %w", err)
+		return socks, fmt.Errorf("taking the sockets of the service manager: %w", err)
 	}
 	for name, ls := range passed {
 		if name == passedForPushes {
-			push = append(push, ls...)
+			socks.push = append(socks.push, ls...)
 		} else {
-			web = append(web, ls...)
+			socks.web = append(socks.web, ls...)
 		}
 	}
 	switch {
-	case len(web) > 0:
-		logger.Info("The service manager has opened the sockets, --web.listen-address is not used", "on", addresses(web))
-		return web, push, nil
+	case len(socks.web) > 0:
+		logger.Info("The service manager has opened the sockets, --web.listen-address is not used", "on", addresses(socks.web))
 	case *s.web.WebSystemdSocket:
-		return nil, nil, errors.New("--web.systemd-socket is given, but the service manager has passed no socket")
-	}
-	for _, address := range *s.web.WebListenAddresses {
-		l, err := listen.On(address)
-		if err != nil {
-			return nil, nil, err
+		return socks, errors.New("--web.systemd-socket is given, but the service manager has passed no socket")
+	default:
+		for _, address := range *s.web.WebListenAddresses {
+			l, err := listen.On(address)
+			if err != nil {
+				return socks, err
+			}
+			socks.web = append(socks.web, l)
 		}
-		web = append(web, l)
 	}
-	return web, push, nil
-}
-
-// listenForPushes opens what takes pushes beside the agent's addresses, and
-// beside what the service manager has passed for that.
-func (s *serve) listenForPushes(passed []net.Listener) ([]net.Listener, error) {
-	if s.pushSocket.path == "" {
-		return passed, nil
+	if s.pushSocket.path != "" {
+		l, err := s.pushSocket.listen()
+		if err != nil {
+			return socks, err
+		}
+		socks.push = append(socks.push, l)
 	}
-	l, err := s.pushSocket.listen()
-	if err != nil {
-		return nil, err
-	}
-	return append(passed, l), nil
+	return socks, nil
 }
 
 // socketFlags are the flags of the unix socket for pushes.
@@ -244,7 +282,7 @@ func addresses(listeners []net.Listener) string {
 }
 
 // ownership returns who may change which groups, nil if everybody may each.
-func (s *serve) ownership(listeners []net.Listener) (*ingest.Ownership, error) {
+func (s *serveCommand) ownership(listeners []net.Listener) (*ingest.Ownership, error) {
 	switch {
 	case !s.ownerCheck && s.adminGroup != "":
 		return nil, &usageError{errors.New("--push.admin-group is for --push.owner-check, which is not given")}

@@ -100,6 +100,13 @@ func (s *sources) remove(dir string, d *served) {
 	s.logger.Info("A directory is gone", "directory", dir)
 }
 
+// close ends the watches. run must have ended.
+func (s *sources) close() {
+	for _, d := range s.served {
+		_ = d.watch.Close() // nothing to lose
+	}
+}
+
 // run serves them until ctx ends.
 func (s *sources) run(ctx context.Context) {
 	var group sync.WaitGroup
