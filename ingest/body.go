@@ -16,6 +16,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/grouping"
 )
 
 // Options bound what Decode accepts.
@@ -164,7 +165,7 @@ func decompress(body []byte, encoding string, limit int64) ([]byte, error) {
 	case "zstd":
 		c = &zstdCodec
 	default:
-		return nil, refuse(http.StatusBadRequest, "the Content-Encoding %s is none of gzip, snappy, zstd and identity", quote(encoding))
+		return nil, refuse(http.StatusBadRequest, "the Content-Encoding %s is none of gzip, snappy, zstd and identity", grouping.QuoteShort(encoding))
 	}
 	return c.decompress(body, limit)
 }

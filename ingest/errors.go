@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"strconv"
 	"strings"
 	"syscall"
 
@@ -93,15 +92,6 @@ func writeError(w http.ResponseWriter, code int, sentence string) {
 	}
 	w.WriteHeader(code)
 	_, _ = io.WriteString(w, printable(sentence)+"\n") // the client is gone if this fails
-}
-
-// quote returns foreign text in quotes, shortened.
-func quote(s string) string {
-	const most = 64
-	if len(s) <= most {
-		return strconv.Quote(s)
-	}
-	return strconv.Quote(s[:most]) + "…"
 }
 
 // printable returns a sentence in one line of bounded length, without anything
