@@ -216,7 +216,7 @@ func (e *Exporter) serveFiles(w http.ResponseWriter, r *http.Request) {
 	if !e.inTurn(r, func() {
 		v := e.cfg.View()
 		j.hold(v)
-		conflicts = conflictsByFile(v)
+		conflicts = ConflictsByFile(v)
 		found = l.find(v, conflicts)
 	}) {
 		return
@@ -266,7 +266,9 @@ func newFileEntry(f *record.File, conflicts []*record.Conflict, now time.Time) *
 	return x
 }
 
-func conflictsByFile(v *merge.View) map[string][]*record.Conflict {
+// ConflictsByFile returns the conflicts of a view by the name of the file that is
+// not wholly served because of them.
+func ConflictsByFile(v *merge.View) map[string][]*record.Conflict {
 	by := make(map[string][]*record.Conflict)
 	for _, c := range v.Conflicts() {
 		by[c.File] = append(by[c.File], c)

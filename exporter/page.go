@@ -116,7 +116,7 @@ func (e *Exporter) pageData(r *http.Request, now time.Time) *pageData {
 	if err := e.trouble(); err != nil {
 		p.Trouble = wording.Visible(err.Error())
 	}
-	conflicts := conflictsByFile(v)
+	conflicts := ConflictsByFile(v)
 	view := q.Get("view")
 	switch view {
 	case viewFiles:

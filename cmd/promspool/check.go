@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -60,7 +59,7 @@ func (k *check) run() error {
 	}
 	report, unread := filestore.Check(paths, &filestore.CheckOptions{Own: own, MaxFileBytes: int64(k.maxFileBytes), NodeExporter: k.nodeExporter})
 	if k.json {
-		err = printJSON(k.stdout, report)
+		err = printDocument(k.stdout, report.Findings)
 	} else {
 		err = printFindings(k.stdout, report)
 	}
@@ -80,13 +79,6 @@ func (k *check) run() error {
 func ownFamilies() (map[string]merge.Own, error) {
 	reg, process, _ := newRegistry()
 	return exporter.OwnFamilies(prometheus.Gatherers{reg, process})
-}
-
-func printJSON(w io.Writer, report *filestore.Report) error {
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	return enc.Encode(report.Findings)
 }
 
 func printFindings(w io.Writer, report *filestore.Report) error {

@@ -81,7 +81,7 @@ func (l *ls) run() error {
 		return printEntries(l.stdout, v, files, now)
 	}
 	rows := make([]row, 0, len(files)+len(writing))
-	conflicts := conflictsOf(v)
+	conflicts := exporter.ConflictsByFile(v)
 	jobs := len(v.AppendFamily(nil, jobstate.Running)) > 0
 	for _, f := range files {
 		r := newRow(f, conflicts[f.Name()], now)
@@ -161,14 +161,6 @@ func stateOf(f *record.File, conflicts []*record.Conflict) string {
 	return "ok"
 }
 
-func conflictsOf(v *merge.View) map[string][]*record.Conflict {
-	by := map[string][]*record.Conflict{}
-	for _, c := range v.Conflicts() {
-		by[c.File] = append(by[c.File], c)
-	}
-	return by
-}
-
 // nameOf returns what a file is called on the command line.
 func nameOf(f *record.File) string {
 	if g := f.Group(); !g.IsZero() {
@@ -220,7 +212,7 @@ func printColumns(w io.Writer, rows []row) error {
 
 // printEntries prints files as the API does.
 func printEntries(w io.Writer, v *merge.View, files []*record.File, now time.Time) error {
-	conflicts := conflictsOf(v)
+	conflicts := exporter.ConflictsByFile(v)
 	list := make([]json.RawMessage, 0, len(files))
 	for _, f := range files {
 		list = append(list, exporter.FileJSON(f, conflicts[f.Name()], now))

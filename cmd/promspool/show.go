@@ -57,7 +57,7 @@ func (s *show) run() error {
 	if err != nil {
 		return err
 	}
-	conflicts := conflictsOf(v)[f.Name()]
+	conflicts := exporter.ConflictsByFile(v)[f.Name()]
 	data, err := store.Content(f)
 	if s.json {
 		doc := struct {
