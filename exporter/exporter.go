@@ -27,6 +27,7 @@
 package exporter
 
 import (
+	"io"
 	"log/slog"
 	"net/http"
 	"regexp"
@@ -209,5 +210,20 @@ func read(h http.Handler, w http.ResponseWriter, r *http.Request) {
 	default:
 		w.Header().Set("Allow", methods)
 		http.Error(w, "this is read with GET; pushes go to /metrics/job/JOB", http.StatusMethodNotAllowed)
+	}
+}
+
+// answer returns a handler that says OK if the check does, and else why not.
+func answer(check func() error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", noCache)
+		if check != nil {
+			if err := check(); err != nil {
+				http.Error(w, err.Error(), http.StatusServiceUnavailable)
+				return
+			}
+		}
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_, _ = io.WriteString(w, "OK") // Pushgateway's words
 	}
 }

@@ -2,13 +2,25 @@ package exporter
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"fmt"
 	"html/template"
+	"maps"
+	"math"
 	"net/http"
 	"net/url"
+	"path"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/merge"
 	"github.com/promspool/promspool/filestore/record"
+	"github.com/promspool/promspool/filestore/wording"
 )
 
 // The page is made on the server, whole, for each request. The script asks for
@@ -97,14 +109,14 @@ func (e *Exporter) pageData(r *http.Request, now time.Time) *pageData {
 	mayWrite := e.cfg.CanWrite != nil && e.cfg.CanWrite(r)
 	p := &pageData{
 		Host:    e.cfg.Info.Host,
-		Spool:   visible(e.cfg.Info.Spool),
+		Spool:   wording.Visible(e.cfg.Info.Spool),
 		Metrics: strings.TrimPrefix(e.cfg.Info.MetricsPath, "/"),
 		Reading: e.cfg.CanWrite != nil && !mayWrite,
 	}
 	if err := e.trouble(); err != nil {
-		p.Trouble = visible(err.Error())
+		p.Trouble = wording.Visible(err.Error())
 	}
-	conflicts := conflictsByFile(v)
+	conflicts := ConflictsByFile(v)
 	view := q.Get("view")
 	switch view {
 	case viewFiles:
@@ -116,7 +128,7 @@ func (e *Exporter) pageData(r *http.Request, now time.Time) *pageData {
 	case viewFile:
 		f := v.File(q.Get("name"))
 		if f == nil {
-			p.Title, p.Missing = "Not there", visible(record.PrintableName(shorten(q.Get("name"), maxLabel)))
+			p.Title, p.Missing = "Not there", wording.Visible(record.PrintableName(wording.Shorten(q.Get("name"), maxLabel)))
 			break
 		}
 		l, _ := parseListing(q) // an offset that is none is the first
@@ -169,4 +181,126 @@ func link(view string, parameters ...string) string {
 		}
 	}
 	return "?" + q.Encode()
+}
+
+type statusData struct {
+	Facts []fact
+	Build []fact
+	Flags []fact
+}
+
+// A fact has a name and a value.
+type fact struct {
+	Name, Value string
+	Bad         bool
+}
+
+func (e *Exporter) statusData(v *merge.View, now time.Time) *statusData {
+	info, totals := e.cfg.Info, v.Totals()
+	s := &statusData{}
+	health := fact{"Health", "The spool can be written.", false}
+	if err := e.trouble(); err != nil {
+		health.Value, health.Bad = wording.Visible(err.Error()), true
+	}
+	s.Facts = append(s.Facts, health, fact{"Spool", wording.Visible(info.Spool), false})
+	if info.Watch != nil {
+		s.Facts = append(s.Facts, fact{"Changes are noticed by", info.Watch(), false})
+	}
+	s.Facts = append(s.Facts,
+		fact{"Pushed groups", count(totals.Groups), false},
+		fact{"Groups that no push ever reached", count(totals.Failed), totals.Failed > 0},
+		fact{"Dropped files", count(totals.Dropped), false},
+		fact{"Samples", count(totals.Series), false},
+		fact{"Size", wording.Bytes(totals.Bytes), false},
+	)
+	for _, reason := range exposition.Reasons {
+		if n := totals.Faults[reason]; n > 0 {
+			s.Facts = append(s.Facts, fact{"Files not wholly served: " + string(reason), count(n), true})
+		}
+	}
+	for _, err := range v.DirectoryErrors() {
+		s.Facts = append(s.Facts, fact{"Directory not served", wording.Visible(err.Error()), true})
+	}
+	if !info.Start.IsZero() {
+		s.Facts = append(s.Facts, fact{"Started", ago(now, info.Start) + ", " + exactly(info.Start), false})
+	}
+	s.Build, s.Flags = facts(info.Build), facts(info.Flags)
+	return s
+}
+
+func facts(m map[string]string) (list []fact) {
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		list = append(list, fact{name, wording.Visible(m[name]), false})
+	}
+	return list
+}
+
+//go:embed ui
+var ui embed.FS
+
+// assetTypes are the files that the page asks for, by the end of their names.
+// Templates are none.
+var assetTypes = map[string]string{
+	".css": "text/css; charset=utf-8",
+	".js":  "text/javascript; charset=utf-8",
+	".svg": "image/svg+xml",
+}
+
+func (e *Exporter) serveAsset(w http.ResponseWriter, r *http.Request) {
+	name := path.Base(r.URL.Path)
+	mime := assetTypes[path.Ext(name)]
+	data, err := ui.ReadFile("ui/" + name)
+	if err != nil || mime == "" {
+		http.Error(w, "404 page not found", http.StatusNotFound)
+		return
+	}
+	sum := sha256.Sum256(data)
+	h := w.Header()
+	h.Set("Content-Type", mime)
+	h.Set("ETag", `"`+hex.EncodeToString(sum[:8])+`"`)
+	h.Set("Cache-Control", "no-cache") // kept, and asked for whether it still is the one
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	http.ServeContent(w, r, name, time.Time{}, bytes.NewReader(data))
+}
+
+// ago says roughly how long ago t was, or in how long it will be; nothing of
+// the zero time.
+func ago(now, t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	d := now.Sub(t)
+	switch {
+	case d <= -time.Second:
+		return "in " + roughly(-d)
+	case d < time.Second:
+		return "just now"
+	}
+	return roughly(d) + " ago"
+}
+
+// roughly says how long d is, which is not negative.
+func roughly(d time.Duration) string {
+	switch {
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%.0f s", math.Floor(d.Seconds()))
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%d min", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%d h", int(d.Hours()))
+	}
+	return fmt.Sprintf("%d days", int(d.Hours()/24))
+}
+
+// exactly says when t was.
+func exactly(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
+
+// count writes a number with commas between thousands.
+func count(n int) string {
+	s := strconv.Itoa(n)
+	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
 }

@@ -294,7 +294,7 @@ func TestJobsAreToldInWords(t *testing.T) {
 	html := page(t, serve(t, fs, nil), "view=jobs")
 	at := 0
 	for _, row := range []struct{ job, state string }{
-		{"toolong", "running too long"}, {"overdue", "overdue"}, {"both", "overdue"}, {"killed", "lost"}, {"lost", "lost"}, {"failed", "failed, exit status 3"}, {"running", "running"}, {"never", "not yet run"}, {"done", "done"},
+		{"toolong", "running too long"}, {"overdue", "overdue"}, {"both", "overdue"}, {"killed", "lost"}, {"lost", "lost"}, {"failed", "failed, exit status 3"}, {"running", "running"}, {"never", "never ran"}, {"done", "succeeded"},
 	} {
 		i := strings.Index(html, "=&#34;"+row.job+"&#34;")
 		if i < at {

@@ -17,11 +17,8 @@ func TestWording(t *testing.T) {
 	now := time.Now()
 	for got, want := range map[string]string{
 		count(0): "0", count(999): "999", count(1000): "1,000", count(1234567): "1,234,567",
-		bytesOf(0): "0 B", bytesOf(999): "999 B", bytesOf(1000): "1.0 kB", bytesOf(9_940): "9.9 kB", bytesOf(123_456): "123 kB", bytesOf(999_600): "1.0 MB", bytesOf(16 << 20): "17 MB",
 		ago(now, time.Time{}): "", ago(now, now): "just now", ago(now, now.Add(-90*time.Second)): "90 s ago", ago(now, now.Add(-10*time.Minute)): "10 min ago",
 		ago(now, now.Add(-3*time.Hour)): "3 h ago", ago(now, now.Add(-80*time.Hour)): "3 days ago", ago(now, now.Add(3*time.Hour)): "in 3 h",
-		visible("ü €\U0001f600 \"q\" \\"): "ü €\U0001f600 \"q\" \\", visible("a\nb\u202e\xff\u0085"): `a\nb\u202e\xff\u0085`,
-		shorten("äöü", 3): "ä… (6 B)", shorten("äöü", 6): "äöü", shorten("\xff\xff\xff", 1): "\xff… (3 B)",
 		number(0.25): "0.25", number(1.7e9): "1700000000", number(1e-9): "1e-09", number(1e21): "1e+21", number(0): "0",
 	} {
 		if got != want {

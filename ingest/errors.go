@@ -6,14 +6,13 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"strconv"
 	"strings"
 	"syscall"
-	"unicode"
 
 	"github.com/promspool/promspool/filestore"
 	"github.com/promspool/promspool/filestore/exposition"
 	"github.com/promspool/promspool/filestore/record"
+	"github.com/promspool/promspool/filestore/wording"
 )
 
 // A refusal is an error that has its status code with it.
@@ -95,15 +94,6 @@ func writeError(w http.ResponseWriter, code int, sentence string) {
 	_, _ = io.WriteString(w, printable(sentence)+"\n") // the client is gone if this fails
 }
 
-// quote returns foreign text in quotes, shortened.
-func quote(s string) string {
-	const most = 64
-	if len(s) <= most {
-		return strconv.Quote(s)
-	}
-	return strconv.Quote(s[:most]) + "…"
-}
-
 // printable returns a sentence in one line of bounded length, without anything
 // that a terminal would act upon: the names and values of labels may be in it.
 func printable(s string) string {
@@ -113,19 +103,5 @@ func printable(s string) string {
 	if len(s) > most {
 		s, rest = strings.ToValidUTF8(s[:most], ""), "…"
 	}
-	if !strings.ContainsFunc(s, unprintable) {
-		return s + rest
-	}
-	var b strings.Builder
-	for _, c := range s {
-		if unprintable(c) {
-			q := strconv.QuoteRune(c)
-			b.WriteString(q[1 : len(q)-1])
-		} else {
-			b.WriteRune(c)
-		}
-	}
-	return b.String() + rest
+	return wording.Visible(s) + rest
 }
-
-func unprintable(c rune) bool { return !unicode.IsPrint(c) }

@@ -78,3 +78,17 @@ func TestSentencesArePrintable(t *testing.T) {
 		}
 	}
 }
+
+// TestRefusalsQuoteWholeCharacters has names that are too long to be quoted whole.
+func TestRefusalsQuoteWholeCharacters(t *testing.T) {
+	for _, path := range []string{"job/j/x" + strings.Repeat("☃", 1000) + "/v", "job/j/" + strings.Repeat("ü", 1000), "job/j/__" + strings.Repeat("☃", 1000) + "/v"} {
+		_, _, err := ParsePath(path, false)
+		if err == nil {
+			t.Errorf("%.20s… is accepted", path)
+			continue
+		}
+		if text := err.Error(); !strings.Contains(text, "…") || strings.Contains(text, `\x`) || len(text) > 1000 {
+			t.Errorf("%.20s…: %s", path, text)
+		}
+	}
+}

@@ -140,10 +140,10 @@ func parseSelection(query string, now time.Time) (sel *record.Selection, dryRun 
 				dryRun = true
 			case "0", "false":
 			default:
-				err = fmt.Errorf("dry_run: %s is neither true nor false", quote(given[0]))
+				err = fmt.Errorf("dry_run: %s is neither true nor false", grouping.QuoteShort(given[0]))
 			}
 		default:
-			err = fmt.Errorf("the parameter %s is not known: there are match[], older_than and dry_run", quote(name))
+			err = fmt.Errorf("the parameter %s is not known: there are match[], older_than and dry_run", grouping.QuoteShort(name))
 		}
 		if err == nil && len(given) > 1 {
 			err = fmt.Errorf("the parameter %s is given twice", name)

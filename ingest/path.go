@@ -93,7 +93,7 @@ func CheckGroup(g grouping.Key, o Options) error {
 	}
 	for _, l := range labels {
 		if !o.UTF8Names && !model.LegacyValidation.IsValidLabelName(l.Name) {
-			return refuse(http.StatusBadRequest, "improper label name %s", quote(l.Name))
+			return refuse(http.StatusBadRequest, "improper label name %s", grouping.QuoteShort(l.Name))
 		}
 	}
 	return checkLimits(labels, o.Limits)
@@ -123,11 +123,11 @@ func checkComponents(path string) error {
 		switch {
 		case c != "":
 		case isValue:
-			return refuse(http.StatusBadRequest, "the path has an empty value after %s: %s", quote(before), inBase64)
+			return refuse(http.StatusBadRequest, "the path has an empty value after %s: %s", grouping.QuoteShort(before), inBase64)
 		case before == "":
 			return refuse(http.StatusBadRequest, "the path begins with an empty component: %s", inBase64)
 		default:
-			return refuse(http.StatusBadRequest, "the path has an empty label name after the value %s: %s", quote(before), inBase64)
+			return refuse(http.StatusBadRequest, "the path has an empty label name after the value %s: %s", grouping.QuoteShort(before), inBase64)
 		}
 		before, isValue = c, !isValue
 	}
@@ -149,7 +149,7 @@ func splitPath(path string, utf8Names bool) ([]exposition.Label, error) {
 	for more {
 		name, path, more = strings.Cut(path, "/")
 		if !more {
-			return nil, refuse(http.StatusBadRequest, "the path has an odd number of components after the job: label %s has no value; an encoded slash (%%2F) also separates components: %s", quote(name), inBase64)
+			return nil, refuse(http.StatusBadRequest, "the path has an odd number of components after the job: label %s has no value; an encoded slash (%%2F) also separates components: %s", grouping.QuoteShort(name), inBase64)
 		}
 		value, path, more = strings.Cut(path, "/")
 		label, err := labelName(name, utf8Names)
@@ -191,9 +191,9 @@ func labelName(name string, utf8Names bool) (string, error) {
 	}
 	switch {
 	case !scheme.IsValidLabelName(name):
-		return "", refuse(http.StatusBadRequest, "improper label name %s", quote(name))
+		return "", refuse(http.StatusBadRequest, "improper label name %s", grouping.QuoteShort(name))
 	case strings.HasPrefix(name, model.ReservedLabelPrefix): // of what the escaping hid, too
-		return "", refuse(http.StatusBadRequest, "label name %s begins with two underscores, which is reserved", quote(name))
+		return "", refuse(http.StatusBadRequest, "label name %s begins with two underscores, which is reserved", grouping.QuoteShort(name))
 	}
 	return name, nil
 }
@@ -207,7 +207,7 @@ func labelValue(name, value string) (string, error) {
 	}
 	b, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(value, "="))
 	if err != nil {
-		return "", refuse(http.StatusBadRequest, "the value of label %s is not base64 in the URL-safe alphabet: %v", quote(name), err)
+		return "", refuse(http.StatusBadRequest, "the value of label %s is not base64 in the URL-safe alphabet: %v", grouping.QuoteShort(name), err)
 	}
 	return string(b), nil
 }
@@ -219,7 +219,7 @@ func checkLimits(labels []exposition.Label, limits exposition.Limits) error {
 			return refuse(http.StatusBadRequest, "a label name of the group is longer than --push.max-label-name-bytes=%d bytes", limits.LabelName)
 		}
 		if limits.LabelValue > 0 && len(l.Value) > limits.LabelValue {
-			return refuse(http.StatusBadRequest, "the value of label %s of the group is longer than --push.max-label-value-bytes=%d bytes", quote(l.Name), limits.LabelValue)
+			return refuse(http.StatusBadRequest, "the value of label %s of the group is longer than --push.max-label-value-bytes=%d bytes", grouping.QuoteShort(l.Name), limits.LabelValue)
 		}
 	}
 	return nil

@@ -147,11 +147,11 @@ func parsePing(path, query string) (p ping, err error) {
 	}
 	if last := parts[len(parts)-1]; len(parts) > 1 && number.MatchString(last) {
 		// With a key before it that might be a slug, but then every exit code above 255 would be a success of another job.
-		return p, refuse(http.StatusBadRequest, "%s is no exit code from 0 to 255", quote(last))
+		return p, refuse(http.StatusBadRequest, "%s is no exit code from 0 to 255", grouping.QuoteShort(last))
 	}
 	for _, part := range parts {
 		if !slugs.MatchString(part) {
-			return p, refuse(http.StatusBadRequest, "%s is no slug: 1 to 128 letters, digits, dots, dashes and underscores", quote(part))
+			return p, refuse(http.StatusBadRequest, "%s is no slug: 1 to 128 letters, digits, dots, dashes and underscores", grouping.QuoteShort(part))
 		}
 	}
 	p.slug, p.run = parts[len(parts)-1], pingID
@@ -161,7 +161,7 @@ func parsePing(path, query string) (p ping, err error) {
 	}
 	if rid := values.Get("rid"); values.Has("rid") { // an empty one is an unset variable
 		if !runIDs.MatchString(rid) {
-			return p, refuse(http.StatusBadRequest, "%s is no run ID: 1 to 64 letters, digits, dots, dashes and underscores", quote(rid))
+			return p, refuse(http.StatusBadRequest, "%s is no run ID: 1 to 64 letters, digits, dots, dashes and underscores", grouping.QuoteShort(rid))
 		}
 		p.run += "-" + rid
 	}

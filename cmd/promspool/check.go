@@ -1,10 +1,8 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 
 	"github.com/alecthomas/kingpin/v2"
@@ -13,6 +11,7 @@ import (
 	"github.com/promspool/promspool/exporter"
 	"github.com/promspool/promspool/filestore"
 	"github.com/promspool/promspool/filestore/merge"
+	"github.com/promspool/promspool/filestore/wording"
 )
 
 // check says what in files would not be served, and why.
@@ -60,7 +59,7 @@ func (k *check) run() error {
 	}
 	report, unread := filestore.Check(paths, &filestore.CheckOptions{Own: own, MaxFileBytes: int64(k.maxFileBytes), NodeExporter: k.nodeExporter})
 	if k.json {
-		err = printJSON(k.stdout, report)
+		err = printDocument(k.stdout, report.Findings)
 	} else {
 		err = printFindings(k.stdout, report)
 	}
@@ -82,13 +81,6 @@ func ownFamilies() (map[string]merge.Own, error) {
 	return exporter.OwnFamilies(prometheus.Gatherers{reg, process})
 }
 
-func printJSON(w io.Writer, report *filestore.Report) error {
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	return enc.Encode(report.Findings)
-}
-
 func printFindings(w io.Writer, report *filestore.Report) error {
 	var b strings.Builder
 	for _, f := range report.Findings {
@@ -98,22 +90,7 @@ func printFindings(w io.Writer, report *filestore.Report) error {
 		}
 		fmt.Fprintf(&b, ": %s: %s (node_exporter: %s)\n", f.Reason, f.Message, f.NodeExporter)
 	}
-	fmt.Fprintf(&b, "%s and %s checked: %s\n", count(report.Files, "file"), count(report.Series, "sample"), count(len(report.Findings), "finding"))
+	fmt.Fprintf(&b, "%s and %s checked: %s\n", wording.Count(report.Files, "file"), wording.Count(report.Series, "sample"), wording.Count(len(report.Findings), "finding"))
 	_, err := io.WriteString(w, b.String())
 	return err
-}
-
-// oneLine quotes a path that would not be readable, or would take several lines.
-func oneLine(path string) string {
-	if quoted := strconv.Quote(path); quoted[1:len(quoted)-1] != path {
-		return quoted
-	}
-	return path
-}
-
-func count(n int, what string) string {
-	if n != 1 {
-		what += "s"
-	}
-	return fmt.Sprintf("%d %s", n, what)
 }

@@ -1,14 +1,24 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"net/http"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/common/version"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/record"
+	"github.com/promspool/promspool/filestore/wording"
 )
 
 // doctor looks for what may be wrong with a spool and its surroundings.
@@ -102,7 +112,7 @@ func (d *doctor) run() error {
 
 // say adds a diagnosis. What to do may be empty.
 func (d *doctor) say(level, check, do, format string, args ...any) {
-	d.findings = append(d.findings, diagnosis{level, check, printable(fmt.Sprintf(format, args...)), do})
+	d.findings = append(d.findings, diagnosis{level, check, wording.Visible(fmt.Sprintf(format, args...)), do})
 }
 
 func (d *doctor) print() error {
@@ -115,7 +125,202 @@ func (d *doctor) print() error {
 			fmt.Fprintf(&b, "         → %s\n", f.Do)
 		}
 	}
-	fmt.Fprintf(&b, "%s wrong, %s, %s checked\n", count(counts[wrong], "thing"), count(counts[note], "note"), count(len(d.findings), "thing"))
+	fmt.Fprintf(&b, "%s wrong, %s, %s checked\n", wording.Count(counts[wrong], "thing"), wording.Count(counts[note], "note"), wording.Count(len(d.findings), "thing"))
 	_, err := io.WriteString(d.stdout, b.String())
 	return err
+}
+
+// clockSlack is how far clocks may be apart.
+const clockSlack = 5 * time.Second
+
+// agentSeen is what the agent says of itself; nil if nobody answers.
+type agentSeen struct {
+	flags map[string]string
+}
+
+// checkAgent asks the agent, if there is one.
+func (d *doctor) checkAgent(store *filestore.Store) *agentSeen {
+	answer, err := d.remote.do(http.MethodGet, "/api/v1/status", nil, nil)
+	if err != nil {
+		level := note
+		if d.urlGiven {
+			level = wrong
+		}
+		d.say(level, "agent", "start it (systemctl start promspool), or say with --url where it is", "no agent answers: %v", err)
+		return nil
+	}
+	var doc struct {
+		Data struct {
+			Flags map[string]string `json:"flags"`
+			Build map[string]string `json:"build_information"`
+		} `json:"data"`
+	}
+	if err := json.Unmarshal(answer, &doc); err != nil || doc.Data.Flags["spool.directory"] == "" {
+		d.say(wrong, "agent", "stop what runs there, or give promspool another --web.listen-address and say it with --url", "what answers at %s is no promspool, but perhaps a Pushgateway", d.remote.url)
+		return nil
+	}
+	agent := &agentSeen{flags: doc.Data.Flags}
+	d.say(fine, "agent", "", "version %s answers at %s", orUnknown(doc.Data.Build["version"]), d.remote.url)
+	if theirs, ours := doc.Data.Build["version"], version.Version; theirs != ours {
+		d.say(note, "agent-version", "restart the agent, if it was upgraded", "the agent has version %s and this program %s", orUnknown(theirs), orUnknown(ours))
+	}
+	if _, err := d.remote.do(http.MethodGet, "/-/healthy", nil, nil); err != nil {
+		d.say(wrong, "agent-health", "look at the log of the agent (journalctl -u promspool) and at the rights and the space above", "the agent is not healthy: %v", err)
+	} else {
+		d.say(fine, "agent-health", "", "the agent can write its spool")
+	}
+	if store != nil {
+		d.checkSameSpool(agent, store)
+	}
+	d.checkOpen(agent)
+	d.checkLimits(agent)
+	return agent
+}
+
+func orUnknown(s string) string {
+	if s == "" {
+		return "unknown"
+	}
+	return s
+}
+
+// checkSameSpool compares paths, or where the agent's is relative, names.
+func (d *doctor) checkSameSpool(agent *agentSeen, store *filestore.Store) {
+	theirs := agent.flags["spool.directory"]
+	if same, known := samePath(theirs, store.Path()); known && same {
+		d.say(fine, "agent-spool", "", "the agent serves this spool")
+		return
+	}
+	answer, err := d.remote.do(http.MethodGet, "/api/v1/files", nil, nil)
+	var doc struct {
+		Data []struct {
+			Name    string     `json:"name"`
+			ModTime *time.Time `json:"mtime"`
+		} `json:"data"`
+	}
+	if err == nil {
+		err = json.Unmarshal(answer, &doc)
+	}
+	if err != nil {
+		d.say(skipped, "agent-spool", "", "whether the agent serves this spool cannot be told: %v", err)
+		return
+	}
+	files := map[string]int64{}
+	for f := range store.View().Files() {
+		files[record.PrintableName(f.Name())] = f.ModTime().UnixNano()
+	}
+	served := map[string]int64{}
+	for _, f := range doc.Data {
+		if f.ModTime != nil && !strings.ContainsRune(f.Name, filepath.Separator) { // not of a further directory
+			served[f.Name] = f.ModTime.UnixNano()
+		}
+	}
+	both := 0
+	for name, at := range files {
+		if served[name] == at {
+			both++
+		}
+	}
+	switch {
+	case len(files) == 0 && len(served) == 0:
+		d.say(note, "agent-spool", "give both the same absolute path", "the agent's spool is %s; whether that is %s cannot be told, as both are empty", theirs, store.Path())
+	case maps.Equal(files, served), 2*both > max(len(files), len(served)): // some may have changed since
+		d.say(fine, "agent-spool", "", "the agent serves this spool, as %s", theirs)
+	default:
+		d.say(wrong, "agent-spool", "give both the same --spool.directory, here by PROMSPOOL_SPOOL_DIRECTORY", "the agent at %s serves another spool, %s", d.remote.url, theirs)
+	}
+}
+
+// samePath reports whether two paths lead to one directory, if that can be told
+// from here.
+func samePath(a, b string) (same, known bool) {
+	if !filepath.IsAbs(a) {
+		return false, false
+	}
+	b, err := filepath.Abs(b)
+	if err != nil {
+		return false, false
+	}
+	for _, p := range []*string{&a, &b} {
+		if real, err := filepath.EvalSymlinks(*p); err == nil {
+			*p = real
+		}
+	}
+	return filepath.Clean(a) == filepath.Clean(b), true
+}
+
+// checkOpen looks at who may write.
+func (d *doctor) checkOpen(agent *agentSeen) {
+	if agent.flags["push.allow-remote"] == "true" && agent.flags["web.config.file"] == "" {
+		d.say(note, "agent-access", "run without --push.allow-remote, or with --web.config.file and client certificates or passwords", "every host that reaches the agent may push and delete")
+	}
+}
+
+// checkLimits looks at what the agent says of its limits in its metrics.
+func (d *doctor) checkLimits(agent *agentSeen) {
+	path := agent.flags["web.telemetry-path"]
+	if path == "" {
+		path = "/metrics"
+	}
+	page, err := d.remote.do(http.MethodGet, path, nil, nil)
+	if err != nil {
+		d.say(wrong, "agent-metrics", "look at the log of the agent", "%v", err)
+		return
+	}
+	values := map[string][]float64{}
+	var unwatched []string
+	wanted := []string{"promspool_watch_armed", "process_open_fds", "process_max_fds"}
+	for line := range strings.Lines(string(page)) {
+		name, _, _ := strings.Cut(line, " ")
+		name, _, _ = strings.Cut(name, "{")
+		switch found := ofDirectory.FindStringSubmatch(line); {
+		case found == nil:
+		case name == "promspool_directory_error" && found[3] == "1":
+			d.sayDirectory(unescapeLabel.Replace(found[1]), found[2])
+		case name == "promspool_watch_armed" && found[3] == "0":
+			unwatched = append(unwatched, unescapeLabel.Replace(found[1]))
+		}
+		if slices.Contains(wanted, name) {
+			line = strings.TrimSpace(line)
+			if v, err := strconv.ParseFloat(line[strings.LastIndexByte(line, ' ')+1:], 64); err == nil {
+				values[name] = append(values[name], v)
+			}
+		}
+	}
+	if len(unwatched) > 0 {
+		d.say(wrong, "agent-limits", "raise fs.inotify.max_user_watches and fs.inotify.max_user_instances (sysctl), and see the log of the agent", "the kernel does not notify the agent of changes in %s; they are noticed only by looking again", few(unwatched))
+	}
+	open, most := values["process_open_fds"], values["process_max_fds"]
+	if len(open) == 1 && len(most) == 1 && most[0] > 0 && open[0] > 0.8*most[0] {
+		d.say(wrong, "agent-limits", "raise LimitNOFILE= in the unit of the agent", "%.0f of the %.0f files that the agent may have open are", open[0], most[0])
+	}
+	if len(values) > 0 && d.findings[len(d.findings)-1].Check != "agent-limits" {
+		d.say(fine, "agent-limits", "", "the kernel notifies the agent of changes, and %.0f of %.0f files are open", first(open), first(most))
+	}
+}
+
+// ofDirectory matches a sample about a directory.
+var ofDirectory = regexp.MustCompile(`^[a-z_]+\{directory="((?:[^"\\]|\\.)*)"(?:,reason="([^"]*)")?\} ([0-9]+)\s*$`)
+
+var unescapeLabel = strings.NewReplacer(`\\`, `\`, `\"`, `"`, `\n`, "\n")
+
+// sayDirectory says why the agent cannot read a directory.
+func (d *doctor) sayDirectory(dir, reason string) {
+	text, do := "cannot be read by the agent", "look at the log of the agent"
+	switch record.DirectoryReason(reason) {
+	case record.DirectoryMissing:
+		text, do = "does not exist (ENOENT)", "create it, or correct --spool.textfile-directory"
+	case record.DirectoryIsNone:
+		text, do = "is not a directory (ENOTDIR)", "correct --spool.textfile-directory"
+	case record.DirectoryUnreadable:
+		text, do = "may not be read by the agent (EACCES)", "let the user of the agent read and enter it and enter all directories above it: chmod a+rx, or a group of both"
+	}
+	d.say(wrong, "agent-directory", do, "%s %s", oneLine(dir), text)
+}
+
+func first(values []float64) float64 {
+	if len(values) == 0 {
+		return 0
+	}
+	return values[0]
 }

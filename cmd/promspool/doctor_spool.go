@@ -13,6 +13,7 @@ import (
 
 	"github.com/promspool/promspool/filestore"
 	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/wording"
 	"github.com/promspool/promspool/watcher"
 )
 
@@ -39,7 +40,7 @@ func (d *doctor) checkSpool() *filestore.Store {
 		d.say(wrong, "spool", "look again when the directory is at rest", "%v", err)
 	}
 	totals := store.View().Totals()
-	d.say(fine, "spool", "", "%s holds %s, %s and %s", d.spool, count(totals.Groups, "group"), count(totals.Dropped, "dropped file"), count(totals.Series, "sample"))
+	d.say(fine, "spool", "", "%s holds %s, %s and %s", d.spool, wording.Count(totals.Groups, "group"), wording.Count(totals.Dropped, "dropped file"), wording.Count(totals.Series, "sample"))
 	d.checkRights(x)
 	d.checkFileSystem(x)
 	if filestore.LockHeld(d.spool, time.Second) {
@@ -131,20 +132,20 @@ func (d *doctor) checkFileSystem(x *filestore.Inspection) {
 		const do = "raise the quota (setquota), or delete groups: without room pushes are refused"
 		switch {
 		case low(q.BytesLeft, q.Bytes, plentyOfBytes):
-			d.say(wrong, "quota", do, "the quota of %s leaves %s of %s", of, bytesText(q.BytesLeft), bytesText(q.Bytes))
+			d.say(wrong, "quota", do, "the quota of %s leaves %s of %s", of, wording.Bytes(q.BytesLeft), wording.Bytes(q.Bytes))
 		case low(q.InodesLeft, q.Inodes, plentyOfInodes):
 			d.say(wrong, "quota", do, "the quota of %s leaves %d of %d inodes", of, q.InodesLeft, q.Inodes)
 		default:
-			d.say(fine, "quota", "", "the quota of %s leaves %s of %s", of, bytesText(q.BytesLeft), bytesText(q.Bytes))
+			d.say(fine, "quota", "", "the quota of %s leaves %s of %s", of, wording.Bytes(q.BytesLeft), wording.Bytes(q.Bytes))
 		}
 	}
 	switch {
 	case low(x.Free, x.Total, plentyOfBytes):
-		d.say(wrong, "space", "make room: without it pushes are refused", "%s of %s are free", bytesText(x.Free), bytesText(x.Total))
+		d.say(wrong, "space", "make room: without it pushes are refused", "%s of %s are free", wording.Bytes(x.Free), wording.Bytes(x.Total))
 	case low(x.FreeFiles, x.TotalFiles, plentyOfInodes):
 		d.say(wrong, "space", "make room: each group is a file, and without an inode pushes are refused", "%d of %d inodes are free", x.FreeFiles, x.TotalFiles)
 	default:
-		d.say(fine, "space", "", "%s of %s are free", bytesText(x.Free), bytesText(x.Total))
+		d.say(fine, "space", "", "%s of %s are free", wording.Bytes(x.Free), wording.Bytes(x.Total))
 	}
 }
 
@@ -209,10 +210,10 @@ func (d *doctor) checkFiles(store *filestore.Store) {
 	}
 	switch {
 	case more > 0:
-		d.say(wrong, "files", "promspool check --node-exporter "+d.spool+" lists all", "%s more", count(more, "finding"))
+		d.say(wrong, "files", "promspool check --node-exporter "+d.spool+" lists all", "%s more", wording.Count(more, "finding"))
 	case told == 0 && forNode > 0:
 		d.say(fine, "files", "", "promspool serves all of them")
-		d.say(note, "node_exporter-files", "promspool check --node-exporter "+d.spool+" lists it", "node_exporter, as of version %s, would not serve all of them as they are (%s); it is not seen to read the spool", filestore.NodeExporterVersion, count(forNode, "finding"))
+		d.say(note, "node_exporter-files", "promspool check --node-exporter "+d.spool+" lists it", "node_exporter, as of version %s, would not serve all of them as they are (%s); it is not seen to read the spool", filestore.NodeExporterVersion, wording.Count(forNode, "finding"))
 	case told == 0:
 		d.say(fine, "files", "", "promspool serves all of them, and so would node_exporter as of version %s", filestore.NodeExporterVersion)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/promspool/promspool/filestore/grouping"
 	"github.com/promspool/promspool/filestore/merge"
 	"github.com/promspool/promspool/filestore/record"
+	"github.com/promspool/promspool/filestore/wording"
 	"github.com/promspool/promspool/ingest"
 )
 
@@ -97,7 +98,7 @@ func (e *explain) run() error {
 
 func (e *explain) explain(g grouping.Key, body []byte) (*explanation, error) {
 	x := &explanation{Group: g.Name(), Families: []familyChange{}, Conflicts: []string{}}
-	store, err := e.open(e.rules.store(nil))
+	store, err := e.open(e.pushLimits.store(nil))
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +116,7 @@ func (e *explain) explain(g grouping.Key, body []byte) (*explanation, error) {
 	}
 	err = e.dryRun(store, g, body)
 	if err != nil {
-		x.Refusal = printable(err.Error())
+		x.Refusal = wording.Visible(err.Error())
 		if store, err = e.openUnchecked(err); store == nil {
 			return x, err
 		}
@@ -163,7 +164,7 @@ func (e *explain) openUnchecked(refusal error) (*filestore.Store, error) {
 	if !errors.As(refusal, &clash) {
 		return nil, nil
 	}
-	opts := e.rules.store(nil)
+	opts := e.pushLimits.store(nil)
 	opts.Unchecked = true
 	return e.open(opts)
 }
@@ -176,7 +177,7 @@ func conflictText(c *record.Conflict, g grouping.Key) string {
 		other.File, other.Kept = c.Kept, c.File
 		c = &other
 	}
-	return printable(c.Error())
+	return wording.Visible(c.Error())
 }
 
 // familiesOf returns what the group holds, but for the times of its pushes.
@@ -218,14 +219,14 @@ func (x *explanation) print(w io.Writer) error {
 	var b strings.Builder
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, c := range x.Families {
-		much := count(c.After, "metric")
+		much := wording.Count(c.After, "metric")
 		switch {
 		case c.Does == "removes":
-			much = count(c.Before, "metric")
+			much = wording.Count(c.Before, "metric")
 		case c.Does == "replaces" && c.Before != c.After:
 			much = fmt.Sprintf("%d by %s", c.Before, much)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", c.Does, printable(c.Family), c.Type, much)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", c.Does, wording.Visible(c.Family), c.Type, much)
 	}
 	if err := t.Flush(); err != nil {
 		return err

@@ -16,12 +16,16 @@ const module = "github.com/promspool/promspool"
 // arrows are the imports that packages of this module may have of each other.
 // A package that is not listed may have none.
 var arrows = map[string][]string{
-	"cmd/promspool": {"exporter", "filestore", "filestore/exposition", "filestore/grouping", "filestore/merge", "filestore/record", "ingest", "ingest/job", "systemd", "watcher"},
+	"cmd/promspool": {"cmd/promspool/internal/jobrun", "cmd/promspool/internal/listen", "exporter", "filestore", "filestore/exposition", "filestore/grouping", "filestore/jobstate", "filestore/merge", "filestore/record", "filestore/wording", "ingest", "ingest/job", "systemd", "watcher"},
+	// Without flags: what runs a job could be a program of its own.
+	"cmd/promspool/internal/jobrun": {"filestore", "filestore/exposition", "filestore/grouping", "filestore/merge", "filestore/record", "filestore/wording", "ingest", "ingest/job"},
+	// Knows nothing of what is served.
+	"cmd/promspool/internal/listen": {},
 
 	// The exporter sees values only, never the Store.
-	"exporter":   {"filestore/exposition", "filestore/grouping", "filestore/merge", "filestore/record"},
-	"ingest":     {"filestore", "filestore/exposition", "filestore/grouping", "filestore/record", "ingest/job"},
-	"ingest/job": {"filestore", "filestore/exposition", "filestore/grouping", "filestore/record"},
+	"exporter":   {"filestore/exposition", "filestore/grouping", "filestore/jobstate", "filestore/merge", "filestore/record", "filestore/wording"},
+	"ingest":     {"filestore", "filestore/exposition", "filestore/grouping", "filestore/record", "filestore/wording", "ingest/job"},
+	"ingest/job": {"filestore", "filestore/exposition", "filestore/grouping", "filestore/jobstate", "filestore/record"},
 
 	"filestore":              {"filestore/disk", "filestore/exposition", "filestore/grouping", "filestore/merge", "filestore/nodeexporter", "filestore/record"},
 	"filestore/merge":        {"filestore/exposition", "filestore/grouping", "filestore/record"},
@@ -37,6 +41,7 @@ var homes = map[string][]string{
 	"github.com/fsnotify/fsnotify":        {"watcher"},
 	"github.com/prometheus/common/expfmt": {"exporter", "filestore/exposition", "filestore/nodeexporter", "ingest"},
 	"github.com/alecthomas/kingpin":       {"cmd/promspool"},
+	"github.com/mdlayher/vsock":           {"cmd/promspool/internal/listen"},
 }
 
 // TestImports keeps the drawing of the packages in DESIGN.md true. It asks for

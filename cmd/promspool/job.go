@@ -1,11 +1,14 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
+	"weak"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/common/model"
@@ -13,6 +16,9 @@ import (
 	"github.com/promspool/promspool/filestore"
 	"github.com/promspool/promspool/filestore/exposition"
 	"github.com/promspool/promspool/filestore/grouping"
+	"github.com/promspool/promspool/filestore/jobstate"
+	"github.com/promspool/promspool/filestore/merge"
+	"github.com/promspool/promspool/filestore/record"
 	"github.com/promspool/promspool/ingest/job"
 )
 
@@ -140,4 +146,86 @@ func jobGroup(name string, more []string) (grouping.Key, error) {
 // contradict other files, so they need not be read.
 func openJob(spool string, g grouping.Key) (*filestore.Store, error) {
 	return openSpool(spool, &filestore.Options{Only: []string{g.FileName()}})
+}
+
+// jobText says how the job is whose record the group holds, in a few words;
+// nothing if there is none.
+func jobText(v *merge.View, f *record.File, now time.Time) string {
+	s, ok := jobstate.Of(func(metric string) (float64, bool) { return v.Value(f, metric) }, now)
+	if !ok {
+		return ""
+	}
+	text := s.Phase.String()
+	about := func(format string, t time.Time) {
+		if !t.IsZero() {
+			text += fmt.Sprintf(format, brief(now.Sub(t)))
+		}
+	}
+	switch s.Phase {
+	case jobstate.InProgress:
+		about(" for %s", s.Start)
+	case jobstate.TooLong:
+		about(", for %s", s.Start)
+	case jobstate.Failed:
+		if s.ExitCode > 0 {
+			text += fmt.Sprintf(" with %.0f", s.ExitCode)
+		}
+		about(" %s ago", s.End)
+	case jobstate.Succeeded, jobstate.Lost:
+		about(" %s ago", s.End)
+	}
+	switch {
+	case s.Overdue:
+		about(", overdue for %s", s.Due)
+	case s.Phase != jobstate.InProgress && s.Phase != jobstate.TooLong && !s.Due.IsZero():
+		text += ", due in " + brief(s.Due.Sub(now))
+	}
+	return text
+}
+
+// jobsInterval is how often the agent looks whether runs were lost. That nobody
+// holds a lock any more is nothing that the kernel would report.
+const jobsInterval = 10 * time.Second
+
+// findLost records lost runs until ctx ends, those from before the agent started
+// at once.
+func findLost(ctx context.Context, store *filestore.Store, boot string, interval time.Duration, logger *slog.Logger) {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	var last weak.Pointer[merge.View] // a view that is held keeps the text of its time
+	var going []grouping.Key          // of the last view, those with runs that go on
+	for {
+		if v := store.View(); weak.Make(v) != last {
+			last, going = weak.Make(v), going[:0]
+			for f := range v.Files() {
+				if job.Running(f) {
+					going = append(going, f.Group())
+				}
+			}
+		}
+		for _, g := range going {
+			lost, err := job.Look(store, g, time.Now(), boot)
+			switch {
+			case err != nil && ctx.Err() == nil:
+				logger.Error("Cannot record that a run of a job is lost, trying again", "group", g.String(), "err", err)
+			case lost > 0:
+				logger.Warn("A run of a job is lost: it ended without telling how", "group", g.String(), "runs", lost)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// recordLost has a command look once before it says which jobs are running. That
+// it may not write is no fault of its, and for the agent to see.
+func recordLost(store *filestore.Store, boot string) {
+	for f := range store.View().Files() {
+		if job.Running(f) {
+			_, _ = job.Look(store, f.Group(), time.Now(), boot)
+		}
+	}
 }

@@ -1,15 +1,21 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"log/slog"
+	"io/fs"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"text/tabwriter"
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/grouping"
 	"github.com/promspool/promspool/filestore/record"
 )
 
@@ -48,48 +54,171 @@ func (l *lifetimes) parse() (record.Lifetimes, error) {
 	return parsed, nil
 }
 
-// ageTeller logs and counts what becomes of files with age.
-type ageTeller struct {
-	logger                                   *slog.Logger
-	groups, files, archived, removed, failed prometheus.Counter
+// expire does what the agent does with files whose lifetime has ended.
+type expire struct {
+	*common
+	lifetimes
+	dryRun bool
 }
 
-func newAgeTeller(reg prometheus.Registerer, logger *slog.Logger) *ageTeller {
-	counter := func(name, help string) prometheus.Counter {
-		c := prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
-		reg.MustRegister(c)
-		return c
-	}
-	return &ageTeller{
-		logger:   logger,
-		groups:   counter("promspool_expired_groups_total", "Groups whose payload was withheld because their lifetime had ended."),
-		files:    counter("promspool_expired_files_total", "Dropped files that were withheld because their lifetime had ended."),
-		archived: counter("promspool_archived_files_total", "Files moved to the archive after their lifetime and the retention."),
-		removed:  counter("promspool_archive_removed_files_total", "Files removed from the archive after its retention."),
-		failed:   counter("promspool_expiry_failures_total", "Files with which that failed; it is tried again."),
-	}
+func addExpire(app *kingpin.Application, c *common, commands map[string]func() error) {
+	e := &expire{common: c}
+	cmd := app.Command("expire", `Withhold, move and remove what is due by the lifetimes in the spool.
+
+An agent does this by itself; it does not matter whether one is running. If the agent has --spool.ttl or the other flags below, give them here as well. The clock is taken at its word.
+
+With --dry-run nothing is done, and what is to come is listed, with the time of each step.
+
+Examples:
+
+  promspool expire --dry-run
+
+  promspool expire --dry-run --spool.ttl='{job=~"ci_.+"}=7d' --spool.retention=30d`)
+	cmd.Flag("dry-run", "Do nothing but list what is due and what is to come.").BoolVar(&e.dryRun)
+	e.lifetimes.addFlags(cmd)
+	commands[cmd.FullCommand()] = e.run
 }
 
-func (t *ageTeller) tell(a filestore.Aged) {
-	if a.Err != nil {
-		t.failed.Inc()
-		t.logger.Error("A file whose time has come could not be put aside, trying again", "file", record.PrintableName(a.File), "err", a.Err)
-		return
+func (e *expire) run() error {
+	lifetimes, err := e.parse()
+	if err != nil {
+		return err
 	}
-	what := ""
+	store, err := e.open(&filestore.Options{Lifetimes: lifetimes})
+	if err != nil {
+		return err
+	}
+	defer store.Close() //nolint:errcheck // nothing to lose
+	if _, err := settle(store); err != nil {
+		return err
+	}
+	if e.dryRun {
+		return e.plan(store, lifetimes)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	return store.Expire(ctx, func(a filestore.Aged) {
+		if a.Err == nil {
+			fmt.Fprintf(e.stdout, "%s %s\n", a.Step, oneLine(a.File))
+		}
+	})
+}
+
+// plan lists what is to come.
+func (e *expire) plan(store *filestore.Store, l record.Lifetimes) error {
+	steps := store.Ageing()
+	archive, err := store.Archive()
+	if err != nil {
+		return err
+	}
+	for _, a := range archive {
+		if l.ArchiveRetention > 0 {
+			steps = append(steps, filestore.Aged{Step: filestore.Removed, File: a.File + " in the archive", Since: a.Since.Add(l.ArchiveRetention)})
+		}
+	}
+	now := time.Now()
+	t := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
+	for _, a := range steps {
+		when := a.Since.UTC().Format(time.RFC3339)
+		if !a.Since.After(now) {
+			when = "now"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\n", when, strings.Replace(string(a.Step), string(filestore.Archived), "moved to the archive", 1), oneLine(a.File))
+	}
+	return t.Flush()
+}
+
+// restore brings back what lifetimes have taken away.
+type restore struct {
+	*common
+	archive string
+	names   []string
+}
+
+func addRestore(app *kingpin.Application, c *common, commands map[string]func() error) {
+	r := &restore{common: c}
+	cmd := app.Command("restore", `Serve again what is withheld since its lifetime ended, or has moved to the archive.
+
+The push times of a group stay what they are, so that its age shows, and it does not expire again until somebody pushes to it, which begins a new lifetime. A dropped file from the archive counts as changed now. It does not matter whether an agent is running.
+
+Without a name everything that can be restored is listed.
+
+Examples:
+
+  promspool restore
+
+  promspool restore job=backup,instance=db1
+
+  promspool restore my-script.prom`)
+	cmd.Flag("spool.archive-directory", "The archive; default is .archive in the spool.").StringVar(&r.archive)
+	cmd.Arg("name", "A group such as job=backup,instance=db1, or the name of a file.").StringsVar(&r.names)
+	commands[cmd.FullCommand()] = r.run
+}
+
+func (r *restore) run() error {
+	store, err := r.open(&filestore.Options{Lifetimes: record.Lifetimes{Archive: r.archive}})
+	if err != nil {
+		return err
+	}
+	defer store.Close() //nolint:errcheck // nothing to lose
+	if _, err := settle(store); err != nil {
+		return err
+	}
+	if len(r.names) == 0 {
+		return r.list(store)
+	}
+	signal.Ignore(os.Interrupt, syscall.SIGTERM)
+	var errs []error
+	for _, name := range r.names {
+		errs = append(errs, r.restore(store, name))
+	}
+	return errors.Join(errs...)
+}
+
+func (r *restore) restore(store *filestore.Store, name string) error {
+	f, notFound := find(store.View(), name)
+	if notFound == nil {
+		switch {
+		case f.Expired().IsZero():
+			return fmt.Errorf("%s is in the spool, and nothing of it is withheld", oneLine(name))
+		case f.Group().IsZero():
+			return fmt.Errorf("%s is in the spool, and is served again when it is written or touched", oneLine(name))
+		}
+		return store.Restore(f.Group())
+	}
+	file := name
+	if g, err := grouping.ParseGroup(name); err == nil {
+		file = g.FileName()
+	}
+	err := store.RestoreArchived(file)
+	if errors.Is(err, fs.ErrNotExist) && file == name {
+		if with := store.RestoreArchived(name + grouping.Suffix); !errors.Is(with, fs.ErrNotExist) {
+			return with
+		}
+	}
+	var usage *usageError
 	switch {
-	case a.Step == filestore.Archived:
-		t.archived.Inc()
-		what = "A file was moved to the archive"
-	case a.Step == filestore.Removed:
-		t.removed.Inc()
-		what = "A file was removed from the archive"
-	case a.Group.IsZero():
-		t.files.Inc()
-		what = "The lifetime of a dropped file has ended: it is withheld"
-	default:
-		t.groups.Inc()
-		what = "The lifetime of a group has ended: its metrics are withheld, its push times stay"
+	case errors.Is(err, fs.ErrNotExist) && errors.As(notFound, &usage):
+		return notFound
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("neither the spool nor its archive has %s", oneLine(name))
 	}
-	t.logger.Info(what, "file", record.PrintableName(a.File), "since", a.Since.UTC().Format(time.RFC3339))
+	return err
+}
+
+func (r *restore) list(store *filestore.Store) error {
+	t := tabwriter.NewWriter(r.stdout, 0, 0, 2, ' ', 0)
+	for f := range store.View().Files() {
+		if !f.Expired().IsZero() && !f.Group().IsZero() {
+			fmt.Fprintf(t, "%s\twithheld since %s\n", nameOf(f), f.Expired().UTC().Format(time.RFC3339))
+		}
+	}
+	archive, err := store.Archive()
+	if err != nil {
+		return err
+	}
+	for _, a := range archive {
+		fmt.Fprintf(t, "%s\tin the archive since %s\n", oneLine(a.File), a.Since.UTC().Format(time.RFC3339))
+	}
+	return t.Flush()
 }

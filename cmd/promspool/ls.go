@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,8 +15,10 @@ import (
 
 	"github.com/promspool/promspool/exporter"
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/jobstate"
 	"github.com/promspool/promspool/filestore/merge"
 	"github.com/promspool/promspool/filestore/record"
+	"github.com/promspool/promspool/filestore/wording"
 )
 
 // ls lists the groups and files of the spool.
@@ -80,12 +81,12 @@ func (l *ls) run() error {
 		return printEntries(l.stdout, v, files, now)
 	}
 	rows := make([]row, 0, len(files)+len(writing))
-	conflicts := conflictsOf(v)
-	jobs := len(v.AppendFamily(nil, jobRunning)) > 0
+	conflicts := exporter.ConflictsByFile(v)
+	jobs := len(v.AppendFamily(nil, jobstate.Running)) > 0
 	for _, f := range files {
 		r := newRow(f, conflicts[f.Name()], now)
 		if jobs && !f.Group().IsZero() {
-			r.job = jobState(v, f, now)
+			r.job = jobText(v, f, now)
 		}
 		rows = append(rows, r)
 	}
@@ -160,14 +161,6 @@ func stateOf(f *record.File, conflicts []*record.Conflict) string {
 	return "ok"
 }
 
-func conflictsOf(v *merge.View) map[string][]*record.Conflict {
-	by := map[string][]*record.Conflict{}
-	for _, c := range v.Conflicts() {
-		by[c.File] = append(by[c.File], c)
-	}
-	return by
-}
-
 // nameOf returns what a file is called on the command line.
 func nameOf(f *record.File) string {
 	if g := f.Group(); !g.IsZero() {
@@ -186,7 +179,7 @@ func printTable(w io.Writer, rows []row, jobs bool) error {
 	for _, r := range rows {
 		age, failed, samples, size := "", "-", "", ""
 		if r.file != nil {
-			age, samples, size = brief(r.age), strconv.Itoa(r.file.Series()), bytesText(r.file.Size())
+			age, samples, size = brief(r.age), strconv.Itoa(r.file.Series()), wording.Bytes(r.file.Size())
 		}
 		if r.failed >= 0 {
 			failed = brief(r.failed)
@@ -219,64 +212,10 @@ func printColumns(w io.Writer, rows []row) error {
 
 // printEntries prints files as the API does.
 func printEntries(w io.Writer, v *merge.View, files []*record.File, now time.Time) error {
-	conflicts := conflictsOf(v)
+	conflicts := exporter.ConflictsByFile(v)
 	list := make([]json.RawMessage, 0, len(files))
 	for _, f := range files {
 		list = append(list, exporter.FileJSON(f, conflicts[f.Name()], now))
 	}
 	return printDocument(w, list)
-}
-
-// isTerminal reports whether people read what is written there.
-func isTerminal(w io.Writer) bool {
-	if text, ok := w.(plainText); ok {
-		w = text.Writer
-	}
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	fi, err := f.Stat()
-	return err == nil && fi.Mode()&os.ModeCharDevice != 0
-}
-
-// brief says how long d is, the second unit only where that matters.
-func brief(d time.Duration) string {
-	if d < 0 {
-		return "in " + brief(-d)
-	}
-	units := []struct {
-		name string
-		long time.Duration
-	}{{"d", 24 * time.Hour}, {"h", time.Hour}, {"m", time.Minute}, {"s", time.Second}}
-	for i, u := range units {
-		if d < u.long {
-			continue
-		}
-		text := fmt.Sprintf("%d%s", d/u.long, u.name)
-		if i+1 < len(units) && d/u.long < 10 {
-			if next := units[i+1]; d%u.long >= next.long {
-				text += fmt.Sprintf("%d%s", d%u.long/next.long, next.name)
-			}
-		}
-		return text
-	}
-	return "0s"
-}
-
-// bytesText says roughly how much n bytes are.
-func bytesText(n int64) string {
-	const units = "kMGT"
-	if n < 1000 {
-		return strconv.FormatInt(n, 10) + " B"
-	}
-	x, i := float64(n)/1000, 0
-	for x >= 999.5 && i < len(units)-1 {
-		x /= 1000
-		i++
-	}
-	if x < 9.95 {
-		return fmt.Sprintf("%.1f %cB", x, units[i])
-	}
-	return fmt.Sprintf("%.0f %cB", x, units[i])
 }

@@ -14,6 +14,8 @@ import (
 	"github.com/prometheus/common/promslog"
 	promslogflag "github.com/prometheus/common/promslog/flag"
 	"github.com/prometheus/common/version"
+
+	"github.com/promspool/promspool/cmd/promspool/internal/jobrun"
 )
 
 // The exit statuses of every command.
@@ -91,7 +93,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		return exitUsage
 	}
 	if err := p.commands[command](); err != nil {
-		var status exitStatus
+		var status jobrun.ExitStatus
 		if errors.As(err, &status) {
 			return int(status)
 		}
@@ -118,41 +120,6 @@ type common struct {
 	stderr io.Writer
 }
 
-// usageWriter is where the library prints help to, which would take an error of
-// the write for a bug of its own.
-type usageWriter struct {
-	io.Writer
-	err  error // the first
-	mute bool
-}
-
-func (w *usageWriter) Write(p []byte) (int, error) {
-	if w.err == nil && !w.mute {
-		_, w.err = w.Writer.Write(p)
-	}
-	return len(p), nil
-}
-
-// namedFlag returns the error of a command line with the flag whose value it is
-// about, if there is one. The library does not say which.
-func namedFlag(app *kingpin.Application, args []string, err error) error {
-	context, parseErr := app.ParseContext(args)
-	if parseErr != nil {
-		return err
-	}
-	for _, e := range context.Elements {
-		flag, ok := e.Clause.(*kingpin.FlagClause)
-		if !ok || e.Value == nil {
-			continue
-		}
-		m := flag.Model()
-		if again := m.Value.Set(*e.Value); again != nil && again.Error() == err.Error() {
-			return fmt.Errorf("--%s: %w", m.Name, err)
-		}
-	}
-	return err
-}
-
 // findings is the error of a command that did its work and found something to
 // complain about, which it has printed.
 type findings struct{ n int }
@@ -161,3 +128,12 @@ func (f *findings) Error() string { return fmt.Sprintf("%d findings", f.n) }
 
 // usageError is the error of a command that cannot begin with what it was given.
 type usageError struct{ error }
+
+// bootID tells one boot of the host from another. It is empty where the kernel
+// has no such thing.
+func (c *common) bootID() string {
+	if c.boot != "" {
+		return c.boot
+	}
+	return jobrun.BootID()
+}

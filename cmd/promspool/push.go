@@ -14,6 +14,7 @@ import (
 
 	"github.com/alecthomas/kingpin/v2"
 
+	"github.com/promspool/promspool/cmd/promspool/internal/jobrun"
 	"github.com/promspool/promspool/filestore/exposition"
 	"github.com/promspool/promspool/filestore/grouping"
 	"github.com/promspool/promspool/filestore/record"
@@ -29,7 +30,7 @@ type push struct {
 
 // pushed is what a push is told to be.
 type pushed struct {
-	rules
+	pushLimits
 	labels  []string
 	file    string
 	replace bool
@@ -46,7 +47,7 @@ func (p *pushed) addFlags(cmd *kingpin.CmdClause) {
 	cmd.Flag("delete", "Remove the group; there is no input.").BoolVar(&p.remove)
 	cmd.Flag("ttl", "Lifetime of the group from this push on, such as 24h or 7d; 0 for none. After it only the push times are served.").StringVar(&p.ttl)
 	cmd.Flag("accumulate", "Add counters and histograms to what the group holds.").BoolVar(&p.add)
-	p.rules.addFlags(cmd)
+	p.pushLimits.addFlags(cmd)
 	cmd.Arg("label", "LABEL=VALUE, the grouping key: job and whatever else tells the group from others.").Required().StringsVar(&p.labels)
 }
 
@@ -140,7 +141,7 @@ func (p *pushed) options() (o record.PushOptions, query url.Values, err error) {
 // TYPE lines alone are a result only in place of the group's metrics: as a POST they
 // would leave the old ones.
 func (p *pushed) isResult(body []byte) bool {
-	return p.empty || hasSamples(body) || p.replace && hasMetadata(body)
+	return p.empty || jobrun.HasSamples(body) || p.replace && hasMetadata(body)
 }
 
 var errNoSamples = errors.New("the input has no samples, and --allow-empty is not given")
@@ -176,7 +177,7 @@ func (p *push) store(g grouping.Key, body []byte, opts record.PushOptions) error
 		return err
 	}
 	signal.Ignore(os.Interrupt, syscall.SIGTERM)
-	store, err := p.open(p.rules.store(nil))
+	store, err := p.open(p.pushLimits.store(nil))
 	if err != nil {
 		return err
 	}
@@ -196,7 +197,7 @@ func (p *push) store(g grouping.Key, body []byte, opts record.PushOptions) error
 
 func (p *push) delete(g grouping.Key) error {
 	signal.Ignore(os.Interrupt, syscall.SIGTERM)
-	store, err := p.open(p.rules.store(nil))
+	store, err := p.open(p.pushLimits.store(nil))
 	if err != nil {
 		return err
 	}

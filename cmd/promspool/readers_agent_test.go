@@ -111,8 +111,12 @@ func TestReadersThatNeverReadCostNothing(t *testing.T) {
 				peak = max(peak, residentSize(t, a))
 			}
 			t.Logf("the agent has grown from %d to %d MB", before>>20, peak>>20)
-			if peak-before > mostGrowth {
-				t.Errorf("the agent has grown by %d MB, more than %d", (peak-before)>>20, mostGrowth>>20)
+			most := int64(mostGrowth)
+			if agenttest.Race {
+				most *= 5
+			}
+			if peak-before > most {
+				t.Errorf("the agent has grown by %d MB, more than %d", (peak-before)>>20, most>>20)
 			}
 		})
 	}

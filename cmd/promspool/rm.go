@@ -20,6 +20,7 @@ import (
 	"github.com/promspool/promspool/filestore/exposition"
 	"github.com/promspool/promspool/filestore/grouping"
 	"github.com/promspool/promspool/filestore/record"
+	"github.com/promspool/promspool/filestore/wording"
 	"github.com/promspool/promspool/ingest"
 )
 
@@ -114,7 +115,7 @@ func (r *rm) removeHere() (*ingest.Removed, error) {
 	signal.Ignore(os.Interrupt, syscall.SIGTERM)
 	files, err := store.Remove(pick)
 	if err != nil {
-		err = fmt.Errorf("%w (%s removed before)", err, count(len(files), "file"))
+		err = fmt.Errorf("%w (%s removed before)", err, wording.Count(len(files), "file"))
 	}
 	return ingest.NewRemoved(files, false), err
 }
@@ -179,11 +180,11 @@ func (r *rm) print(removed *ingest.Removed) error {
 	case n == 0:
 		b.WriteString("no group is meant by that\n")
 	case removed.DryRun:
-		fmt.Fprintf(&b, "%s would be removed: add --yes to do it\n", count(n, "group"))
+		fmt.Fprintf(&b, "%s would be removed: add --yes to do it\n", wording.Count(n, "group"))
 	case len(r.names) > 0:
-		fmt.Fprintf(&b, "%s removed\n", count(n, "file"))
+		fmt.Fprintf(&b, "%s removed\n", wording.Count(n, "file"))
 	default:
-		fmt.Fprintf(&b, "%s removed\n", count(n, "group"))
+		fmt.Fprintf(&b, "%s removed\n", wording.Count(n, "group"))
 	}
 	_, err := io.WriteString(r.stdout, b.String())
 	return err
@@ -199,12 +200,4 @@ func nameOfRemoved(g *ingest.RemovedGroup) string {
 		return group.Name()
 	}
 	return oneLine(g.Name)
-}
-
-// printDocument prints what a program reads.
-func printDocument(w io.Writer, doc any) error {
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	return enc.Encode(doc)
 }

@@ -118,3 +118,11 @@ func (rt *router) serveQuit(w http.ResponseWriter, r *http.Request) {
 		rt.quit()
 	}
 }
+
+// onlyPushAndRead hides what is for the operator's address alone: to stop the
+// agent and to look into it.
+func (rt *router) onlyPushAndRead() http.Handler {
+	public := *rt
+	public.lifecycle, public.profiles = false, nil
+	return &public
+}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"path/filepath"
 	"time"
@@ -9,25 +8,11 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/common/model"
 
+	"github.com/promspool/promspool/cmd/promspool/internal/jobrun"
 	"github.com/promspool/promspool/filestore"
-	"github.com/promspool/promspool/filestore/grouping"
 )
 
-// The exit statuses of run that are not the command's: those of env, nohup and
-// timeout.
-const (
-	exitTimeout    = 124
-	exitNotRun     = 125 // promspool's own refusal
-	exitNotStarted = 126
-	exitNotFound   = 127
-)
-
-// An exitStatus is the error of a command that has said what there is to say.
-type exitStatus int
-
-func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
-
-// jobRun runs a command and records that.
+// jobRun runs a command and records that, by package jobrun.
 type jobRun struct {
 	*common
 	name      string
@@ -40,9 +25,6 @@ type jobRun struct {
 	pushURL   string
 	patience  time.Duration
 	command   []string
-
-	group      grouping.Key
-	complained string // the last
 }
 
 func addRun(app *kingpin.Application, c *common, commands map[string]func() error) {
@@ -70,83 +52,35 @@ Examples:
 	cmd.Flag("lock", "What to do if the job is running already: skip this run and exit with 0, wait until the other has ended, or fail.").EnumVar(&r.lock, "skip", "wait", "fail")
 	cmd.Flag("strict", "Do not run what cannot be recorded, and fail if that it has ended cannot be recorded.").BoolVar(&r.strict)
 	cmd.Flag("push-url", "Record the run at this promspool or Pushgateway instead of in the spool, and in the spool if it does not answer.").PlaceHolder("URL").StringVar(&r.pushURL)
-	cmd.Flag("patience", "How long to wait for the record, for tests.").Hidden().Default(patience.String()).DurationVar(&r.patience)
+	cmd.Flag("patience", "How long to wait for the record, for tests.").Hidden().Default(jobrun.DefaultPatience.String()).DurationVar(&r.patience)
 	cmd.Arg("command", "The command and its arguments, after --.").Required().StringsVar(&r.command)
 	commands[cmd.FullCommand()] = r.run
 }
 
-// run reads like the life of a run.
 func (r *jobRun) run() error {
-	leanRuntime()
 	if r.name == "" {
 		r.name = filepath.Base(r.command[0])
 	}
-	var err error
-	if r.group, err = jobGroup(r.name, r.labels); err != nil {
-		return &usageError{err}
-	}
-	rec, err := newRecorder(r)
+	group, err := jobGroup(r.name, r.labels)
 	if err != nil {
 		return &usageError{err}
 	}
-	failed := false
-	switch err := rec.takeLock(r.lock); {
-	case errors.Is(err, filestore.ErrLocked):
-		return r.locked(rec)
-	case r.lock != "":
-		failed = r.complain("not locked", err)
+	c := jobrun.Config{
+		Command: r.command, Group: group, Expect: r.expect.ifGiven(), Boot: r.bootID(),
+		Timeout: time.Duration(r.timeout), KillAfter: time.Duration(r.killAfter), Lock: r.lock, Strict: r.strict, Patience: r.patience, Stderr: r.stderr,
+		Open: func(all bool) (*filestore.Store, error) {
+			if all {
+				return r.open(&filestore.Options{})
+			}
+			return openJob(r.spool, group)
+		},
 	}
-	failed = r.complain("its start is not recorded", rec.begin(time.Now())) || failed
-	if failed && r.strict {
-		rec.release(true)
-		return exitStatus(exitNotRun)
+	if r.pushURL != "" {
+		u, client, err := (&remote{url: r.pushURL}).parse()
+		if err != nil {
+			return &usageError{fmt.Errorf("--push-url: %q is no URL of a promspool or Pushgateway, such as http://localhost:9091", r.pushURL)}
+		}
+		c.Remote = &jobrun.Remote{URL: u, Client: client}
 	}
-	own, err := newTextfile()
-	failed = r.complain("it can have no metrics of its own", err) || failed
-	defer own.remove()
-
-	start := time.Now()
-	end := r.execute(rec.inheritance(), own)
-	end.At, end.Took = time.Now(), time.Since(start)
-	end.Own, err = own.read()
-	failed = r.complain("what it wrote to $PROMSPOOL_TEXTFILE is refused", err) || failed
-	refused, err := rec.finish(end.End)
-	failed = r.complain("what it wrote to $PROMSPOOL_TEXTFILE is refused", refused) || failed
-	failed = r.complain("its end is not recorded", err) || failed
-	rec.release(err == nil)
-	own.remove()
-	switch {
-	case end.signal != 0:
-		dieOf(end.signal)
-	case end.ExitCode == 0 && failed && r.strict:
-		return exitStatus(exitNotRun)
-	case end.ExitCode == 0:
-		return nil
-	}
-	return exitStatus(end.ExitCode)
-}
-
-// locked ends a run that did not start since another goes on.
-func (r *jobRun) locked(rec *recorder) error {
-	failed := r.complain("that it was skipped is not recorded", rec.skip(time.Now()))
-	switch {
-	case r.lock == "fail":
-		fmt.Fprintf(r.stderr, "promspool: job %s is running already\n", r.group)
-		return exitStatus(exitNotRun)
-	case failed && r.strict:
-		return exitStatus(exitNotRun)
-	}
-	return nil
-}
-
-// complain says in one line what went wrong, but the same not twice.
-func (r *jobRun) complain(what string, err error) bool {
-	if err == nil {
-		return false
-	}
-	if text := err.Error(); text != r.complained {
-		r.complained = text
-		fmt.Fprintf(r.stderr, "promspool: job %s: %s: %s\n", r.group, what, text)
-	}
-	return true
+	return jobrun.Run(c)
 }

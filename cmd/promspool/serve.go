@@ -1,259 +1,317 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"maps"
 	"net"
-	"net/http"
 	"net/url"
-	"os"
-	"os/signal"
+	"os/user"
+	"path"
+	"path/filepath"
 	"regexp"
 	"slices"
-	"syscall"
+	"strconv"
+	"strings"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/common/promslog"
-	"github.com/prometheus/common/version"
+	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/exporter-toolkit/web"
-	"golang.org/x/sync/errgroup"
+	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
 
-	"github.com/promspool/promspool/exporter"
-	"github.com/promspool/promspool/filestore"
-	"github.com/promspool/promspool/filestore/merge"
+	"github.com/promspool/promspool/cmd/promspool/internal/listen"
+	"github.com/promspool/promspool/filestore/record"
 	"github.com/promspool/promspool/ingest"
 	"github.com/promspool/promspool/systemd"
 )
 
-// run reads like the life of the agent: listeners, metrics, watch, scan,
-// handlers, serve, and the way back.
-func (s *serve) run() error {
-	start := time.Now()
-	logger := promslog.New(s.log)
+// serveCommand is the agent: its flags, and what is made of them.
+type serveCommand struct {
+	*common
+	app *kingpin.Application
+
+	web           *web.FlagConfig
+	telemetryPath string
+	externalURL   string
+	routePrefix   string
+	lifecycle     bool
+	admin         bool
+	pprof         bool
+	corsOrigin    string
+	allowedHosts  []string
+	readTimeout   time.Duration
+
+	maxConnections int
+
+	pushLimits
+	ownerCheck  bool
+	adminGroup  string
+	pushSocket  socketFlags
+	allowRemote bool
+
+	textfiles   []string
+	nodeMetrics bool
+	settle      time.Duration
+	lifetimes   lifetimes
+	resync      time.Duration
+
+	jobsInterval time.Duration
+	pings        bool
+	maxSlugs     int
+
+	persistenceFile     string
+	persistenceInterval time.Duration
+}
+
+func addServe(app *kingpin.Application, c *common, commands map[string]func() error) *serveCommand {
+	s := &serveCommand{common: c, app: app}
+	cmd := app.Command("serve", "Run the agent: take pushes, watch the spool, serve the merge.").Default()
+	s.web = kingpinflag.AddFlags(cmd, ":9091")
+	cmd.Flag("web.telemetry-path", "Path under which the metrics are served.").Default("/metrics").StringVar(&s.telemetryPath)
+	cmd.Flag("web.external-url", "The URL under which the agent is reachable from outside, for links and for the route prefix.").StringVar(&s.externalURL)
+	cmd.Flag("web.route-prefix", "Prefix of all routes; default is the path of --web.external-url.").StringVar(&s.routePrefix)
+	cmd.Flag("web.enable-lifecycle", "Allow to stop the agent by a PUT or POST to /-/quit.").BoolVar(&s.lifecycle)
+	cmd.Flag("web.enable-admin-api", "Allow to delete all groups by a PUT to /api/v1/admin/wipe, and some by a DELETE to /api/v1/admin/groups.").BoolVar(&s.admin)
+	cmd.Flag("web.enable-pprof", "Serve profiles of the agent under /debug/pprof/ to this host.").BoolVar(&s.pprof)
+	cmd.Flag("web.cors.origin", "Regular expression of the origins whose pages may read the JSON API.").StringVar(&s.corsOrigin)
+	cmd.Flag("web.allowed-host", "A further name by which browsers may address this host; repeatable.").StringsVar(&s.allowedHosts)
+	cmd.Flag("web.read-timeout", "How long a request may take to arrive.").Default("10s").DurationVar(&s.readTimeout)
+	cmd.Flag("web.max-connections", "Number of connections that may be open at each address; 0 for any. One that is idle makes room for another.").Default("512").IntVar(&s.maxConnections)
+	cmd.Flag("push.socket", "Also take pushes on a unix socket at this path; who may connect to the file may push.").StringVar(&s.pushSocket.path)
+	cmd.Flag("push.socket-mode", "Mode of --push.socket.").Default("0660").StringVar(&s.pushSocket.mode)
+	cmd.Flag("push.socket-group", "Group of --push.socket, by name or number; default is that of the agent.").StringVar(&s.pushSocket.group)
+	cmd.Flag("push.owner-check", "Let only the user who created a group, root, and --push.admin-group change it or remove it; users are known over --push.socket.").BoolVar(&s.ownerCheck)
+	cmd.Flag("push.admin-group", "Group, by name or number, whose members may change every group in spite of --push.owner-check.").StringVar(&s.adminGroup)
+	s.pushLimits.addFlags(cmd)
+	cmd.Flag("push.allow-remote", "Accept pushes and deletions from other hosts.").BoolVar(&s.allowRemote)
+	cmd.Flag("spool.textfile-directory", "A further directory of .prom files, which is only read; a glob pattern, repeatable.").StringsVar(&s.textfiles)
+	cmd.Flag("spool.node-exporter-metrics", "Also expose node_textfile_mtime_seconds and node_textfile_scrape_error, for alerts written for node_exporter.").BoolVar(&s.nodeMetrics)
+	cmd.Flag("spool.settle", "How long a dropped file has to rest before a change of it is read, for writers that close it half-way.").Default("0s").DurationVar(&s.settle)
+	cmd.Flag("spool.resync", "How often the directory is compared with what is served, whatever the kernel reports.").Default("10s").DurationVar(&s.resync)
+	s.lifetimes.addFlags(cmd)
+	cmd.Flag("ping.enable", "Take pings of jobs in the way of Healthchecks, GET, HEAD or POST /ping/SLUG[/start|/fail|/EXIT-CODE], from this host.").BoolVar(&s.pings)
+	cmd.Flag("ping.max-slugs", "Number of jobs on record up to which a ping adds one that is not.").Default("1000").IntVar(&s.maxSlugs)
+	cmd.Flag("persistence.file", "Accepted for Pushgateway's sake and ignored: every push is on disk.").StringVar(&s.persistenceFile)
+	cmd.Flag("persistence.interval", "Accepted for Pushgateway's sake and ignored.").Default("5m").DurationVar(&s.persistenceInterval)
+	cmd.Flag("job.interval", "How often to look for runs that are lost, for tests.").Hidden().Default(jobsInterval.String()).DurationVar(&s.jobsInterval)
+	commands[cmd.FullCommand()] = s.run
+	return s
+}
+
+// settings are what the flags come to, beside those that are taken as they are.
+type settings struct {
+	prefix    string // of all routes
+	lifetimes record.Lifetimes
+	cors      *regexp.Regexp    // nil for none
+	ownership *ingest.Ownership // nil if everybody may change each group
+}
+
+// settings returns what the flags say, or what is wrong with them. Who may change
+// which groups depends on the sockets, and is not in it.
+func (s *serveCommand) settings() (set settings, err error) {
 	if err := s.check(); err != nil {
-		return err
+		return set, err
 	}
-	lifetimes, err := s.lifetimes.parse()
-	if err != nil {
-		return err
+	if set.lifetimes, err = s.lifetimes.parse(); err != nil {
+		return set, err
 	}
-	prefix, err := s.prefix()
-	if err != nil {
-		return err
+	if set.prefix, err = s.prefix(); err != nil {
+		return set, err
 	}
-	var cors *regexp.Regexp
 	if s.corsOrigin != "" {
-		if cors, err = regexp.Compile("^(?:" + s.corsOrigin + ")$"); err != nil {
-			return fmt.Errorf("--web.cors.origin: %w", err)
+		if set.cors, err = regexp.Compile("^(?:" + s.corsOrigin + ")$"); err != nil {
+			return set, fmt.Errorf("--web.cors.origin: %w", err)
 		}
 	}
-	if s.persistenceFile != "" {
-		logger.Warn("--persistence.file is ignored, and what it holds is not read: every push is in the spool before it is answered", "spool", s.spool)
-	}
-	signaled, release := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer release() // and not before: a second signal must not cut the stop short
-	ctx, cancel := context.WithCancel(signaled)
-	defer cancel()
+	return set, nil
+}
 
-	listeners, passed, err := s.listen(logger)
-	if err != nil {
+// check looks at what the flags say before anything is opened.
+func (s *serveCommand) check() error {
+	if err := checkBounds(append(s.bounds(), bound{"web.max-connections", int64(s.maxConnections), 0}, bound{"web.read-timeout", int64(s.readTimeout), 1}, bound{"spool.settle", int64(s.settle), 0})...); err != nil {
 		return err
 	}
-	pushListeners, err := s.listenForPushes(passed)
+	if s.resync <= 0 {
+		s.resync = 10 * time.Second
+	}
+	if strings.HasPrefix(path.Clean("/"+s.telemetryPath)+"/", "/metrics/job/") {
+		return fmt.Errorf("--web.telemetry-path: %s is where pushes go", s.telemetryPath)
+	}
+	for _, pattern := range s.textfiles {
+		if _, err := filepath.Match(pattern, ""); err != nil {
+			return fmt.Errorf("--spool.textfile-directory: %q is no pattern: %w", pattern, err)
+		}
+	}
+	if err := web.Validate(*s.web.WebConfigFile); err != nil {
+		return fmt.Errorf("--web.config.file: %w", err)
+	}
+	return nil
+}
+
+// prefix returns the prefix of all routes, without a slash at its end.
+func (s *serveCommand) prefix() (string, error) {
+	u, err := url.Parse(s.externalURL)
 	if err != nil {
-		return err
+		return "", fmt.Errorf("--web.external-url: %w", err)
 	}
-	for _, l := range pushListeners {
-		defer l.Close() //nolint:errcheck // closed by the server, if it came to that
+	p := s.routePrefix
+	if p == "" {
+		p = u.Path
 	}
-	ownership, err := s.ownership(append(slices.Clone(listeners), pushListeners...))
-	if err != nil {
-		return err
+	if p = path.Clean("/" + p); p == "/" {
+		p = ""
 	}
-	reg, process, requests := newRegistry()
-	var store *filestore.Store
-	if s.nodeMetrics {
-		reg.MustRegister(exporter.NewTextfileCollector(s.spool, func() *merge.View {
-			if store == nil {
-				return nil
+	if !strings.HasPrefix(s.telemetryPath, "/") {
+		s.telemetryPath = "/" + s.telemetryPath
+	}
+	return p, nil
+}
+
+// flags returns the value of every flag of the agent, as the API tells them.
+func (s *serveCommand) flags() map[string]string {
+	flags := map[string]string{}
+	model := s.app.Model()
+	groups := []*kingpin.FlagGroupModel{model.FlagGroupModel}
+	for _, cmd := range model.Commands {
+		if cmd.Name == "serve" {
+			groups = append(groups, cmd.FlagGroupModel)
+		}
+	}
+	for _, g := range groups {
+		for _, f := range g.Flags {
+			if !f.Hidden && f.Name != "help" && f.Name != "version" {
+				flags[f.Name] = f.Value.String()
 			}
-			return store.View()
-		}))
+		}
 	}
-	own, err := exporter.OwnFamilies(prometheus.Gatherers{reg, process})
-	if err != nil {
-		return fmt.Errorf("describing the agent's own metrics: %w", err)
-	}
-	if s.nodeMetrics {
-		maps.Copy(own, exporter.TextfileFamilies)
-	}
-	if created, err := createSpool(s.spool); err != nil {
-		return err
-	} else if created {
-		logger.Info("Created the spool", "spool", s.spool)
-	}
-	if fi, err := os.Stat(s.spool); err == nil && fi.Mode().Perm()&0o002 != 0 && fi.Mode()&fs.ModeSticky == 0 {
-		logger.Warn("Everybody may write to the spool, and remove and replace what others have put there", "spool", s.spool)
-	}
-	watch, err := watchDirectory(s.spool, s.resync, reg, logger)
-	if err != nil {
-		return fmt.Errorf("watching the spool: %w", err)
-	}
-	defer watch.Close() //nolint:errcheck // nothing to lose
-	opts := s.rules.store(own)
-	opts.Settle, opts.Lifetimes = s.settle, lifetimes
-	loadingRuntime()
-	store, err = filestore.Open(s.spool, opts)
-	if err != nil {
-		return err
-	}
-	defer store.Close() //nolint:errcheck // nothing to lose
-	store.UseReports(watch.Written)
-	watch.Loaded(store.Unsettled()...)
-	tuneRuntime()
-	if err := store.Health(); errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EROFS) {
-		return err
-	} else if err != nil {
-		logger.Error("The spool cannot be written; what is there is served", "err", err)
-	}
-	store.Observe(observers(reg))
-	aged := newAgeTeller(reg, logger)
-	reg.MustRegister(exporter.NewCollector(store.View))
-	process.MustRegister(exporter.NewRoom(store.Space, s.maxGroups, int64(s.maxSpoolBytes)))
-	report := newReporter(store, logger)
-	more := &sources{patterns: s.textfiles, spool: s.spool, resync: s.resync, store: store, reporter: report, reg: reg, logger: logger}
-	more.start()
-	report.report()
+	return flags
+}
 
-	allowed := s.allowedHosts
-	if u, err := url.Parse(s.externalURL); err == nil && u.Host != "" {
-		allowed = append(allowed, u.Host)
-	}
-	push, err := ingest.New(ingest.Config{
-		Store: store, Limits: s.limits, MaxBytes: int64(s.maxBytes), UTF8Names: s.utf8Names, Unchecked: s.unchecked,
-		AllowRemote: s.allowRemote, AllowedHosts: allowed, Admin: s.admin, Ownership: ownership, Logger: logger, Registerer: reg, Requests: requests,
-		Pings: s.pings, MaxSlugs: s.maxSlugs, Boot: s.bootID(),
-	})
-	if err != nil {
-		return fmt.Errorf("registering metrics: %w", err)
-	}
-	host, _ := os.Hostname() // the page is not about any other
-	read := exporter.New(exporter.Config{
-		View: store.View, Own: reg, Process: process, OwnFamilies: own, Health: store.Health, CORSOrigin: cors, Requests: requests, Logger: logger, CanWrite: push.MayWrite, Admin: s.admin,
-		Info: exporter.Info{Build: buildInfo(), Start: start, Flags: s.flags(), Spool: s.spool, Host: host, MetricsPath: s.telemetryPath, Watch: watch.Mode},
-	})
-	handler := &router{prefix: prefix, metrics: s.telemetryPath, push: push, read: read, quit: func() {}}
-	if s.pprof {
-		handler.profiles = profiles(prefix)
-	}
-	if s.lifecycle {
-		handler.quit, handler.lifecycle = cancel, true
-	}
+// passedForPushes is the FileDescriptorName= of the unix socket for pushes.
+// Sockets of every other name take the place of --web.listen-address.
+const passedForPushes = "push"
 
-	view := store.View().Totals()
-	logger.Info("Serving", "spool", s.spool, "groups", view.Groups, "files", view.Dropped, "series", view.Series,
-		"on", addresses(listeners), "metrics", prefix+s.telemetryPath, "version", version.Version)
-	if len(pushListeners) > 0 {
-		logger.Info("Taking pushes over a socket as well", "socket", addresses(pushListeners))
+// sockets are what the agent answers on.
+type sockets struct {
+	web  []net.Listener
+	push []net.Listener // unix sockets for pushes
+}
+
+func (s *sockets) close() {
+	for _, l := range slices.Concat(s.web, s.push) {
+		_ = l.Close() // the server has closed it, if it came to that
 	}
-	var group errgroup.Group
-	running, stop := context.WithCancel(ctx)
-	hosts := ingest.NewHostRule(allowed...)
-	group.Go(func() error {
-		defer stop()
-		return s.serveHTTP(running, listeners, hosts.Handler(handler), logger, func(l net.Listener, srv *http.Server) error {
-			return web.Serve(l, srv, s.web, logger)
-		})
-	})
-	group.Go(func() error {
-		err := s.serveHTTP(running, pushListeners, hosts.Handler(handler.onlyPushAndRead()), logger, func(l net.Listener, srv *http.Server) error {
-			return srv.Serve(l) // the rights of the file stand for users and TLS
-		})
+}
+
+// listen opens the sockets first of all: a port that is taken is told at once,
+// and what connects while the spool is read waits and is answered then. The caller
+// closes them, those that were opened before an error as well.
+//
+// Sockets that the service manager has opened are taken with or without
+// --web.systemd-socket, so that enabling promspool.socket is all there is to do;
+// the flag makes it an error if there are none.
+func (s *serveCommand) listen(logger *slog.Logger) (socks sockets, err error) {
+	passed, err := systemd.Listeners()
+	if err != nil {
+		return socks, fmt.Errorf("taking the sockets of the service manager: %w", err)
+	}
+	for name, ls := range passed {
+		if name == passedForPushes {
+			socks.push = append(socks.push, ls...)
+		} else {
+			socks.web = append(socks.web, ls...)
+		}
+	}
+	switch {
+	case len(socks.web) > 0:
+		logger.Info("The service manager has opened the sockets, --web.listen-address is not used", "on", addresses(socks.web))
+	case *s.web.WebSystemdSocket:
+		return socks, errors.New("--web.systemd-socket is given, but the service manager has passed no socket")
+	default:
+		for _, address := range *s.web.WebListenAddresses {
+			l, err := listen.On(address)
+			if err != nil {
+				return socks, err
+			}
+			socks.web = append(socks.web, l)
+		}
+	}
+	if s.pushSocket.path != "" {
+		l, err := s.pushSocket.listen()
 		if err != nil {
-			stop()
+			return socks, err
 		}
-		return err
-	})
-	group.Go(func() error { return watch.Run(running, reported{store, report}) })
-	group.Go(func() error { more.run(running); return nil })
-	group.Go(func() error {
-		store.AlignHelp(running, func(err error) {
-			logger.Warn("HELP texts in files of groups could not be aligned; retrying", "err", err)
-		})
-		return nil
-	})
-	group.Go(func() error { findLost(running, store, s.bootID(), s.jobsInterval, logger); return nil })
-	group.Go(func() error { store.Age(running, aged.tell); return nil })
-	group.Go(func() error {
-		return systemd.Watchdog(running, func() error {
-			_ = store.Health() // a disk that says no is answering; one that hangs is not
-			return watch.Ping(running)
-		})
-	})
-	status := statusLine(view, s.spool)
-	if err := systemd.Ready(status); err != nil {
-		logger.Warn("The service manager was not told that the agent is ready", "err", err)
+		socks.push = append(socks.push, l)
 	}
-	group.Go(func() error {
-		updateStatus(running, status, func() string { return statusLine(store.View().Totals(), s.spool) }, logger)
-		return nil
-	})
-	err = group.Wait()
-	logger.Info("Stopped")
-	return err
+	return socks, nil
 }
 
-// shutdownPatience is how long requests in flight have to end after a signal.
-const shutdownPatience = 15 * time.Second
+// socketFlags are the flags of the unix socket for pushes.
+type socketFlags struct {
+	path  string
+	mode  string // octal
+	group string // name or number; empty to leave it to the system
+}
 
-// serveHTTP answers on the listeners until ctx ends, and then what is in flight.
-func (s *serve) serveHTTP(ctx context.Context, listeners []net.Listener, handler http.Handler, logger *slog.Logger, serve func(net.Listener, *http.Server) error) error {
-	var group errgroup.Group
-	done, stop := context.WithCancel(ctx)
-	defer stop()
+func (f *socketFlags) listen() (net.Listener, error) {
+	mode, err := strconv.ParseUint(f.mode, 8, 32)
+	if err != nil || mode > 0o777 {
+		return nil, &usageError{fmt.Errorf("--push.socket-mode: %q is no mode such as 0660", f.mode)}
+	}
+	if err := listen.CheckPath(f.path); err != nil {
+		return nil, &usageError{fmt.Errorf("--push.socket: %w", err)}
+	}
+	gid, err := groupNumber(f.group)
+	if err != nil {
+		return nil, fmt.Errorf("--push.socket-group: %w", err)
+	}
+	l, err := listen.Socket{Path: f.path, Mode: fs.FileMode(mode), GID: gid}.Listen()
+	if err != nil {
+		return nil, fmt.Errorf("--push.socket: %w", err)
+	}
+	return l, nil
+}
+
+func addresses(listeners []net.Listener) string {
+	var all []string
 	for _, l := range listeners {
-		srv := s.newServer(handler, logger) // one for each: the toolkit wraps its handler
-		l := newDrain(limitConnections(l, s.maxConnections, srv), srv)
-		group.Go(func() error {
-			defer stop()
-			if err := serve(l, srv); !errors.Is(err, http.ErrServerClosed) {
-				return fmt.Errorf("serving on %s: %w", l.Addr(), err)
-			}
-			return nil
-		})
-		group.Go(func() error {
-			<-done.Done()
-			_ = systemd.Stopping() // only for a prettier status
-			l.finish(srv)
-			ctx, cancel := context.WithTimeout(context.Background(), shutdownPatience)
-			defer cancel()
-			if err := srv.Shutdown(ctx); err != nil {
-				return fmt.Errorf("stopping: requests were still in flight after %s", shutdownPatience)
-			}
-			return nil
-		})
+		all = append(all, l.Addr().String())
 	}
-	return group.Wait()
+	return strings.Join(all, " ")
 }
 
-// newServer returns a server with all timeouts set.
-func (s *serve) newServer(handler http.Handler, logger *slog.Logger) *http.Server {
-	return &http.Server{
-		Handler: paceStreams(handler),
-		HTTP2:   &http.HTTP2Config{MaxConcurrentStreams: streamsAtOnce(s.maxConnections)},
-		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return withConnection(ingest.WithPeer(ctx, c), c)
-		},
-		ReadHeaderTimeout: min(s.readTimeout, 10*time.Second),
-		ReadTimeout:       s.readTimeout,
-		WriteTimeout:      s.readTimeout + time.Minute,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    256 << 10,
-		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+// ownership returns who may change which groups, nil if everybody may each.
+func (s *serveCommand) ownership(listeners []net.Listener) (*ingest.Ownership, error) {
+	switch {
+	case !s.ownerCheck && s.adminGroup != "":
+		return nil, &usageError{errors.New("--push.admin-group is for --push.owner-check, which is not given")}
+	case !s.ownerCheck:
+		return nil, nil
+	case !ingest.PeersAreKnown:
+		return nil, &usageError{errors.New("--push.owner-check is for Linux only")}
+	case !slices.ContainsFunc(listeners, func(l net.Listener) bool { return l.Addr().Network() == "unix" }):
+		return nil, &usageError{errors.New("--push.owner-check needs --push.socket: over the network it is not known who pushes")}
 	}
+	gid, err := groupNumber(s.adminGroup)
+	if err != nil {
+		return nil, fmt.Errorf("--push.admin-group: %w", err)
+	}
+	return &ingest.Ownership{AdminGroup: gid}, nil
+}
+
+// groupNumber returns the number of a group of users that is given by name or
+// number, -1 for none.
+func groupNumber(group string) (int, error) {
+	if group == "" {
+		return -1, nil
+	}
+	if gid, err := strconv.ParseUint(group, 10, 31); err == nil {
+		return int(gid), nil
+	}
+	found, err := user.LookupGroup(group)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(found.Gid)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/promspool/promspool/filestore"
 	"github.com/promspool/promspool/filestore/merge"
 	"github.com/promspool/promspool/filestore/record"
+	"github.com/promspool/promspool/filestore/wording"
 )
 
 // show prints one file and what is known of it.
@@ -56,7 +57,7 @@ func (s *show) run() error {
 	if err != nil {
 		return err
 	}
-	conflicts := conflictsOf(v)[f.Name()]
+	conflicts := exporter.ConflictsByFile(v)[f.Name()]
 	data, err := store.Content(f)
 	if s.json {
 		doc := struct {
@@ -70,12 +71,12 @@ func (s *show) run() error {
 	}
 	var b strings.Builder
 	for _, line := range facts(v, f, conflicts, now) {
-		fmt.Fprintf(&b, "# %s\n", printable(line))
+		fmt.Fprintf(&b, "# %s\n", wording.Visible(line))
 	}
 	b.WriteString("#\n")
 	if isTerminal(s.stdout) {
 		for line := range bytes.Lines(data) {
-			b.WriteString(printable(strings.TrimSuffix(string(line), "\n")) + "\n")
+			b.WriteString(wording.Visible(strings.TrimSuffix(string(line), "\n")) + "\n")
 		}
 	} else {
 		b.Write(data)
@@ -116,14 +117,14 @@ func facts(v *merge.View, f *record.File, conflicts []*record.Conflict, now time
 		if t := f.Expired(); !t.IsZero() {
 			say("expired: %s; promspool restore brings back what is withheld", at(t))
 		}
-		if job := jobState(v, f, now); job != "" {
+		if job := jobText(v, f, now); job != "" {
 			say("job: %s", job)
 		}
 	}
 	if t := f.ModTime(); !t.IsZero() {
 		say("last change of the file: %s", at(t))
 	}
-	say("%s, %s", count(f.Series(), "sample"), bytesText(f.Size()))
+	say("%s, %s", wording.Count(f.Series(), "sample"), wording.Bytes(f.Size()))
 	if p := f.Problem(); p != nil {
 		line := ""
 		if p.Line > 0 {
@@ -139,7 +140,7 @@ func facts(v *merge.View, f *record.File, conflicts []*record.Conflict, now time
 		say("its writer is at work, and what it held before is served since %s", at(t))
 	}
 	for _, c := range conflicts {
-		say("%s not served: %v", count(c.Series, "sample"), c)
+		say("%s not served: %v", wording.Count(c.Series, "sample"), c)
 	}
 	return lines
 }

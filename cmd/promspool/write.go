@@ -11,6 +11,7 @@ import (
 
 	"github.com/alecthomas/kingpin/v2"
 
+	"github.com/promspool/promspool/cmd/promspool/internal/jobrun"
 	"github.com/promspool/promspool/filestore"
 	"github.com/promspool/promspool/filestore/exposition"
 	"github.com/promspool/promspool/filestore/record"
@@ -66,7 +67,7 @@ func (w *write) run() error {
 		return fmt.Errorf("reading standard input: %w", err)
 	case int64(len(data)) > limit:
 		return fmt.Errorf("standard input is larger than %d bytes, the limit of --max-bytes", limit)
-	case !w.allowEmpty && !hasSamples(data) && !hasMetadata(data):
+	case !w.allowEmpty && !jobrun.HasSamples(data) && !hasMetadata(data):
 		return errors.New("standard input has no samples, and --allow-empty is not given: without HELP and TYPE lines either, the script has probably failed")
 	}
 	if w.ttl != "" && (len(data) == 0 || data[len(data)-1] == '\n') { // else it is refused, and by its own lines
@@ -93,16 +94,6 @@ func (w *write) run() error {
 func hasMetadata(data []byte) bool {
 	for line := range bytes.Lines(data) {
 		if words := bytes.Fields(line); len(words) > 2 && string(words[0]) == "#" && (string(words[1]) == "HELP" || string(words[1]) == "TYPE") {
-			return true
-		}
-	}
-	return false
-}
-
-// hasSamples reports whether there is more than comments and blanks.
-func hasSamples(data []byte) bool {
-	for line := range bytes.Lines(data) {
-		if line = bytes.TrimSpace(line); len(line) > 0 && line[0] != '#' {
 			return true
 		}
 	}

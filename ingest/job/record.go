@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/jobstate"
 	"github.com/promspool/promspool/filestore/record"
 )
 
@@ -14,17 +15,17 @@ import (
 // text stands for a family in all files of a spool, and commands write theirs
 // without having read the others.
 const (
-	startTime   = "promspool_job_start_timestamp_seconds"
-	endTime     = "promspool_job_end_timestamp_seconds"
-	successTime = "promspool_job_success_timestamp_seconds"
-	duration    = "promspool_job_duration_seconds"
-	exitCode    = "promspool_job_exit_code"
-	running     = "promspool_job_running"
-	runsTotal   = "promspool_job_runs_total"
+	startTime   = jobstate.StartTime
+	endTime     = jobstate.EndTime
+	successTime = jobstate.SuccessTime
+	duration    = jobstate.Duration
+	exitCode    = jobstate.ExitCode
+	running     = jobstate.Running
+	runsTotal   = jobstate.RunsTotal
 	cpu         = "promspool_job_cpu_seconds"
 	maxResident = "promspool_job_max_resident_memory_bytes"
-	nextDue     = "promspool_job_next_due_timestamp_seconds"
-	maxRuntime  = "promspool_job_max_runtime_seconds"
+	nextDue     = jobstate.NextDue
+	maxRuntime  = jobstate.MaxRuntime
 )
 
 type metric struct {

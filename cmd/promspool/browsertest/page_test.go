@@ -308,14 +308,14 @@ func TestPageTellsOfRuns(t *testing.T) {
 	var page string
 	agenttest.WaitFor(t, "both runs are on the page", func() bool {
 		_, page = a.Send("GET", "/?view=jobs", "")
-		return strings.Contains(page, ">2 jobs<") && !strings.Contains(page, "running") && !strings.Contains(page, "not yet run")
+		return strings.Contains(page, ">2 jobs<") && !strings.Contains(page, "running") && !strings.Contains(page, "never ran")
 	})
-	for _, part := range []string{">failed, exit status 3<", ">done<", ">in 23 h<", "1 success", "1 failure"} {
+	for _, part := range []string{">failed, exit status 3<", ">succeeded<", ">in 23 h<", "1 success", "1 failure"} {
 		if !strings.Contains(page, part) {
 			t.Errorf("the page has no %s: %s", part, page)
 		}
 	}
-	if strings.Index(page, "failed") > strings.Index(page, ">done<") {
+	if strings.Index(page, "failed") > strings.Index(page, ">succeeded<") {
 		t.Error("what failed does not come first")
 	}
 }

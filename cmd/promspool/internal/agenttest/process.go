@@ -31,6 +31,10 @@ const Timeout = 2 * time.Minute
 // Promspool is the path of the program under test.
 var Promspool string
 
+// Race says that the program is built with the race detector, which takes several
+// times the memory.
+var Race bool
+
 // Main builds the program, with the race detector if the tests have it.
 func Main(m *testing.M) int {
 	listSources()
@@ -49,6 +53,7 @@ func Main(m *testing.M) int {
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
 			if s.Key == "-race" && s.Value == "true" {
+				Race = true
 				args = append(args, "-race")
 			}
 		}

@@ -1,0 +1,354 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/promslog"
+	"github.com/prometheus/common/version"
+	"github.com/prometheus/exporter-toolkit/web"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/promspool/promspool/cmd/promspool/internal/listen"
+	"github.com/promspool/promspool/exporter"
+	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/merge"
+	"github.com/promspool/promspool/filestore/wording"
+	"github.com/promspool/promspool/ingest"
+	"github.com/promspool/promspool/systemd"
+	"github.com/promspool/promspool/watcher"
+)
+
+// An agent is what serves one spool: its directory as a Store, a watch on that, what
+// they tell as metrics, and the handlers of its pages. Everything that it begins
+// ends with close.
+type agent struct {
+	*serveCommand
+	set    settings
+	logger *slog.Logger
+	start  time.Time
+
+	reg, process *prometheus.Registry
+	requests     *prometheus.CounterVec
+	own          map[string]merge.Own // the families of these
+
+	watch  *watcher.Watcher
+	store  *filestore.Store
+	report *reporter
+	more   *sources
+	aged   *ageTeller
+	hosts  *ingest.HostRule
+	router *router
+
+	quitting context.Context // ends when the agent is asked to stop over HTTP
+	quit     context.CancelFunc
+}
+
+// run starts the agent and blocks until it stops.
+func (s *serveCommand) run() error {
+	start := time.Now()
+	logger := promslog.New(s.log)
+	set, err := s.settings()
+	if err != nil {
+		return err
+	}
+	if s.persistenceFile != "" {
+		logger.Warn("--persistence.file is ignored, and what it holds is not read: every push is in the spool before it is answered", "spool", s.spool)
+	}
+	signaled, release := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer release() // and not before: a second signal must not cut the stop short
+	socks, err := s.listen(logger)
+	defer socks.close()
+	if err == nil {
+		set.ownership, err = s.ownership(slices.Concat(socks.web, socks.push))
+	}
+	if err != nil {
+		return err
+	}
+	loadingRuntime()
+	a, err := newAgent(s, set, start, logger)
+	if err != nil {
+		return err
+	}
+	defer a.close()
+	tuneRuntime()
+	return a.serve(signaled, socks)
+}
+
+// newAgent opens the spool, which it creates if there is none, and reads it. It
+// serves nothing yet. The caller closes the agent.
+func newAgent(s *serveCommand, set settings, start time.Time, logger *slog.Logger) (_ *agent, err error) {
+	a := &agent{serveCommand: s, set: set, logger: logger, start: start}
+	a.quitting, a.quit = context.WithCancel(context.Background())
+	defer func() {
+		if err != nil {
+			a.close()
+		}
+	}()
+	a.reg, a.process, a.requests = newRegistry()
+	if s.nodeMetrics {
+		a.reg.MustRegister(exporter.NewTextfileCollector(s.spool, func() *merge.View {
+			if a.store == nil {
+				return nil
+			}
+			return a.store.View()
+		}))
+	}
+	a.own, err = exporter.OwnFamilies(prometheus.Gatherers{a.reg, a.process})
+	if err != nil {
+		return nil, fmt.Errorf("describing the agent's own metrics: %w", err)
+	}
+	if s.nodeMetrics {
+		maps.Copy(a.own, exporter.TextfileFamilies)
+	}
+	if err := a.open(); err != nil {
+		return nil, err
+	}
+	a.store.Observe(observers(a.reg))
+	a.aged = newAgeTeller(a.reg, logger)
+	a.reg.MustRegister(exporter.NewCollector(a.store.View))
+	a.process.MustRegister(exporter.NewRoom(a.store.Space, s.maxGroups, int64(s.maxSpoolBytes)))
+	a.report = newReporter(a.store, logger)
+	a.more = &sources{patterns: s.textfiles, spool: s.spool, resync: s.resync, store: a.store, reporter: a.report, reg: a.reg, logger: logger}
+	a.more.start()
+	a.report.report()
+	return a, a.route()
+}
+
+// open creates the spool if need be, watches it and then reads it.
+func (a *agent) open() error {
+	if created, err := createSpool(a.spool); err != nil {
+		return err
+	} else if created {
+		a.logger.Info("Created the spool", "spool", a.spool)
+	}
+	if fi, err := os.Stat(a.spool); err == nil && fi.Mode().Perm()&0o002 != 0 && fi.Mode()&fs.ModeSticky == 0 {
+		a.logger.Warn("Everybody may write to the spool, and remove and replace what others have put there", "spool", a.spool)
+	}
+	var err error
+	if a.watch, err = watchDirectory(a.spool, a.resync, a.reg, a.logger); err != nil {
+		return fmt.Errorf("watching the spool: %w", err)
+	}
+	opts := a.pushLimits.store(a.own)
+	opts.Settle, opts.Lifetimes = a.settle, a.set.lifetimes
+	if a.store, err = filestore.Open(a.spool, opts); err != nil {
+		return err
+	}
+	a.store.UseReports(a.watch.Written)
+	a.watch.Loaded(a.store.Unsettled()...)
+	if err := a.store.Health(); errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EROFS) {
+		return err
+	} else if err != nil {
+		a.logger.Error("The spool cannot be written; what is there is served", "err", err)
+	}
+	return nil
+}
+
+// route makes the handlers.
+func (a *agent) route() error {
+	allowed := slices.Clone(a.allowedHosts)
+	if u, err := url.Parse(a.externalURL); err == nil && u.Host != "" {
+		allowed = append(allowed, u.Host)
+	}
+	a.hosts = ingest.NewHostRule(allowed...)
+	push, err := ingest.New(ingest.Config{
+		Store: a.store, Limits: a.limits, MaxBytes: int64(a.maxBytes), UTF8Names: a.utf8Names, Unchecked: a.unchecked,
+		AllowRemote: a.allowRemote, AllowedHosts: allowed, Admin: a.admin, Ownership: a.set.ownership, Logger: a.logger, Registerer: a.reg, Requests: a.requests,
+		Pings: a.pings, MaxSlugs: a.maxSlugs, Boot: a.bootID(),
+	})
+	if err != nil {
+		return fmt.Errorf("registering metrics: %w", err)
+	}
+	host, _ := os.Hostname() // the page is not about any other
+	read := exporter.New(exporter.Config{
+		View: a.store.View, Own: a.reg, Process: a.process, OwnFamilies: a.own, Health: a.store.Health, CORSOrigin: a.set.cors, Requests: a.requests, Logger: a.logger, CanWrite: push.MayWrite, Admin: a.admin,
+		Info: exporter.Info{Build: buildInfo(), Start: a.start, Flags: a.flags(), Spool: a.spool, Host: host, MetricsPath: a.telemetryPath, Watch: a.watch.Mode},
+	})
+	a.router = &router{prefix: a.set.prefix, metrics: a.telemetryPath, push: push, read: read, lifecycle: a.lifecycle, quit: a.quit}
+	if a.pprof {
+		a.router.profiles = profiles(a.set.prefix)
+	}
+	return nil
+}
+
+// handler returns the handler of the agent's addresses.
+func (a *agent) handler() http.Handler { return a.hosts.Handler(a.router) }
+
+// serve answers on the sockets and keeps the view up to date, until ctx ends or
+// the agent is asked to stop. What is in flight by then is answered. It closes
+// the sockets.
+func (a *agent) serve(ctx context.Context, socks sockets) error {
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	defer context.AfterFunc(a.quitting, stop)()
+
+	view := a.store.View().Totals()
+	a.logger.Info("Serving", "spool", a.spool, "groups", view.Groups, "files", view.Dropped, "series", view.Series,
+		"on", addresses(socks.web), "metrics", a.set.prefix+a.telemetryPath, "version", version.Version)
+	if len(socks.push) > 0 {
+		a.logger.Info("Taking pushes over a socket as well", "socket", addresses(socks.push))
+	}
+	var group errgroup.Group
+	group.Go(func() error {
+		defer stop()
+		return a.answer(running, socks.web, a.handler(), func(l net.Listener, srv *http.Server) error {
+			return web.Serve(l, srv, a.web, a.logger)
+		})
+	})
+	group.Go(func() error {
+		// The rights of the file stand for users and TLS.
+		err := a.answer(running, socks.push, a.hosts.Handler(a.router.onlyPushAndRead()), nil)
+		if err != nil {
+			stop()
+		}
+		return err
+	})
+	group.Go(func() error { return a.watch.Run(running, reported{a.store, a.report}) })
+	group.Go(func() error {
+		return systemd.Watchdog(running, func() error {
+			_ = a.store.Health() // a disk that says no is answering; one that hangs is not
+			return a.watch.Ping(running)
+		})
+	})
+	status := statusLine(view, a.spool)
+	for _, work := range []func(){
+		func() { a.more.run(running) },
+		func() {
+			a.store.AlignHelp(running, func(err error) {
+				a.logger.Warn("HELP texts in files of groups could not be aligned; retrying", "err", err)
+			})
+		},
+		func() { findLost(running, a.store, a.bootID(), a.jobsInterval, a.logger) },
+		func() { a.store.Age(running, a.aged.tell) },
+		func() {
+			updateStatus(running, status, func() string { return statusLine(a.store.View().Totals(), a.spool) }, a.logger)
+		},
+	} {
+		group.Go(func() error { work(); return nil })
+	}
+	if err := systemd.Ready(status); err != nil {
+		a.logger.Warn("The service manager was not told that the agent is ready", "err", err)
+	}
+	err := group.Wait()
+	a.logger.Info("Stopped")
+	return err
+}
+
+// answer serves HTTP on the listeners until ctx ends.
+func (a *agent) answer(ctx context.Context, listeners []net.Listener, handler http.Handler, serve func(net.Listener, *http.Server) error) error {
+	return listen.Serve(ctx, listeners, listen.Config{
+		Handler: handler, MaxConnections: a.maxConnections, ReadTimeout: a.readTimeout, ConnContext: ingest.WithPeer, Serve: serve,
+		Stopping: func() { _ = systemd.Stopping() }, // only for a prettier status
+		Logger:   a.logger,
+	})
+}
+
+// close ends what newAgent has begun. Nothing is lost by it: every push is on the
+// disk before it is answered.
+func (a *agent) close() {
+	a.quit()
+	if a.more != nil {
+		a.more.close()
+	}
+	if a.store != nil {
+		_ = a.store.Close()
+	}
+	if a.watch != nil {
+		_ = a.watch.Close()
+	}
+}
+
+// statusInterval is the shortest time between two status lines.
+const statusInterval = time.Minute
+
+// statusLine returns the line that "systemctl status" shows.
+func statusLine(t merge.Totals, spool string) string {
+	return "Serving " + wording.Count(t.Groups, "group") + " and " + wording.Count(t.Dropped, "file") + " from " + spool
+}
+
+// updateStatus sends the status line again when it has changed, until ctx ends.
+// Last is the line that the service manager has. A failure is retried after
+// [statusInterval]; it is logged once.
+func updateStatus(ctx context.Context, last string, line func() string, logger *slog.Logger) {
+	tick := time.NewTicker(statusInterval)
+	defer tick.Stop()
+	failed := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now := line()
+		if now == last {
+			continue
+		}
+		err := systemd.Status(now)
+		if err == nil {
+			last = now
+		} else if !failed {
+			logger.Warn("The status line of the service manager could not be updated; retrying each minute", "err", err)
+		}
+		failed = err != nil
+	}
+}
+
+// loadingRuntime sets up Go's runtime for the reading of a spool, and
+// tuneRuntime for the work of an agent that has read it. What is set in the
+// environment stays.
+func loadingRuntime() {
+	if os.Getenv("GOGC") == "" {
+		// The heap grows to its size and little of it is garbage.
+		debug.SetGCPercent(200)
+	}
+}
+
+func tuneRuntime() {
+	if os.Getenv("GOGC") == "" {
+		new(collector).tune()
+	}
+	if n := runtime.GOMAXPROCS(0); os.Getenv("GOMAXPROCS") == "" && n == runtime.NumCPU() {
+		// A goroutine that waits for a flush keeps its place among those that may
+		// run until the runtime looks. With a place for each core and many pushes
+		// at once the cores would be idle for a third of the time. Where a quota
+		// leaves less than the cores Go follows the quota.
+		runtime.GOMAXPROCS(n + min(n, 8))
+	}
+}
+
+// A collector sets by how much the heap may grow between two collections: by two
+// fifths of what is alive, since most of it is text without pointers and cheap to
+// collect, but by so much at least that a small spool, in which the garbage of a
+// few pushes is half of the heap, does not collect all the time.
+type collector struct{ percent int }
+
+const leastGrowth = 8 << 20
+
+// tune sets it now and after each collection.
+func (c *collector) tune() {
+	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(live)
+	percent := int(min(max(leastGrowth*100/max(live[0].Value.Uint64(), 1), 40), 400))
+	if d := percent - c.percent; d < -c.percent/8 || d > c.percent/8 { // else it is not worth it
+		c.percent = percent
+		debug.SetGCPercent(percent)
+	}
+	// The next collection finds this and tells.
+	runtime.AddCleanup(&struct{ _ *collector }{}, (*collector).tune, c)
+}

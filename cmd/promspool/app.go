@@ -1,0 +1,197 @@
+package main
+
+import (
+	_ "embed"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"text/template"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/common/version"
+)
+
+// emptyFlags are the flags whose empty value has a meaning: that of the default.
+// Unit files written for Pushgateway may have them.
+var emptyFlags = map[string]bool{
+	"persistence.file": true, "web.config.file": true, "web.cors.origin": true, "web.external-url": true, "web.route-prefix": true,
+}
+
+// urlFlags are the flags that reject an empty value themselves, as they do every
+// other value that is no URL.
+var urlFlags = map[string]bool{"url": true, "from": true}
+
+// rejectEmpty rejects a command line with an empty value, and an empty environment
+// variable. Such a value comes from an unset variable of a shell, and the default
+// in its place would be another job, file or spool.
+//
+// Arguments of a command that run starts may be empty.
+func rejectEmpty(app *kingpin.Application, context *kingpin.ParseContext) error {
+	given := map[string]bool{}
+	for _, e := range context.Elements {
+		switch clause := e.Clause.(type) {
+		case *kingpin.FlagClause:
+			name := clause.Model().Name
+			if given[name] = true; e.Value != nil && *e.Value == "" && !emptyFlags[name] && !urlFlags[name] {
+				return fmt.Errorf("--%s: the value is empty: give one, or leave out the flag", name)
+			}
+		case *kingpin.ArgClause:
+			name := clause.Model().Name
+			if e.Value != nil && *e.Value == "" && !(name == "command" && given[name]) {
+				return fmt.Errorf("an argument is empty: give a %s", name)
+			}
+			given[name] = true
+		}
+	}
+	for _, flag := range app.Model().Flags {
+		if value, ok := os.LookupEnv(flag.Envar); ok && value == "" && flag.Envar != "" && !given[flag.Name] {
+			return fmt.Errorf("%s is empty: set it to a value, or unset it", flag.Envar)
+		}
+	}
+	return nil
+}
+
+// manual is what --help-man prints: the manual page, with the help of every
+// command and flag in it, so that there is one text for both.
+//
+//go:embed manual.1.tmpl
+var manual string
+
+// addManual makes --help-man print the manual.
+func addManual(app *kingpin.Application) {
+	kingpin.ManPageTemplate = manual
+	app.UsageFuncs(template.FuncMap{
+		"Roff":    roff,
+		"Text":    text,
+		"Version": func() string { return version.Version },
+		"Date":    date,
+		"Value":   value,
+	})
+}
+
+// date is that of the sources, in builds that are to be reproduced.
+func date() string {
+	seconds, err := strconv.ParseInt(os.Getenv("SOURCE_DATE_EPOCH"), 10, 64)
+	if err != nil {
+		return ""
+	}
+	return time.Unix(seconds, 0).UTC().Format(time.DateOnly)
+}
+
+// roff escapes what has a meaning in the language of manual pages.
+func roff(s string) string {
+	return strings.NewReplacer(`\`, `\e`, `-`, `\-`, `^`, `\(ha`, `~`, `\(ti`, "`", `\(ga`, `'`, `\(aq`).Replace(s)
+}
+
+// text makes paragraphs of a help text: what is indented stays as it is.
+func text(s string) string {
+	var b strings.Builder
+	for i, paragraph := range strings.Split(strings.TrimSpace(s), "\n\n") {
+		if i > 0 {
+			b.WriteString(".PP\n")
+		}
+		example := strings.HasPrefix(paragraph, "  ")
+		if example {
+			b.WriteString(".nf\n")
+		}
+		for line := range strings.SplitSeq(paragraph, "\n") {
+			if line = roff(line); strings.HasPrefix(line, ".") {
+				line = `\&` + line
+			}
+			b.WriteString(line + "\n")
+		}
+		if example {
+			b.WriteString(".fi\n")
+		}
+	}
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// value is the default of a flag, or else a word for its value. The default of
+// the spool depends on the host.
+func value(f *kingpin.FlagModel) string {
+	if f.Name == "spool.directory" || len(f.Default) == 0 || f.Default[0] == "" {
+		return `\fIVALUE\fR`
+	}
+	return `\fI` + roff(strings.Join(f.Default, ",")) + `\fR`
+}
+
+// addCompletions makes --completion-script-bash and --completion-script-zsh
+// print scripts that know the commands. Those of kingpin ask the program alone,
+// which takes every first word for one to its default command.
+func addCompletions() {
+	kingpin.BashCompletionTemplate = bashCompletion
+	kingpin.ZshCompletionTemplate = zshCompletion
+}
+
+const completedCommands = `{{range .App.Commands}}{{if not .Hidden}}{{.Name}} {{end}}{{end}}`
+
+const bashCompletion = `# What bash completes for promspool.
+_promspool() {
+    local cur=${COMP_WORDS[COMP_CWORD]} words
+    words=$("${COMP_WORDS[0]}" --completion-bash "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
+    if [[ $COMP_CWORD == 1 && $cur != -* ]]; then
+        words+=" ` + completedCommands + `"
+    fi
+    mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
+}
+complete -F _promspool -o default promspool
+`
+
+const zshCompletion = `#compdef promspool
+# What zsh completes for promspool.
+_promspool() {
+    local -a matches
+    matches=(${(f)"$(${words[1]} --completion-bash "${(@)words[2,$CURRENT]}" 2>/dev/null)"})
+    if [[ $CURRENT == 2 && $words[2] != -* ]]; then
+        matches+=(` + completedCommands + `)
+    fi
+    compadd -a matches
+    if [[ $compstate[nmatches] -eq 0 && $words[$CURRENT] != -* ]]; then
+        _files
+    fi
+}
+if [[ $funcstack[1] == _promspool ]]; then
+    _promspool "$@"
+else
+    compdef _promspool promspool
+fi
+`
+
+// usageWriter is where the library prints help to, which would take an error of
+// the write for a bug of its own.
+type usageWriter struct {
+	io.Writer
+	err  error // the first
+	mute bool
+}
+
+func (w *usageWriter) Write(p []byte) (int, error) {
+	if w.err == nil && !w.mute {
+		_, w.err = w.Writer.Write(p)
+	}
+	return len(p), nil
+}
+
+// namedFlag returns the error of a command line with the flag whose value it is
+// about, if there is one. The library does not say which.
+func namedFlag(app *kingpin.Application, args []string, err error) error {
+	context, parseErr := app.ParseContext(args)
+	if parseErr != nil {
+		return err
+	}
+	for _, e := range context.Elements {
+		flag, ok := e.Clause.(*kingpin.FlagClause)
+		if !ok || e.Value == nil {
+			continue
+		}
+		m := flag.Model()
+		if again := m.Value.Set(*e.Value); again != nil && again.Error() == err.Error() {
+			return fmt.Errorf("--%s: %w", m.Name, err)
+		}
+	}
+	return err
+}

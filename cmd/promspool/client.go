@@ -1,0 +1,153 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/common/version"
+
+	"github.com/promspool/promspool/filestore/wording"
+)
+
+// remote is the agent, or Pushgateway, that a command talks to if it is told its
+// URL.
+type remote struct {
+	url     string
+	given   bool // the URL, even if it is empty, as an unset variable makes it
+	timeout time.Duration
+
+	flag        string // that has the URL, for errors; --url if empty
+	direct      bool   // do without the proxy that the environment names
+	contentType string // of what is sent; text if empty
+}
+
+func (r *remote) addFlags(cmd *kingpin.CmdClause) {
+	cmd.Flag("url", "Ask the agent or Pushgateway at this URL, such as http://localhost:9091 or unix:///run/promspool/push.sock, instead of going to the spool.").IsSetByUser(&r.given).StringVar(&r.url)
+	cmd.Flag("timeout", "How long to wait for the agent of --url.").Default("10s").DurationVar(&r.timeout)
+}
+
+// maxAnswer bounds what is read of an answer.
+const maxAnswer = 256 << 20
+
+// do sends a request to a path of the agent and returns the body of its answer. An
+// answer that is no success is an error, with the sentence that came.
+func (r *remote) do(method, path string, query url.Values, body io.Reader) ([]byte, error) {
+	u, client, err := r.parse()
+	if err != nil {
+		return nil, &usageError{err}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), r.timeout)
+	defer cancel()
+	target := strings.TrimSuffix(u.String(), "/") + path
+	if len(query) > 0 {
+		target += "?" + query.Encode()
+	}
+	req, err := http.NewRequestWithContext(ctx, method, target, body)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("User-Agent", "promspool/"+version.Version)
+	if body != nil {
+		req.Header.Set("Content-Type", cmp.Or(r.contentType, "text/plain; version=0.0.4; charset=utf-8"))
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		var asked *url.Error
+		if errors.As(err, &asked) {
+			err = asked.Err // the rest is repeated below, without a password
+		}
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = fmt.Errorf("no answer within --timeout=%s", r.timeout)
+		}
+		return nil, fmt.Errorf("asking %s: %w", r.name(u), err)
+	}
+	defer resp.Body.Close() //nolint:errcheck // only read
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return nil, fmt.Errorf("the answer of %s breaks off: %w", r.name(u), err)
+	}
+	if resp.StatusCode/100 != 2 {
+		sentence, _, _ := strings.Cut(strings.TrimSpace(string(answer[:min(len(answer), 4096)])), "\n")
+		return nil, &refusal{resp.StatusCode, fmt.Sprintf("%s answers %s: %s", r.name(u), resp.Status, wording.Visible(sentence))}
+	}
+	return answer, nil
+}
+
+// refusal is an answer that is no success.
+type refusal struct {
+	code     int
+	sentence string
+}
+
+func (r *refusal) Error() string { return r.sentence }
+
+// name returns what the agent is called in a sentence, given what parse returned:
+// its URL without a password.
+func (r *remote) name(u *url.URL) string {
+	if strings.HasPrefix(r.url, "unix:") {
+		return wording.Visible(r.url)
+	}
+	return u.Redacted()
+}
+
+// parse returns the URL and a client that reaches it.
+func (r *remote) parse() (*url.URL, *http.Client, error) {
+	u, err := url.Parse(r.url)
+	flag := cmp.Or(r.flag, "--url")
+	switch {
+	case err != nil:
+		return nil, nil, fmt.Errorf("%s: %w", flag, err)
+	case u.Scheme == "unix" && u.Host == "" && u.Path != "":
+		dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", u.Path)
+		}
+		return &url.URL{Scheme: "http", Host: "localhost"}, &http.Client{Transport: &http.Transport{DialContext: dial}, CheckRedirect: noRedirect}, nil
+	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
+		return nil, nil, fmt.Errorf("%s: %q is no URL such as http://localhost:9091", flag, r.url)
+	case u.RawQuery != "" || u.Fragment != "":
+		return nil, nil, fmt.Errorf("%s: %q has more than an address and a path", flag, u.Redacted())
+	}
+	client := &http.Client{CheckRedirect: noRedirect}
+	if r.direct {
+		client.Transport = &http.Transport{}
+	}
+	return u, client, nil
+}
+
+// noRedirect keeps a redirected PUT from becoming a GET that succeeds.
+func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+// health asks an agent how it is, where there is no other program to do so: an
+// image of a container that holds nothing but promspool.
+type health struct {
+	*common
+	remote remote
+}
+
+func addHealth(app *kingpin.Application, c *common, commands map[string]func() error) {
+	h := &health{common: c, remote: remote{direct: true}} // no proxy: the agent is on this host
+	cmd := app.Command("health", `Ask a running agent whether it can write to its spool.
+
+Exits with 0 if it says so, and otherwise with 1 and a sentence. For containers, which have no other program to ask with.
+
+Example:
+
+  promspool health --url=http://localhost:9091`)
+	cmd.Flag("url", "The URL of the agent, with its route prefix if it has one, such as http://localhost:9091 or unix:///run/promspool/push.sock.").Default("http://localhost:9091").StringVar(&h.remote.url)
+	cmd.Flag("timeout", "How long the answer may take.").Default("5s").DurationVar(&h.remote.timeout)
+	commands[cmd.FullCommand()] = h.run
+}
+
+func (h *health) run() error {
+	_, err := h.remote.do(http.MethodGet, "/-/healthy", nil, nil)
+	return err
+}

@@ -1,0 +1,83 @@
+package jobrun
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/promspool/promspool/ingest/job"
+)
+
+// textfileVariable is the name of the variable that has the path of the file
+// where a command may leave metrics of its own.
+const textfileVariable = "PROMSPOOL_TEXTFILE"
+
+// maxTextfile is the size up to which such a file is taken.
+const maxTextfile = 16 << 20
+
+// A textfile is that file, in a directory that nobody else may enter, so that
+// the command may as well rename another one to its name.
+type textfile struct{ dir string }
+
+func newTextfile() (*textfile, error) {
+	dir, err := os.MkdirTemp("", "promspool-run-")
+	return &textfile{dir}, err
+}
+
+func (f *textfile) path() string { return filepath.Join(f.dir, "metrics.prom") }
+
+// read returns what the command has left, if that is nothing to complain of.
+func (f *textfile) read() ([]byte, error) {
+	if f.dir == "" {
+		return nil, nil
+	}
+	data, err := readRegular(f.path())
+	if err == nil && HasSamples(data) {
+		err = job.CheckOwn(data)
+	}
+	if err != nil || !HasSamples(data) {
+		return nil, err
+	}
+	return data, nil
+}
+
+// readRegular reads a file that may be missing, or something else than a file.
+func readRegular(path string) ([]byte, error) {
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	defer file.Close() //nolint:errcheck // only read
+	if fi, err := file.Stat(); err != nil || !fi.Mode().IsRegular() {
+		return nil, errors.New("it is not a regular file")
+	}
+	data, err := io.ReadAll(io.LimitReader(file, maxTextfile+1))
+	if len(data) > maxTextfile {
+		return nil, fmt.Errorf("it is larger than %d bytes", maxTextfile)
+	}
+	return data, err
+}
+
+func (f *textfile) remove() {
+	if f.dir != "" {
+		_ = os.RemoveAll(f.dir) // what is left there harms nobody
+		f.dir = ""
+	}
+}
+
+// HasSamples reports whether there is more than comments and blanks.
+func HasSamples(data []byte) bool {
+	for line := range bytes.Lines(data) {
+		if line = bytes.TrimSpace(line); len(line) > 0 && line[0] != '#' {
+			return true
+		}
+	}
+	return false
+}

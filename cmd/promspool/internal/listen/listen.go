@@ -1,0 +1,150 @@
+// Package listen opens the sockets of an agent and serves HTTP on them.
+//
+// # The idea
+//
+// A listener, a connection and a server each wrap one of net and net/http, and
+// know nothing of what is served. Addresses are opened by [On], a unix socket
+// with rights of its own by [Socket], and [Serve] answers on all of them with
+// one handler until its context ends.
+//
+// # The promise
+//
+//   - Clients that open connections, keep them or never read do not shut out
+//     others: the number of connections at each address is bounded, a new one
+//     takes the place of one that is idle, silent or stuck, and a client that
+//     reads nothing for ten seconds is given up, over HTTP/2 its stream alone.
+//   - An end loses nothing that was accepted: requests on connections that are
+//     open are answered before Serve returns, within a bounded time.
+//   - A unix socket never has other rights than it is to have, and takes the
+//     place only of one on which no process listens.
+//
+// # Limits
+//
+// How far a client has read is known exactly only on Linux. Elsewhere progress is
+// what the kernel takes into its buffer.
+package listen
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/mdlayher/vsock"
+	"golang.org/x/sync/errgroup"
+)
+
+// On opens one address: host:port, or vsock://:port as in the exporter toolkit.
+func On(address string) (net.Listener, error) {
+	l, err := listenOn(address)
+	if err != nil {
+		return nil, fmt.Errorf("listening on %s: %w", address, plainCause(err))
+	}
+	return l, nil
+}
+
+func listenOn(address string) (net.Listener, error) {
+	port, ok := strings.CutPrefix(address, "vsock://:")
+	if !ok {
+		return net.Listen("tcp", address)
+	}
+	n, err := strconv.ParseUint(port, 10, 32)
+	if err != nil {
+		return nil, fmt.Errorf("%q is no port", port)
+	}
+	return vsock.Listen(uint32(n), nil)
+}
+
+// plainCause is the error below the address, which the sentence has already.
+func plainCause(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op.Err
+	}
+	return err
+}
+
+// Config says what [Serve] answers with. Handler, ReadTimeout and Logger are
+// required.
+type Config struct {
+	// Handler answers all requests. It is called from many goroutines at once.
+	Handler http.Handler
+	// MaxConnections bounds the connections that are open at each address; zero is
+	// any number.
+	MaxConnections int
+	// ReadTimeout is how long a request may take to arrive.
+	ReadTimeout time.Duration
+	// ConnContext adds to the context of a new connection; nil adds nothing.
+	ConnContext func(ctx context.Context, c net.Conn) context.Context
+	// Serve serves one listener, as [http.Server.Serve] does, which is the default.
+	Serve func(l net.Listener, srv *http.Server) error
+	// Stopping is called for each listener when its end begins; nil is not called.
+	Stopping func()
+	// Logger is told of faulty connections, at the level of debugging.
+	Logger *slog.Logger
+}
+
+// shutdownPatience is how long requests in flight have to end after a signal.
+const shutdownPatience = 15 * time.Second
+
+// Serve answers on the listeners until ctx ends, and then what is in flight. If
+// one of them fails all end. It closes the listeners.
+func Serve(ctx context.Context, listeners []net.Listener, c Config) error {
+	serve := c.Serve
+	if serve == nil {
+		serve = func(l net.Listener, srv *http.Server) error { return srv.Serve(l) }
+	}
+	var group errgroup.Group
+	done, stop := context.WithCancel(ctx)
+	defer stop()
+	for _, l := range listeners {
+		srv := c.newServer() // one for each: the toolkit wraps its handler
+		l := newDrain(limitConnections(l, c.MaxConnections, srv), srv)
+		group.Go(func() error {
+			defer stop()
+			if err := serve(l, srv); !errors.Is(err, http.ErrServerClosed) {
+				return fmt.Errorf("serving on %s: %w", l.Addr(), err)
+			}
+			return nil
+		})
+		group.Go(func() error {
+			<-done.Done()
+			if c.Stopping != nil {
+				c.Stopping()
+			}
+			l.finish(srv)
+			ctx, cancel := context.WithTimeout(context.Background(), shutdownPatience)
+			defer cancel()
+			if err := srv.Shutdown(ctx); err != nil {
+				return fmt.Errorf("stopping: requests were still in flight after %s", shutdownPatience)
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// newServer returns a server with all timeouts set.
+func (c *Config) newServer() *http.Server {
+	return &http.Server{
+		Handler: paceStreams(c.Handler),
+		HTTP2:   &http.HTTP2Config{MaxConcurrentStreams: streamsAtOnce(c.MaxConnections)},
+		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
+			if c.ConnContext != nil {
+				ctx = c.ConnContext(ctx, conn)
+			}
+			return withConnection(ctx, conn)
+		},
+		ReadHeaderTimeout: min(c.ReadTimeout, 10*time.Second),
+		ReadTimeout:       c.ReadTimeout,
+		WriteTimeout:      c.ReadTimeout + time.Minute,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    256 << 10,
+		ErrorLog:          slog.NewLogLogger(c.Logger.Handler(), slog.LevelDebug),
+	}
+}

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/alecthomas/units"
+	"github.com/prometheus/common/model"
+
+	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/merge"
+	"github.com/promspool/promspool/ingest"
+)
+
+// pushLimits say what a push, and the spool, may hold. They are flags of the agent
+// and of every command that does without it: what one takes the other has to.
+type pushLimits struct {
+	emptyInstance bool
+	unchecked     bool
+	utf8Names     bool
+	maxBytes      size
+	limits        exposition.Limits
+	maxFailed     int
+	maxGroups     int
+	maxSpoolBytes size
+	maxFileBytes  size
+}
+
+func (r *pushLimits) addFlags(cmd *kingpin.CmdClause) {
+	cmd.Flag("push.empty-instance-label", `Give pushed metrics without an instance the label instance="", as Pushgateway does.`).BoolVar(&r.emptyInstance)
+	cmd.Flag("push.disable-consistency-check", "Accept pushes that contradict others; what contradicts is left out of the scrape.").BoolVar(&r.unchecked)
+	cmd.Flag("push.enable-utf8-names", "Accept names outside of [a-zA-Z_:][a-zA-Z0-9_:]*. node_exporter refuses the files of such groups.").BoolVar(&r.utf8Names)
+	cmd.Flag("push.max-bytes", "Size up to which the body of a push is taken, decompressed.").Default("16MiB").SetValue(&r.maxBytes)
+	cmd.Flag("push.max-series", "Number of samples up to which a push is taken.").Default("100000").IntVar(&r.limits.Series)
+	cmd.Flag("push.max-labels", "Number of labels that a sample or a grouping key may have.").Default("64").IntVar(&r.limits.Labels)
+	cmd.Flag("push.max-label-name-bytes", "Length up to which a label name is taken.").Default("256").IntVar(&r.limits.LabelName)
+	cmd.Flag("push.max-label-value-bytes", "Length up to which a label value is taken.").Default("16384").IntVar(&r.limits.LabelValue)
+	cmd.Flag("push.max-failed-groups", "Number of groups up to which refused pushes leave a record of their failure in a group of their own.").Default("1000").IntVar(&r.maxFailed)
+	cmd.Flag("spool.max-groups", "Number of groups up to which pushes may create new ones; 0 for any.").Default("0").IntVar(&r.maxGroups)
+	cmd.Flag("spool.max-bytes", "Size up to which the files of pushed groups may grow all together; 0 for any.").Default("0B").SetValue(&r.maxSpoolBytes)
+	cmd.Flag("spool.max-file-bytes", "Size up to which a file is read.").Default("16MiB").SetValue(&r.maxFileBytes)
+}
+
+// size is a flag that takes a number of bytes, such as 16MiB or 65536.
+type size int64
+
+func (n *size) Set(s string) error {
+	if bytes, err := strconv.ParseInt(s, 10, 64); err == nil {
+		*n = size(bytes)
+		return nil
+	}
+	bytes, err := units.ParseBase2Bytes(s)
+	if err != nil {
+		return fmt.Errorf("%q is no size such as 16MiB or 65536", s)
+	}
+	*n = size(bytes)
+	return nil
+}
+
+func (n *size) String() string { return units.Base2Bytes(*n).String() }
+
+// bounds are those of the flags that are limits.
+func (r *pushLimits) bounds() []bound {
+	return []bound{
+		{"push.max-bytes", int64(r.maxBytes), 1},
+		{"push.max-series", int64(r.limits.Series), 0},
+		{"push.max-labels", int64(r.limits.Labels), 0},
+		{"push.max-label-name-bytes", int64(r.limits.LabelName), 0},
+		{"push.max-label-value-bytes", int64(r.limits.LabelValue), 0},
+		{"push.max-failed-groups", int64(r.maxFailed), 0},
+		{"spool.max-groups", int64(r.maxGroups), 0},
+		{"spool.max-bytes", int64(r.maxSpoolBytes), 0},
+		{"spool.max-file-bytes", int64(r.maxFileBytes), 1},
+	}
+}
+
+// bound is the value of a flag and the least that makes sense, 0 or 1.
+type bound struct {
+	flag  string
+	value int64
+	least int64
+}
+
+// checkBounds refuses what would be no limit at all, or no agent.
+func checkBounds(all ...bound) error {
+	for _, b := range all {
+		switch {
+		case b.value >= b.least:
+		case b.least == 0:
+			return &usageError{fmt.Errorf("--%s may not be negative", b.flag)}
+		default:
+			return &usageError{fmt.Errorf("--%s has to be more than nothing", b.flag)}
+		}
+	}
+	return nil
+}
+
+// store returns the options of a Store under these limits.
+func (r *pushLimits) store(own map[string]merge.Own) *filestore.Options {
+	opts := &filestore.Options{
+		Own: own, EmptyInstance: r.emptyInstance, Unchecked: r.unchecked,
+		MaxGroups: r.maxGroups, MaxBytes: int64(r.maxSpoolBytes), MaxFailedGroups: r.maxFailed, MaxFileBytes: int64(r.maxFileBytes),
+	}
+	if opts.MaxFailedGroups == 0 {
+		opts.MaxFailedGroups = -1 // none, and not the default
+	}
+	return opts
+}
+
+// body returns what the body of a push may be.
+func (r *pushLimits) body() ingest.Options {
+	return ingest.Options{Limits: r.limits, MaxBytes: int64(r.maxBytes), UTF8Names: r.utf8Names}
+}
+
+// duration is a flag that takes what Prometheus takes, such as 7d or 1h30m.
+type duration time.Duration
+
+func (d *duration) Set(s string) error {
+	parsed, err := model.ParseDuration(s)
+	if err != nil {
+		return fmt.Errorf("%q is no duration such as 12h or 7d", s)
+	}
+	*d = duration(parsed)
+	return nil
+}
+
+func (d *duration) String() string { return model.Duration(*d).String() }

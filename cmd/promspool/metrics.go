@@ -1,0 +1,133 @@
+package main
+
+import (
+	"log/slog"
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/version"
+
+	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/record"
+)
+
+// newRegistry returns the registry of the agent's own metrics, the one of those
+// about the process and the machine, and the counter of the agent's answers.
+func newRegistry() (reg, process *prometheus.Registry, requests *prometheus.CounterVec) {
+	reg, process = prometheus.NewRegistry(), prometheus.NewRegistry()
+	requests = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "promspool_http_requests_total",
+		Help: "Requests answered, by handler, status code and method.",
+	}, []string{"handler", "code", "method"})
+	requests.WithLabelValues("push", "200", "put") // there from the start, so that it is known as ours
+	reg.MustRegister(requests, gatewayCounter{requests})
+	process.MustRegister(
+		versioncollector.NewCollector("promspool"),
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	return reg, process, requests
+}
+
+// observers registers histograms of how long the steps of a commit take.
+func observers(reg prometheus.Registerer) filestore.Observers {
+	buckets := prometheus.ExponentialBuckets(0.0001, 2.5, 12)
+	flush := prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "promspool_flush_duration_seconds", Help: "How long it took to flush a file or the directory to the disk.", Buckets: buckets,
+	})
+	commit := prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "promspool_commit_duration_seconds", Help: "How long it took to make a push durable, from the first byte written.", Buckets: buckets,
+	})
+	reg.MustRegister(flush, commit)
+	return filestore.Observers{Flush: flush.Observe, Commit: commit.Observe}
+}
+
+func buildInfo() map[string]string {
+	return map[string]string{
+		"version": version.Version, "revision": version.Revision, "branch": version.Branch,
+		"buildUser": version.BuildUser, "buildDate": version.BuildDate, "goVersion": runtime.Version(),
+	}
+}
+
+// ageTeller logs and counts what becomes of files with age.
+type ageTeller struct {
+	logger                                   *slog.Logger
+	groups, files, archived, removed, failed prometheus.Counter
+}
+
+func newAgeTeller(reg prometheus.Registerer, logger *slog.Logger) *ageTeller {
+	counter := func(name, help string) prometheus.Counter {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+		reg.MustRegister(c)
+		return c
+	}
+	return &ageTeller{
+		logger:   logger,
+		groups:   counter("promspool_expired_groups_total", "Groups whose payload was withheld because their lifetime had ended."),
+		files:    counter("promspool_expired_files_total", "Dropped files that were withheld because their lifetime had ended."),
+		archived: counter("promspool_archived_files_total", "Files moved to the archive after their lifetime and the retention."),
+		removed:  counter("promspool_archive_removed_files_total", "Files removed from the archive after its retention."),
+		failed:   counter("promspool_expiry_failures_total", "Files with which that failed; it is tried again."),
+	}
+}
+
+func (t *ageTeller) tell(a filestore.Aged) {
+	if a.Err != nil {
+		t.failed.Inc()
+		t.logger.Error("A file whose time has come could not be put aside, trying again", "file", record.PrintableName(a.File), "err", a.Err)
+		return
+	}
+	what := ""
+	switch {
+	case a.Step == filestore.Archived:
+		t.archived.Inc()
+		what = "A file was moved to the archive"
+	case a.Step == filestore.Removed:
+		t.removed.Inc()
+		what = "A file was removed from the archive"
+	case a.Group.IsZero():
+		t.files.Inc()
+		what = "The lifetime of a dropped file has ended: it is withheld"
+	default:
+		t.groups.Inc()
+		what = "The lifetime of a group has ended: its metrics are withheld, its push times stay"
+	}
+	t.logger.Info(what, "file", record.PrintableName(a.File), "since", a.Since.UTC().Format(time.RFC3339))
+}
+
+// gatewayRequests is the one metric of Pushgateway's own that alert rules are
+// documented to use. It counts the same as promspool_http_requests_total.
+const gatewayRequests = "pushgateway_http_requests_total"
+
+// gatewayCounter exposes a counter of requests under Pushgateway's name as well.
+type gatewayCounter struct{ requests *prometheus.CounterVec }
+
+var gatewayDesc = prometheus.NewDesc(gatewayRequests,
+	"The same as promspool_http_requests_total, for alert rules written for Pushgateway.", []string{"handler", "code", "method"}, nil)
+
+// Describe implements prometheus.Collector.
+func (c gatewayCounter) Describe(ch chan<- *prometheus.Desc) { ch <- gatewayDesc }
+
+// Collect implements prometheus.Collector.
+func (c gatewayCounter) Collect(ch chan<- prometheus.Metric) {
+	all := make(chan prometheus.Metric)
+	go func() {
+		c.requests.Collect(all)
+		close(all)
+	}()
+	for m := range all {
+		var d dto.Metric
+		if m.Write(&d) != nil {
+			continue // a counter always can
+		}
+		value := map[string]string{}
+		for _, l := range d.GetLabel() {
+			value[l.GetName()] = l.GetValue()
+		}
+		ch <- prometheus.MustNewConstMetric(gatewayDesc, prometheus.CounterValue, d.GetCounter().GetValue(), value["handler"], value["code"], value["method"])
+	}
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"time"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// plainLines hands on the lines of a log without anything that a terminal would
+// act upon. Those that write it escape what ends a line or a string, and in JSON
+// no more than that: marks that turn the direction of text, and the control
+// characters of Latin-1, would come through. All of it stands within strings,
+// where \u is known.
+type plainLines struct{ io.Writer }
+
+// Write hands on one or more whole lines.
+func (w plainLines) Write(line []byte) (int, error) {
+	if _, err := w.Writer.Write(appendPlain(nil, line)); err != nil {
+		return 0, err
+	}
+	return len(line), nil
+}
+
+func appendPlain(b, text []byte) []byte {
+	return appendEscaped(b, text, func(r rune) bool { return r == '\n' || unicode.IsPrint(r) })
+}
+
+// plainText hands on the output of a command without characters that a terminal
+// acts upon: control characters, and marks that turn the direction of text. As
+// \uXXXX they mean the same in JSON. All that a command prints goes through it.
+// Line feeds and tabs, between lines and columns, stay.
+type plainText struct{ io.Writer }
+
+// Write hands on text, which ends with a whole character.
+func (w plainText) Write(text []byte) (int, error) {
+	if _, err := w.Writer.Write(appendEscaped(nil, text, harmless)); err != nil {
+		return 0, err
+	}
+	return len(text), nil
+}
+
+// harmless reports whether a terminal only shows the character.
+func harmless(r rune) bool {
+	switch {
+	case r == '\n' || r == '\t':
+		return true
+	case unicode.IsControl(r): // U+0000 to U+001F, U+007F to U+009F
+		return false
+	case r == '\u061c', '\u200e' <= r && r <= '\u200f', '\u2028' <= r && r <= '\u202e', '\u2066' <= r && r <= '\u206f':
+		return false // directions, separators of lines
+	}
+	return true
+}
+
+// appendEscaped appends text to b, with \uXXXX for each character that is not
+// kept, and for each byte that is not UTF-8.
+func appendEscaped(b, text []byte, keep func(rune) bool) []byte {
+	const digits = "0123456789abcdef"
+	escape := func(u uint16) {
+		b = append(b, '\\', 'u', digits[u>>12], digits[u>>8&15], digits[u>>4&15], digits[u&15])
+	}
+	for len(text) > 0 {
+		r, n := utf8.DecodeRune(text)
+		switch {
+		case keep(r) && (r != utf8.RuneError || n > 1):
+			b = append(b, text[:n]...)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			escape(uint16(high))
+			escape(uint16(low))
+		default:
+			escape(uint16(r))
+		}
+		text = text[n:]
+	}
+	return b
+}
+
+// oneLine quotes a path that would not be readable, or would take several lines.
+func oneLine(path string) string {
+	if quoted := strconv.Quote(path); quoted[1:len(quoted)-1] != path {
+		return quoted
+	}
+	return path
+}
+
+// printDocument prints what a program reads.
+func printDocument(w io.Writer, doc any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	return enc.Encode(doc)
+}
+
+// isTerminal reports whether people read what is written there.
+func isTerminal(w io.Writer) bool {
+	if text, ok := w.(plainText); ok {
+		w = text.Writer
+	}
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	fi, err := f.Stat()
+	return err == nil && fi.Mode()&os.ModeCharDevice != 0
+}
+
+// brief says how long d is, the second unit only where that matters.
+func brief(d time.Duration) string {
+	if d < 0 {
+		return "in " + brief(-d)
+	}
+	units := []struct {
+		name string
+		long time.Duration
+	}{{"d", 24 * time.Hour}, {"h", time.Hour}, {"m", time.Minute}, {"s", time.Second}}
+	for i, u := range units {
+		if d < u.long {
+			continue
+		}
+		text := fmt.Sprintf("%d%s", d/u.long, u.name)
+		if i+1 < len(units) && d/u.long < 10 {
+			if next := units[i+1]; d%u.long >= next.long {
+				text += fmt.Sprintf("%d%s", d%u.long/next.long, next.name)
+			}
+		}
+		return text
+	}
+	return "0s"
+}

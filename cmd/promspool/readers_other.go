@@ -1,9 +1,0 @@
-//go:build !linux
-
-package main
-
-import "net"
-
-// unsent returns how many bytes the other end has not yet taken from the kernel,
-// which is not asked here: other kernels take more as soon as they have room.
-func unsent(net.Conn) (n int, known bool) { return 0, false }
