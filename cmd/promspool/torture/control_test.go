@@ -20,7 +20,7 @@ import (
 
 // The faults that an agent for controls can have; one of them is the value of
 // faultVariable. The code of the product knows nothing of it: the calls in a
-// copy of package filestore are changed while it is built.
+// copy of package filestore/disk are changed while it is built.
 const (
 	faultVariable = "PROMSPOOL_TORTURE_FAULT"
 
@@ -31,7 +31,7 @@ const (
 )
 
 // wrongSource is what the calls are changed to.
-const wrongSource = `package filestore
+const wrongSource = `package disk
 
 import (
 	"io"
@@ -85,11 +85,15 @@ func tortureFlush(flush func(int) error, fd int) error {
 	return err
 }
 
-func tortureRename(root *os.Root, from, to string) error {
+func tortureRename(rename func(int, string, int, string) error, at int, from string, too int, to string) error {
 	if tortureFault != "` + inPlace + `" {
-		return root.Rename(from, to)
+		return rename(at, from, too, to)
 	}
-	r, err := root.Open(from)
+	open := func(name string, flags int) (*os.File, error) {
+		fd, err := unix.Openat(at, name, flags|unix.O_CLOEXEC, 0o644)
+		return os.NewFile(uintptr(fd), name), err
+	}
+	r, err := open(from, unix.O_RDONLY)
 	if err != nil {
 		return err
 	}
@@ -98,7 +102,7 @@ func tortureRename(root *os.Root, from, to string) error {
 	if err != nil {
 		return err
 	}
-	w, err := root.Create(to)
+	w, err := open(to, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC)
 	if err != nil {
 		return err
 	}
@@ -114,7 +118,7 @@ func tortureRename(root *os.Root, from, to string) error {
 	if err := w.Sync(); err != nil {
 		return err
 	}
-	return root.Remove(from)
+	return unix.Unlinkat(at, from, 0)
 }
 `
 
@@ -129,7 +133,7 @@ func faulty(t *testing.T, fault string) (program string, env []string) {
 }
 
 var buildFaulty = sync.OnceValues(func() (string, error) {
-	out, err := exec.Command("go", "list", "-f", "{{.Dir}}", "github.com/promspool/promspool/filestore").Output()
+	out, err := exec.Command("go", "list", "-f", "{{.Dir}}", "github.com/promspool/promspool/filestore/disk").Output()
 	if err != nil {
 		return "", fmt.Errorf("go list: %w", err)
 	}
@@ -169,7 +173,7 @@ var buildFaulty = sync.OnceValues(func() (string, error) {
 		overlay[source] = to
 	}
 	if changed["tortureSync"]+changed["tortureFlush"] < 2 || changed["tortureRename"] == 0 {
-		return "", fmt.Errorf("the controls find no flush of a file and of a directory, or no rename, in filestore: %v", changed)
+		return "", fmt.Errorf("the controls find no flush of a file and of a directory, or no rename, in filestore/disk: %v", changed)
 	}
 	table, err := json.Marshal(map[string]any{"Replace": overlay})
 	if err != nil {
@@ -215,8 +219,8 @@ func makeWrong(text []byte, changed map[string]int) ([]byte, error) {
 			wrong = "tortureSync"
 		case on != nil && on.Name == "unix" && (name == "Fsync" || name == "Fdatasync" || name == "Syncfs"):
 			wrong, first = "tortureFlush", "unix."+name
-		case name == "Rename" && len(call.Args) == 2 && (on == nil || on.Name != "os"):
-			wrong = "tortureRename"
+		case on != nil && on.Name == "unix" && name == "Renameat":
+			wrong, first = "tortureRename", "unix."+name
 		default:
 			return true
 		}
