@@ -46,6 +46,9 @@ type Families struct {
 	Directives []Directive
 	timestamp  int // line of the first sample that carries a timestamp; 0 if none does
 	series     int
+
+	units, points []rawLine    // until they are sorted out
+	issue         *SyntaxError // a line of a file that does not count
 }
 
 // Series returns the number of samples.
@@ -61,6 +64,8 @@ type RawFamily struct {
 	Typ      Type
 	helpSeen bool
 	Samples  []Sample
+	unit     string
+	points   []rawPoint // what is known of its metrics beside their samples
 }
 
 // Sample is one line. Its labels are as written, without the name.

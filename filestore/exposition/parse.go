@@ -29,10 +29,18 @@ type Limits struct {
 	Labels     int // labels of one sample
 	LabelName  int // bytes
 	LabelValue int // bytes
+	Buckets    int // native buckets of one histogram
+	Exemplars  int // of one metric
 }
 
 // FileLimits keep one file from costing more than its size warrants.
-var FileLimits = Limits{Labels: 1000}
+var FileLimits = Limits{Labels: 1000, Buckets: DefaultBuckets, Exemplars: DefaultExemplars}
+
+// What a metric may have beside its text unless the limits are set.
+const (
+	DefaultBuckets   = 10_000
+	DefaultExemplars = 1000
+)
 
 func (l Limits) samples() string {
 	return fmt.Sprintf("more than --push.max-series=%d samples", l.Series)
@@ -43,6 +51,20 @@ func (l Limits) labels() string {
 		return fmt.Sprintf("more than %d labels, the limit for files", l.Labels)
 	}
 	return fmt.Sprintf("more than --push.max-labels=%d labels", l.Labels)
+}
+
+func (l Limits) buckets() string {
+	if l == FileLimits {
+		return fmt.Sprintf("more than %d native buckets, the limit for files", l.Buckets)
+	}
+	return fmt.Sprintf("more than --push.max-buckets=%d native buckets", l.Buckets)
+}
+
+func (l Limits) exemplars() string {
+	if l == FileLimits {
+		return fmt.Sprintf("more than %d exemplars, the limit for files", l.Exemplars)
+	}
+	return fmt.Sprintf("more than --push.max-exemplars=%d exemplars", l.Exemplars)
 }
 
 func (l Limits) nameBytes() string {
@@ -82,6 +104,11 @@ func ParseWith(slab *[]Label, data string, limits Limits, utf8Names, lenient boo
 	}
 	if p.out.timestamp > 0 {
 		return nil, &SyntaxError{Line: p.out.timestamp, Reason: Timestamp, Decoded: true, Msg: "samples must not have timestamps: Prometheus takes the time of the scrape; push the time as a value of its own instead"}
+	}
+	if len(p.out.points) > 0 || len(p.out.units) > 0 {
+		if err := p.points(); err != nil {
+			return nil, err
+		}
 	}
 	// What has no samples says nothing: it neither makes nor replaces a family.
 	p.out.List = slices.DeleteFunc(p.out.List, func(f *RawFamily) bool {
@@ -204,12 +231,19 @@ func (p *parser) token() string {
 func (p *parser) comment(line string, valid bool) error {
 	if text, ok := strings.CutPrefix(line, DirectivePrefix); ok && (valid || utf8.ValidString(line)) {
 		key, text, _ := strings.Cut(text, " ")
+		if key == om2Directive {
+			p.out.points = append(p.out.points, rawLine{line: p.line, text: text})
+			return nil
+		}
 		p.out.Directives = append(p.out.Directives, Directive{key, text})
 		return nil
 	}
 	p.rest = p.rest[1:]
 	p.blanks()
 	key := p.token()
+	if key == "UNIT" {
+		p.unitLine()
+	}
 	if key != "HELP" && key != "TYPE" {
 		return nil
 	}
