@@ -197,6 +197,14 @@ func (m *Merger) part(f *family, id *record.ID) (d exposition.Desc, text string)
 	return d, string(m.ropeOf(f).piece(f, id))
 }
 
+// extra returns what the text of a part cannot say.
+func (m *Merger) extra(f *family, id *record.ID) string {
+	if file := m.files.get(id); file != nil {
+		return file.Extra(f.name)
+	}
+	return ""
+}
+
 // maybeQuoted reports whether canonical text may have the name of a metric or of
 // a label in quotes: it comes after a brace or a comma. A value may look like that,
 // too.

@@ -29,7 +29,8 @@ type View struct {
 
 	failures []*record.DirectoryError
 
-	packed atomic.Pointer[Deflated] // made when somebody asks
+	packed  atomic.Pointer[Deflated] // made when somebody asks
+	encoded atomic.Pointer[Encoded]  // the same
 }
 
 // Totals are counts over a View.
@@ -169,7 +170,7 @@ func (v *View) Parts(f *record.File) []exposition.Part {
 	r := v.reader()
 	for i, h := range f.Descs() {
 		d := h.Value()
-		parts[i] = exposition.Part{Desc: h, Text: r.text(f, d.Name)}
+		parts[i] = exposition.Part{Desc: h, Text: r.text(f, d.Name), Extra: f.Extra(d.Name)}
 		parts[i].Hashes = hashesOf(d, parts[i].Text)
 	}
 	return parts
