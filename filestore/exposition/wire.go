@@ -33,6 +33,16 @@ type Wire struct {
 	Unit    string // the first that was named
 	Count   int    // metrics
 	Gauges  int    // histograms of these that are gauge histograms
+
+	metric, sub, base []byte // scratch
+}
+
+// Next begins another family. Unless they are kept the metrics are overwritten.
+func (w *Wire) Next(kept bool) {
+	w.Unit, w.Count, w.Gauges = "", 0, 0
+	if w.Metrics = w.Metrics[:0]; kept {
+		w.Metrics = nil
+	}
 }
 
 // Add appends the metrics of a part: its canonical text and what that cannot say. What
@@ -42,14 +52,30 @@ func (w *Wire) Add(d Desc, text, extra string) {
 	if extra != "" {
 		points = w.readExtra(d, extra)
 	}
-	var m, sub []byte
-	EachMetric(d, text, func(base []byte, lines string) bool {
-		m, sub = appendMetric(m[:0], sub[:0], d, lines, points[string(base)], &w.Gauges)
-		w.Metrics = protowire.AppendTag(w.Metrics, familyMetric, protowire.BytesType)
-		w.Metrics = protowire.AppendBytes(w.Metrics, m)
-		w.Count++
-		return true
-	})
+	if d.Typ.Composite() {
+		EachMetric(d, text, func(base []byte, lines string) bool {
+			w.add(d, lines, points[string(base)])
+			return true
+		})
+		return
+	}
+	for text != "" {
+		line, rest := CutLine(text)
+		var p *point
+		if points != nil {
+			w.base = appendIdentity(w.base[:0], d.Typ, line.labels)
+			p = points[string(w.base)]
+		}
+		w.add(d, text[:len(text)-len(rest)], p)
+		text = rest
+	}
+}
+
+func (w *Wire) add(d Desc, lines string, p *point) {
+	w.metric, w.sub = appendMetric(w.metric[:0], w.sub[:0], d, lines, p, &w.Gauges)
+	w.Metrics = protowire.AppendTag(w.Metrics, familyMetric, protowire.BytesType)
+	w.Metrics = protowire.AppendBytes(w.Metrics, w.metric)
+	w.Count++
 }
 
 // readExtra returns the points of a part by their identity.

@@ -85,11 +85,13 @@ func (c *Change) Take(updates []Update) {
 		}
 		if u.Old != nil {
 			m.totals.add(u.Old, -1)
+			m.countExtras(u.Old, -1)
 			c.files[u.Old.ID()] = nil
 		}
 		if u.New != nil {
 			u.New.Parts = nil // the text moves into the merge
 			m.totals.add(u.New.File, 1)
+			m.countExtras(u.New.File, 1)
 		}
 	}
 	for i := range updates {
@@ -112,6 +114,12 @@ func (c *Change) Take(updates []Update) {
 		if p := &parts[i]; p.new != nil {
 			c.put(p)
 		}
+	}
+}
+
+func (m *Merger) countExtras(f *record.File, n int) {
+	if f.HasExtras() {
+		m.extras += n
 	}
 }
 

@@ -98,6 +98,7 @@ type Merger struct {
 	changes  uint64 // so far
 
 	quoted int // parts that may have a name in quotes
+	extras int // files that have what text cannot say
 
 	misfits map[string]struct{} // families in which a file may have another HELP text than is served
 	help    *HelpState

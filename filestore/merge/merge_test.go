@@ -438,3 +438,23 @@ func checkIndex(t *testing.T, m, fresh *Merger) {
 		}
 	}
 }
+
+// What is kept for scrapes by protobuf goes when it is dropped, and can be had again.
+func TestDropEncoded(t *testing.T) {
+	m := MergerOf(testOwn, map[string][]byte{"a.prom": []byte("# TYPE a counter\na 1\n# promspool:om2 a 1.0 st@5\n"), "b.prom": []byte("b 1\n")})
+	v := m.View()
+	want := protobufOf(v)
+	if v.encoded.Load() == nil || !strings.Contains(want, "created_timestamp") {
+		t.Fatalf("nothing is kept of %q", want)
+	}
+	v.DropEncoded()
+	v.main.segments(func(s *segment) bool {
+		if s.encoded.Load() != nil || v.encoded.Load() != nil {
+			t.Error("it is kept still")
+		}
+		return true
+	})
+	if got := protobufOf(m.View()); got != want {
+		t.Errorf("made again it is %q, want %q", got, want)
+	}
+}

@@ -26,6 +26,7 @@ type View struct {
 	excluded map[excludedKey]*excludedPart
 	totals   Totals
 	plain    bool // no name is in quotes
+	extras   bool // some file has what text cannot say
 
 	failures []*record.DirectoryError
 
@@ -92,7 +93,7 @@ func (t *Totals) blame(id *record.ID, reasons []exposition.Reason) {
 
 // View returns the merge as it is now.
 func (m *Merger) View() *View {
-	v := &View{files: m.files, main: m.main, beside: m.beside, excluded: m.excluded, totals: m.totals, plain: m.quoted == 0, failures: m.failures}
+	v := &View{files: m.files, main: m.main, beside: m.beside, excluded: m.excluded, totals: m.totals, plain: m.quoted == 0, extras: m.extras > 0, failures: m.failures}
 	v.totals.blamed = nil
 	return v
 }

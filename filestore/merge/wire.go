@@ -73,26 +73,29 @@ func (s *segment) encode(v *View, open exposition.Type) *encoded {
 		default:
 			body = appendFamily(body, d, w.Unit, w.Count, w.Gauges, w.Metrics)
 		}
-		w = exposition.Wire{Metrics: w.Metrics[:0]}
-		if !begun {
-			w.Metrics = nil // kept
+		w.Next(!begun)
+	}
+	text, from, at := string(s.text), uint32(0), 0
+	for _, run := range s.runs {
+		for ; at < int(run.end); at++ {
+			id, piece := s.ids[at], text[from:s.ends[at]]
+			from = s.ends[at]
+			if id == nil {
+				end()
+				d, begun = exposition.ParseHeader(piece), true
+				d.Name = run.fam.name
+				continue
+			}
+			d.Name = run.fam.name
+			extra := ""
+			if v.extras {
+				if f := v.files.get(id); f != nil {
+					extra = f.Extra(d.Name)
+				}
+			}
+			w.Add(d, piece, extra)
 		}
 	}
-	s.each(func(fam *family, id *record.ID, text []byte) bool {
-		if id == nil {
-			end()
-			d, begun = exposition.ParseHeader(string(text)), true
-			d.Name = fam.name
-			return true
-		}
-		d.Name = fam.name
-		extra := ""
-		if f := v.files.get(id); f != nil {
-			extra = f.Extra(fam.name)
-		}
-		w.Add(d, string(text), extra)
-		return true
-	})
 	if begun {
 		e.tail, e.desc = new(encodedRun), d
 		e.tail.set(&w)

@@ -151,6 +151,9 @@ type extra struct {
 	text string
 }
 
+// HasExtras reports whether the text of some family cannot say all.
+func (f *File) HasExtras() bool { return len(f.extras) > 0 }
+
 // Extra returns what the text of one of its families cannot say, in comment lines.
 func (f *File) Extra(name string) string {
 	if len(f.extras) == 0 {
