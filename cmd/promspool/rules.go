@@ -36,6 +36,8 @@ func (r *rules) addFlags(cmd *kingpin.CmdClause) {
 	cmd.Flag("push.max-labels", "Number of labels that a sample or a grouping key may have.").Default("64").IntVar(&r.limits.Labels)
 	cmd.Flag("push.max-label-name-bytes", "Length up to which a label name is taken.").Default("256").IntVar(&r.limits.LabelName)
 	cmd.Flag("push.max-label-value-bytes", "Length up to which a label value is taken.").Default("16384").IntVar(&r.limits.LabelValue)
+	cmd.Flag("push.max-buckets", "Maximum number of native buckets in a histogram.").Default("10000").IntVar(&r.limits.Buckets)
+	cmd.Flag("push.max-exemplars", "Maximum number of exemplars of a metric.").Default("1000").IntVar(&r.limits.Exemplars)
 	cmd.Flag("push.max-failed-groups", "Number of groups up to which refused pushes leave a record of their failure in a group of their own.").Default("1000").IntVar(&r.maxFailed)
 	cmd.Flag("spool.max-groups", "Number of groups up to which pushes may create new ones; 0 for any.").Default("0").IntVar(&r.maxGroups)
 	cmd.Flag("spool.max-bytes", "Size up to which the files of pushed groups may grow all together; 0 for any.").Default("0B").SetValue(&r.maxSpoolBytes)
@@ -68,6 +70,8 @@ func (r *rules) bounds() []bound {
 		{"push.max-labels", int64(r.limits.Labels), 0},
 		{"push.max-label-name-bytes", int64(r.limits.LabelName), 0},
 		{"push.max-label-value-bytes", int64(r.limits.LabelValue), 0},
+		{"push.max-buckets", int64(r.limits.Buckets), 0},
+		{"push.max-exemplars", int64(r.limits.Exemplars), 0},
 		{"push.max-failed-groups", int64(r.maxFailed), 0},
 		{"spool.max-groups", int64(r.maxGroups), 0},
 		{"spool.max-bytes", int64(r.maxSpoolBytes), 0},

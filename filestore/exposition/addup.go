@@ -122,7 +122,7 @@ func addNative(h, a, b *dto.Histogram) error {
 	if err := errors.Join(err1, err2); err != nil {
 		return err
 	}
-	if n := len(h.PositiveDelta) + len(h.PositiveCount) + len(h.NegativeDelta) + len(h.NegativeCount); n > DefaultBuckets {
+	if n := len(h.PositiveDelta) + len(h.PositiveCount) + len(h.NegativeDelta) + len(h.NegativeCount); n > FileLimits.Buckets {
 		return errors.New("has " + FileLimits.buckets())
 	}
 	markNative(h)

@@ -228,7 +228,7 @@ func (c *converter) point(f *RawFamily, m *dto.Metric, gauge bool) (*dto.Metric,
 	if h := more.Histogram; h != nil && !gauge && start == nil && len(list) == 0 && h.Schema == nil {
 		return nil, nil
 	}
-	if c.limits.Exemplars > 0 && len(list) > c.limits.Exemplars {
+	if len(list) > c.limits.maxExemplars() {
 		return nil, refuse(TooLarge, "a metric of family "+f.Name+" has "+c.limits.exemplars())
 	}
 	for _, e := range list {
@@ -248,7 +248,7 @@ func (c *converter) native(f *RawFamily, h *dto.Histogram) error {
 		}
 		h.Schema = proto.Int32(0)
 	}
-	if c.limits.Buckets > 0 && max(n, len(h.PositiveSpan)+len(h.NegativeSpan)) > c.limits.Buckets {
+	if max(n, len(h.PositiveSpan)+len(h.NegativeSpan)) > c.limits.maxBuckets() {
 		return refuse(TooLarge, "a histogram of family "+f.Name+" has "+c.limits.buckets())
 	}
 	if isFloat(h) != (h.ZeroCountFloat != nil && (h.ZeroCount == nil || h.GetZeroCountFloat() > 0)) {

@@ -89,7 +89,7 @@ func parsePoint(text string, limits Limits) (p point, err error) {
 		if e, r.rest, err = parseExemplar(r.rest, limits); err != nil {
 			return p, err
 		}
-		if p.exemplars = append(p.exemplars, e); limits.Exemplars > 0 && len(p.exemplars) > limits.Exemplars {
+		if p.exemplars = append(p.exemplars, e); len(p.exemplars) > limits.maxExemplars() {
 			return p, errors.New("has " + limits.exemplars())
 		}
 	}
@@ -358,7 +358,7 @@ func fillNative(h *dto.Histogram, schema string, whole bool, take func(string) (
 	} else if whole && h.ZeroCountFloat != nil {
 		return errors.New("has a zero_count that is no whole number, as its count is")
 	}
-	left := limits.Buckets
+	left := limits.maxBuckets()
 	side := func(name string) (spans []*dto.BucketSpan, deltas []int64, counts []float64, err error) {
 		var s sides
 		var both bool
@@ -417,10 +417,8 @@ func (s sides) parse(whole bool, limits Limits, left *int) (spans []*dto.BucketS
 		return nil, nil, nil, errors.New("spans or buckets that are no list")
 	}
 	n := 1 + strings.Count(s.buckets, ",")
-	if limits.Buckets > 0 {
-		if *left -= max(n, strings.Count(s.spans, ",")); *left < 0 {
-			return nil, nil, nil, errors.New("buckets: " + limits.buckets())
-		}
+	if *left -= max(n, strings.Count(s.spans, ",")); *left < 0 {
+		return nil, nil, nil, errors.New("buckets: " + limits.buckets())
 	}
 	for item := range strings.SplitSeq(s.spans[1:len(s.spans)-1], ",") {
 		offset, length, ok := strings.Cut(item, ":")

@@ -188,7 +188,7 @@ func hostileLines() map[string]string {
 		"threshold is NaN": strings.Replace(head, "threshold:0", "threshold:NaN", 1) + "positive_spans:[0:1],positive_buckets:[3]}", "negative zero_count": strings.Replace(head, "zero_count:0", "zero_count:-1", 1) + "positive_spans:[0:1],positive_buckets:[4]}",
 		"a million buckets": head + "positive_spans:[0:1000000],positive_buckets:[" + strings.Repeat("0,", 999_999) + "3]}",
 		"start no number":   "h {count:3,sum:4.5} st@x", "start empty": "h {count:3,sum:4.5} st@", "start out of range": "h {count:3,sum:4.5} st@999999999999", "start in exponents": "h {count:3,sum:4.5} st@1e9",
-		"exemplar without labels": "h {count:3,sum:4.5} # 1 1", "exemplar label twice": `h {count:3,sum:4.5} # {a="1",a="2"} 1 1`, "exemplar without value": `h {count:3,sum:4.5} # {a="1"}`, "exemplar time": `h {count:3,sum:4.5} # {a="1"} 1 NaN`, "exemplars": "h {count:3,sum:4.5}" + strings.Repeat(` # {} 1 1`, DefaultExemplars+1),
+		"exemplar without labels": "h {count:3,sum:4.5} # 1 1", "exemplar label twice": `h {count:3,sum:4.5} # {a="1",a="2"} 1 1`, "exemplar without value": `h {count:3,sum:4.5} # {a="1"}`, "exemplar time": `h {count:3,sum:4.5} # {a="1"} 1 NaN`, "exemplars": "h {count:3,sum:4.5}" + strings.Repeat(` # {} 1 1`, FileLimits.Exemplars+1),
 	}
 }
 
@@ -249,6 +249,24 @@ func TestLabellingOfLines(t *testing.T) {
 	want := "# UNIT a s\n" + om2Prefix + `a{instance="",job="j",x="1"} 1.0 st@5.5 # {t="u"} 1.0 6` + "\n"
 	if got := parts[0].Extra; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// What is beyond a limit is refused with the name of its flag.
+func TestLimitsBesideTheText(t *testing.T) {
+	many := histogramFamily(&dto.Histogram{SampleCount: ptr(uint64(3)), SampleSum: ptr(1.0), Schema: ptr(int32(0)), ZeroThreshold: ptr(0.0), PositiveSpan: spans(0, 3), PositiveDelta: []int64{1, 0, 0}, Exemplars: []*dto.Exemplar{exemplar(1, nil), exemplar(2, nil), exemplar(3, nil)}})
+	text := fileOf(partsOf(t, many))
+	for flag, limits := range map[string]Limits{"--push.max-buckets=2": {Buckets: 2}, "--push.max-exemplars=2": {Exemplars: 2}, "": {Buckets: 3, Exemplars: 3}} {
+		_, err := FromProto([]*dto.MetricFamily{proto.Clone(many).(*dto.MetricFamily)}, limits, false)
+		_, err2 := Parse(text, limits, false)
+		for _, err := range []error{err, err2} {
+			if flag == "" && err != nil || flag != "" && (err == nil || !strings.Contains(err.Error(), flag)) {
+				t.Errorf("%v gives %v, want %q", limits, err, flag)
+			}
+		}
+	}
+	if _, err := FromProto([]*dto.MetricFamily{many}, Limits{Buckets: 1 << 30, Exemplars: 1 << 30}, false); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -34,13 +34,24 @@ type Limits struct {
 }
 
 // FileLimits keep one file from costing more than its size warrants.
-var FileLimits = Limits{Labels: 1000, Buckets: DefaultBuckets, Exemplars: DefaultExemplars}
+var FileLimits = Limits{Labels: 1000, Buckets: 100_000, Exemplars: 10_000}
 
-// What a metric may have beside its text unless the limits are set.
+// What a metric of a push may have beside its text unless the limits are set. No limit
+// goes beyond that for files, or what was pushed could not be read again.
 const (
 	DefaultBuckets   = 10_000
 	DefaultExemplars = 1000
 )
+
+func (l Limits) maxBuckets() int   { return withinFile(l.Buckets, FileLimits.Buckets) }
+func (l Limits) maxExemplars() int { return withinFile(l.Exemplars, FileLimits.Exemplars) }
+
+func withinFile(n, file int) int {
+	if n <= 0 {
+		return file
+	}
+	return min(n, file)
+}
 
 func (l Limits) samples() string {
 	return fmt.Sprintf("more than --push.max-series=%d samples", l.Series)
@@ -54,15 +65,15 @@ func (l Limits) labels() string {
 }
 
 func (l Limits) buckets() string {
-	if l == FileLimits {
-		return fmt.Sprintf("more than %d native buckets, the limit for files", l.Buckets)
+	if n := l.maxBuckets(); n == FileLimits.Buckets {
+		return fmt.Sprintf("more than %d native buckets, the limit for files", n)
 	}
 	return fmt.Sprintf("more than --push.max-buckets=%d native buckets", l.Buckets)
 }
 
 func (l Limits) exemplars() string {
-	if l == FileLimits {
-		return fmt.Sprintf("more than %d exemplars, the limit for files", l.Exemplars)
+	if n := l.maxExemplars(); n == FileLimits.Exemplars {
+		return fmt.Sprintf("more than %d exemplars, the limit for files", n)
 	}
 	return fmt.Sprintf("more than --push.max-exemplars=%d exemplars", l.Exemplars)
 }
