@@ -43,6 +43,9 @@ func decode(body []byte, header http.Header, o Options) (*exposition.Families, e
 	if isProtobuf(header.Get("Content-Type")) {
 		return decodeProtobuf(body, o)
 	}
+	if isOpenMetrics(header.Get("Content-Type")) {
+		return exposition.ParseOpenMetrics(body, o.Limits, o.UTF8Names)
+	}
 	return exposition.Parse(body, o.Limits, o.UTF8Names)
 }
 
@@ -64,6 +67,17 @@ func isProtobuf(contentType string) bool {
 	typ, params, err := mime.ParseMediaType(ct)
 	return err == nil && typ == mediaType &&
 		params["proto"] == "io.prometheus.client.MetricFamily" && params["encoding"] == "delimited"
+}
+
+// isOpenMetrics reports whether a Content-Type announces OpenMetrics, of any version.
+func isOpenMetrics(contentType string) bool {
+	const mediaType = "application/openmetrics-text"
+	ct := strings.TrimSpace(contentType)
+	if len(ct) < len(mediaType) || !strings.EqualFold(ct[:len(mediaType)], mediaType) {
+		return false
+	}
+	ct = strings.TrimSpace(ct[len(mediaType):])
+	return ct == "" || ct[0] == ';'
 }
 
 // readBody reads the body of a request to its end, but no more than the limit.

@@ -75,3 +75,18 @@ func TestProtobufBodies(t *testing.T) {
 		t.Errorf("truncated bodies left %q", got)
 	}
 }
+
+// What is pushed as OpenMetrics keeps its start times; in classic text they are gauges.
+func TestOpenMetricsBodies(t *testing.T) {
+	const body = "# TYPE rows counter\n# UNIT rows rows\nrows_total 1.0 # {t=\"u\"} 1.0 5\nrows_created 1000\n# EOF\n"
+	a := start(t, nil, nil)
+	for contentType, want := range map[string][]string{
+		"application/openmetrics-text; version=1.0.0; charset=utf-8": {`rows_total{job="j"} 1`}, "Application/OpenMetrics-Text": {`rows_total{job="j"} 1`},
+	} {
+		a.wantBytes(200, "PUT", "/metrics/job/j", []byte(body), "Content-Type", contentType)
+		a.wantSamples(want...)
+	}
+	a.wantBytes(200, "PUT", "/metrics/job/j", []byte("# TYPE rows_total counter\nrows_total 1\n# TYPE rows_created gauge\nrows_created 1000\n"), "Content-Type", "text/plain")
+	a.wantSamples(`rows_created{job="j"} 1000`, `rows_total{job="j"} 1`)
+	a.wantBytes(400, "PUT", "/metrics/job/j", []byte("rows_total 1.0 # {t=\"u\"} 1.0 5\n"), "Content-Type", "text/plain")
+}

@@ -65,6 +65,7 @@ type RawFamily struct {
 	helpSeen bool
 	Samples  []Sample
 	unit     string
+	suffix   string     // of the names of its samples, in OpenMetrics
 	points   []rawPoint // what is known of its metrics beside their samples
 }
 

@@ -557,6 +557,9 @@ func (p *point) fits(t Type) bool {
 func (p *parser) points() error {
 	for _, u := range p.out.units {
 		f := p.out.ByName[u.name]
+		if f != nil && len(f.Samples) == 0 && f.suffix != "" {
+			f = p.out.ByName[u.name+f.suffix]
+		}
 		switch {
 		case f == nil || len(f.Samples) == 0:
 		case f.unit == "":
@@ -629,6 +632,9 @@ type rawPoint struct {
 	text   string // as it stands in a file
 	point  point
 	metric *dto.Metric // as it came as protobuf; its labels are not used
+	// partial says that only the start time and exemplars are known, from samples of
+	// OpenMetrics.
+	partial bool
 }
 
 // attach appends the lines that say more than the text of a family, whose records are
@@ -659,7 +665,9 @@ func (c *canonicalizer) attach(f *RawFamily) error {
 			}
 			return &SyntaxError{Line: raw.line, Reason: Syntax, Decoded: true, Msg: "the line # promspool:om2 has no series"}
 		}
-		if raw.metric == nil && !c.agree(f, &raw.point, at) {
+		if raw.partial {
+			c.complete(f, &raw.point, at)
+		} else if raw.metric == nil && !c.agree(f, &raw.point, at) {
 			if err := c.ignored(raw.line, "the line # promspool:om2 has another value, or count and sum, than its series"); err != nil {
 				return err
 			}
@@ -668,15 +676,30 @@ func (c *canonicalizer) attach(f *RawFamily) error {
 		list = append(list, placed{base, shown, raw})
 	}
 	slices.SortStableFunc(list, func(a, b placed) int { return strings.Compare(a.base, b.base) })
+	for i := 1; i < len(list); i++ { // what several samples say of one metric
+		before, p := list[i-1], list[i]
+		if before.base != p.base || !p.raw.partial || !before.raw.partial {
+			continue
+		}
+		if before.raw.point.start == nil {
+			before.raw.point.start = p.raw.point.start
+		}
+		before.raw.point.exemplars = append(before.raw.point.exemplars, p.raw.point.exemplars...)
+		list = slices.Delete(list, i, i+1)
+		i--
+	}
 	for i, p := range list {
 		if i > 0 && list[i-1].base == p.base {
+			if p.raw.partial {
+				continue
+			}
 			if err := c.ignored(p.raw.line, "a second line # promspool:om2 for one series"); err != nil {
 				return err
 			}
 			continue
 		}
 		c.extra = append(c.extra, om2Prefix...)
-		if p.raw.metric == nil && c.lenient && len(c.lab.Over) == 0 && len(c.lab.Strip) == 0 && !c.lab.EmptyInstance {
+		if p.raw.metric == nil && !p.raw.partial && c.lenient && len(c.lab.Over) == 0 && len(c.lab.Strip) == 0 && !c.lab.EmptyInstance {
 			c.extra = append(c.extra, strings.TrimRight(p.raw.text, "\r")...)
 			c.extra = append(c.extra, '\n')
 			continue

@@ -383,3 +383,81 @@ func FuzzPoint(f *testing.F) {
 		}
 	})
 }
+
+const openMetrics = `# HELP rows Rows.
+# TYPE rows counter
+# UNIT rows rows
+rows_total{a="1"} 42.0 # {trace_id="x y"} 1.0 1001.5
+rows_created{a="1"} 1000.25
+# TYPE d_seconds histogram
+# UNIT d_seconds seconds
+d_seconds_bucket{le="1.0"} 1 # {trace_id="a"} 0.5
+d_seconds_bucket{le="+Inf"} 2 # {trace_id="b"} 3
+d_seconds_count 2
+d_seconds_sum 3.5
+d_seconds_created 1000
+# TYPE build info
+build_info{version="1"} 1
+# TYPE state stateset
+state{state="on"} 1
+# TYPE what unknown
+what 3
+# TYPE lone counter
+lone_total 1
+# EOF
+`
+
+// A push that says that it is OpenMetrics, and a file that ends as such, keep all that
+// they say.
+func TestOpenMetrics(t *testing.T) {
+	pushed, err := ParseOpenMetrics([]byte(openMetrics), Limits{}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dropped, err := ParseFile([]byte(openMetrics))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []*Families{pushed, dropped} {
+		parts, _, issue, err := Canonical(f, Labelling{}, false)
+		if err != nil || issue != nil {
+			t.Fatal(err, issue)
+		}
+		mfs := map[string]*dto.MetricFamily{}
+		for _, p := range readBack(t, fileOf(parts)) {
+			mfs[p.Desc.Value().Name] = wireOf(t, p)
+		}
+		rows, d := mfs["rows_total"], mfs["d_seconds"]
+		if len(mfs) != 6 || rows.GetUnit() != "rows" || rows.GetHelp() != "Rows." || rows.GetType() != dto.MetricType_COUNTER || rows.Metric[0].Counter.GetCreatedTimestamp().AsTime().UnixMilli() != 1000_250 || rows.Metric[0].Counter.GetExemplar().GetLabel()[0].GetValue() != "x y" {
+			t.Errorf("rows_total is %v of %d", rows, len(mfs))
+		}
+		h := d.GetMetric()[0].Histogram
+		if d.GetUnit() != "seconds" || h.GetCreatedTimestamp().GetSeconds() != 1000 || h.Bucket[0].GetExemplar().GetValue() != 0.5 || h.Bucket[1].GetExemplar().GetValue() != 3 {
+			t.Errorf("d_seconds is %v", d)
+		}
+		if mfs["build_info"].GetType() != dto.MetricType_GAUGE || mfs["state"].GetType() != dto.MetricType_GAUGE || mfs["what"].GetType() != dto.MetricType_UNTYPED || mfs["lone_total"].GetType() != dto.MetricType_COUNTER {
+			t.Errorf("the families are %v", mfs)
+		}
+	}
+}
+
+// In classic text _created is a gauge like others, and a TYPE line is about its name.
+func TestClassicTextIsNotOpenMetrics(t *testing.T) {
+	f, err := Parse([]byte("# TYPE rows counter\nrows_total 1\n# TYPE rows_created gauge\nrows_created 5\n# TYPE c counter\nc 1 # {t=\"u\"} 1 5\n"), Limits{}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts, _, _, err := Canonical(f, Labelling{}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "# TYPE c counter\nc 1\n" + om2Prefix + "c 1.0 # {t=\"u\"} 1.0 5\n# TYPE rows_created gauge\nrows_created 5\n# TYPE rows_total untyped\nrows_total 1\n"
+	if got := string(fileOf(parts)); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	for _, text := range []string{"a 1 # {t=\"u\"} 1 5\n", "a 1 # x\n", "a 1 # {a=\"b\"}\n", "a 1 # {a=\"b\"} x\n", "a 1 # {a=\"b\"} 1 1 1\n", "a 1 # {a=\"b\",a=\"b\"} 1\n", "a 1#\n", "a 1 5 # {} 1\n"} {
+		if _, err := Parse([]byte(text), Limits{}, false); err == nil {
+			t.Errorf("%q is accepted", text)
+		}
+	}
+}

@@ -19,6 +19,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/model"
 )
 
@@ -104,12 +105,17 @@ func parse(data []byte, limits Limits, utf8Names, lenient bool) (*Families, erro
 // ParseWith is parse with room for labels that the caller may use again once it
 // is done with the result.
 func ParseWith(slab *[]Label, data string, limits Limits, utf8Names, lenient bool) (*Families, error) {
-	p := parser{limits: limits, utf8Names: utf8Names, lenient: lenient}
+	p := parser{limits: limits, utf8Names: utf8Names, lenient: lenient, openMetrics: lenient && endsInEOF(data)}
 	p.out.ByName = make(map[string]*RawFamily)
 	if slab != nil {
 		p.slab = (*slab)[:0]
 		defer func() { *slab = p.slab }()
 	}
+	return p.parse(data)
+}
+
+// parse reads the text to its end.
+func (p *parser) parse(data string) (*Families, error) {
 	if err := p.run(data); err != nil {
 		return nil, err
 	}
@@ -138,6 +144,8 @@ type parser struct {
 	limits    Limits
 	utf8Names bool
 	lenient   bool
+	// openMetrics says that the text is known to be OpenMetrics, see openmetrics.go.
+	openMetrics bool
 
 	out  Families
 	last *RawFamily // of the previous sample
@@ -330,7 +338,9 @@ func (p *parser) typeLine(f *RawFamily) error {
 	var t Type
 	switch strings.ToLower(word) {
 	case "counter":
-		t = Counter
+		if t = Counter; p.openMetrics {
+			f.suffix = "_total"
+		}
 	case "gauge":
 		t = Gauge
 	case "untyped":
@@ -339,10 +349,14 @@ func (p *parser) typeLine(f *RawFamily) error {
 		t = Summary
 	case "histogram":
 		t = Histogram
+	case "info", "stateset":
+		if t = Gauge; word == "info" {
+			f.suffix = "_info"
+		}
 	case "gaugehistogram", "gauge_histogram":
 		return p.fail("gauge histograms cannot be kept in the text format; use plain gauges")
 	case "unknown":
-		if p.lenient {
+		if p.lenient || p.openMetrics {
 			t = Untyped
 			break
 		}
@@ -388,6 +402,9 @@ func (p *parser) familyOf(name string) *RawFamily {
 		if f := p.out.ByName[base]; f != nil && (f.Typ == Histogram || f.Typ == Summary && suffix != "_bucket") {
 			return f
 		}
+	}
+	if f := p.sampleFamily(name); f != nil {
+		return f
 	}
 	return p.family(name)
 }
@@ -487,12 +504,24 @@ func (p *parser) sample() error {
 	if err != nil {
 		return err
 	}
+	var more *dto.Exemplar
+	if p.rest != "" {
+		if more, err = p.exemplar(); err != nil {
+			return err
+		}
+	}
+	if is, err := p.created(name, labels, value); is {
+		return err
+	}
 	if p.out.series++; p.limits.Series > 0 && p.out.series > p.limits.Series {
 		return p.failf(TooLarge, "%s", p.limits.samples())
 	}
 	f := p.familyOf(name)
 	p.last = f
 	f.Samples = append(f.Samples, Sample{Name: name, Labels: labels, Value: value, line: p.line})
+	if more != nil {
+		return p.keepExemplar(f, name, labels, more)
+	}
 	return nil
 }
 
@@ -507,14 +536,17 @@ func (p *parser) value() (float64, error) {
 		return 0, p.fail("the value is not a number")
 	}
 	p.blanks()
-	if p.rest == "" {
+	if p.rest == "" || p.rest[0] == '#' { // an exemplar
 		return v, nil
 	}
-	if _, err := strconv.ParseInt(p.token(), 10, 64); err != nil {
-		return 0, p.fail("something other than a number follows the value")
+	stamp := p.token()
+	if _, err := strconv.ParseInt(stamp, 10, 64); err != nil {
+		if _, err := ParseFloat(stamp); err != nil || !p.openMetrics {
+			return 0, p.fail("something other than a number follows the value")
+		}
 	}
 	p.blanks()
-	if p.rest != "" {
+	if p.rest != "" && p.rest[0] != '#' {
 		return 0, p.fail("the line does not end after the value")
 	}
 	if p.out.timestamp == 0 {
