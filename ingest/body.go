@@ -7,8 +7,10 @@ import (
 	"mime"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // Options bound what Decode accepts.
@@ -16,6 +18,9 @@ type Options struct {
 	Limits    exposition.Limits
 	MaxBytes  int64 // of the body, as sent and as decoded; default 16 MiB
 	UTF8Names bool
+	// StartTime gives counters, histograms and summaries in text, which seldom state
+	// one, the time of their push as their start time.
+	StartTime bool
 }
 
 // Decode reads the body of a push in any encoding and format that the header
@@ -38,8 +43,22 @@ func Decode(body io.Reader, header http.Header, o Options) (*exposition.Families
 	return decode(plain, header, o)
 }
 
+// SetStart gives the metrics of a push that state no start time this one. The record of
+// a job counts over all its runs, so it gets none.
+func SetStart(f *exposition.Families, at time.Time) {
+	f.SetStart(at, func(name string) bool { return !strings.HasPrefix(name, record.RecordPrefix) })
+}
+
 // decode is Decode for a body that is in memory and decompressed.
 func decode(body []byte, header http.Header, o Options) (*exposition.Families, error) {
+	f, err := decodeFamilies(body, header, o)
+	if err == nil && o.StartTime && !isProtobuf(header.Get("Content-Type")) {
+		SetStart(f, time.Now())
+	}
+	return f, err
+}
+
+func decodeFamilies(body []byte, header http.Header, o Options) (*exposition.Families, error) {
 	if isProtobuf(header.Get("Content-Type")) {
 		return decodeProtobuf(body, o)
 	}

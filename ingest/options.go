@@ -1,9 +1,14 @@
 package ingest
 
 import (
+	"fmt"
+	"math"
 	"net/http"
 	"strings"
+	"time"
 
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/grouping"
 	"github.com/promspool/promspool/filestore/record"
 )
 
@@ -13,7 +18,38 @@ import (
 const (
 	ttlHeader  = "X-Promspool-TTL"
 	modeHeader = "X-Promspool-Mode"
+
+	startHeader = "X-Promspool-Start"
 )
+
+// startTime reads the start time that the request gives its metrics; zero if none.
+func startTime(r *http.Request) (time.Time, error) {
+	text, where := r.Header.Get(startHeader), "header "+startHeader
+	if query := r.URL.Query(); query.Has("start") {
+		text, where = query.Get("start"), "parameter start"
+	}
+	text = strings.TrimSpace(text)
+	if text == "" {
+		return time.Time{}, nil
+	}
+	at, err := ParseStart(text)
+	if err != nil {
+		return at, refuse(http.StatusBadRequest, "%s: %s", where, err)
+	}
+	return at, nil
+}
+
+// ParseStart reads a start time: Unix time in seconds, or as RFC 3339 has it.
+func ParseStart(text string) (time.Time, error) {
+	if seconds, err := exposition.ParseFloat(text); err == nil && seconds > 0 && seconds < 1e11 {
+		return time.UnixMicro(int64(math.Round(seconds * 1e6))), nil
+	}
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil || at.Year() < 1970 {
+		return at, fmt.Errorf("%s is no time: use Unix time in seconds, or 2006-01-02T15:04:05Z", grouping.QuoteShort(text))
+	}
+	return at, nil
+}
 
 // pushOptions reads what the request asks for.
 func pushOptions(r *http.Request) (o record.PushOptions, err error) {

@@ -40,6 +40,10 @@ func (h *Handler) push(w http.ResponseWriter, r *http.Request, path string) (g g
 	if err != nil {
 		return g, err
 	}
+	start, err := startTime(r)
+	if err != nil {
+		return g, err
+	}
 	opts.Strip, opts.By = strip, h.owners.writer(r)
 	if err := h.store.MayChange(g, opts.By); err != nil {
 		return g, err // also what only notes a failure would be a change
@@ -72,6 +76,9 @@ func (h *Handler) push(w http.ResponseWriter, r *http.Request, path string) (g g
 		weight -= spare
 	}
 	families, err := decode(plain, r.Header, h.options)
+	if err == nil && !start.IsZero() {
+		SetStart(families, start)
+	}
 	switch {
 	case err != nil && wasDecoded(err):
 		return g, errors.Join(err, h.store.Fail(g))

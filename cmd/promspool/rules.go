@@ -20,6 +20,7 @@ type rules struct {
 	unchecked     bool
 	utf8Names     bool
 	maxBytes      size
+	startTime     bool
 	limits        exposition.Limits
 	maxFailed     int
 	maxGroups     int
@@ -31,6 +32,7 @@ func (r *rules) addFlags(cmd *kingpin.CmdClause) {
 	cmd.Flag("push.empty-instance-label", `Give pushed metrics without an instance the label instance="", as Pushgateway does.`).BoolVar(&r.emptyInstance)
 	cmd.Flag("push.disable-consistency-check", "Accept pushes that contradict others; what contradicts is left out of the scrape.").BoolVar(&r.unchecked)
 	cmd.Flag("push.enable-utf8-names", "Accept names outside of [a-zA-Z_:][a-zA-Z0-9_:]*. node_exporter refuses the files of such groups.").BoolVar(&r.utf8Names)
+	cmd.Flag("push.start-time", "Give counters, histograms and summaries in text the time of the push as start time.").BoolVar(&r.startTime)
 	cmd.Flag("push.max-bytes", "Size up to which the body of a push is taken, decompressed.").Default("16MiB").SetValue(&r.maxBytes)
 	cmd.Flag("push.max-series", "Number of samples up to which a push is taken.").Default("100000").IntVar(&r.limits.Series)
 	cmd.Flag("push.max-labels", "Number of labels that a sample or a grouping key may have.").Default("64").IntVar(&r.limits.Labels)
@@ -114,5 +116,5 @@ func (r *rules) store(own map[string]merge.Own) *filestore.Options {
 
 // body returns what the body of a push may be.
 func (r *rules) body() ingest.Options {
-	return ingest.Options{Limits: r.limits, MaxBytes: int64(r.maxBytes), UTF8Names: r.utf8Names}
+	return ingest.Options{Limits: r.limits, MaxBytes: int64(r.maxBytes), UTF8Names: r.utf8Names, StartTime: r.startTime}
 }

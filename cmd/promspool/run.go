@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
 	"github.com/promspool/promspool/filestore/grouping"
 )
 
@@ -38,6 +39,7 @@ type jobRun struct {
 	lock      string
 	strict    bool
 	pushURL   string
+	startTime bool
 	patience  time.Duration
 	command   []string
 
@@ -69,6 +71,7 @@ Examples:
 	cmd.Flag("kill-after", "How long after that it is stopped with SIGKILL.").Default("10s").SetValue(&r.killAfter)
 	cmd.Flag("lock", "What to do if the job is running already: skip this run and exit with 0, wait until the other has ended, or fail.").EnumVar(&r.lock, "skip", "wait", "fail")
 	cmd.Flag("strict", "Do not run what cannot be recorded, and fail if that it has ended cannot be recorded.").BoolVar(&r.strict)
+	cmd.Flag("push.start-time", "Give counters, histograms and summaries that the command writes the start of the run as start time.").BoolVar(&r.startTime)
 	cmd.Flag("push-url", "Record the run at this promspool or Pushgateway instead of in the spool, and in the spool if it does not answer.").PlaceHolder("URL").StringVar(&r.pushURL)
 	cmd.Flag("patience", "How long to wait for the record, for tests.").Hidden().Default(patience.String()).DurationVar(&r.patience)
 	cmd.Arg("command", "The command and its arguments, after --.").Required().StringsVar(&r.command)
@@ -108,7 +111,9 @@ func (r *jobRun) run() error {
 	start := time.Now()
 	end := r.execute(rec.inheritance(), own)
 	end.At, end.Took = time.Now(), time.Since(start)
-	end.Own, err = own.read()
+	if end.Own, err = own.read(); r.startTime && len(end.Own) > 0 {
+		end.Own = exposition.WithStart(end.Own, start)
+	}
 	failed = r.complain("what it wrote to $PROMSPOOL_TEXTFILE is refused", err) || failed
 	refused, err := rec.finish(end.End)
 	failed = r.complain("what it wrote to $PROMSPOOL_TEXTFILE is refused", refused) || failed

@@ -179,7 +179,7 @@ func (c *canonicalizer) family(f *RawFamily) error {
 		}
 		c.write(f, r)
 	}
-	if f.unit != "" || len(f.points) > 0 {
+	if f.unit != "" || len(f.points) > 0 || !f.start.IsZero() {
 		return c.attach(f)
 	}
 	return nil

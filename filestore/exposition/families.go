@@ -2,6 +2,7 @@ package exposition
 
 import (
 	"slices"
+	"time"
 )
 
 // A Type is the type of a metric family in the text format.
@@ -66,6 +67,7 @@ type RawFamily struct {
 	Samples  []Sample
 	unit     string
 	suffix   string     // of the names of its samples, in OpenMetrics
+	start    time.Time  // of its metrics that state none
 	points   []rawPoint // what is known of its metrics beside their samples
 }
 
@@ -122,6 +124,16 @@ func (t Type) Adds() bool { return t == Counter || t.Composite() }
 
 // NoFamilies returns families that are none.
 func NoFamilies() *Families { return &Families{ByName: map[string]*RawFamily{}} }
+
+// SetStart sets the start time of the counters, histograms and summaries that state
+// none, in the families of which is reports true.
+func (f *Families) SetStart(at time.Time, is func(name string) bool) {
+	for _, fam := range f.List {
+		if (fam.Typ == Counter || fam.Typ.Composite()) && is(fam.Name) {
+			fam.start = at
+		}
+	}
+}
 
 // Single is a family of one sample without labels.
 type Single struct {

@@ -647,12 +647,8 @@ func (c *canonicalizer) attach(f *RawFamily) error {
 		c.extra = append(c.extra, f.unit...)
 		c.extra = append(c.extra, '\n')
 	}
-	if len(f.points) == 0 {
+	if len(f.points) == 0 && f.start.IsZero() {
 		return nil
-	}
-	type placed struct {
-		base, shown string
-		raw         *rawPoint
 	}
 	list := make([]placed, 0, len(f.points))
 	for i := range f.points {
@@ -676,6 +672,9 @@ func (c *canonicalizer) attach(f *RawFamily) error {
 		list = append(list, placed{base, shown, raw})
 	}
 	slices.SortStableFunc(list, func(a, b placed) int { return strings.Compare(a.base, b.base) })
+	if !f.start.IsZero() {
+		list = c.addStart(f, list)
+	}
 	for i := 1; i < len(list); i++ { // what several samples say of one metric
 		before, p := list[i-1], list[i]
 		if before.base != p.base || !p.raw.partial || !before.raw.partial {
@@ -699,7 +698,7 @@ func (c *canonicalizer) attach(f *RawFamily) error {
 			continue
 		}
 		c.extra = append(c.extra, om2Prefix...)
-		if p.raw.metric == nil && !p.raw.partial && c.lenient && len(c.lab.Over) == 0 && len(c.lab.Strip) == 0 && !c.lab.EmptyInstance {
+		if p.raw.metric == nil && !p.raw.partial && f.start.IsZero() && c.lenient && len(c.lab.Over) == 0 && len(c.lab.Strip) == 0 && !c.lab.EmptyInstance {
 			c.extra = append(c.extra, strings.TrimRight(p.raw.text, "\r")...)
 			c.extra = append(c.extra, '\n')
 			continue
@@ -714,6 +713,60 @@ func (c *canonicalizer) attach(f *RawFamily) error {
 		}
 	}
 	return nil
+}
+
+// placed is a point and the metric that it is of.
+type placed struct {
+	base, shown string
+	raw         *rawPoint
+}
+
+// addStart gives the metrics of a family that state no start time the one of the
+// family.
+func (c *canonicalizer) addStart(f *RawFamily, list []placed) []placed {
+	start := timestamppb.New(f.start)
+	out := make([]placed, 0, len(list))
+	for i, r := range c.records {
+		if i > 0 && c.records[i-1].base == r.base {
+			continue
+		}
+		n, stated := len(out), false
+		for len(list) > 0 && list[0].base == r.base {
+			stated = stated || list[0].raw.hasStart()
+			out, list = append(out, list[0]), list[1:]
+		}
+		switch {
+		case stated:
+		case n < len(out):
+			out[n].raw.setStart(start)
+		default:
+			raw := &rawPoint{line: r.line, partial: true, point: point{start: start}}
+			c.complete(f, &raw.point, i)
+			out = append(out, placed{r.base, r.shown, raw})
+		}
+	}
+	return out
+}
+
+// hasStart reports whether a start time is stated, or makes no sense.
+func (r *rawPoint) hasStart() bool {
+	if m := r.metric; m != nil {
+		return m.Gauge != nil || m.Counter.GetCreatedTimestamp() != nil || m.Summary.GetCreatedTimestamp() != nil || m.Histogram.GetCreatedTimestamp() != nil
+	}
+	return r.point.gauge || r.point.start != nil
+}
+
+func (r *rawPoint) setStart(t *timestamppb.Timestamp) {
+	switch m := r.metric; {
+	case m == nil:
+		r.point.start = t
+	case m.Counter != nil:
+		m.Counter.CreatedTimestamp = t
+	case m.Summary != nil:
+		m.Summary.CreatedTimestamp = t
+	default:
+		m.Histogram.CreatedTimestamp = t
+	}
 }
 
 func (c *canonicalizer) ignored(line int, msg string) error {

@@ -461,3 +461,30 @@ func TestClassicTextIsNotOpenMetrics(t *testing.T) {
 		}
 	}
 }
+
+// A start time goes to what counts and states none.
+func TestSetStart(t *testing.T) {
+	const text = "# TYPE a counter\na{x=\"1\"} 1\na{x=\"2\"} 2\n" + om2Prefix + "a{x=\"2\"} 2.0 st@7\n# TYPE g gauge\ng 1\n# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"+Inf\"} 2\nh_sum 1.5\nh_count 2\n# TYPE s summary\ns_sum 1\ns_count 2\nu 1\n"
+	got := string(WithStart([]byte(text), time.Unix(1000, 500_000_000)))
+	for _, line := range []string{
+		"a{x=\"1\"} 1.0 st@1000.5", "a{x=\"2\"} 2.0 st@7", "h {count:2,sum:1.5,bucket:[+Inf:2]} st@1000.5", "s {count:2,sum:1,quantile:[]} st@1000.5",
+	} {
+		if !strings.Contains(got, "\n"+om2Prefix+line+"\n") {
+			t.Errorf("no line %s in\n%s", line, got)
+		}
+	}
+	if strings.Count(got, "st@") != 4 {
+		t.Errorf("too many start times in\n%s", got)
+	}
+	if again := fileOf(readBack(t, []byte(got))); string(again) != got {
+		t.Errorf("read back it is\n%s", again)
+	}
+	if mf := wireOf(t, readBack(t, []byte(got))[2]); len(mf.Metric[0].Histogram.Bucket) != 2 {
+		t.Errorf("the histogram is %v", mf)
+	}
+	for _, text := range []string{"broken", "a 1\na 2\n"} {
+		if got := string(WithStart([]byte(text), time.Unix(1, 0))); got != text {
+			t.Errorf("%q becomes %q", text, got)
+		}
+	}
+}

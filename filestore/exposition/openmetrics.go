@@ -139,3 +139,24 @@ func (c *canonicalizer) complete(f *RawFamily, p *point, at int) {
 		p.h.SampleCountFloat = &count
 	}
 }
+
+// WithStart returns a text whose counters, histograms and summaries have the start time,
+// unless they state one. A text that cannot be read is returned as it is.
+func WithStart(text []byte, at time.Time) []byte {
+	f, err := Parse(text, Limits{}, true)
+	if err != nil {
+		return text
+	}
+	f.SetStart(at, func(string) bool { return true })
+	parts, _, _, err := Canonical(f, Labelling{}, false)
+	if err != nil {
+		return text
+	}
+	var out []byte
+	for _, p := range parts {
+		d := p.Desc.Value()
+		out = append(AppendHeader(out, d.Name, d.Help, d.Typ), p.Text...)
+		out = append(out, p.Extra...)
+	}
+	return out
+}
