@@ -38,7 +38,10 @@ func (b body) sendRendered(a *reply, head bool) {
 
 func (b body) size() int {
 	n := len(b.tail)
-	if b.view != nil {
+	switch {
+	case b.encoded != nil:
+		n += b.encoded.Size
+	case b.view != nil:
 		n += b.view.Len()
 	}
 	if b.ready != nil {
@@ -49,7 +52,12 @@ func (b body) size() int {
 
 // each calls yield for the text in pieces.
 func (b body) each(yield func([]byte)) {
-	if b.view != nil {
+	switch {
+	case b.encoded != nil:
+		for _, part := range b.encoded.Parts {
+			yield(part.Raw())
+		}
+	case b.view != nil:
 		for chunk := range b.view.Chunks() {
 			yield(chunk)
 		}
@@ -70,7 +78,10 @@ func (b body) sendPlain(a *reply, head bool) {
 // members would be valid, but there are clients that stop after the first.
 func (b body) sendGzip(a *reply, head bool) {
 	d := &merge.Deflated{}
-	if b.view != nil {
+	switch {
+	case b.encoded != nil:
+		d = b.encoded.Deflated()
+	case b.view != nil:
 		d = b.view.Deflated()
 	}
 	ready := &passage{}

@@ -109,6 +109,7 @@ type Exporter struct {
 	replies *replies
 	ownSize atomic.Int64 // of what was rendered of Own last
 	process process
+	encoded idleDrop                  // of what the view keeps for scrapes by protobuf
 	plain   atomic.Pointer[plainView] // what was found out about the last view
 	turn    *semaphore.Weighted       // one listing at a time: scrapes must not wait for them
 }

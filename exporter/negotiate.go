@@ -13,8 +13,17 @@ import (
 // delimited protobuf by name.
 func negotiateFormat(h http.Header) expfmt.Format {
 	accept := http.Header{"Accept": {strings.Join(h.Values("Accept"), ",")}}
-	return expfmt.NegotiateAccept(accept, expfmt.FmtProtoDelim, expfmt.FmtText)
+	format := expfmt.NegotiateAccept(accept, expfmt.FmtProtoDelim, text100, expfmt.FmtText)
+	if escaping, ok := strings.CutPrefix(string(format), string(text100)); ok {
+		return expfmt.FmtText + expfmt.Format(escaping)
+	}
+	return format
 }
+
+// text100 is how Prometheus 3 asks for text: as version 1.0.0, which differs from
+// 0.0.4 only in that names may be in quotes. The answer keeps its old name, which
+// every reader knows.
+const text100 expfmt.Format = "text/plain; version=1.0.0; charset=utf-8"
 
 // A coding is a content coding.
 type coding string

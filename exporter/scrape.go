@@ -12,12 +12,13 @@ import (
 	"github.com/promspool/promspool/filestore/merge"
 )
 
-// A body is what a scrape sends: all of a view, if there is one, then what is
-// ready, if anything is, and then text.
+// A body is what a scrape sends: all of a view, if there is one, as text or as
+// protobuf, then what is ready, if anything is, and then what was made for it.
 type body struct {
-	view  *merge.View
-	ready *passage
-	tail  []byte
+	view    *merge.View
+	encoded *merge.Encoded // the view as protobuf; nil if it is sent as text
+	ready   *passage
+	tail    []byte
 }
 
 func (e *Exporter) serveMetrics(w http.ResponseWriter, r *http.Request) {
@@ -60,7 +61,7 @@ func (e *Exporter) serveMetrics(w http.ResponseWriter, r *http.Request) {
 
 // beginScrape waits for the memory that the scrape takes.
 func (e *Exporter) beginScrape(w http.ResponseWriter, r *http.Request, format expfmt.Format, c coding, only filter) *reply {
-	if c != zstded && only == nil && format.FormatType() != expfmt.TypeProtoDelim && (format.ToEscapingScheme() == model.NoEscaping || e.isPlain(e.cfg.View())) {
+	if c != zstded && only == nil && (format.ToEscapingScheme() == model.NoEscaping || e.isPlain(e.cfg.View())) {
 		return e.replies.begin(w, r, e.replies.scrapes, e.ownSize.Load()*5/4)
 	}
 	return e.replies.begin(w, r, e.replies.renders, e.renderSize(format, c, only))
@@ -79,17 +80,19 @@ func (e *Exporter) renderSize(format expfmt.Format, c coding, only filter) int64
 	return n
 }
 
-// body renders the families that are asked for, and returns in which format:
-// text stands in for what cannot be said in another one. It reports false if it
-// would have to render the view and must not.
+// body renders the families that are asked for, and returns in which format. It
+// reports false if it would have to render the view and must not.
 func (e *Exporter) body(format expfmt.Format, only filter, mayRender bool) (expfmt.Format, body, bool) {
 	v := e.cfg.View()
+	if format.FormatType() == expfmt.TypeProtoDelim {
+		b, ok := e.protobufBody(v, format.ToEscapingScheme(), only, mayRender)
+		return format, b, ok
+	}
 	ready, own := e.own(v)
 	e.ownSize.Store(int64(len(own)))
 	escape := format.ToEscapingScheme() != model.NoEscaping && !(e.isPlain(v) && plainNames(own))
-	protobuf := format.FormatType() == expfmt.TypeProtoDelim
-	if !escape && !protobuf && only == nil {
-		return format, body{v, ready, own}, true
+	if !escape && only == nil {
+		return format, body{view: v, ready: ready, tail: own}, true
 	}
 	if !mayRender {
 		return format, body{}, false
@@ -105,14 +108,6 @@ func (e *Exporter) body(format expfmt.Format, only filter, mayRender bool) (expf
 	}
 	if escape {
 		text = escapeNames(text, format.ToEscapingScheme(), only)
-	}
-	if protobuf {
-		b, err := toProtobuf(text, format)
-		if err == nil {
-			return format, body{tail: b}, true
-		}
-		e.cfg.Logger.Warn("rendering the metrics as protobuf; serving text instead", "err", err)
-		format = expfmt.FmtText.WithEscapingScheme(format.ToEscapingScheme())
 	}
 	return format, body{tail: text}, true
 }

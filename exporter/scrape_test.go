@@ -187,8 +187,12 @@ func TestFormats(t *testing.T) {
 		if i < 0 || mfs[i].GetType() != dto.MetricType_HISTOGRAM || len(mfs[i].Metric[0].Histogram.Bucket) != 2 {
 			t.Errorf("protobuf lacks h: %v", mfs)
 		}
-		if !slices.IsSortedFunc(mfs, func(a, b *dto.MetricFamily) int { return strings.Compare(a.GetName(), b.GetName()) }) {
-			t.Errorf("protobuf is not sorted")
+		seen := map[string]bool{}
+		for _, mf := range mfs {
+			if seen[mf.GetName()] {
+				t.Errorf("protobuf has %s twice", mf.GetName())
+			}
+			seen[mf.GetName()] = true
 		}
 	}
 }

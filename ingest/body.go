@@ -15,8 +15,12 @@ import (
 	"github.com/klauspost/compress/snappy"
 	"github.com/klauspost/compress/zstd"
 
+	"time"
+
 	"github.com/promspool/promspool/filestore/exposition"
 	"github.com/promspool/promspool/filestore/grouping"
+
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // Options bound what Decode accepts.
@@ -24,6 +28,9 @@ type Options struct {
 	Limits    exposition.Limits
 	MaxBytes  int64 // of the body, as sent and as decoded; default 16 MiB
 	UTF8Names bool
+	// StartTime gives counters, histograms and summaries in text, which seldom state
+	// one, the time of their push as their start time.
+	StartTime bool
 }
 
 // Decode reads the body of a push in any encoding and format that the header
@@ -46,10 +53,27 @@ func Decode(body io.Reader, header http.Header, o Options) (*exposition.Families
 	return decode(plain, header, o)
 }
 
+// SetStart gives the metrics of a push that state no start time this one. The record of
+// a job counts over all its runs, so it gets none.
+func SetStart(f *exposition.Families, at time.Time) {
+	f.SetStart(at, func(name string) bool { return !strings.HasPrefix(name, record.RecordPrefix) })
+}
+
 // decode is Decode for a body that is in memory and decompressed.
 func decode(body []byte, header http.Header, o Options) (*exposition.Families, error) {
+	f, err := decodeFamilies(body, header, o)
+	if err == nil && o.StartTime && !isProtobuf(header.Get("Content-Type")) {
+		SetStart(f, time.Now())
+	}
+	return f, err
+}
+
+func decodeFamilies(body []byte, header http.Header, o Options) (*exposition.Families, error) {
 	if isProtobuf(header.Get("Content-Type")) {
 		return decodeProtobuf(body, o)
+	}
+	if isOpenMetrics(header.Get("Content-Type")) {
+		return exposition.ParseOpenMetrics(body, o.Limits, o.UTF8Names)
 	}
 	return exposition.Parse(body, o.Limits, o.UTF8Names)
 }
@@ -72,6 +96,17 @@ func isProtobuf(contentType string) bool {
 	typ, params, err := mime.ParseMediaType(ct)
 	return err == nil && typ == mediaType &&
 		params["proto"] == "io.prometheus.client.MetricFamily" && params["encoding"] == "delimited"
+}
+
+// isOpenMetrics reports whether a Content-Type announces OpenMetrics, of any version.
+func isOpenMetrics(contentType string) bool {
+	const mediaType = "application/openmetrics-text"
+	ct := strings.TrimSpace(contentType)
+	if len(ct) < len(mediaType) || !strings.EqualFold(ct[:len(mediaType)], mediaType) {
+		return false
+	}
+	ct = strings.TrimSpace(ct[len(mediaType):])
+	return ct == "" || ct[0] == ';'
 }
 
 // readBody reads the body of a request to its end, but no more than the limit.

@@ -2,11 +2,15 @@ package ingest_test
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 
 	dto "github.com/prometheus/client_model/go"
 	"google.golang.org/protobuf/encoding/protodelim"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/ingest"
 )
 
 const protobufType = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
@@ -73,5 +77,45 @@ func TestProtobufBodies(t *testing.T) {
 	}
 	if got := a.scrape(); got != "" {
 		t.Errorf("truncated bodies left %q", got)
+	}
+}
+
+// What is pushed as OpenMetrics keeps its start times; in classic text they are gauges.
+func TestOpenMetricsBodies(t *testing.T) {
+	const body = "# TYPE rows counter\n# UNIT rows rows\nrows_total 1.0 # {t=\"u\"} 1.0 5\nrows_created 1000\n# EOF\n"
+	a := start(t, nil, nil)
+	for contentType, want := range map[string][]string{
+		"application/openmetrics-text; version=1.0.0; charset=utf-8": {`rows_total{job="j"} 1`}, "Application/OpenMetrics-Text": {`rows_total{job="j"} 1`},
+	} {
+		a.wantBytes(200, "PUT", "/metrics/job/j", []byte(body), "Content-Type", contentType)
+		a.wantSamples(want...)
+	}
+	a.wantBytes(200, "PUT", "/metrics/job/j", []byte("# TYPE rows_total counter\nrows_total 1\n# TYPE rows_created gauge\nrows_created 1000\n"), "Content-Type", "text/plain")
+	a.wantSamples(`rows_created{job="j"} 1000`, `rows_total{job="j"} 1`)
+	a.wantBytes(400, "PUT", "/metrics/job/j", []byte("rows_total 1.0 # {t=\"u\"} 1.0 5\n"), "Content-Type", "text/plain")
+}
+
+func TestStartTimes(t *testing.T) {
+	a := start(t, nil, nil)
+	for _, test := range []struct {
+		url  string
+		code int
+	}{
+		{"?start=1000", 200}, {"?start=1000.25", 200}, {"?start=2026-11-29T00:00:00Z", 200}, {"?start=", 200}, {"?start=x", 400}, {"?start=-1", 400}, {"?start=1e300", 400}, {"?start=NaN", 400}, {"?start=0001-01-01T00:00:00Z", 400},
+	} {
+		a.wantBytes(test.code, "PUT", "/metrics/job/j"+test.url, []byte("# TYPE a_total counter\na_total 1\n"))
+	}
+	for _, startTime := range []bool{false, true} {
+		f, err := ingest.Decode(strings.NewReader("# TYPE a_total counter\na_total 1\n# TYPE promspool_job_runs_total counter\npromspool_job_runs_total 1\n"), nil, ingest.Options{StartTime: startTime})
+		if err != nil {
+			t.Fatal(err)
+		}
+		parts, _, _, err := exposition.Canonical(f, exposition.Labelling{}, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(parts[0].Extra, " st@"); got != startTime || parts[1].Extra != "" {
+			t.Errorf("with --push.start-time %v the parts are %+v", startTime, parts)
+		}
 	}
 }

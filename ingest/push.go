@@ -3,11 +3,14 @@ package ingest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"strings"
 	"time"
 
+	"github.com/promspool/promspool/filestore/exposition"
 	"github.com/promspool/promspool/filestore/grouping"
 	"github.com/promspool/promspool/filestore/record"
 )
@@ -39,6 +42,10 @@ func (h *Handler) push(w http.ResponseWriter, r *http.Request, path string) (g g
 		return g, err
 	}
 	opts, err := pushOptions(r)
+	if err != nil {
+		return g, err
+	}
+	start, err := startTime(r)
 	if err != nil {
 		return g, err
 	}
@@ -74,6 +81,9 @@ func (h *Handler) push(w http.ResponseWriter, r *http.Request, path string) (g g
 		weight -= spare
 	}
 	families, err := decode(plain, r.Header, h.options)
+	if err == nil && !start.IsZero() {
+		SetStart(families, start)
+	}
 	switch {
 	case err != nil && wasDecoded(err):
 		return g, errors.Join(err, h.store.Fail(g))
@@ -180,7 +190,38 @@ func (h *Handler) logRefusal(r *http.Request, handler string, g grouping.Key, co
 const (
 	ttlHeader  = "X-Promspool-TTL"
 	modeHeader = "X-Promspool-Mode"
+
+	startHeader = "X-Promspool-Start"
 )
+
+// startTime reads the start time that the request gives its metrics; zero if none.
+func startTime(r *http.Request) (time.Time, error) {
+	text, where := r.Header.Get(startHeader), "header "+startHeader
+	if query := r.URL.Query(); query.Has("start") {
+		text, where = query.Get("start"), "parameter start"
+	}
+	text = strings.TrimSpace(text)
+	if text == "" {
+		return time.Time{}, nil
+	}
+	at, err := ParseStart(text)
+	if err != nil {
+		return at, refuse(http.StatusBadRequest, "%s: %s", where, err)
+	}
+	return at, nil
+}
+
+// ParseStart reads a start time: Unix time in seconds, or as RFC 3339 has it.
+func ParseStart(text string) (time.Time, error) {
+	if seconds, err := exposition.ParseFloat(text); err == nil && seconds > 0 && seconds < 1e11 {
+		return time.UnixMicro(int64(math.Round(seconds * 1e6))), nil
+	}
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil || at.Year() < 1970 {
+		return at, fmt.Errorf("%s is no time: use Unix time in seconds, or 2006-01-02T15:04:05Z", grouping.QuoteShort(text))
+	}
+	return at, nil
+}
 
 // pushOptions reads what the request asks for.
 func pushOptions(r *http.Request) (o record.PushOptions, err error) {

@@ -99,7 +99,7 @@ func TestLimitThatIsNoneExitsWith2(t *testing.T) {
 	t.Parallel()
 	for _, flag := range []string{
 		"web.max-connections=-1", "web.read-timeout=0s", "web.read-timeout=-1s", "push.max-bytes=0B", "push.max-bytes=-1B", "push.max-series=-1",
-		"push.max-labels=-1", "push.max-label-name-bytes=-1", "push.max-label-value-bytes=-1", "push.max-failed-groups=-1",
+		"push.max-labels=-1", "push.max-buckets=-1", "push.max-exemplars=-1", "push.max-label-name-bytes=-1", "push.max-label-value-bytes=-1", "push.max-failed-groups=-1",
 		"spool.max-groups=-1", "spool.max-bytes=-1B", "spool.max-file-bytes=0B", "spool.settle=-1s",
 	} {
 		t.Run(flag, func(t *testing.T) {

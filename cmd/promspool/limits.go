@@ -22,6 +22,7 @@ type pushLimits struct {
 	unchecked     bool
 	utf8Names     bool
 	maxBytes      size
+	startTime     bool
 	limits        exposition.Limits
 	maxFailed     int
 	maxGroups     int
@@ -33,11 +34,14 @@ func (r *pushLimits) addFlags(cmd *kingpin.CmdClause) {
 	cmd.Flag("push.empty-instance-label", `Give pushed metrics without an instance the label instance="", as Pushgateway does.`).BoolVar(&r.emptyInstance)
 	cmd.Flag("push.disable-consistency-check", "Accept pushes that contradict others; what contradicts is left out of the scrape.").BoolVar(&r.unchecked)
 	cmd.Flag("push.enable-utf8-names", "Accept names outside of [a-zA-Z_:][a-zA-Z0-9_:]*. node_exporter refuses the files of such groups.").BoolVar(&r.utf8Names)
+	cmd.Flag("push.start-time", "Give counters, histograms and summaries in text the time of the push as start time.").BoolVar(&r.startTime)
 	cmd.Flag("push.max-bytes", "Size up to which the body of a push is taken, decompressed.").Default("16MiB").SetValue(&r.maxBytes)
 	cmd.Flag("push.max-series", "Number of samples up to which a push is taken.").Default("100000").IntVar(&r.limits.Series)
 	cmd.Flag("push.max-labels", "Number of labels that a sample or a grouping key may have.").Default("64").IntVar(&r.limits.Labels)
 	cmd.Flag("push.max-label-name-bytes", "Length up to which a label name is taken.").Default("256").IntVar(&r.limits.LabelName)
 	cmd.Flag("push.max-label-value-bytes", "Length up to which a label value is taken.").Default("16384").IntVar(&r.limits.LabelValue)
+	cmd.Flag("push.max-buckets", "Maximum number of native buckets in a histogram.").Default("10000").IntVar(&r.limits.Buckets)
+	cmd.Flag("push.max-exemplars", "Maximum number of exemplars of a metric.").Default("1000").IntVar(&r.limits.Exemplars)
 	cmd.Flag("push.max-failed-groups", "Number of groups up to which refused pushes leave a record of their failure in a group of their own.").Default("1000").IntVar(&r.maxFailed)
 	cmd.Flag("spool.max-groups", "Number of groups up to which pushes may create new ones; 0 for any.").Default("0").IntVar(&r.maxGroups)
 	cmd.Flag("spool.max-bytes", "Size up to which the files of pushed groups may grow all together; 0 for any.").Default("0B").SetValue(&r.maxSpoolBytes)
@@ -70,6 +74,8 @@ func (r *pushLimits) bounds() []bound {
 		{"push.max-labels", int64(r.limits.Labels), 0},
 		{"push.max-label-name-bytes", int64(r.limits.LabelName), 0},
 		{"push.max-label-value-bytes", int64(r.limits.LabelValue), 0},
+		{"push.max-buckets", int64(r.limits.Buckets), 0},
+		{"push.max-exemplars", int64(r.limits.Exemplars), 0},
 		{"push.max-failed-groups", int64(r.maxFailed), 0},
 		{"spool.max-groups", int64(r.maxGroups), 0},
 		{"spool.max-bytes", int64(r.maxSpoolBytes), 0},
@@ -112,7 +118,7 @@ func (r *pushLimits) store(own map[string]merge.Own) *filestore.Options {
 
 // body returns what the body of a push may be.
 func (r *pushLimits) body() ingest.Options {
-	return ingest.Options{Limits: r.limits, MaxBytes: int64(r.maxBytes), UTF8Names: r.utf8Names}
+	return ingest.Options{Limits: r.limits, MaxBytes: int64(r.maxBytes), UTF8Names: r.utf8Names, StartTime: r.startTime}
 }
 
 // duration is a flag that takes what Prometheus takes, such as 7d or 1h30m.

@@ -23,6 +23,7 @@ type Part struct {
 	Desc   unique.Handle[Desc]
 	Text   string   // the sample lines; a piece of the text of the whole file
 	Hashes []uint64 // of the identities of its metrics, see identityHash
+	Extra  string   // comment lines with what the text cannot say, see om2.go; mostly none
 }
 
 // Labelling is what a group does to the labels of each sample in it.
@@ -52,10 +53,11 @@ func Canonical(f *Families, lab Labelling, lenient bool) (parts []Part, series i
 	c := canonicalizers.Get().(*canonicalizer)
 	defer canonicalizers.Put(c)
 	c.reset(lab, lenient)
+	c.issue = f.issue
 	list := slices.DeleteFunc(slices.Clone(f.List), func(f *RawFamily) bool { return len(f.Samples) == 0 })
 	slices.SortFunc(list, func(a, b *RawFamily) int { return strings.Compare(a.Name, b.Name) })
 
-	type span struct{ text, hashes int }
+	type span struct{ text, hashes, extra int }
 	ends := make([]span, 0, len(list))
 	for i := 0; i < len(list); i++ {
 		if other := suffixOf(list[i], f.ByName); other != nil {
@@ -70,10 +72,10 @@ func Canonical(f *Families, lab Labelling, lenient bool) (parts []Part, series i
 		if err := c.family(list[i]); err != nil {
 			return nil, 0, nil, err
 		}
-		ends = append(ends, span{len(c.text), len(c.hashes)})
+		ends = append(ends, span{len(c.text), len(c.hashes), len(c.extra)})
 	}
 
-	text, hashes := string(c.text), slices.Clone(c.hashes) // the rest is used again
+	text, hashes, extra := string(c.text), slices.Clone(c.hashes), string(c.extra) // the rest is used again
 	parts = make([]Part, len(list))
 	var from span
 	for i, f := range list {
@@ -81,6 +83,7 @@ func Canonical(f *Families, lab Labelling, lenient bool) (parts []Part, series i
 			Desc:   unique.Make(Desc{f.Name, f.Typ, trimHelp(f.help)}),
 			Text:   text[from.text:ends[i].text],
 			Hashes: hashes[from.hashes:ends[i].hashes:ends[i].hashes],
+			Extra:  extra[from.extra:ends[i].extra],
 		}
 		from = ends[i]
 	}
@@ -116,6 +119,7 @@ type canonicalizer struct {
 
 	text   []byte
 	hashes []uint64
+	extra  []byte
 	series int
 	issue  *SyntaxError
 
@@ -130,7 +134,7 @@ var canonicalizers = sync.Pool{New: func() any { return new(canonicalizer) }}
 func (c *canonicalizer) reset(lab Labelling, lenient bool) {
 	clear(c.records) // they hold strings
 	clear(c.labels)
-	*c = canonicalizer{lab: lab, lenient: lenient, text: c.text[:0], hashes: c.hashes[:0], records: c.records[:0], labels: c.labels[:0], scratch: c.scratch[:0]}
+	*c = canonicalizer{lab: lab, lenient: lenient, text: c.text[:0], hashes: c.hashes[:0], extra: c.extra[:0], records: c.records[:0], labels: c.labels[:0], scratch: c.scratch[:0]}
 }
 
 func (c *canonicalizer) complain(line int, msg string) {
@@ -174,6 +178,9 @@ func (c *canonicalizer) family(f *RawFamily) error {
 			c.hashes = append(c.hashes, IdentityHash(f.Name, r.base))
 		}
 		c.write(f, r)
+	}
+	if f.unit != "" || len(f.points) > 0 || !f.start.IsZero() {
+		return c.attach(f)
 	}
 	return nil
 }
@@ -243,9 +250,28 @@ func (c *canonicalizer) add(f *RawFamily, s *Sample) error {
 			return c.fail(s, fmt.Sprintf("the label %s is only for the parts of a %s that have it", reserved, f.Typ))
 		}
 	}
+	empty := c.identity(s.Labels, skip)
+	if len(c.labels) > 0 {
+		c.scratch = AppendLabels(c.scratch[:0], c.labels)
+		if n := len(c.records); n > 0 && c.records[n-1].base == string(c.scratch) {
+			r.base = c.records[n-1].base
+		} else {
+			r.base = string(c.scratch)
+		}
+	}
+	if r.shown = r.base; empty {
+		r.shown = c.withInstance()
+	}
+	c.records = append(c.records, r)
+	return nil
+}
+
+// identity makes c.labels those of the identity of a sample with these labels, without
+// the one to skip. It reports whether instance="" is spelled out beside them.
+func (c *canonicalizer) identity(labels []Label, skip string) (empty bool) {
 	c.labels = c.labels[:0]
-	instance, empty := false, false
-	for _, l := range s.Labels {
+	instance := false
+	for _, l := range labels {
 		switch {
 		case l.Name == skip, slices.Contains(c.lab.Strip, l.Name), c.overrules(l.Name):
 		case l.Value != "":
@@ -259,24 +285,30 @@ func (c *canonicalizer) add(f *RawFamily, s *Sample) error {
 		instance = instance || l.Name == "instance"
 		c.labels = append(c.labels, l)
 	}
-	empty = (empty || c.lab.EmptyInstance) && !instance
-	byName := func(a, b Label) int { return strings.Compare(a.Name, b.Name) }
-	slices.SortFunc(c.labels, byName)
+	slices.SortFunc(c.labels, compareNames)
+	return (empty || c.lab.EmptyInstance) && !instance
+}
+
+func compareNames(a, b Label) int { return strings.Compare(a.Name, b.Name) }
+
+// withInstance returns the labels of the identity with instance="".
+func (c *canonicalizer) withInstance() string {
+	c.labels = append(c.labels, Label{Name: "instance"})
+	slices.SortFunc(c.labels, compareNames)
+	return string(AppendLabels(nil, c.labels))
+}
+
+// base returns the identity of a metric with these labels, and the labels as they are
+// written.
+func (c *canonicalizer) base(labels []Label) (base, shown string) {
+	empty := c.identity(labels, "")
 	if len(c.labels) > 0 {
-		c.scratch = AppendLabels(c.scratch[:0], c.labels)
-		if n := len(c.records); n > 0 && c.records[n-1].base == string(c.scratch) {
-			r.base = c.records[n-1].base
-		} else {
-			r.base = string(c.scratch)
-		}
+		base = string(AppendLabels(nil, c.labels))
 	}
-	if r.shown = r.base; empty {
-		c.labels = append(c.labels, Label{Name: "instance"})
-		slices.SortFunc(c.labels, byName)
-		r.shown = string(AppendLabels(nil, c.labels))
+	if shown = base; empty {
+		shown = c.withInstance()
 	}
-	c.records = append(c.records, r)
-	return nil
+	return base, shown
 }
 
 func (c *canonicalizer) overrules(name string) bool {

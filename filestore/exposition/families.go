@@ -2,6 +2,7 @@ package exposition
 
 import (
 	"slices"
+	"time"
 )
 
 // A Type is the type of a metric family in the text format.
@@ -46,6 +47,9 @@ type Families struct {
 	Directives []Directive
 	timestamp  int // line of the first sample that carries a timestamp; 0 if none does
 	series     int
+
+	units, points []rawLine    // until they are sorted out
+	issue         *SyntaxError // a line of a file that does not count
 }
 
 // Series returns the number of samples.
@@ -61,6 +65,10 @@ type RawFamily struct {
 	Typ      Type
 	helpSeen bool
 	Samples  []Sample
+	unit     string
+	suffix   string     // of the names of its samples, in OpenMetrics
+	start    time.Time  // of its metrics that state none
+	points   []rawPoint // what is known of its metrics beside their samples
 }
 
 // Sample is one line. Its labels are as written, without the name.
@@ -116,6 +124,16 @@ func (t Type) Adds() bool { return t == Counter || t.Composite() }
 
 // NoFamilies returns families that are none.
 func NoFamilies() *Families { return &Families{ByName: map[string]*RawFamily{}} }
+
+// SetStart sets the start time of the counters, histograms and summaries that state
+// none, in the families of which is reports true.
+func (f *Families) SetStart(at time.Time, is func(name string) bool) {
+	for _, fam := range f.List {
+		if (fam.Typ == Counter || fam.Typ.Composite()) && is(fam.Name) {
+			fam.start = at
+		}
+	}
+}
 
 // Single is a family of one sample without labels.
 type Single struct {

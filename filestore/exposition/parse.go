@@ -19,6 +19,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/model"
 )
 
@@ -29,10 +30,29 @@ type Limits struct {
 	Labels     int // labels of one sample
 	LabelName  int // bytes
 	LabelValue int // bytes
+	Buckets    int // native buckets of one histogram
+	Exemplars  int // of one metric
 }
 
 // FileLimits keep one file from costing more than its size warrants.
-var FileLimits = Limits{Labels: 1000}
+var FileLimits = Limits{Labels: 1000, Buckets: 100_000, Exemplars: 10_000}
+
+// What a metric of a push may have beside its text unless the limits are set. No limit
+// goes beyond that for files, or what was pushed could not be read again.
+const (
+	DefaultBuckets   = 10_000
+	DefaultExemplars = 1000
+)
+
+func (l Limits) maxBuckets() int   { return withinFile(l.Buckets, FileLimits.Buckets) }
+func (l Limits) maxExemplars() int { return withinFile(l.Exemplars, FileLimits.Exemplars) }
+
+func withinFile(n, file int) int {
+	if n <= 0 {
+		return file
+	}
+	return min(n, file)
+}
 
 func (l Limits) samples() string {
 	return fmt.Sprintf("more than --push.max-series=%d samples", l.Series)
@@ -43,6 +63,20 @@ func (l Limits) labels() string {
 		return fmt.Sprintf("more than %d labels, the limit for files", l.Labels)
 	}
 	return fmt.Sprintf("more than --push.max-labels=%d labels", l.Labels)
+}
+
+func (l Limits) buckets() string {
+	if n := l.maxBuckets(); n == FileLimits.Buckets {
+		return fmt.Sprintf("more than %d native buckets, the limit for files", n)
+	}
+	return fmt.Sprintf("more than --push.max-buckets=%d native buckets", l.Buckets)
+}
+
+func (l Limits) exemplars() string {
+	if n := l.maxExemplars(); n == FileLimits.Exemplars {
+		return fmt.Sprintf("more than %d exemplars, the limit for files", n)
+	}
+	return fmt.Sprintf("more than --push.max-exemplars=%d exemplars", l.Exemplars)
 }
 
 func (l Limits) nameBytes() string {
@@ -71,17 +105,27 @@ func parse(data []byte, limits Limits, utf8Names, lenient bool) (*Families, erro
 // ParseWith is parse with room for labels that the caller may use again once it
 // is done with the result.
 func ParseWith(slab *[]Label, data string, limits Limits, utf8Names, lenient bool) (*Families, error) {
-	p := parser{limits: limits, utf8Names: utf8Names, lenient: lenient}
+	p := parser{limits: limits, utf8Names: utf8Names, lenient: lenient, openMetrics: lenient && endsInEOF(data)}
 	p.out.ByName = make(map[string]*RawFamily)
 	if slab != nil {
 		p.slab = (*slab)[:0]
 		defer func() { *slab = p.slab }()
 	}
+	return p.parse(data)
+}
+
+// parse reads the text to its end.
+func (p *parser) parse(data string) (*Families, error) {
 	if err := p.run(data); err != nil {
 		return nil, err
 	}
 	if p.out.timestamp > 0 {
 		return nil, &SyntaxError{Line: p.out.timestamp, Reason: Timestamp, Decoded: true, Msg: "samples must not have timestamps: Prometheus takes the time of the scrape; push the time as a value of its own instead"}
+	}
+	if len(p.out.points) > 0 || len(p.out.units) > 0 {
+		if err := p.points(); err != nil {
+			return nil, err
+		}
 	}
 	// What has no samples says nothing: it neither makes nor replaces a family.
 	p.out.List = slices.DeleteFunc(p.out.List, func(f *RawFamily) bool {
@@ -100,6 +144,8 @@ type parser struct {
 	limits    Limits
 	utf8Names bool
 	lenient   bool
+	// openMetrics says that the text is known to be OpenMetrics, see openmetrics.go.
+	openMetrics bool
 
 	out  Families
 	last *RawFamily // of the previous sample
@@ -204,12 +250,19 @@ func (p *parser) token() string {
 func (p *parser) comment(line string, valid bool) error {
 	if text, ok := strings.CutPrefix(line, DirectivePrefix); ok && (valid || utf8.ValidString(line)) {
 		key, text, _ := strings.Cut(text, " ")
+		if key == om2Directive {
+			p.out.points = append(p.out.points, rawLine{line: p.line, text: text})
+			return nil
+		}
 		p.out.Directives = append(p.out.Directives, Directive{key, text})
 		return nil
 	}
 	p.rest = p.rest[1:]
 	p.blanks()
 	key := p.token()
+	if key == "UNIT" {
+		p.unitLine()
+	}
 	if key != "HELP" && key != "TYPE" {
 		return nil
 	}
@@ -285,7 +338,9 @@ func (p *parser) typeLine(f *RawFamily) error {
 	var t Type
 	switch strings.ToLower(word) {
 	case "counter":
-		t = Counter
+		if t = Counter; p.openMetrics {
+			f.suffix = "_total"
+		}
 	case "gauge":
 		t = Gauge
 	case "untyped":
@@ -294,10 +349,14 @@ func (p *parser) typeLine(f *RawFamily) error {
 		t = Summary
 	case "histogram":
 		t = Histogram
+	case "info", "stateset":
+		if t = Gauge; word == "info" {
+			f.suffix = "_info"
+		}
 	case "gaugehistogram", "gauge_histogram":
 		return p.fail("gauge histograms cannot be kept in the text format; use plain gauges")
 	case "unknown":
-		if p.lenient {
+		if p.lenient || p.openMetrics {
 			t = Untyped
 			break
 		}
@@ -343,6 +402,9 @@ func (p *parser) familyOf(name string) *RawFamily {
 		if f := p.out.ByName[base]; f != nil && (f.Typ == Histogram || f.Typ == Summary && suffix != "_bucket") {
 			return f
 		}
+	}
+	if f := p.sampleFamily(name); f != nil {
+		return f
 	}
 	return p.family(name)
 }
@@ -442,12 +504,24 @@ func (p *parser) sample() error {
 	if err != nil {
 		return err
 	}
+	var more *dto.Exemplar
+	if p.rest != "" {
+		if more, err = p.exemplar(); err != nil {
+			return err
+		}
+	}
+	if is, err := p.created(name, labels, value); is {
+		return err
+	}
 	if p.out.series++; p.limits.Series > 0 && p.out.series > p.limits.Series {
 		return p.failf(TooLarge, "%s", p.limits.samples())
 	}
 	f := p.familyOf(name)
 	p.last = f
 	f.Samples = append(f.Samples, Sample{Name: name, Labels: labels, Value: value, line: p.line})
+	if more != nil {
+		return p.keepExemplar(f, name, labels, more)
+	}
 	return nil
 }
 
@@ -462,14 +536,17 @@ func (p *parser) value() (float64, error) {
 		return 0, p.fail("the value is not a number")
 	}
 	p.blanks()
-	if p.rest == "" {
+	if p.rest == "" || p.rest[0] == '#' { // an exemplar
 		return v, nil
 	}
-	if _, err := strconv.ParseInt(p.token(), 10, 64); err != nil {
-		return 0, p.fail("something other than a number follows the value")
+	stamp := p.token()
+	if _, err := strconv.ParseInt(stamp, 10, 64); err != nil {
+		if _, err := ParseFloat(stamp); err != nil || !p.openMetrics {
+			return 0, p.fail("something other than a number follows the value")
+		}
 	}
 	p.blanks()
-	if p.rest != "" {
+	if p.rest != "" && p.rest[0] != '#' {
 		return 0, p.fail("the line does not end after the value")
 	}
 	if p.out.timestamp == 0 {

@@ -11,10 +11,10 @@ import (
 )
 
 // FromProto converts what was pushed as protobuf. Of two families of one name
-// the last counts. What the text format cannot hold is left out where it is an
-// addition (exemplars, created timestamps, native buckets beside classic ones)
-// and refused where it is all there is. Errors are of type *SyntaxError;
-// nothing of mfs is kept.
+// the last counts. What the text format cannot hold (native buckets, exemplars,
+// created timestamps, units) is kept beside it, see om2.go. A histogram without
+// classic buckets gets the one for +Inf. Errors are of type *SyntaxError; mfs must not
+// be used any more.
 func FromProto(mfs []*dto.MetricFamily, limits Limits, utf8Names bool) (*Families, error) {
 	c := converter{limits: limits, utf8Names: utf8Names}
 	c.out.ByName = make(map[string]*RawFamily, len(mfs))
@@ -63,13 +63,17 @@ func (c *converter) family(mf *dto.MetricFamily) error {
 		f.Typ = Untyped
 	case dto.MetricType_SUMMARY:
 		f.Typ = Summary
-	case dto.MetricType_HISTOGRAM:
+	case dto.MetricType_HISTOGRAM, dto.MetricType_GAUGE_HISTOGRAM:
 		f.Typ = Histogram
 	default:
-		return refuse(Syntax, "family "+name+" is a gauge histogram, which cannot be kept in the text format; use plain gauges")
+		return refuse(Syntax, "family "+name+" has a type that is not known")
+	}
+	var err error
+	if f.unit, err = unitOf(mf); err != nil {
+		return err
 	}
 	for _, m := range mf.GetMetric() {
-		if err := c.metric(f, m); err != nil {
+		if err := c.metric(f, m, mf.GetType() == dto.MetricType_GAUGE_HISTOGRAM); err != nil {
 			return err
 		}
 	}
@@ -86,7 +90,7 @@ func (c *converter) family(mf *dto.MetricFamily) error {
 	return nil
 }
 
-func (c *converter) metric(f *RawFamily, m *dto.Metric) error {
+func (c *converter) metric(f *RawFamily, m *dto.Metric, gauge bool) error {
 	labels := make([]Label, 0, len(m.GetLabel()))
 	for _, l := range m.GetLabel() {
 		n, v := l.GetName(), l.GetValue()
@@ -141,13 +145,7 @@ func (c *converter) metric(f *RawFamily, m *dto.Metric) error {
 		if mismatch = h == nil; mismatch {
 			break
 		}
-		if len(h.Bucket) == 0 && (len(h.PositiveSpan) > 0 || len(h.NegativeSpan) > 0 || h.Schema != nil) {
-			return refuse(Syntax, "family "+f.Name+" is a native histogram without classic buckets, which the text format cannot hold; push classic buckets too")
-		}
-		count := float64(h.GetSampleCount())
-		if h.SampleCountFloat != nil && h.GetSampleCountFloat() > 0 {
-			count = h.GetSampleCountFloat()
-		}
+		count := countOf(h)
 		inf := false
 		for _, b := range h.Bucket {
 			n := float64(b.GetCumulativeCount())
@@ -165,6 +163,13 @@ func (c *converter) metric(f *RawFamily, m *dto.Metric) error {
 	}
 	if mismatch {
 		return wrong(Syntax, "a metric of family "+f.Name+" has no value of the family's type")
+	}
+	more, err := c.point(f, m, gauge)
+	if err != nil {
+		return err
+	}
+	if more != nil {
+		f.points = append(f.points, rawPoint{point: point{labels: labels}, metric: more})
 	}
 	if c.limits.Series > 0 && c.out.series > c.limits.Series {
 		return refuse(TooLarge, c.limits.samples())

@@ -85,11 +85,13 @@ func (c *Change) Take(updates []Update) {
 		}
 		if u.Old != nil {
 			m.totals.add(u.Old, -1)
+			m.countExtras(u.Old, -1)
 			c.files[u.Old.ID()] = nil
 		}
 		if u.New != nil {
 			u.New.Parts = nil // the text moves into the merge
 			m.totals.add(u.New.File, 1)
+			m.countExtras(u.New.File, 1)
 		}
 	}
 	for i := range updates {
@@ -112,6 +114,12 @@ func (c *Change) Take(updates []Update) {
 		if p := &parts[i]; p.new != nil {
 			c.put(p)
 		}
+	}
+}
+
+func (m *Merger) countExtras(f *record.File, n int) {
+	if f.HasExtras() {
+		m.extras += n
 	}
 }
 
@@ -140,7 +148,7 @@ func (c *Change) appendPartChanges(list []partChange, old, new *record.File, bef
 			n = -1
 		case before[0].Desc != after[0].Desc:
 			n = strings.Compare(before[0].Desc.Value().Name, after[0].Desc.Value().Name)
-		case before[0].Text == after[0].Text:
+		case before[0].Text == after[0].Text && before[0].Extra == after[0].Extra:
 			c.recountHelp(old, new, before[0].Desc.Value())
 			before, after = before[1:], after[1:]
 			continue
@@ -703,13 +711,14 @@ func (c *Change) lookAtSharers() {
 	}
 	for key := range parts {
 		d, text := c.m.part(key.fam, key.id)
+		more := exposition.ExtraByMetric(c.m.extra(key.fam, key.id))
 		exposition.EachMetric(d, text, func(base []byte, lines string) bool {
 			s := c.m.index.many[exposition.IdentityHash(d.Name, string(base))]
 			if s == nil {
 				return true
 			}
 			if i, ok := s.find(key.id); ok && s.list[i].fam == key.fam && !s.list[i].known {
-				s.list[i].look(base, lines, d.Typ)
+				s.list[i].look(base, lines, more[string(base)], d.Typ)
 			}
 			return true
 		})

@@ -29,6 +29,7 @@ type sharer struct {
 	id    *record.ID
 	base  string // the labels; hashes may collide, so they decide
 	value string // of the only line, or all lines of a histogram or summary
+	extra string // what the text cannot say of it
 	first string // the series of the first line
 	lines int
 	known bool       // the text has been looked at
@@ -138,7 +139,7 @@ func (s *sharers) decide(tell func(now *sharer)) {
 		loses, to, same := false, (*record.ID)(nil), false
 		for j := range i {
 			if first := &s.list[j]; first.known && e.known && first.fam == e.fam && first.base == e.base {
-				loses, to, same = true, first.id, first.value == e.value
+				loses, to, same = true, first.id, first.value == e.value && (e.extra == "" || e.extra == first.extra)
 				break
 			}
 		}
@@ -151,7 +152,7 @@ func (s *sharers) decide(tell func(now *sharer)) {
 
 // look takes note of the text of a metric. It keeps copies, so that no text of a
 // file stays in memory for it.
-func (e *sharer) look(base []byte, lines string, t exposition.Type) {
+func (e *sharer) look(base []byte, lines, extra string, t exposition.Type) {
 	first, n, value := exposition.SeriesOf(lines), strings.Count(lines, "\n"), exposition.ValueOf(lines)
 	if t.Composite() {
 		value = lines
@@ -162,6 +163,9 @@ func (e *sharer) look(base []byte, lines string, t exposition.Type) {
 	}
 	if e.value != value {
 		e.value = strings.Clone(value)
+	}
+	if e.extra != extra {
+		e.extra = strings.Clone(extra)
 	}
 	e.known = true
 }

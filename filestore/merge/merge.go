@@ -98,6 +98,7 @@ type Merger struct {
 	changes  uint64 // so far
 
 	quoted int // parts that may have a name in quotes
+	extras int // files that have what text cannot say
 
 	misfits map[string]struct{} // families in which a file may have another HELP text than is served
 	help    *HelpState
@@ -195,6 +196,14 @@ func (m *Merger) part(f *family, id *record.ID) (d exposition.Desc, text string)
 		return d, e.text
 	}
 	return d, string(m.ropeOf(f).piece(f, id))
+}
+
+// extra returns what the text of a part cannot say.
+func (m *Merger) extra(f *family, id *record.ID) string {
+	if file := m.files.get(id); file != nil {
+		return file.Extra(f.name)
+	}
+	return ""
 }
 
 // maybeQuoted reports whether canonical text may have the name of a metric or of

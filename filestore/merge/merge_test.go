@@ -1,6 +1,7 @@
 package merge
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"maps"
@@ -10,6 +11,9 @@ import (
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
+	dto "github.com/prometheus/client_model/go"
+	"google.golang.org/protobuf/encoding/protodelim"
+	"google.golang.org/protobuf/encoding/prototext"
 
 	"github.com/promspool/promspool/filestore/exposition"
 	"github.com/promspool/promspool/filestore/grouping"
@@ -42,6 +46,10 @@ func randomFile(r *rand.Rand) string {
 		if typ != "" {
 			fmt.Fprintf(&b, "# TYPE %s %s\n", name, typ)
 		}
+		more := ""
+		if r.IntN(4) == 0 {
+			more = fmt.Sprintf("# UNIT %s unit%d\n", name, r.IntN(2))
+		}
 		for range 1 + r.IntN(3) {
 			l := []string{"", `x="1"`, `x="2"`, `x="3"`, `x=""`, `instance=""`, `x="1",instance=""`, ""}[r.IntN(8)]
 			if r.IntN(8) == 0 {
@@ -60,8 +68,12 @@ func randomFile(r *rand.Rand) string {
 				fmt.Fprintf(&b, "%s%s %d\n%s_sum%s %d\n", name, with(`quantile="0.5"`), v, name, with(""), v)
 			default:
 				fmt.Fprintf(&b, "%s%s %d\n", name, strings.Replace(with(""), "{}", "", 1), v)
+				if typ == "counter" && r.IntN(2) == 0 {
+					more += fmt.Sprintf("# promspool:om2 %s%s %d.0 st@%d\n", name, with(""), v, r.IntN(2))
+				}
 			}
 		}
+		b.WriteString(more)
 	}
 	if r.IntN(12) == 0 {
 		b.WriteString("broken line\n")
@@ -85,11 +97,35 @@ func show(v *View) string {
 		b = fmt.Appendf(b, "conflict: %s in %s, %d: %v\n", c.File, c.Family, c.Series, c)
 	}
 	t := v.Totals()
+	if e := protobufOf(v); e != "" {
+		b = fmt.Appendf(b, "protobuf:\n%s", e)
+	}
 	b = fmt.Appendf(b, "%d groups, %d dropped, %d series, %d bytes, plain: %v", t.Groups, t.Dropped, t.Series, t.Bytes, v.PlainNames())
 	for _, r := range exposition.Reasons {
 		b = fmt.Appendf(b, ", %d %s", t.Faults[r], r)
 	}
 	return string(b)
+}
+
+// protobufOf returns what a view is as protobuf, each family on a line.
+func protobufOf(v *View) string {
+	var all []byte
+	for _, p := range v.Encoded().Parts {
+		all = append(all, p.Raw()...)
+	}
+	var b strings.Builder
+	for r := bytes.NewReader(all); r.Len() > 0; {
+		mf := new(dto.MetricFamily)
+		if err := protodelim.UnmarshalFrom(r, mf); err != nil {
+			panic(err)
+		}
+		text, err := prototext.MarshalOptions{}.Marshal(mf)
+		if err != nil {
+			panic(err)
+		}
+		fmt.Fprintf(&b, "%s\n", bytes.ReplaceAll(text, []byte("  "), []byte(" "))) // its blanks are at random
+	}
+	return b.String()
 }
 
 // checkRope verifies what the rope's search relies on.
@@ -192,7 +228,7 @@ func naive(own map[string]Own, files map[string][]byte) (served map[string]strin
 		list = append(list, record.Parse(name, data))
 	}
 	slices.SortFunc(list, func(a, b *record.Content) int { return record.Compare(a.File.ID(), b.File.ID()) })
-	type metric struct{ by, value string }
+	type metric struct{ by, value, extra string }
 	type in struct {
 		typed, plain, first string
 		typ                 exposition.Type
@@ -281,6 +317,7 @@ func naive(own map[string]Own, files map[string][]byte) (served map[string]strin
 			}
 			// Series.
 			lost, kept, firstKept := 0, "", ""
+			more := exposition.ExtraByMetric(p.Extra)
 			exposition.EachMetric(d, text.String(), func(base []byte, lines string) bool {
 				value := lines
 				if !d.Typ.Composite() {
@@ -289,9 +326,9 @@ func naive(own map[string]Own, files map[string][]byte) (served map[string]strin
 				m, ok := s.metrics[string(base)]
 				switch {
 				case !ok:
-					s.metrics[string(base)] = metric{name, value}
+					s.metrics[string(base)] = metric{name, value, more[string(base)]}
 					kept += lines
-				case m.value != value:
+				case m.value != value || more[string(base)] != "" && more[string(base)] != m.extra:
 					lost += strings.Count(lines, "\n")
 					firstKept = cmp.Or(firstKept, m.by)
 				}
@@ -399,5 +436,25 @@ func checkIndex(t *testing.T, m, fresh *Merger) {
 			f.help != o.help || f.helpBy != o.helpBy && f.helpBy.Name != o.helpBy.Name || f.texts != o.texts || len(f.others) != len(o.others) {
 			t.Fatalf("family %s differs from that of a fresh merge: %+v, %+v", name, f, o)
 		}
+	}
+}
+
+// What is kept for scrapes by protobuf goes when it is dropped, and can be had again.
+func TestDropEncoded(t *testing.T) {
+	m := MergerOf(testOwn, map[string][]byte{"a.prom": []byte("# TYPE a counter\na 1\n# promspool:om2 a 1.0 st@5\n"), "b.prom": []byte("b 1\n")})
+	v := m.View()
+	want := protobufOf(v)
+	if v.encoded.Load() == nil || !strings.Contains(want, "created_timestamp") {
+		t.Fatalf("nothing is kept of %q", want)
+	}
+	v.DropEncoded()
+	v.main.segments(func(s *segment) bool {
+		if s.encoded.Load() != nil || v.encoded.Load() != nil {
+			t.Error("it is kept still")
+		}
+		return true
+	})
+	if got := protobufOf(m.View()); got != want {
+		t.Errorf("made again it is %q, want %q", got, want)
 	}
 }

@@ -34,7 +34,8 @@ type segment struct {
 	ends []uint32     // where each piece ends in text
 	text []byte
 
-	packed atomic.Pointer[[]byte] // the deflated text, once somebody asked for it
+	packed  atomic.Pointer[[]byte]  // the deflated text, once somebody asked for it
+	encoded atomic.Pointer[encoded] // as protobuf, see wire.go
 }
 
 // run says to which family the pieces up to end belong.

@@ -26,10 +26,12 @@ type View struct {
 	excluded map[excludedKey]*excludedPart
 	totals   Totals
 	plain    bool // no name is in quotes
+	extras   bool // some file has what text cannot say
 
 	failures []*record.DirectoryError
 
-	packed atomic.Pointer[Deflated] // made when somebody asks
+	packed  atomic.Pointer[Deflated] // made when somebody asks
+	encoded atomic.Pointer[Encoded]  // the same
 }
 
 // Totals are counts over a View.
@@ -91,7 +93,7 @@ func (t *Totals) blame(id *record.ID, reasons []exposition.Reason) {
 
 // View returns the merge as it is now.
 func (m *Merger) View() *View {
-	v := &View{files: m.files, main: m.main, beside: m.beside, excluded: m.excluded, totals: m.totals, plain: m.quoted == 0, failures: m.failures}
+	v := &View{files: m.files, main: m.main, beside: m.beside, excluded: m.excluded, totals: m.totals, plain: m.quoted == 0, extras: m.extras > 0, failures: m.failures}
 	v.totals.blamed = nil
 	return v
 }
@@ -169,7 +171,7 @@ func (v *View) Parts(f *record.File) []exposition.Part {
 	r := v.reader()
 	for i, h := range f.Descs() {
 		d := h.Value()
-		parts[i] = exposition.Part{Desc: h, Text: r.text(f, d.Name)}
+		parts[i] = exposition.Part{Desc: h, Text: r.text(f, d.Name), Extra: f.Extra(d.Name)}
 		parts[i].Hashes = hashesOf(d, parts[i].Text)
 	}
 	return parts

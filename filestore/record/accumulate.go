@@ -107,6 +107,9 @@ func (a adding) up(fresh, old exposition.Part) (exposition.Part, error) {
 		return exposition.Part{}, a.fail("cannot accumulate with what the group holds")
 	}
 	parts[0].Desc = fresh.Desc
+	if parts[0].Extra, err = exposition.AddExtras(a.desc, parts[0].Text, fresh, old); err != nil {
+		return exposition.Part{}, a.fail("cannot accumulate: it " + err.Error() + "; delete the group, or replace it with PUT")
+	}
 	return parts[0], nil
 }
 

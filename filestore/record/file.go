@@ -10,6 +10,7 @@ package record
 import (
 	"math"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -39,6 +40,7 @@ type File struct {
 	// stored are the families whose HELP text in the file is not the one in parts,
 	// which the group asked for; by name. See help.go.
 	stored []unique.Handle[exposition.Desc]
+	extras []extra    // what the text of its parts cannot say, by name; nearly always none
 	attrs  Attributes // see attributes.go; of a dropped file only its lifetime
 	age    *Age       // nil while its lifetime lasts
 
@@ -142,6 +144,28 @@ func findDesc(list []unique.Handle[exposition.Desc], name string) (exposition.De
 	return exposition.Desc{}, false
 }
 
+// extra is the Extra of one part. It stands in the File and not in the text of the
+// merge, since most readers are not given it.
+type extra struct {
+	desc unique.Handle[exposition.Desc]
+	text string
+}
+
+// HasExtras reports whether the text of some family cannot say all.
+func (f *File) HasExtras() bool { return len(f.extras) > 0 }
+
+// Extra returns what the text of one of its families cannot say, in comment lines.
+func (f *File) Extra(name string) string {
+	if len(f.extras) == 0 {
+		return ""
+	}
+	i, ok := slices.BinarySearchFunc(f.extras, name, func(e extra, name string) int { return strings.Compare(e.desc.Value().Name, name) })
+	if !ok {
+		return ""
+	}
+	return f.extras[i].text
+}
+
 // Content is a File together with its text. The text moves into the merge when
 // the File does and is not kept here.
 type Content struct {
@@ -175,6 +199,9 @@ func newContent(id *ID, parts []exposition.Part, series int) *Content {
 	f := &File{id: id, series: series, parts: make([]unique.Handle[exposition.Desc], len(parts))}
 	for i := range parts {
 		f.parts[i] = parts[i].Desc
+		if parts[i].Extra != "" {
+			f.extras = append(f.extras, extra{parts[i].Desc, parts[i].Extra})
+		}
 		switch parts[i].Desc.Value().Name {
 		case pushTime:
 			f.push = exposition.FirstValue(parts[i].Text)
@@ -317,7 +344,7 @@ func (c *Content) Encode() []byte {
 	size := len(exposition.DirectivePrefix) + len(c.File.group.Set) + 16 + c.File.attrs.size()
 	for i := range c.Parts {
 		d := c.Parts[i].Desc.Value()
-		size += 2*len(d.Name) + len(d.Help) + len(c.Parts[i].Text) + 40
+		size += 2*len(d.Name) + len(d.Help) + len(c.Parts[i].Text) + len(c.Parts[i].Extra) + 40
 	}
 	b := make([]byte, 0, size)
 	b = append(b, exposition.DirectivePrefix+exposition.GroupDirective+" "...)
@@ -334,6 +361,7 @@ func (c *Content) Encode() []byte {
 		}
 		b = exposition.AppendHeader(b, d.Name, d.Help, d.Typ)
 		b = append(b, c.Parts[i].Text...)
+		b = append(b, c.Parts[i].Extra...)
 	}
 	return b
 }

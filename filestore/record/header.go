@@ -28,9 +28,10 @@ type attribute struct {
 type Attributes []attribute
 
 // isAttribute reports whether a directive is kept as an attribute: the group's
-// line, the wishes for HELP texts and what is withheld are kept in other ways.
+// line, the wishes for HELP texts, what is withheld and lines about one series are
+// kept in other ways.
 func isAttribute(key string) bool {
-	return key != "" && key != exposition.GroupDirective && key != helpDirective && key != withheldDirective
+	return key != "" && key != exposition.GroupDirective && key != helpDirective && key != withheldDirective && !exposition.IsExtra(key)
 }
 
 // attributesFrom collects them from what was read. The file's bytes are not kept.

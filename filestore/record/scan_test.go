@@ -19,7 +19,7 @@ func sameContent(a, b *Content) bool {
 	return *a.File.id == *b.File.id && a.File.group == b.File.group && a.File.series == b.File.series &&
 		slices.Equal(a.File.attrs, b.File.attrs) && reflect.DeepEqual(a.File.age, b.File.age) && a.File.push == b.File.push && a.File.failure == b.File.failure && slices.Equal(a.File.parts, b.File.parts) && slices.Equal(a.File.stored, b.File.stored) &&
 		slices.EqualFunc(a.Parts, b.Parts, func(p, q exposition.Part) bool {
-			return p.Desc == q.Desc && p.Text == q.Text && slices.Equal(p.Hashes, q.Hashes)
+			return p.Desc == q.Desc && p.Text == q.Text && p.Extra == q.Extra && slices.Equal(p.Hashes, q.Hashes)
 		})
 }
 
@@ -34,7 +34,7 @@ func FuzzScanPushed(f *testing.F) {
 		"# promspool:future x y\n# promspool:owner \\\\ \\n\n# TYPE a gauge\na 1\n", "# promspool:x\n# promspool:x y\n# TYPE a gauge\na 1\n# promspool:a\n",
 		"# promspool:expired 1763628000\n# promspool:ttl 1d\n# promspool:withheld # TYPE a gauge\n# promspool:withheld a 1\n# promspool:withheld\n# TYPE promspool_group_expired gauge\npromspool_group_expired{job=\"j\"} 1\n",
 		"# promspool:withheld\n# promspool:expired 1\n# TYPE a gauge\na 1\n", "# promspool:expired x\n# TYPE a gauge\na 1\n", "# promspool:ttl x\n# TYPE a gauge\na 1\n", "# promspool:withheld x\n# TYPE a gauge\na 1\n",
-		"# TYPE a gauge\na 1\na 2\n", "# TYPE a gauge\na_count 1\n", "# TYPE a gauge\na 1 5\n", "# HELP a \\n\n# TYPE a gauge\na 1\r\n", "# TYPE a gauge\na{instance=\"\",job=\"j\"} 1\n",
+		"# TYPE a gauge\na 1\na 2\n", "# TYPE a gauge\na_count 1\n", "# TYPE a gauge\na 1 5\n", "# HELP a \\n\n# TYPE a gauge\na 1\r\n", "# TYPE a counter\na{job=\"j\"} 1\n# promspool:om2 a{job=\"j\"} 1.0 st@5\n", "# promspool:om2 a 1.0 st@5\n# TYPE a counter\na 1\n# UNIT a s\n", "# TYPE a gauge\na{instance=\"\",job=\"j\"} 1\n",
 	} {
 		f.Add(head + body)
 	}

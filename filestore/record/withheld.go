@@ -131,6 +131,7 @@ func Withhold(f *File, parts []exposition.Part, since time.Time) *Content {
 			}
 			text = exposition.AppendHeader(text, d.Name, d.Help, d.Typ)
 			text = append(text, parts[i].Text...)
+			text = append(text, parts[i].Extra...)
 		}
 		slices.SortFunc(record, func(a, b exposition.Part) int { return strings.Compare(a.Desc.Value().Name, b.Desc.Value().Name) })
 		c = newContent(f.id, record, series)

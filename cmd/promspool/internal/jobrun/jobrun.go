@@ -37,6 +37,7 @@ import (
 	"time"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
 	"github.com/promspool/promspool/filestore/grouping"
 	"github.com/promspool/promspool/ingest/job"
 )
@@ -84,6 +85,9 @@ type Config struct {
 	Lock string
 	// Strict makes what cannot be recorded an error of the run.
 	Strict bool
+	// StartTime gives the metrics of the command's own the start of the run as their
+	// start time.
+	StartTime bool
 	// Patience is how long to wait for the record before the command is started.
 	Patience time.Duration
 	// Stderr gets a line for what cannot be recorded.
@@ -146,7 +150,9 @@ func Run(c Config) error {
 	start := time.Now()
 	end := r.execute(rec.inheritance(), own)
 	end.At, end.Took = time.Now(), time.Since(start)
-	end.Own, err = own.read()
+	if end.Own, err = own.read(); r.StartTime && len(end.Own) > 0 {
+		end.Own = exposition.WithStart(end.Own, start)
+	}
 	failed = r.complain("what it wrote to $PROMSPOOL_TEXTFILE is refused", err) || failed
 	refused, err := rec.finish(end.End)
 	failed = r.complain("what it wrote to $PROMSPOOL_TEXTFILE is refused", refused) || failed

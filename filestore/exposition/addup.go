@@ -1,0 +1,176 @@
+package exposition
+
+import (
+	"errors"
+	"maps"
+	"math"
+	"slices"
+
+	dto "github.com/prometheus/client_model/go"
+	"google.golang.org/protobuf/proto"
+)
+
+// AddExtras returns the Extra of a part that is the sum of two, of which the text has
+// been added up. A sum has the start time of the older part and the exemplars of the
+// newer one. Native histograms add up if they have one schema; where only one of two
+// has native buckets their sum would count less than the text does.
+func AddExtras(d Desc, sum string, fresh, old Part) (string, error) {
+	if fresh.Extra == "" && old.Extra == "" {
+		return "", nil
+	}
+	var w Wire
+	news, olds := w.readExtra(d, fresh.Extra), w.readExtra(d, old.Extra)
+	inNew, inOld := basesOf(d, fresh.Text), basesOf(d, old.Text)
+	var b []byte
+	if w.Unit != "" {
+		b = append(append(append(AppendName(append(b, unitPrefix...), d.Name), ' '), w.Unit...), '\n')
+	}
+	var err error
+	EachMetric(d, sum, func(key []byte, lines string) bool {
+		base := string(key)
+		p, o := news[base], olds[base]
+		switch {
+		case !inNew[base]:
+			p = o
+		case inOld[base] && (p != nil || o != nil):
+			p, err = addPoints(d, DecodeMetric(d, lines), p, o)
+		}
+		if err != nil || p == nil {
+			return err == nil
+		}
+		b = append(b, om2Prefix...)
+		b, err = appendPoint(b, d.Name, base, p.toMetric(d.Typ))
+		return err == nil
+	})
+	return string(b), err
+}
+
+func basesOf(d Desc, text string) map[string]bool {
+	bases := map[string]bool{}
+	EachMetric(d, text, func(base []byte, _ string) bool {
+		bases[string(base)] = true
+		return true
+	})
+	return bases
+}
+
+// addPoints returns what the text cannot say of the sum m of two metrics. Either of
+// them, but not both, may have nothing of that kind.
+func addPoints(d Desc, m Metric, fresh, old *point) (*point, error) {
+	p := &point{name: d.Name, value: m.Value}
+	if old != nil {
+		p.start, p.exemplars = old.start, old.exemplars
+	}
+	if fresh != nil && len(fresh.exemplars) > 0 {
+		p.exemplars = fresh.exemplars
+	}
+	if !d.Typ.Composite() {
+		if p.start == nil && len(p.exemplars) == 0 {
+			return nil, nil
+		}
+		return p, nil
+	}
+	p.composite = true
+	p.h = &dto.Histogram{SampleSum: &m.Sum}
+	both := fresh != nil && old != nil
+	if both && isFloat(fresh.h) != isFloat(old.h) {
+		return nil, errors.New("has counts that are whole numbers in one of the two only")
+	}
+	switch {
+	case both && !isFloat(fresh.h):
+		n := fresh.h.GetSampleCount() + old.h.GetSampleCount()
+		if n < fresh.h.GetSampleCount() {
+			return nil, errors.New("has a count that gets too large")
+		}
+		p.h.SampleCount = &n
+	case isWhole(m.Count) && !both:
+		p.h.SampleCount = proto.Uint64(uint64(m.Count))
+	default:
+		p.h.SampleCountFloat = &m.Count
+	}
+	native := func(p *point) bool { return p != nil && p.h.Schema != nil }
+	switch {
+	case fresh != nil && fresh.gauge || old != nil && old.gauge:
+		return nil, errors.New("is a histogram of gauges, which do not add up")
+	case native(fresh) != native(old):
+		return nil, errors.New("has native buckets in one of the two only")
+	case native(fresh):
+		p.classic = fresh.classic || old.classic
+		if err := addNative(p.h, fresh.h, old.h); err != nil {
+			return nil, err
+		}
+	case p.start == nil && len(p.exemplars) == 0:
+		return nil, nil
+	}
+	return p, nil
+}
+
+// addNative makes the native part of h the sum of those of two histograms.
+func addNative(h, a, b *dto.Histogram) error {
+	if a.GetSchema() != b.GetSchema() || a.GetZeroThreshold() != b.GetZeroThreshold() {
+		return errors.New("has native buckets of another schema or zero_threshold than the group holds")
+	}
+	h.Schema, h.ZeroThreshold = a.Schema, a.ZeroThreshold
+	if isFloat(a) {
+		h.ZeroCountFloat = proto.Float64(a.GetZeroCountFloat() + b.GetZeroCountFloat())
+	} else {
+		h.ZeroCount = proto.Uint64(a.GetZeroCount() + b.GetZeroCount())
+	}
+	var err1, err2 error
+	h.PositiveSpan, h.PositiveDelta, h.PositiveCount, err1 = addSides(isFloat(a), a.PositiveSpan, a.PositiveDelta, a.PositiveCount, b.PositiveSpan, b.PositiveDelta, b.PositiveCount)
+	h.NegativeSpan, h.NegativeDelta, h.NegativeCount, err2 = addSides(isFloat(a), a.NegativeSpan, a.NegativeDelta, a.NegativeCount, b.NegativeSpan, b.NegativeDelta, b.NegativeCount)
+	if err := errors.Join(err1, err2); err != nil {
+		return err
+	}
+	if n := len(h.PositiveDelta) + len(h.PositiveCount) + len(h.NegativeDelta) + len(h.NegativeCount); n > FileLimits.Buckets {
+		return errors.New("has " + FileLimits.buckets())
+	}
+	markNative(h)
+	return checkNative(h)
+}
+
+func addSides(float bool, aSpans []*dto.BucketSpan, aDeltas []int64, aCounts []float64, bSpans []*dto.BucketSpan, bDeltas []int64, bCounts []float64) (spans []*dto.BucketSpan, deltas []int64, counts []float64, err error) {
+	whole, fractions := map[int64]int64{}, map[int64]float64{}
+	add := func(spans []*dto.BucketSpan, deltas []int64, counts []float64) {
+		index, last := int64(0), int64(0)
+		for _, s := range spans {
+			index += int64(s.GetOffset())
+			for range s.GetLength() {
+				if float {
+					fractions[index] += counts[0]
+					counts = counts[1:]
+				} else {
+					last += deltas[0]
+					deltas = deltas[1:]
+					if whole[index] > math.MaxInt64-last {
+						err = errors.New("has a bucket that gets too large")
+						return
+					}
+					whole[index] += last
+				}
+				index++
+			}
+		}
+	}
+	add(aSpans, aDeltas, aCounts)
+	add(bSpans, bDeltas, bCounts)
+	indexes := slices.Sorted(maps.Keys(whole))
+	if float {
+		indexes = slices.Sorted(maps.Keys(fractions))
+	}
+	next, last := int64(0), int64(0)
+	for i, index := range indexes {
+		if i == 0 || index != next {
+			spans = append(spans, &dto.BucketSpan{Offset: proto.Int32(int32(index - next)), Length: proto.Uint32(0)})
+		}
+		*spans[len(spans)-1].Length++
+		if float {
+			counts = append(counts, fractions[index])
+		} else {
+			deltas = append(deltas, whole[index]-last)
+			last = whole[index]
+		}
+		next = index + 1
+	}
+	return spans, deltas, counts, err
+}

@@ -1,0 +1,162 @@
+package exposition
+
+import (
+	"math"
+	"strings"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+)
+
+// A text may have what is OpenMetrics and not the text format 0.0.4. This is the one
+// place that decides what becomes of it.
+//
+// In any text an exemplar after a sample and a UNIT line are kept, info metrics and
+// state sets are gauges. A text that is known to be OpenMetrics, by the content type of
+// its push or because it is a file that ends in # EOF, has samples of counters under
+// another name than their TYPE line, and the start times of metrics in samples that end
+// in _created. In other texts these are gauges, as some client libraries push them.
+
+// ParseOpenMetrics is Parse for a push that says that it is OpenMetrics.
+func ParseOpenMetrics(data []byte, limits Limits, utf8Names bool) (*Families, error) {
+	p := parser{limits: limits, utf8Names: utf8Names, openMetrics: true}
+	p.out.ByName = make(map[string]*RawFamily)
+	return p.parse(string(data))
+}
+
+// endsInEOF reports whether a text ends as one of OpenMetrics does.
+func endsInEOF(text string) bool {
+	text = strings.TrimRight(text, " \t\r\n")
+	return strings.HasSuffix(text, "\n# EOF")
+}
+
+// sampleFamily returns the family of a sample whose TYPE line has another name, nil if
+// there is none.
+func (p *parser) sampleFamily(name string) *RawFamily {
+	for _, suffix := range [...]string{"_total", "_info"} {
+		base, ok := strings.CutSuffix(name, suffix)
+		if !ok {
+			continue
+		}
+		if o := p.out.ByName[base]; o != nil && o.suffix == suffix {
+			f := p.family(name)
+			f.Typ, f.help, f.helpSeen = o.Typ, o.help, o.helpSeen
+			return f
+		}
+	}
+	return nil
+}
+
+// created reports whether a sample is the start time of metrics, and takes it if so.
+func (p *parser) created(name string, labels []Label, value float64) (bool, error) {
+	base, ok := strings.CutSuffix(name, "_created")
+	if !ok || !p.openMetrics {
+		return false, nil
+	}
+	f := p.out.ByName[base]
+	if f == nil || f.Typ != Counter && !f.Typ.Composite() {
+		return false, nil
+	}
+	start, ok := timestampOf(value)
+	if !ok {
+		return true, p.ignore(p.line, "the start time is no Unix time")
+	}
+	if f.suffix != "" {
+		if f = p.out.ByName[base+f.suffix]; f == nil {
+			f = p.sampleFamily(base + "_total")
+		}
+	}
+	f.points = append(f.points, rawPoint{line: p.line, partial: true, point: point{labels: labels, start: start}})
+	return true, nil
+}
+
+// timestampOf returns the time of a number of seconds, as exactly as such a number is.
+func timestampOf(seconds float64) (*timestamppb.Timestamp, bool) {
+	if !(math.Abs(seconds) < 1e11) {
+		return nil, false
+	}
+	t := timestamppb.New(time.UnixMicro(int64(math.Round(seconds * 1e6))))
+	return t, t.CheckValid() == nil
+}
+
+// exemplar reads the exemplar after a value, of which the number sign is next.
+func (p *parser) exemplar() (*dto.Exemplar, error) {
+	p.rest = p.rest[1:]
+	p.blanks()
+	e, rest, err := parseExemplar(p.rest, p.limits)
+	if err != nil {
+		return nil, p.fail("the sample " + err.Error())
+	}
+	p.rest = rest
+	p.blanks()
+	if p.rest != "" {
+		return nil, p.fail("the line does not end after the exemplar")
+	}
+	return e, nil
+}
+
+// keepExemplar notes the exemplar of a sample where its type can have one.
+func (p *parser) keepExemplar(f *RawFamily, name string, labels []Label, e *dto.Exemplar) error {
+	switch {
+	case f.Typ == Counter:
+	case f.Typ == Histogram && name != f.Name:
+		kept := make([]Label, 0, len(labels))
+		for _, l := range labels {
+			if l.Name != "le" {
+				kept = append(kept, l)
+			}
+		}
+		labels = kept
+	default:
+		return p.ignore(p.line, "only counters and histograms can have exemplars; state the type in a TYPE line")
+	}
+	f.points = append(f.points, rawPoint{line: p.line, partial: true, point: point{labels: labels, exemplars: []*dto.Exemplar{e}}})
+	return nil
+}
+
+// complete fills in a point of which only the start time and exemplars are known, from
+// the records of its metric.
+func (c *canonicalizer) complete(f *RawFamily, p *point, at int) {
+	p.name, p.value = f.Name, c.records[at].value
+	if !f.Typ.Composite() {
+		return
+	}
+	p.composite, p.h = true, &dto.Histogram{SampleSum: proto.Float64(0)}
+	base, count := c.records[at].base, 0.0
+	for i := at; i < len(c.records) && c.records[i].base == base; i++ {
+		switch r := &c.records[i]; r.part {
+		case 1:
+			p.h.SampleSum = &r.value
+		case 2:
+			count = r.value
+		}
+	}
+	if isWhole(count) {
+		p.h.SampleCount = proto.Uint64(uint64(count))
+	} else {
+		p.h.SampleCountFloat = &count
+	}
+}
+
+// WithStart returns a text whose counters, histograms and summaries have the start time,
+// unless they state one. A text that cannot be read is returned as it is.
+func WithStart(text []byte, at time.Time) []byte {
+	f, err := Parse(text, Limits{}, true)
+	if err != nil {
+		return text
+	}
+	f.SetStart(at, func(string) bool { return true })
+	parts, _, _, err := Canonical(f, Labelling{}, false)
+	if err != nil {
+		return text
+	}
+	var out []byte
+	for _, p := range parts {
+		d := p.Desc.Value()
+		out = append(AppendHeader(out, d.Name, d.Help, d.Typ), p.Text...)
+		out = append(out, p.Extra...)
+	}
+	return out
+}
