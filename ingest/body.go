@@ -33,7 +33,7 @@ func Decode(body io.Reader, header http.Header, o Options) (*exposition.Families
 	// senders hold no decompressor.
 	plain, err := decompress(sent, header.Get("Content-Encoding"), o.MaxBytes)
 	if err != nil {
-		return nil, err
+		return nil, explain(err, sent, header)
 	}
 	return decode(plain, header, o)
 }
@@ -43,7 +43,8 @@ func decode(body []byte, header http.Header, o Options) (*exposition.Families, e
 	if isProtobuf(header.Get("Content-Type")) {
 		return decodeProtobuf(body, o)
 	}
-	return exposition.Parse(body, o.Limits, o.UTF8Names)
+	f, err := exposition.Parse(body, o.Limits, o.UTF8Names)
+	return f, explain(err, body, header)
 }
 
 // wasDecoded reports whether a body was read and only what it says is wrong.

@@ -65,7 +65,7 @@ func (h *Handler) push(w http.ResponseWriter, r *http.Request, path string) (g g
 	defer func() { h.room.Release(weight) }()
 	plain, err := decompress(body, r.Header.Get("Content-Encoding"), h.options.MaxBytes)
 	if err != nil {
-		return g, err
+		return g, explain(err, body, r.Header)
 	}
 	if spare := weight - int64(len(plain)); spare > 0 { // a commit may wait for seconds
 		h.room.Release(spare)
@@ -152,7 +152,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, handler string,
 		var sentence string
 		code, sentence = statusOf(err)
 		h.logRefusal(r, handler, g, code, err)
-		writeError(w, code, sentence)
+		writeError(w, code, sentence+hintFor(r, err))
 	}
 	h.metrics.answered(handler, r.Method, code)
 }
