@@ -124,6 +124,7 @@ func (h *Handler) Permit(w http.ResponseWriter, r *http.Request) bool {
 	err := h.guard.check(r)
 	if err != nil {
 		code, sentence := statusOf(err)
+		h.drain(w, r, err)
 		writeError(w, code, sentence)
 	}
 	return err == nil
@@ -152,6 +153,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, handler string,
 		var sentence string
 		code, sentence = statusOf(err)
 		h.logRefusal(r, handler, g, code, err)
+		h.drain(w, r, err)
 		writeError(w, code, sentence+hintFor(r, err))
 	}
 	h.metrics.answered(handler, r.Method, code)
