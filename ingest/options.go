@@ -1,7 +1,10 @@
 package ingest
 
 import (
+	"maps"
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/promspool/promspool/filestore/record"
@@ -9,15 +12,52 @@ import (
 
 // What a push asks for beside its body stands in the query of its URL or in its
 // header, for clients that cannot change the one or the other. The query goes
-// first. Other parameters are not looked at, as in Pushgateway.
+// first. Other parameters are not looked at, as in Pushgateway, unless they look like a
+// misspelled name.
 const (
 	ttlHeader  = "X-Promspool-TTL"
 	modeHeader = "X-Promspool-Mode"
+
+	headerPrefix = "X-Promspool-"
+
+	ttlParameter        = "ttl"
+	accumulateParameter = "accumulate"
 )
+
+// checkNames returns an error for a parameter or header that would say nothing although
+// it was probably meant to.
+func checkNames(query url.Values, header http.Header) error {
+	for _, name := range slices.Sorted(maps.Keys(query)) {
+		switch name {
+		case ttlParameter, accumulateParameter:
+			continue
+		}
+		if known := Nearest(name, ttlParameter, accumulateParameter); known != "" {
+			return refuse(http.StatusBadRequest, "unknown parameter %s: did you mean %s?", quote(name), known)
+		}
+	}
+	unknown := ""
+	for name := range header {
+		if len(name) >= len(headerPrefix) && strings.EqualFold(name[:len(headerPrefix)], headerPrefix) &&
+			!strings.EqualFold(name, ttlHeader) && !strings.EqualFold(name, modeHeader) && (unknown == "" || name < unknown) {
+			unknown = name
+		}
+	}
+	if unknown == "" {
+		return nil
+	}
+	if known := Nearest(unknown[len(headerPrefix):], "TTL", "Mode"); known != "" {
+		return refuse(http.StatusBadRequest, "unknown header %s: did you mean %s?", quote(unknown), headerPrefix+known)
+	}
+	return refuse(http.StatusBadRequest, "unknown header %s: there are %s and %s", quote(unknown), ttlHeader, modeHeader)
+}
 
 // pushOptions reads what the request asks for.
 func pushOptions(r *http.Request) (o record.PushOptions, err error) {
 	query := r.URL.Query()
+	if err := checkNames(query, r.Header); err != nil {
+		return o, err
+	}
 	ttl, where := r.Header.Get(ttlHeader), "header "+ttlHeader
 	if query.Has("ttl") {
 		ttl, where = query.Get("ttl"), "parameter ttl"
