@@ -258,7 +258,7 @@ func newFileEntry(f *record.File, conflicts []*record.Conflict, now time.Time) *
 		}
 	}
 	if p := f.Problem(); p != nil {
-		x.Error = &fileError{p.Reason, p.Line, p.Msg}
+		x.Error = &fileError{p.Reason, p.Line, p.Sentence()}
 	}
 	for _, c := range conflicts {
 		x.Conflicts = append(x.Conflicts, fileConflict{c.Family, record.PrintableName(c.Kept), c.Reason, c.Series})

@@ -79,7 +79,7 @@ func newRow(f *record.File, conflicts []*record.Conflict, now time.Time, mayWrit
 		r.Marks = append(r.Marks, mark{"not all served", "Some series of this file are not served."})
 	}
 	if p := f.Problem(); p != nil {
-		r.problem(p.Reason, p.Error())
+		r.problem(p.Reason, p.Report())
 	}
 	for i, c := range conflicts {
 		if i == maxProblems {

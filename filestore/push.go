@@ -200,7 +200,13 @@ func (s *Store) syncDirectory(p pendingSync) error {
 
 // changeOf returns what makes changes of a group.
 func (s *Store) changeOf(g grouping.Key) *record.Change {
-	return &record.Change{Key: g, EmptyInstance: s.opts.EmptyInstance, Now: record.Seconds(s.opts.Now())}
+	return &record.Change{Key: g, EmptyInstance: s.opts.EmptyInstance, Now: record.Seconds(s.opts.Now()), Own: s.ownType}
+}
+
+// ownType returns the type of a family that the program serves itself.
+func (s *Store) ownType(family string) (exposition.Type, bool) {
+	o, ok := s.opts.Own[family]
+	return o.Type, ok
 }
 
 // fileOf returns the file that has the name of a group, whatever it is.

@@ -194,6 +194,9 @@ func (r *reader) read(d *disk.Dir, o readResult, at record.Stamp, link *unix.Sta
 	} else {
 		o.new = record.ParseAs(o.key, data, foreign)
 		o.new.File.Wrote(d.Author(&st))
+		if o.new.File.Problem() != nil && isPublic(d, &st) {
+			o.new.File.SetPublic()
+		}
 	}
 	if quiet < o.new.Rest && !whole {
 		return r.wait(o, now, fmt.Sprintf(whyRest, "the "+o.new.Rest.String()+" of its line promspool:settle"))
@@ -216,6 +219,12 @@ func (r *reader) read(d *disk.Dir, o readResult, at record.Stamp, link *unix.Sta
 		}
 	}
 	return o
+}
+
+// isPublic reports whether every user may read a file in the directory.
+func isPublic(d *disk.Dir, st *unix.Stat_t) bool {
+	var dir unix.Stat_t
+	return st.Mode&unix.S_IROTH != 0 && unix.Fstat(int(d.File.Fd()), &dir) == nil && dir.Mode&unix.S_IXOTH != 0
 }
 
 // readAll reads a file of that size. What comes after it is not looked at: if the

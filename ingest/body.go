@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"github.com/promspool/promspool/filestore/exposition"
-	"github.com/promspool/promspool/filestore/grouping"
 
 	"github.com/promspool/promspool/filestore/record"
 )
@@ -48,7 +47,7 @@ func Decode(body io.Reader, header http.Header, o Options) (*exposition.Families
 	// senders hold no decompressor.
 	plain, err := decompress(sent, header.Get("Content-Encoding"), o.MaxBytes)
 	if err != nil {
-		return nil, err
+		return nil, explain(err, sent, header)
 	}
 	return decode(plain, header, o)
 }
@@ -72,10 +71,12 @@ func decodeFamilies(body []byte, header http.Header, o Options) (*exposition.Fam
 	if isProtobuf(header.Get("Content-Type")) {
 		return decodeProtobuf(body, o)
 	}
+	parse := exposition.Parse
 	if isOpenMetrics(header.Get("Content-Type")) {
-		return exposition.ParseOpenMetrics(body, o.Limits, o.UTF8Names)
+		parse = exposition.ParseOpenMetrics
 	}
-	return exposition.Parse(body, o.Limits, o.UTF8Names)
+	f, err := parse(body, o.Limits, o.UTF8Names)
+	return f, explain(err, body, header)
 }
 
 // wasDecoded reports whether a body was read and only what it says is wrong.
@@ -189,20 +190,39 @@ var (
 // decompress returns a body without the encoding that its header names. What
 // comes to more than the limit is an error.
 func decompress(body []byte, encoding string, limit int64) ([]byte, error) {
-	var c *codec
-	switch strings.ToLower(encoding) { // no copy, usually
-	case "", "identity", "utf-8", "utf8": // some clients take it for the character set
+	if encoding == "" { // the usual case
 		return body, nil
-	case "gzip":
-		c = &gzipCodec
-	case "snappy":
-		c = &snappyCodec
-	case "zstd":
-		c = &zstdCodec
-	default:
-		return nil, refuse(http.StatusBadRequest, "the Content-Encoding %s is none of gzip, snappy, zstd and identity", grouping.QuoteShort(encoding))
 	}
-	return c.decompress(body, limit)
+	coded := ""
+	for name := range strings.SplitSeq(strings.ToLower(encoding), ",") {
+		if name = strings.TrimSpace(name); !isCoding[name] {
+			continue // some clients write the character set or the type there
+		}
+		if coded != "" {
+			return nil, refuse(http.StatusBadRequest, "the Content-Encoding %s names several encodings: use one of gzip, snappy and zstd", exposition.Quote(encoding))
+		}
+		coded = name
+	}
+	switch coded {
+	case "":
+		return body, nil
+	case "gzip", "x-gzip":
+		return gzipCodec.decompress(body, limit)
+	case "snappy", "x-snappy-framed":
+		return snappyCodec.decompress(body, limit)
+	case "zstd":
+		return zstdCodec.decompress(body, limit)
+	}
+	if len(body) > 0 && isPlainText(body) {
+		return body, nil // the header is wrong, and Pushgateway ignores it
+	}
+	return nil, refuse(http.StatusBadRequest, "the Content-Encoding %s is not supported: use gzip, snappy or zstd, or send the body as it is", exposition.Quote(encoding))
+}
+
+// isCoding has the names of encodings. What is not here says nothing of the body.
+var isCoding = map[string]bool{
+	"gzip": true, "x-gzip": true, "snappy": true, "x-snappy-framed": true, "zstd": true,
+	"deflate": true, "br": true, "compress": true, "x-compress": true, "bzip2": true, "x-bzip2": true, "xz": true, "lz4": true, "dcb": true, "dcz": true, "exi": true, "pack200-gzip": true, "aes128gcm": true,
 }
 
 func (c *codec) decompress(body []byte, limit int64) ([]byte, error) {
@@ -219,7 +239,13 @@ func (c *codec) decompress(body []byte, limit int64) ([]byte, error) {
 	_ = d.Reset(bytes.NewReader(nil))
 	c.pool.Put(d)
 	if _, large := err.(*http.MaxBytesError); err != nil && !large {
-		return nil, refuse(http.StatusBadRequest, "the body is not valid %s data: %v", c.name, err)
+		switch {
+		case isPlainText(body):
+			return nil, refuse(http.StatusBadRequest, "the body is not valid %s data but plain text: leave out the header Content-Encoding", c.name)
+		case c == &snappyCodec && isBlockSnappy(body, limit):
+			return nil, refuse(http.StatusBadRequest, "the body is snappy without frames, as remote write uses it: use the framed format, gzip or zstd")
+		}
+		return nil, refuse(http.StatusBadRequest, "the body is not valid %s data: %v; it may be cut off", c.name, err)
 	}
 	return plain, err
 }

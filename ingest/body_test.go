@@ -2,6 +2,7 @@ package ingest_test
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -87,8 +88,34 @@ func TestEncodings(t *testing.T) {
 	}
 }
 
-// Some clients name the character set there; anything else that is not known is
-// refused, as the body is not what it seems.
+// TestEncodingsThatAreNone: some clients write the character set, the type or nothing of
+// meaning there, and Pushgateway ignores it. Of encodings that are not supported only
+// compressed bodies are rejected.
+func TestEncodingsThatAreNone(t *testing.T) {
+	a := start(t, nil, nil)
+	for i, encoding := range []string{"iso-8859-1", "us-ascii", "ASCII", "utf-8", "text/plain", "application/json", "none", "None", "binary", "8bit", "chunked", "identity, utf-8", "deflate", "br", "DEFLATE", "compress", "x"} {
+		text := fmt.Sprintf("a %d\n", i+2)
+		for _, method := range []string{"PUT", "POST"} {
+			a.want(200, method, "/metrics/job/j", text, "Content-Encoding", encoding)
+		}
+		a.wantSamples(fmt.Sprintf(`a{job="j"} %d`, i+2))
+		if _, err := ingest.Decode(strings.NewReader(text), http.Header{"Content-Encoding": {encoding}}, ingest.Options{}); err != nil {
+			t.Errorf("%s: %v", encoding, err)
+		}
+	}
+	for _, encoding := range []string{"x-gzip", "X-GZIP", "gzip, utf-8", " gzip "} {
+		a.want(202, "DELETE", "/metrics/job/j", "")
+		a.wantBytes(200, "PUT", "/metrics/job/j", compressed(t, "gzip", []byte("a 1\n")), "Content-Encoding", encoding)
+		a.wantSamples(`a{job="j"} 1`)
+	}
+	for _, encoding := range []string{"gzip, zstd", "gzip, gzip", "deflate", "br"} {
+		a.wantBytes(400, "PUT", "/metrics/job/j", compressed(t, "gzip", []byte("a 2\n")), "Content-Encoding", encoding)
+	}
+	a.wantSamples(`a{job="j"} 1`)
+}
+
+// What is compressed in a way that is not known is rejected, as the body is not what it
+// seems.
 func TestUnknownEncodingIsRefusedByName(t *testing.T) {
 	a := start(t, nil, nil)
 	a.want(200, "PUT", "/metrics/job/j", "a 1\n", "Content-Encoding", "utf-8")
@@ -97,7 +124,6 @@ func TestUnknownEncodingIsRefusedByName(t *testing.T) {
 	if !strings.Contains(got.body, `"br"`) || !strings.Contains(got.body, "zstd") {
 		t.Errorf("the refusal says %q", got.body)
 	}
-	a.want(400, "PUT", "/metrics/job/j", "a 2\n", "Content-Encoding", "deflate")
 	a.wantSamples(`a{job="j"} 1`)
 }
 

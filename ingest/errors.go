@@ -45,14 +45,12 @@ func statusOf(err error) (code int, sentence string) {
 		return refused.code, refused.sentence
 	case errors.As(err, &bad) && bad.Reason == exposition.TooLarge:
 		return http.StatusRequestEntityTooLarge, bad.Error()
-	case errors.As(err, &bad) && bad.Reason == exposition.Incomplete:
-		return http.StatusBadRequest, bad.Error() + " (with curl use --data-binary: -d takes the newlines out)"
 	case errors.As(err, &bad):
 		return http.StatusBadRequest, bad.Error()
 	case errors.As(err, &conflict):
 		return http.StatusBadRequest, conflict.Error()
 	case errors.As(err, &large):
-		return http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes, the limit of --push.max-bytes", large.Limit)
+		return http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes, the limit of --push.max-bytes: push less at a time, or raise the limit", large.Limit)
 	case errors.As(err, &broken) && errors.Is(err, os.ErrDeadlineExceeded):
 		return http.StatusRequestTimeout, "the body did not arrive in time"
 	case errors.As(err, &broken):

@@ -80,3 +80,33 @@ func TestAccumulate(t *testing.T) {
 	a.want(400, "POST", path+"?accumulate", "# TYPE s summary\ns{quantile=\"0.5\"} 1\n")
 	a.wantSamples(`c{job="j"} 1`, `g{job="j"} 7`)
 }
+
+// TestMistakesInNamesAreRejected: a misspelled parameter would do nothing, without a
+// sign of it.
+func TestMistakesInNamesAreRejected(t *testing.T) {
+	a := start(t, nil, nil)
+	for query, want := range map[string]string{
+		"tll=1h": "ttl", "TTL=1h": "ttl", "Ttl=1h": "ttl", "tl=1h": "ttl", "tlt=1h": "ttl", "ttll=1h": "ttl", "ttlss=1h": "ttl",
+		"acumulate=1": "accumulate", "Accumulate": "accumulate", "accumulat": "accumulate", "accumulated=1": "accumulate", "acumulat=1": "accumulate", "accmuulate=1": "accumulate",
+	} {
+		got := a.want(400, "POST", "/metrics/job/j?"+query, "a 1\n").body
+		if !strings.Contains(got, "did you mean "+want+"?") {
+			t.Errorf("?%s is answered with %q, want %s", query, got, want)
+		}
+	}
+	for header, want := range map[string]string{
+		"X-Promspool-TTLL": "X-Promspool-TTL", "X-Promspool-Tll": "X-Promspool-TTL", "x-promspool-mod": "X-Promspool-Mode", "X-Promspool-Modes": "X-Promspool-Mode",
+		"X-Promspool-Lifetime": "X-Promspool-TTL", "X-Promspool-": "X-Promspool-TTL",
+	} {
+		for _, method := range []string{"POST", "PUT"} {
+			got := a.want(400, method, "/metrics/job/j", "a 1\n", header, "1h").body
+			if !strings.Contains(got, want) {
+				t.Errorf("%s is answered with %q, want %s", header, got, want)
+			}
+		}
+	}
+	a.wantSamples()
+	for _, query := range []string{"token=x", "t=1", "ts=1", "url=x", "_=1", "", "cumulative=1", "a=b&c", "x%zz"} {
+		a.want(200, "POST", "/metrics/job/j?"+query, "a 1\n", "X-Prometheus", "1", "X-Promspooler", "1")
+	}
+}

@@ -20,12 +20,12 @@ func decodeProtobuf(body []byte, o Options) (*exposition.Families, error) {
 	// Two bytes may become a structure of a hundred. Real bodies have some ten
 	// bytes for each.
 	most := o.MaxBytes/8 + 1024
-	left := most
+	left, all := most, body
 	var families []*dto.MetricFamily
 	for n := 1; len(body) > 0; n++ {
 		message, size := protowire.ConsumeBytes(body)
 		if size < 0 {
-			return nil, refuse(http.StatusBadRequest, "the body is not a sequence of protobuf messages with their lengths: message %d is cut off or garbage", n)
+			return nil, refuse(http.StatusBadRequest, "the body is not a sequence of protobuf messages with their lengths: message %d%s is cut off or garbage%s", n, after(families), undelimited(all, n))
 		}
 		body = body[size:]
 		left--
@@ -33,18 +33,39 @@ func decodeProtobuf(body []byte, o Options) (*exposition.Families, error) {
 		case errors.Is(err, errHeavy):
 			return nil, refuse(http.StatusRequestEntityTooLarge, "the body has more than %d parts, which is what --push.max-bytes comes to", most)
 		case err != nil:
-			return nil, refuse(http.StatusBadRequest, "message %d of the body is no metric family: %v", n, err)
+			return nil, refuse(http.StatusBadRequest, "message %d of the body%s is no metric family: %v%s", n, after(families), err, undelimited(all, n))
 		}
 		family := new(dto.MetricFamily)
 		if err := proto.Unmarshal(message, family); err != nil {
-			return nil, refuse(http.StatusBadRequest, "message %d of the body is no metric family", n)
+			return nil, refuse(http.StatusBadRequest, "message %d of the body%s is no metric family", n, after(families))
 		}
 		families = append(families, family)
 		if s := o.Limits.Series; s > 0 && (len(families) > s || len(family.GetMetric()) > s) {
-			return nil, &exposition.SyntaxError{Reason: exposition.TooLarge, Msg: fmt.Sprintf("more than --push.max-series=%d samples", s)}
+			return nil, &exposition.SyntaxError{Reason: exposition.TooLarge, Msg: fmt.Sprintf("more than --push.max-series=%d samples: push fewer at a time, or raise the limit", s)}
 		}
 	}
 	return exposition.FromProto(families, o.Limits, o.UTF8Names)
+}
+
+// after names the family before a message that cannot be read.
+func after(families []*dto.MetricFamily) string {
+	if len(families) == 0 {
+		return ""
+	}
+	return ", after family " + exposition.Quote(families[len(families)-1].GetName()) + ","
+}
+
+// undelimited says what a body is that has no lengths.
+func undelimited(body []byte, n int) string {
+	left := int64(1 << 16)
+	switch {
+	case n > 1:
+	case isPlainText(body):
+		return "; the body is plain text: leave out the header Content-Type"
+	case weigh(body, (*dto.MetricFamily)(nil).ProtoReflect().Descriptor(), &left) == nil:
+		return "; the body is one message without its length: write the length before it"
+	}
+	return ""
 }
 
 var (

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math"
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -74,7 +77,7 @@ func (h *Handler) push(w http.ResponseWriter, r *http.Request, path string) (g g
 	defer func() { h.room.Release(weight) }()
 	plain, err := decompress(body, r.Header.Get("Content-Encoding"), h.options.MaxBytes)
 	if err != nil {
-		return g, err
+		return g, explain(err, body, r.Header)
 	}
 	if spare := weight - int64(len(plain)); spare > 0 { // a commit may wait for seconds
 		h.room.Release(spare)
@@ -136,6 +139,7 @@ func (h *Handler) Permit(w http.ResponseWriter, r *http.Request) bool {
 	err := h.guard.check(r)
 	if err != nil {
 		code, sentence := statusOf(err)
+		h.drain(w, r, err)
 		writeError(w, code, sentence)
 	}
 	return err == nil
@@ -164,7 +168,8 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, handler string,
 		var sentence string
 		code, sentence = statusOf(err)
 		h.logRefusal(r, handler, g, code, err)
-		writeError(w, code, sentence)
+		h.drain(w, r, err)
+		writeError(w, code, sentence+hintFor(r, err))
 	}
 	h.metrics.answered(handler, r.Method, code)
 }
@@ -186,13 +191,49 @@ func (h *Handler) logRefusal(r *http.Request, handler string, g grouping.Key, co
 
 // What a push asks for beside its body stands in the query of its URL or in its
 // header, for clients that cannot change the one or the other. The query goes
-// first. Other parameters are not looked at, as in Pushgateway.
+// first. Other parameters are not looked at, as in Pushgateway, unless they look like a
+// misspelled name.
 const (
 	ttlHeader  = "X-Promspool-TTL"
 	modeHeader = "X-Promspool-Mode"
 
 	startHeader = "X-Promspool-Start"
+
+	headerPrefix = "X-Promspool-"
+
+	ttlParameter        = "ttl"
+	accumulateParameter = "accumulate"
+	startParameter      = "start"
 )
+
+// checkNames returns an error for a parameter or header that would say nothing although
+// it was probably meant to.
+func checkNames(query url.Values, header http.Header) error {
+	parameters := []string{ttlParameter, accumulateParameter, startParameter}
+	for _, name := range slices.Sorted(maps.Keys(query)) {
+		if slices.Contains(parameters, name) {
+			continue
+		}
+		if known := Nearest(name, parameters...); known != "" {
+			return refuse(http.StatusBadRequest, "unknown parameter %s: did you mean %s?", exposition.Quote(name), known)
+		}
+	}
+	headers := []string{ttlHeader, modeHeader, startHeader}
+	unknown := ""
+	for name := range header {
+		if len(name) >= len(headerPrefix) && strings.EqualFold(name[:len(headerPrefix)], headerPrefix) &&
+			!slices.ContainsFunc(headers, func(h string) bool { return strings.EqualFold(name, h) }) && (unknown == "" || name < unknown) {
+			unknown = name
+		}
+	}
+	if unknown == "" {
+		return nil
+	}
+	if known := Nearest(unknown[len(headerPrefix):], "TTL", "Mode", "Start"); known != "" {
+		return refuse(http.StatusBadRequest, "unknown header %s: did you mean %s?", exposition.Quote(unknown), headerPrefix+known)
+	}
+	return refuse(http.StatusBadRequest, "unknown header %s: there are %s, %s and %s", exposition.Quote(unknown), ttlHeader, modeHeader, startHeader)
+}
 
 // startTime reads the start time that the request gives its metrics; zero if none.
 func startTime(r *http.Request) (time.Time, error) {
@@ -226,6 +267,9 @@ func ParseStart(text string) (time.Time, error) {
 // pushOptions reads what the request asks for.
 func pushOptions(r *http.Request) (o record.PushOptions, err error) {
 	query := r.URL.Query()
+	if err := checkNames(query, r.Header); err != nil {
+		return o, err
+	}
 	ttl, where := r.Header.Get(ttlHeader), "header "+ttlHeader
 	if query.Has("ttl") {
 		ttl, where = query.Get("ttl"), "parameter ttl"

@@ -135,8 +135,11 @@ func TestExpectContinue(t *testing.T) {
 // writer that died.
 func TestLostNewlinesAreExplained(t *testing.T) {
 	a := start(t, nil, nil)
-	if got := a.want(400, "PUT", "/metrics/job/j", "a 1").body; !strings.Contains(got, "does not end in a newline") || !strings.Contains(got, "--data-binary") {
-		t.Errorf("the answer is %q, want what to do about curl", got)
+	for agent, hint := range map[string]bool{"curl/8.5.0": true, "Python-urllib/3.12": false} {
+		got := a.want(400, "PUT", "/metrics/job/j", "a 1", "User-Agent", agent).body
+		if !strings.Contains(got, "does not end in a newline") || strings.Contains(got, "--data-binary") != hint {
+			t.Errorf("the answer to %s is %q, want what to do about curl: %v", agent, got, hint)
+		}
 	}
 }
 
@@ -150,6 +153,11 @@ func TestFailuresAreRecorded(t *testing.T) {
 		{name: "timestamp", body: "a 1 1000\n", recorded: true},
 		{name: "timestamp under an unknown encoding", body: "a 1 1000\n", header: []string{"Content-Encoding", "utf-8"}, recorded: true},
 		{name: "series twice", body: "a 1\na 2\n", recorded: true},
+		{name: "reserved label", body: "a{__x=\"1\"} 1\n", recorded: true},
+		{name: "reserved label and a fault of syntax", body: "a{__x=\"1\"} 1\nb one\n"},
+		{name: "reserved label in a faulty line", body: "a{__x=\"1\"} one\n"},
+		{name: "reserved label and a timestamp", body: "a{__x=\"1\"} 1\nb 1 1\n", recorded: true},
+		{name: "many reserved labels, then a fault of syntax", body: strings.Repeat("a{__x=\"1\"} 1\n", 20) + "b one\n"},
 		{name: "other type elsewhere", body: "# TYPE other counter\nother 1\n", recorded: true},
 		{name: "syntax", body: "a one\n"},
 		{name: "no newline", body: "a 1"},

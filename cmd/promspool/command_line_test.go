@@ -64,6 +64,7 @@ func TestAgentThatCannotServeSaysWhyAndExits(t *testing.T) {
 		{"address is no address", "nonsense", spool, "", "nonsense"},
 		{"origin is no expression", free, spool, "--web.cors.origin=(", "--web.cors.origin"},
 		{"URL is no URL", free, spool, "--web.external-url=http://[/", "--web.external-url"},
+		{"prefix is a URL", free, spool, "--web.route-prefix=http://host/promspool", "--web.external-url"},
 		{"no socket from the service manager", free, spool, "--web.systemd-socket", "--web.systemd-socket"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -174,7 +174,7 @@ func (e *explain) openUnchecked(refusal error) (*filestore.Store, error) {
 func conflictText(c *record.Conflict, g grouping.Key) string {
 	if c.File != g.FileName() {
 		other := *c
-		other.File, other.Kept = c.Kept, c.File
+		other.File, other.Kept, other.Type, other.KeptType = c.Kept, c.File, c.KeptType, c.Type
 		c = &other
 	}
 	return wording.Visible(c.Error())

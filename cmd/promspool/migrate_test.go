@@ -49,7 +49,7 @@ func TestMigrateRefusesGroupsByThemselves(t *testing.T) {
 		`refused {job="gaugehist"}: family h: its type is GAUGE_HISTOGRAM`,
 		`refused {job="types2"}: family "t" has another type in "job=types1.prom"`,
 		`refused {job="rubbish"}: family t: "one" is no number`,
-		`refused {job="utf8"}: the metric name is not`,
+		`refused {job="utf8"}: invalid metric name`,
 		`refused {job="types1"}: another group differs from it only in a label with an empty value`,
 		`refused map["x":"1"]: job name is required`,
 	}

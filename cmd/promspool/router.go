@@ -11,8 +11,8 @@ import (
 )
 
 // router leads a request to its handler by the path as it came. Other than
-// http.ServeMux it never answers with a redirect: clients turn a redirected PUT
-// into a GET, and the push is lost.
+// http.ServeMux it redirects only what is read: clients turn a redirected PUT into a
+// GET, and the push is lost.
 type router struct {
 	prefix    string
 	metrics   string // the path of the scrape
@@ -41,6 +41,7 @@ func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	path, ok := strings.CutPrefix(rawPath(r.URL), rt.prefix)
 	if !ok || path != "" && path[0] != '/' {
+		rt.push.Drain(w, r)
 		notFound(w)
 		return
 	}
@@ -51,6 +52,10 @@ func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if rt.push.Permit(w, r) { // whoever may not push has no business there either
 			rt.profiles.ServeHTTP(w, r)
 		}
+		return
+	}
+	if target, ok := rt.withoutSlash(r, path); ok {
+		http.Redirect(w, r, target, http.StatusMovedPermanently)
 		return
 	}
 	switch path {
@@ -83,11 +88,31 @@ func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		if r.Method == http.MethodPut || r.Method == http.MethodPost || r.Method == http.MethodDelete {
+			rt.push.Drain(w, r)
 			http.Error(w, "404 page not found: pushes go to "+rt.prefix+"/metrics/job/JOB", http.StatusNotFound)
 			return
 		}
 		notFound(w)
 	}
+}
+
+// withoutSlash returns where a page is that was asked for with a slash at its end, as
+// Pushgateway does. Only what is read is redirected.
+func (rt *router) withoutSlash(r *http.Request, path string) (target string, ok bool) {
+	page, ok := strings.CutSuffix(path, "/")
+	if !ok || r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return "", false
+	}
+	switch page {
+	case rt.metrics, "/status", "/api/v1/status", "/api/v1/metrics", "/api/v1/files", "/-/healthy", "/-/ready":
+	default:
+		return "", false
+	}
+	target = rt.prefix + page
+	if r.URL.RawQuery != "" {
+		target += "?" + r.URL.RawQuery
+	}
+	return target, true
 }
 
 // rawPath returns the path as the client sent it. EscapedPath is not that: of a

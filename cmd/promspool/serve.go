@@ -156,6 +156,9 @@ func (s *serveCommand) prefix() (string, error) {
 		return "", fmt.Errorf("--web.external-url: %w", err)
 	}
 	p := s.routePrefix
+	if strings.Contains(p, "://") || strings.ContainsAny(p, "?#") {
+		return "", fmt.Errorf("--web.route-prefix: %q is not a path: give the path alone, such as /promspool, or the URL with --web.external-url", p)
+	}
 	if p == "" {
 		p = u.Path
 	}

@@ -131,9 +131,9 @@ func facts(v *merge.View, f *record.File, conflicts []*record.Conflict, now time
 			line = fmt.Sprintf("line %d: ", p.Line)
 		}
 		if f.Err() != nil {
-			say("nothing of it is served: %s%s", line, p.Msg)
+			say("nothing of it is served: %s%s", line, p.Sentence())
 		} else {
-			say("not all of it is served: %s%s", line, p.Msg)
+			say("not all of it is served: %s%s", line, p.Sentence())
 		}
 	}
 	if t := f.HeldSince(); !t.IsZero() {

@@ -258,7 +258,7 @@ func (r *reporter) report() {
 	now := map[string]string{}
 	for f := range v.Files() {
 		if p := f.Problem(); p != nil {
-			r.note(now, f.Name(), "", p.Reason, p.Error())
+			r.note(now, f.Name(), "", p.Reason, p.Report())
 		}
 	}
 	for _, c := range v.Conflicts() {

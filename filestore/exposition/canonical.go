@@ -2,7 +2,6 @@ package exposition
 
 import (
 	"cmp"
-	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -61,10 +60,9 @@ func Canonical(f *Families, lab Labelling, lenient bool) (parts []Part, series i
 	ends := make([]span, 0, len(list))
 	for i := 0; i < len(list); i++ {
 		if other := suffixOf(list[i], f.ByName); other != nil {
-			c.complain(list[i].Samples[0].line, fmt.Sprintf("its samples collide with those of the %s whose part they look like", other.Typ))
-			if !lenient {
-				return nil, 0, nil, c.issue
-			}
+			e := fault(list[i].Samples[0].line, Duplicate, "family", list[i].Name, "the name is that of a part of the %s %s: rename one of them", other.Typ, token(other.Name))
+			e.Decoded = true
+			c.complain(e)
 			list = slices.Delete(list, i, i+1)
 			i--
 			continue
@@ -72,9 +70,15 @@ func Canonical(f *Families, lab Labelling, lenient bool) (parts []Part, series i
 		if err := c.family(list[i]); err != nil {
 			return nil, 0, nil, err
 		}
+		if c.faults.unlisted && !c.faults.readable {
+			break // nothing further would change the answer
+		}
 		ends = append(ends, span{len(c.text), len(c.hashes), len(c.extra)})
 	}
 
+	if err := c.faults.err(); err != nil {
+		return nil, 0, nil, err
+	}
 	text, hashes, extra := string(c.text), slices.Clone(c.hashes), string(c.extra) // the rest is used again
 	parts = make([]Part, len(list))
 	var from span
@@ -122,6 +126,7 @@ type canonicalizer struct {
 	extra  []byte
 	series int
 	issue  *SyntaxError
+	faults faults // of a push
 
 	records []record // of the family at hand
 	labels  []Label
@@ -137,9 +142,12 @@ func (c *canonicalizer) reset(lab Labelling, lenient bool) {
 	*c = canonicalizer{lab: lab, lenient: lenient, text: c.text[:0], hashes: c.hashes[:0], extra: c.extra[:0], records: c.records[:0], labels: c.labels[:0], scratch: c.scratch[:0]}
 }
 
-func (c *canonicalizer) complain(line int, msg string) {
-	if c.issue == nil {
-		c.issue = &SyntaxError{Line: line, Reason: Duplicate, Msg: msg, Decoded: true}
+// complain takes note of what a file loses and of what a push must not have.
+func (c *canonicalizer) complain(e *SyntaxError) {
+	if !c.lenient {
+		c.faults.add(e)
+	} else if c.issue == nil {
+		c.issue = e
 	}
 }
 
@@ -147,7 +155,12 @@ func (c *canonicalizer) family(f *RawFamily) error {
 	c.records = c.records[:0]
 	for i := range f.Samples {
 		if err := c.add(f, &f.Samples[i]); err != nil {
-			return err
+			if c.lenient {
+				return err
+			}
+			if !c.faults.add(err.(*SyntaxError)) {
+				return nil
+			}
 		}
 	}
 	if f.Typ == Histogram && !c.lenient {
@@ -167,9 +180,7 @@ func (c *canonicalizer) family(f *RawFamily) error {
 		if i > 0 {
 			last := &c.records[i-1]
 			if last.base == r.base && last.part == r.part && last.bound == r.bound {
-				if err := c.duplicate(last, r); err != nil {
-					return err
-				}
+				c.duplicate(f, last, r)
 				r.value = last.value // the first counts, also against a third
 				continue
 			}
@@ -185,16 +196,25 @@ func (c *canonicalizer) family(f *RawFamily) error {
 	return nil
 }
 
-func (c *canonicalizer) duplicate(first, second *record) error {
+func (c *canonicalizer) duplicate(f *RawFamily, first, second *record) {
 	same := first.value == second.value || math.IsNaN(first.value) && math.IsNaN(second.value)
 	if same && c.lenient {
-		return nil
+		return
 	}
-	c.complain(second.line, "the series is there already, with the same labels")
-	if c.lenient {
-		return nil
+	if !c.lenient && len(c.faults.list) >= mostFaults {
+		c.faults.unlisted = true
+		return
 	}
-	return c.issue
+	line := appendSeries(nil, f, second)
+	format := "duplicate series %s: each may occur once"
+	args := []any{series(line)}
+	if first.line > 0 {
+		format = "duplicate series %s: it is in line %d already, and may occur once"
+		args = append(args, first.line)
+	}
+	e := fault(second.line, Duplicate, "", "", format, args...)
+	e.Decoded = true
+	c.complain(e)
 }
 
 // add makes the record of one sample.
@@ -211,10 +231,10 @@ func (c *canonicalizer) add(f *RawFamily, s *Sample) error {
 		case "_count":
 			r.part = 2
 		default:
-			return c.fail(s, "a histogram has only samples that end in _bucket, _sum and _count")
+			return c.fail(s, "the sample is no part of the histogram %s: its samples end in _bucket, _sum and _count", token(f.Name))
 		}
 		if r.part != 1 && r.value < 0 {
-			return c.fail(s, "a bucket or count of a histogram is negative")
+			return c.fail(s, "a bucket or count of a histogram is negative: push counts of zero or more")
 		}
 	case Summary:
 		switch s.Name[len(f.Name):] {
@@ -235,7 +255,7 @@ func (c *canonicalizer) add(f *RawFamily, s *Sample) error {
 		}
 		var err error
 		if r.bound, err = ParseFloat(bound); !ok || err != nil || math.IsNaN(r.bound) {
-			return c.fail(s, fmt.Sprintf("the sample needs a label %s that is a number", skip))
+			return c.badBound(f, s, skip, bound, ok)
 		}
 	}
 	if f.Typ.Composite() {
@@ -243,11 +263,11 @@ func (c *canonicalizer) add(f *RawFamily, s *Sample) error {
 		reserved := f.Typ.bound()
 		for _, l := range c.lab.Over {
 			if l.Name == reserved {
-				return c.fail(s, fmt.Sprintf("a %s cannot have %s as a grouping label", f.Typ, reserved))
+				return c.fail(s, "a %s cannot have %s as a grouping label: rename the label of the group", f.Typ, reserved)
 			}
 		}
 		if skip == "" && slices.ContainsFunc(s.Labels, func(l Label) bool { return l.Name == reserved }) {
-			return c.fail(s, fmt.Sprintf("the label %s is only for the parts of a %s that have it", reserved, f.Typ))
+			return c.fail(s, "the label %s is only for the parts of a %s that have it: rename it", reserved, f.Typ)
 		}
 	}
 	empty := c.identity(s.Labels, skip)
@@ -320,9 +340,19 @@ func (c *canonicalizer) overrules(name string) bool {
 	return false
 }
 
-func (c *canonicalizer) fail(s *Sample, msg string) error {
-	// What has no line came as protobuf, and that had been read.
-	return &SyntaxError{Line: s.line, Reason: Syntax, Msg: msg, Decoded: s.line == 0}
+// badBound is the error for a bucket or quantile without a number in the label that has
+// to say which.
+func (c *canonicalizer) badBound(f *RawFamily, s *Sample, label, value string, ok bool) error {
+	if !ok {
+		return c.fail(s, "the sample of a %s has no label %s: give it one that is a number", f.Typ, label)
+	}
+	return c.fail(s, "invalid value %s of label %s of a %s: it must be a number", token(value), label, f.Typ)
+}
+
+func (c *canonicalizer) fail(s *Sample, format string, args ...any) error {
+	e := fault(s.line, Syntax, "metric", s.Name, format, args...)
+	e.Decoded = s.line == 0 // what has no line came as protobuf, and that had been read
+	return e
 }
 
 // completeBuckets gives a pushed histogram that has a count but no +Inf bucket
@@ -346,7 +376,14 @@ func (c *canonicalizer) completeBuckets() {
 // write appends the line of one record.
 func (c *canonicalizer) write(f *RawFamily, r *record) {
 	c.series++
-	b := c.text
+	b := appendSeries(c.text, f, r)
+	b = append(b, ' ')
+	b = AppendValue(b, r.value)
+	c.text = append(b, '\n')
+}
+
+// appendSeries appends the name and the labels of one record.
+func appendSeries(b []byte, f *RawFamily, r *record) []byte {
 	name := f.Name
 	switch {
 	case r.part == 1:
@@ -387,9 +424,7 @@ func (c *canonicalizer) write(f *RawFamily, r *record) {
 	if base != "" || bound != "" || !PlainName(name) {
 		b = append(b, '}')
 	}
-	b = append(b, ' ')
-	b = AppendValue(b, r.value)
-	c.text = append(b, '\n')
+	return b
 }
 
 // PlainName reports whether a metric name needs no quotes.

@@ -2,6 +2,9 @@ package exposition
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
+	"unicode/utf8"
 )
 
 // A Reason is the class of a refusal. The values are stable: they are label
@@ -27,30 +30,180 @@ const (
 // Reasons lists every Reason, for metrics that have one series for each.
 var Reasons = []Reason{Syntax, Incomplete, Timestamp, Encoding, NotRegular, Unreadable, TooLarge, TypeConflict, Duplicate, Reserved, Expired, Busy}
 
-// A SyntaxError says why a file or the body of a push cannot be used. It never
-// quotes the content: what a file holds may not be for the eyes of whoever
-// reads the log.
+// A SyntaxError says why a file or the body of a push cannot be used.
+//
+// Msg never quotes the content, because pages and logs are open to readers who may
+// not read the file. Detail does. It is for the client of a push, who sent the
+// content, and for files that everybody may read.
 type SyntaxError struct {
 	File   string // the file's name; empty for a push
 	Line   int    // 1-based; 0 if it is not about a line
 	Reason Reason
 	Msg    string
+	Detail string // Msg with the family and the offending token; empty if it is the same
+	Public bool   // everybody may read the file, so that Detail may be shown
 
 	// Decoded says that a push could be read, and that what is wrong is what it
 	// says. Such a push counts as one that failed; what cannot be read at all
 	// leaves no trace.
 	Decoded bool
+
+	// More are further faults of the same push, at most four.
+	More []*SyntaxError
+	// Unlisted says that there are, or may be, faults beyond those.
+	Unlisted bool
 }
 
-// Error returns the sentence with the file and the line.
+// Error returns the sentence with the file and the line, and after it those of further
+// faults of a push. It quotes the content of pushes only: see [SyntaxError.Report].
 func (e *SyntaxError) Error() string {
+	text := e.Msg
+	if e.File == "" {
+		text = e.Sentence()
+	}
+	if len(e.More) == 0 {
+		return e.at(text)
+	}
+	var b strings.Builder
+	b.WriteString(e.at(text))
+	for _, m := range e.More {
+		b.WriteString("; ")
+		b.WriteString(m.Error())
+	}
+	if e.Unlisted {
+		b.WriteString("; further faults are not listed")
+	}
+	return b.String()
+}
+
+// Report returns the sentence with the file and the line. Other than Error, it quotes
+// the content of files that everybody may read.
+func (e *SyntaxError) Report() string { return e.at(e.Sentence()) }
+
+// at returns the text after the file and the line.
+func (e *SyntaxError) at(text string) string {
 	switch {
 	case e.File != "" && e.Line > 0:
-		return fmt.Sprintf("%q line %d: %s", e.File, e.Line, e.Msg)
+		return fmt.Sprintf("%q line %d: %s", e.File, e.Line, text)
 	case e.File != "":
-		return fmt.Sprintf("%q: %s", e.File, e.Msg)
+		return fmt.Sprintf("%q: %s", e.File, text)
 	case e.Line > 0:
-		return fmt.Sprintf("line %d: %s", e.Line, e.Msg)
+		return fmt.Sprintf("line %d: %s", e.Line, text)
+	}
+	return text
+}
+
+// Sentence returns the first fault without the file and the line. It quotes the
+// content only where that may be shown.
+func (e *SyntaxError) Sentence() string {
+	if e.Detail != "" && (e.File == "" || e.Public) {
+		return e.Detail
 	}
 	return e.Msg
+}
+
+// A token is a piece of the content, to be quoted where it may be shown.
+type token string
+
+// A series is a name with labels, to be quoted as it is written.
+type series string
+
+// fault makes an error of a sentence. Its tokens and series, and the subject if there is
+// one, are left out of Msg, each with the blank before it.
+func fault(line int, r Reason, kind, subject, format string, args ...any) *SyntaxError {
+	e := &SyntaxError{Line: line, Reason: r}
+	with, without := make([]any, len(args)), make([]any, len(args))
+	quoted := false
+	for i, a := range args {
+		with[i], without[i] = a, a
+		switch t := a.(type) {
+		case token:
+			if t == "" {
+				with[i], without[i] = "\x00", "\x00"
+				continue
+			}
+			with[i], without[i], quoted = Quote(string(t)), "\x00", true
+		case series:
+			with[i], without[i], quoted = QuoteSeries(string(t)), "\x00", true
+		}
+	}
+	sentence := func(args []any) string { return strings.ReplaceAll(fmt.Sprintf(format, args...), " \x00", "") }
+	e.Msg = sentence(without)
+	if quoted {
+		e.Detail = sentence(with)
+	}
+	if subject != "" {
+		e.Detail = kind + " " + Quote(subject) + ": " + sentence(with)
+	}
+	return e
+}
+
+// Bounds of what a message quotes, in bytes.
+const (
+	mostToken  = 64
+	mostSeries = 256
+)
+
+// Quote returns foreign text in quotes, escaped and shortened.
+func Quote(s string) string {
+	short, rest := cut(s, mostToken)
+	return strconv.Quote(short) + rest
+}
+
+// QuoteSeries is Quote for a series, which has quotes of its own.
+func QuoteSeries(s string) string {
+	short, rest := cut(s, mostSeries)
+	if strings.ContainsFunc(short, func(c rune) bool { return !strconv.IsPrint(c) || c == utf8.RuneError }) {
+		return strconv.Quote(short) + rest
+	}
+	return short + rest
+}
+
+// cut shortens a text between two characters.
+func cut(s string, most int) (short, rest string) {
+	if len(s) <= most {
+		return s, ""
+	}
+	n := most
+	for n > most-utf8.UTFMax && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n], "…"
+}
+
+// mostFaults is how many faults of one push are listed.
+const mostFaults = 5
+
+// faults collects what is wrong with one push.
+type faults struct {
+	list     []*SyntaxError
+	unlisted bool
+	readable bool // no fault is beyond what could be read
+}
+
+// add takes note of a fault and reports whether another one would say more.
+func (f *faults) add(e *SyntaxError) (more bool) {
+	if len(f.list) == 0 {
+		f.readable = true
+	}
+	f.readable = f.readable && e.Decoded
+	if len(f.list) < mostFaults {
+		f.list = append(f.list, e)
+		return true
+	}
+	f.unlisted = true
+	return f.readable
+}
+
+// err returns all faults as one error, or nil.
+func (f *faults) err() error {
+	if len(f.list) == 0 {
+		return nil
+	}
+	e := *f.list[0]
+	e.Decoded, e.Unlisted = f.readable, f.unlisted
+	if len(f.list) > 1 {
+		e.More = f.list[1:]
+	}
+	return &e
 }

@@ -45,7 +45,9 @@ type Families struct {
 	List       []*RawFamily
 	ByName     map[string]*RawFamily
 	Directives []Directive
-	timestamp  int // line of the first sample that carries a timestamp; 0 if none does
+	timestamp  int    // line of the first sample that carries a timestamp; 0 if none does
+	stamped    string // the name of that sample
+	stamp      string // what it has
 	series     int
 
 	units, points []rawLine    // until they are sorted out

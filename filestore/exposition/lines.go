@@ -162,11 +162,14 @@ func ParseFloat(s string) (float64, error) {
 
 // ParseLabelSet reads a label set in braces, as in a header line.
 func ParseLabelSet(s string) ([]Label, error) {
-	p := parser{utf8Names: true, rest: s, slab: make([]Label, 0, 4)} // less than for a whole file
+	p := parser{utf8Names: true, text: s, rest: s, slab: make([]Label, 0, 4)} // less than for a whole file
 	if s == "" || s[0] != '{' {
 		return nil, p.fail("expected a label set in braces")
 	}
 	name, labels, err := p.labels("")
+	if err == nil && p.reserved != nil {
+		err = p.reserved
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -251,7 +254,7 @@ func plainText(s string) string {
 
 // ParseHelp reads a name and a HELP text as they stand in a HELP line.
 func ParseHelp(s string) (name, text string, ok bool) {
-	p := parser{utf8Names: true, rest: s}
+	p := parser{utf8Names: true, text: s, rest: s}
 	name, err := p.metricName()
 	if err != nil {
 		return "", "", false

@@ -222,14 +222,14 @@ func (c *converter) point(f *RawFamily, m *dto.Metric, gauge bool) (*dto.Metric,
 		return nil, nil
 	}
 	if start != nil && start.CheckValid() != nil {
-		return nil, wrong(Syntax, "a metric of family "+f.Name+" has a created timestamp that is out of range")
+		return nil, wrong(Syntax, f.Name, "a metric has a created timestamp that is out of range")
 	}
 	list := exemplarsOf(more)
 	if h := more.Histogram; h != nil && !gauge && start == nil && len(list) == 0 && h.Schema == nil {
 		return nil, nil
 	}
 	if len(list) > c.limits.maxExemplars() {
-		return nil, refuse(TooLarge, "a metric of family "+f.Name+" has "+c.limits.exemplars())
+		return nil, refuse(TooLarge, f.Name, "%s", "a metric has "+c.limits.exemplars())
 	}
 	for _, e := range list {
 		if err := c.exemplar(f, e); err != nil {
@@ -249,19 +249,19 @@ func (c *converter) native(f *RawFamily, h *dto.Histogram) error {
 		h.Schema = proto.Int32(0)
 	}
 	if max(n, len(h.PositiveSpan)+len(h.NegativeSpan)) > c.limits.maxBuckets() {
-		return refuse(TooLarge, "a histogram of family "+f.Name+" has "+c.limits.buckets())
+		return refuse(TooLarge, f.Name, "%s", "a histogram has "+c.limits.buckets())
 	}
 	if isFloat(h) != (h.ZeroCountFloat != nil && (h.ZeroCount == nil || h.GetZeroCountFloat() > 0)) {
 		if isFloat(h) {
 			h.ZeroCountFloat = proto.Float64(float64(h.GetZeroCount()))
 		} else if h.GetZeroCountFloat() != 0 {
-			return wrong(Syntax, "a native histogram of family "+f.Name+" has a whole count and a zero_count that is a float")
+			return wrong(Syntax, f.Name, "a native histogram has a whole count and a zero_count that is a float")
 		} else {
 			h.ZeroCountFloat = nil
 		}
 	}
 	if err := checkNative(h); err != nil {
-		return wrong(Syntax, "a native histogram of family "+f.Name+" "+err.Error())
+		return wrong(Syntax, f.Name, "%s", "a native histogram "+err.Error())
 	}
 	markNative(h)
 	return nil
@@ -269,25 +269,25 @@ func (c *converter) native(f *RawFamily, h *dto.Histogram) error {
 
 func (c *converter) exemplar(f *RawFamily, e *dto.Exemplar) error {
 	if e.Timestamp != nil && e.Timestamp.CheckValid() != nil {
-		return wrong(Syntax, "an exemplar of family "+f.Name+" has a time that is out of range")
+		return wrong(Syntax, f.Name, "an exemplar has a time that is out of range")
 	}
 	for i, l := range e.Label {
 		n, v := l.GetName(), l.GetValue()
 		switch {
 		case n == "":
-			return wrong(Syntax, "an exemplar of family "+f.Name+" has a label without a name")
+			return wrong(Syntax, f.Name, "an exemplar has a label without a name")
 		case !utf8.ValidString(n) || !utf8.ValidString(v) || strings.IndexByte(n, 0) >= 0 || strings.IndexByte(v, 0) >= 0:
-			return refuse(Encoding, "a label of an exemplar of family "+f.Name+" is not UTF-8 text")
+			return refuse(Encoding, f.Name, "a label of an exemplar is not UTF-8 text")
 		case strings.HasPrefix(n, "__"):
-			return wrong(Reserved, "an exemplar of family "+f.Name+" has a label name that begins with two underscores, which is reserved")
+			return wrong(Reserved, f.Name, "an exemplar has a label name that begins with two underscores, which is reserved")
 		case c.limits.LabelName > 0 && len(n) > c.limits.LabelName:
-			return refuse(TooLarge, "a label name of an exemplar of family "+f.Name+" is "+c.limits.nameBytes())
+			return refuse(TooLarge, f.Name, "%s", "a label name of an exemplar is "+c.limits.nameBytes())
 		case c.limits.LabelValue > 0 && len(v) > c.limits.LabelValue:
-			return refuse(TooLarge, "a label value of an exemplar of family "+f.Name+" is "+c.limits.valueBytes())
+			return refuse(TooLarge, f.Name, "%s", "a label value of an exemplar is "+c.limits.valueBytes())
 		case c.limits.Labels > 0 && i >= c.limits.Labels:
-			return refuse(TooLarge, "an exemplar of family "+f.Name+" has "+c.limits.labels())
+			return refuse(TooLarge, f.Name, "%s", "an exemplar has "+c.limits.labels())
 		case slices.ContainsFunc(e.Label[:i], func(o *dto.LabelPair) bool { return o.GetName() == n }):
-			return wrong(Syntax, "an exemplar of family "+f.Name+" has a label twice")
+			return wrong(Syntax, f.Name, "an exemplar has a label twice")
 		}
 	}
 	return nil
@@ -297,7 +297,7 @@ func (c *converter) exemplar(f *RawFamily, e *dto.Exemplar) error {
 func unitOf(mf *dto.MetricFamily) (string, error) {
 	unit := strings.Trim(mf.GetUnit(), " \t")
 	if !utf8.ValidString(unit) || strings.ContainsAny(unit, "\x00\r\n") {
-		return "", refuse(Encoding, "the unit of family "+mf.GetName()+" is not one line of UTF-8 text")
+		return "", refuse(Encoding, mf.GetName(), "the unit is not one line of UTF-8 text")
 	}
 	return unit, nil
 }

@@ -13,8 +13,9 @@ import (
 // A text may have what is OpenMetrics and not the text format 0.0.4. This is the one
 // place that decides what becomes of it.
 //
-// In any text an exemplar after a sample and a UNIT line are kept, info metrics and
-// state sets are gauges. A text that is known to be OpenMetrics, by the content type of
+// In files, and in pushes that are known to be OpenMetrics, an exemplar after a sample is
+// kept, info metrics and state sets are gauges; in other pushes they are an error, as in
+// Pushgateway. UNIT lines are kept in any text. A text that is known to be OpenMetrics, by the content type of
 // its push or because it is a file that ends in # EOF, has samples of counters under
 // another name than their TYPE line, and the start times of metrics in samples that end
 // in _created. In other texts these are gauges, as some client libraries push them.
@@ -25,6 +26,10 @@ func ParseOpenMetrics(data []byte, limits Limits, utf8Names bool) (*Families, er
 	p.out.ByName = make(map[string]*RawFamily)
 	return p.parse(string(data))
 }
+
+// keepsExemplars reports whether the text may have exemplars, info metrics and state
+// sets.
+func (p *parser) keepsExemplars() bool { return p.lenient || p.openMetrics }
 
 // endsInEOF reports whether a text ends as one of OpenMetrics does.
 func endsInEOF(text string) bool {

@@ -55,14 +55,14 @@ func withinFile(n, file int) int {
 }
 
 func (l Limits) samples() string {
-	return fmt.Sprintf("more than --push.max-series=%d samples", l.Series)
+	return fmt.Sprintf("more than --push.max-series=%d samples: push fewer at a time, or raise the limit", l.Series)
 }
 
 func (l Limits) labels() string {
 	if l == FileLimits {
-		return fmt.Sprintf("more than %d labels, the limit for files", l.Labels)
+		return fmt.Sprintf("more than %d labels, the limit for files: use fewer", l.Labels)
 	}
-	return fmt.Sprintf("more than --push.max-labels=%d labels", l.Labels)
+	return fmt.Sprintf("more than --push.max-labels=%d labels: use fewer, or raise the limit", l.Labels)
 }
 
 func (l Limits) buckets() string {
@@ -80,11 +80,11 @@ func (l Limits) exemplars() string {
 }
 
 func (l Limits) nameBytes() string {
-	return fmt.Sprintf("longer than --push.max-label-name-bytes=%d bytes", l.LabelName)
+	return fmt.Sprintf("longer than --push.max-label-name-bytes=%d bytes: shorten it, or raise the limit", l.LabelName)
 }
 
 func (l Limits) valueBytes() string {
-	return fmt.Sprintf("longer than --push.max-label-value-bytes=%d bytes", l.LabelValue)
+	return fmt.Sprintf("longer than --push.max-label-value-bytes=%d bytes: shorten it, or raise the limit", l.LabelValue)
 }
 
 // Parse reads a push in the text format 0.0.4. Names outside of
@@ -119,8 +119,8 @@ func (p *parser) parse(data string) (*Families, error) {
 	if err := p.run(data); err != nil {
 		return nil, err
 	}
-	if p.out.timestamp > 0 {
-		return nil, &SyntaxError{Line: p.out.timestamp, Reason: Timestamp, Decoded: true, Msg: "samples must not have timestamps: Prometheus takes the time of the scrape; push the time as a value of its own instead"}
+	if err := p.timestamps(); err != nil {
+		return nil, err
 	}
 	if len(p.out.points) > 0 || len(p.out.units) > 0 {
 		if err := p.points(); err != nil {
@@ -150,16 +150,34 @@ type parser struct {
 	out  Families
 	last *RawFamily // of the previous sample
 	line int
+	text string  // the line
 	rest string  // what is left of the line
 	slab []Label // labels are cut from here
+
+	kind, name string // what the line is about, for errors
+	faults     faults
+	reserved   *SyntaxError // a label of the line that is reserved
 }
 
 func (p *parser) fail(msg string) error {
-	return &SyntaxError{Line: p.line, Reason: Syntax, Msg: msg}
+	return p.failf(Syntax, "%s", msg)
 }
 
 func (p *parser) failf(r Reason, format string, args ...any) error {
-	return &SyntaxError{Line: p.line, Reason: r, Msg: fmt.Sprintf(format, args...)}
+	return fault(p.line, r, p.kind, p.name, format, args...)
+}
+
+const timestampMsg = "samples must not have timestamps: Prometheus uses the time of the scrape; push the time as a value of its own instead"
+
+// timestamps is the error for a text whose samples have timestamps. It needs the
+// whole text: only what is read to its end counts as a push that failed.
+func (p *parser) timestamps() error {
+	if p.out.timestamp == 0 {
+		return nil
+	}
+	e := fault(p.out.timestamp, Timestamp, "metric", p.out.stamped, "invalid timestamp %s: "+timestampMsg, token(p.out.stamp))
+	e.Decoded = true
+	return e
 }
 
 // ByteOrderMark is skipped where a text begins with it.
@@ -170,7 +188,7 @@ func (p *parser) run(s string) error {
 	if s == "" {
 		return nil
 	}
-	if err := notText(s); err != nil {
+	if err := notText(s, p.lenient); err != nil {
 		return err
 	}
 	valid := utf8.ValidString(s) && strings.IndexByte(s, 0) < 0
@@ -179,53 +197,57 @@ func (p *parser) run(s string) error {
 		end := strings.IndexByte(s, '\n')
 		if end < 0 {
 			if strings.Trim(s, " \t") == "" {
-				return nil
+				break
 			}
-			return p.failf(Incomplete, "the last line does not end in a newline, so its writer may have died in the middle of it")
-		}
-		line := strings.TrimSuffix(s[:end], "\r")
-		s = s[end+1:]
-		p.rest = line
-		p.blanks()
-		switch {
-		case p.rest == "":
-			continue
-		case p.rest[0] == '#':
-			if err := p.comment(line, valid); err != nil {
+			p.name = ""
+			if err := p.faulty(p.unended(s)); err != nil {
 				return err
 			}
-			continue
-		case !valid && !utf8.ValidString(line):
-			return p.failf(Encoding, "the line is not UTF-8 text")
-		case !valid && strings.IndexByte(line, 0) >= 0:
-			return p.failf(Encoding, "the line contains a NUL byte")
+			break
 		}
-		if err := p.sample(); err != nil {
-			return err
+		p.text = strings.TrimSuffix(s[:end], "\r")
+		s = s[end+1:]
+		if err := p.oneLine(valid); err != nil {
+			if err = p.faulty(err); err != nil {
+				return err
+			}
 		}
+	}
+	if len(p.faults.list) > 0 && p.out.timestamp > 0 {
+		p.faults.add(p.timestamps().(*SyntaxError))
+	}
+	return p.faults.err()
+}
+
+// faulty takes note of a fault of a push. It returns the error to end with, if nothing
+// further is to be found: of a file the first one counts.
+func (p *parser) faulty(err error) error {
+	e := err.(*SyntaxError)
+	if p.lenient {
+		return e
+	}
+	if more := p.faults.add(e); !more || e.Reason == TooLarge {
+		p.faults.unlisted = p.faults.unlisted || e.Reason == TooLarge && len(p.faults.list) > 1
+		return p.faults.err()
 	}
 	return nil
 }
 
-// notText recognises by their first bytes what is no text at all, so that the
-// error can say so.
-func notText(s string) error {
-	kind := ""
+// oneLine reads one line.
+func (p *parser) oneLine(valid bool) error {
+	p.rest, p.name, p.reserved = p.text, "", nil
+	p.blanks()
 	switch {
-	case strings.HasPrefix(s, "\x1f\x8b"):
-		kind = "gzip data"
-	case strings.HasPrefix(s, "\x28\xb5\x2f\xfd"):
-		kind = "zstd data"
-	case strings.HasPrefix(s, "\xff\xfe"), strings.HasPrefix(s, "\xfe\xff"):
-		kind = "UTF-16 text"
-	case s[0] == 0:
-		kind = "NUL bytes, as a crash leaves them"
-	case len(s) > 1 && s[1] == 0:
-		kind = "UTF-16 text"
-	default:
+	case p.rest == "":
 		return nil
+	case p.rest[0] == '#':
+		return p.comment(p.text, valid)
+	case !valid && !utf8.ValidString(p.text):
+		return p.notUTF8()
+	case !valid && strings.IndexByte(p.text, 0) >= 0:
+		return p.failf(Encoding, "the line contains NUL bytes, as a crash leaves them: write it again")
 	}
-	return &SyntaxError{Line: 1, Reason: Encoding, Msg: "not in the text format, but " + kind}
+	return p.sample()
 }
 
 func (p *parser) blanks() {
@@ -275,8 +297,9 @@ func (p *parser) comment(line string, valid bool) error {
 		return err
 	}
 	if p.rest != "" && p.rest[0] != ' ' && p.rest[0] != '\t' {
-		return p.failf(Syntax, "the %s line has an invalid metric name", key)
+		return p.failf(Syntax, "invalid metric name %s in the %s line: %s", token(name+p.token()), key, p.nameRule())
 	}
+	p.kind, p.name = "family", name
 	p.blanks()
 	if p.rest == "" {
 		return nil // neither a text nor a type: says nothing
@@ -295,12 +318,12 @@ func (p *parser) help(f *RawFamily, valid bool) error {
 	}
 	if !valid && (!utf8.ValidString(text) || strings.IndexByte(text, 0) >= 0) {
 		if !p.lenient {
-			return p.failf(Encoding, "the HELP text is not UTF-8")
+			return p.failf(Encoding, "the HELP text is not UTF-8 text: %s", p.firstInvalid(text))
 		}
 		text = strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
 	}
 	if f.helpSeen && (!p.lenient || f.help != text) {
-		return p.fail("a second HELP line for the same metric")
+		return p.fail("second HELP line: write one for each family")
 	}
 	f.help, f.helpSeen = text, true
 	return nil
@@ -317,7 +340,7 @@ func (p *parser) unescapeHelp() (string, error) {
 		if c == '\\' {
 			i++
 			if i == len(s) {
-				return "", p.fail("the HELP text ends in a lone backslash")
+				return "", p.fail(`the HELP text ends in a single backslash: write it as \\`)
 			}
 			switch s[i] {
 			case '\\', '"':
@@ -325,7 +348,7 @@ func (p *parser) unescapeHelp() (string, error) {
 			case 'n':
 				c = '\n'
 			default:
-				return "", p.fail(`the HELP text has a backslash that begins no known escape (\\, \n, \")`)
+				return "", p.failf(Syntax, `invalid escape %s in the HELP text: only \\, \n and \" are known; write a backslash as \\`, token(s[i-1:i+1]))
 			}
 		}
 		b = append(b, c)
@@ -350,11 +373,14 @@ func (p *parser) typeLine(f *RawFamily) error {
 	case "histogram":
 		t = Histogram
 	case "info", "stateset":
+		if !p.keepsExemplars() {
+			return p.failf(Syntax, "invalid type %s: only OpenMetrics has it; use gauge", token(word))
+		}
 		if t = Gauge; word == "info" {
 			f.suffix = "_info"
 		}
 	case "gaugehistogram", "gauge_histogram":
-		return p.fail("gauge histograms cannot be kept in the text format; use plain gauges")
+		return p.failf(Syntax, "invalid type %s: the text format cannot hold gauge histograms; use gauges", token(word))
 	case "unknown":
 		if p.lenient || p.openMetrics {
 			t = Untyped
@@ -362,13 +388,13 @@ func (p *parser) typeLine(f *RawFamily) error {
 		}
 		fallthrough
 	default:
-		return p.fail("unknown metric type; the text format has counter, gauge, histogram, summary and untyped")
+		return p.badType(word)
 	}
 	if f.Typ != Unstated && (!p.lenient || f.Typ != t) {
-		return p.fail("a second TYPE line for the same metric")
+		return p.failf(Syntax, "second TYPE line: the type is %s already; write one for each family", f.Typ)
 	}
 	if len(f.Samples) > 0 && f.Typ != t {
-		return p.fail("the TYPE line comes after samples of its metric")
+		return p.fail("the TYPE line comes after samples of its family: write it before them")
 	}
 	f.Typ = t
 	return nil
@@ -410,13 +436,20 @@ func (p *parser) familyOf(name string) *RawFamily {
 }
 
 // ParseFile reads the text of a file: repeated equal header lines, the type
-// "unknown" and broken HELP texts cost nothing there.
-func ParseFile(data []byte) (*Families, error) { return parse(data, FileLimits, true, true) }
+// "unknown" and broken HELP texts cost nothing there. Errors do not quote the text, as
+// their readers may not read the file.
+func ParseFile(data []byte) (*Families, error) {
+	f, err := parse(data, FileLimits, true, true)
+	if bad, ok := err.(*SyntaxError); ok {
+		bad.Detail = ""
+	}
+	return f, err
+}
 
 // metricName cuts a name off the front of the line, quoted or not.
 func (p *parser) metricName() (string, error) {
 	if p.rest[0] == '"' {
-		name, err := p.quoted("metric name")
+		name, err := p.quoted("metric name", token(""))
 		if err != nil {
 			return "", err
 		}
@@ -427,7 +460,7 @@ func (p *parser) metricName() (string, error) {
 		i++
 	}
 	if i == 0 {
-		return "", p.fail("the line does not begin with a metric name")
+		return "", p.noName()
 	}
 	name := p.rest[:i]
 	p.rest = p.rest[i:]
@@ -436,10 +469,10 @@ func (p *parser) metricName() (string, error) {
 
 func (p *parser) checkName(name string) error {
 	if name == "" {
-		return p.fail("the metric name is empty")
+		return p.fail("the metric name is empty: write a name before the labels")
 	}
 	if !p.utf8Names && !model.LegacyValidation.IsValidMetricName(name) {
-		return p.fail("the metric name is not [a-zA-Z_:][a-zA-Z0-9_:]*, and other names are not switched on")
+		return p.failf(Syntax, "invalid metric name %s: %s", token(name), p.nameRule())
 	}
 	return nil
 }
@@ -449,8 +482,9 @@ func NameByte(c byte, i int, colon bool) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '_' || c == ':' && colon || '0' <= c && c <= '9' && i > 0
 }
 
-// quoted cuts a quoted string off the front of the line.
-func (p *parser) quoted(what string) (string, error) {
+// quoted cuts a quoted string off the front of the line. It is the name, or the value of
+// a label of that name.
+func (p *parser) quoted(what string, of any) (string, error) {
 	s := p.rest[1:]
 	end := strings.IndexAny(s, `"\`)
 	if end >= 0 && s[end] == '"' {
@@ -465,7 +499,7 @@ func (p *parser) quoted(what string) (string, error) {
 			return string(b), nil
 		case '\\':
 			if i++; i == len(s) {
-				return "", p.failf(Syntax, "the quotes around a %s are not closed", what)
+				return "", p.failf(Syntax, "the quotes around the %s %s are not closed: end it with a quote on the same line", what, of)
 			}
 			switch s[i] {
 			case '\\', '"':
@@ -473,13 +507,13 @@ func (p *parser) quoted(what string) (string, error) {
 			case 'n':
 				b = append(b, '\n')
 			default:
-				return "", p.failf(Syntax, `a %s has a backslash that begins no known escape (\\, \n, \")`, what)
+				return "", p.failf(Syntax, `invalid escape %s in the %s %s: only \\, \n and \" are known; write a backslash as \\`, token(s[i-1:i+1]), what, of)
 			}
 		default:
 			b = append(b, c)
 		}
 	}
-	return "", p.failf(Syntax, "the quotes around a %s are not closed", what)
+	return "", p.failf(Syntax, "the quotes around the %s %s are not closed: end it with a quote on the same line", what, of)
 }
 
 func (p *parser) sample() error {
@@ -489,6 +523,7 @@ func (p *parser) sample() error {
 		if name, err = p.metricName(); err != nil {
 			return err
 		}
+		p.kind, p.name = "metric", name
 		p.blanks()
 	}
 	var labels []Label
@@ -497,12 +532,16 @@ func (p *parser) sample() error {
 			return err
 		}
 		if name == "" {
-			return p.fail("the sample has labels but no metric name")
+			return p.fail("the sample has labels but no metric name: write it before the braces")
 		}
 	}
+	p.kind, p.name = "metric", name
 	value, err := p.value()
 	if err != nil {
 		return err
+	}
+	if p.reserved != nil {
+		return p.reserved
 	}
 	var more *dto.Exemplar
 	if p.rest != "" {
@@ -527,30 +566,28 @@ func (p *parser) sample() error {
 
 func (p *parser) value() (float64, error) {
 	p.blanks()
+	before := len(p.text) - len(p.rest)
 	word := p.token()
-	if word == "" {
-		return 0, p.fail("the sample has no value")
-	}
 	v, err := ParseFloat(word)
 	if err != nil {
-		return 0, p.fail("the value is not a number")
+		return 0, p.badValue(before, word)
 	}
 	p.blanks()
-	if p.rest == "" || p.rest[0] == '#' { // an exemplar
+	if p.rest == "" || p.rest[0] == '#' && p.keepsExemplars() {
 		return v, nil
 	}
 	stamp := p.token()
 	if _, err := strconv.ParseInt(stamp, 10, 64); err != nil {
 		if _, err := ParseFloat(stamp); err != nil || !p.openMetrics {
-			return 0, p.fail("something other than a number follows the value")
+			return 0, p.badEnd(before + len(word))
 		}
 	}
 	p.blanks()
-	if p.rest != "" && p.rest[0] != '#' {
-		return 0, p.fail("the line does not end after the value")
+	if p.rest != "" && (p.rest[0] != '#' || !p.keepsExemplars()) {
+		return 0, p.badEnd(len(p.text) - len(p.rest))
 	}
 	if p.out.timestamp == 0 {
-		p.out.timestamp = p.line
+		p.out.timestamp, p.out.stamped, p.out.stamp = p.line, p.name, stamp
 	}
 	return v, nil
 }
@@ -566,7 +603,7 @@ func (p *parser) labels(name string) (string, []Label, error) {
 	for {
 		p.blanks()
 		if p.rest == "" {
-			return "", nil, p.fail("the braces are not closed")
+			return "", nil, p.fail("the braces are not closed: end the labels with }")
 		}
 		if p.rest[0] == '}' {
 			p.rest = p.rest[1:]
@@ -578,23 +615,23 @@ func (p *parser) labels(name string) (string, []Label, error) {
 		}
 		switch {
 		case isName && name != "":
-			return "", nil, p.fail("the sample has two metric names")
+			return "", nil, p.failf(Syntax, "the sample has a second metric name %s", token(label.Name))
 		case isName:
 			name = label.Name
 		default:
 			for _, l := range p.slab[from:] {
 				if l.Name == label.Name {
-					return "", nil, p.fail("a label is given twice")
+					return "", nil, p.failf(Syntax, "label %s is given twice", token(l.Name))
 				}
 			}
 			p.slab = append(p.slab, label)
 			if p.limits.Labels > 0 && len(p.slab)-from > p.limits.Labels {
-				return "", nil, p.failf(TooLarge, "a sample has %s", p.limits.labels())
+				return "", nil, p.failf(TooLarge, "the sample has %s", p.limits.labels())
 			}
 		}
 		p.blanks()
 		if p.rest == "" || p.rest[0] != ',' && p.rest[0] != '}' {
-			return "", nil, p.fail("expected a comma or a closing brace after a label")
+			return "", nil, p.badAfterLabel(label.Name)
 		}
 		if p.rest[0] == ',' {
 			p.rest = p.rest[1:]
@@ -606,7 +643,7 @@ func (p *parser) labels(name string) (string, []Label, error) {
 // label reads one label, or the quoted metric name.
 func (p *parser) label() (l Label, isName bool, err error) {
 	if p.rest[0] == '"' {
-		if l.Name, err = p.quoted("name"); err != nil {
+		if l.Name, err = p.quoted("name", token("")); err != nil {
 			return l, false, err
 		}
 		p.blanks()
@@ -614,10 +651,10 @@ func (p *parser) label() (l Label, isName bool, err error) {
 			return l, true, p.checkName(l.Name)
 		}
 		if l.Name == "" {
-			return l, false, p.fail("a label name is empty")
+			return l, false, p.fail("a label name is empty: write a name before the equals sign")
 		}
 		if !p.utf8Names && !model.LegacyValidation.IsValidLabelName(l.Name) {
-			return l, false, p.fail("a label name is not [a-zA-Z_][a-zA-Z0-9_]*, and other names are not switched on")
+			return l, false, p.failf(Syntax, "invalid label name %s: %s", token(l.Name), labelRule)
 		}
 	} else {
 		i := 0
@@ -625,7 +662,7 @@ func (p *parser) label() (l Label, isName bool, err error) {
 			i++
 		}
 		if i == 0 {
-			return l, false, p.fail("expected a label name")
+			return l, false, p.badLabelName("")
 		}
 		l.Name = p.rest[:i]
 		p.rest = p.rest[i:]
@@ -635,14 +672,14 @@ func (p *parser) label() (l Label, isName bool, err error) {
 		}
 	}
 	if p.rest == "" || p.rest[0] != '=' {
-		return l, false, p.fail("expected an equals sign after a label name")
+		return l, false, p.badLabelName(l.Name)
 	}
 	p.rest = p.rest[1:]
 	p.blanks()
 	if p.rest == "" || p.rest[0] != '"' {
-		return l, false, p.fail("a label value is not in quotes")
+		return l, false, p.failf(Syntax, "the value %s of label %s is not in quotes: write it in double quotes", token(p.bare()), token(l.Name))
 	}
-	if l.Value, err = p.quoted("label value"); err != nil {
+	if l.Value, err = p.quoted("value of label", token(l.Name)); err != nil {
 		return l, false, err
 	}
 	return l, false, p.checkLabel(l)
@@ -651,11 +688,13 @@ func (p *parser) label() (l Label, isName bool, err error) {
 func (p *parser) checkLabel(l Label) error {
 	switch {
 	case strings.HasPrefix(l.Name, "__"):
-		return p.failf(Reserved, "a label name begins with two underscores, which is reserved")
+		if p.reserved == nil { // what follows decides whether the push can be read
+			p.reserved = p.reservedLabel(l.Name)
+		}
 	case p.limits.LabelName > 0 && len(l.Name) > p.limits.LabelName:
-		return p.failf(TooLarge, "a label name is %s", p.limits.nameBytes())
+		return p.failf(TooLarge, "label name %s is %s", token(l.Name), p.limits.nameBytes())
 	case p.limits.LabelValue > 0 && len(l.Value) > p.limits.LabelValue:
-		return p.failf(TooLarge, "a label value is %s", p.limits.valueBytes())
+		return p.failf(TooLarge, "the value of label %s is %s", token(l.Name), p.limits.valueBytes())
 	}
 	return nil
 }

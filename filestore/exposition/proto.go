@@ -3,6 +3,7 @@ package exposition
 import (
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -18,13 +19,22 @@ import (
 func FromProto(mfs []*dto.MetricFamily, limits Limits, utf8Names bool) (*Families, error) {
 	c := converter{limits: limits, utf8Names: utf8Names}
 	c.out.ByName = make(map[string]*RawFamily, len(mfs))
-	for _, mf := range mfs {
+	for i, mf := range mfs {
+		c.number = i + 1
 		if err := c.family(mf); err != nil {
-			return nil, err
+			e := err.(*SyntaxError)
+			if more := c.faults.add(e); !more || e.Reason == TooLarge {
+				break
+			}
 		}
 	}
-	if c.timestamp {
-		return nil, &SyntaxError{Reason: Timestamp, Decoded: true, Msg: "samples must not have timestamps: Prometheus takes the time of the scrape; push the time as a value of its own instead"}
+	if c.timestamp != "" {
+		e := fault(0, Timestamp, "family", c.timestamp, "invalid timestamp %s: "+timestampMsg, token(strconv.FormatInt(c.stamp, 10)))
+		e.Decoded = true
+		c.faults.add(e)
+	}
+	if err := c.faults.err(); err != nil {
+		return nil, err
 	}
 	return &c.out, nil
 }
@@ -32,26 +42,36 @@ func FromProto(mfs []*dto.MetricFamily, limits Limits, utf8Names bool) (*Familie
 type converter struct {
 	limits    Limits
 	utf8Names bool
-	timestamp bool
+	timestamp string // the first family that has one
+	stamp     int64
+	faults    faults
+	number    int // of the family in the body
 	out       Families
 }
 
-// wrong is the error for what was read and cannot be.
-func wrong(r Reason, msg string) error { return &SyntaxError{Reason: r, Msg: msg, Decoded: true} }
+// wrong is the error for what was read and cannot be. The family may be empty.
+func wrong(r Reason, family, format string, args ...any) error {
+	e := fault(0, r, "family", family, format, args...)
+	e.Decoded = true
+	return e
+}
 
-func refuse(r Reason, msg string) error { return &SyntaxError{Reason: r, Msg: msg} }
+// refuse is the error for what another program could not read either.
+func refuse(r Reason, family, format string, args ...any) error {
+	return fault(0, r, "family", family, format, args...)
+}
 
 func (c *converter) family(mf *dto.MetricFamily) error {
 	name := mf.GetName()
 	switch {
 	case name == "":
-		return refuse(Syntax, "a metric family has no name")
+		return refuse(Syntax, "", "metric family %d of the body has no name: give it one", c.number)
 	case !utf8.ValidString(name) || strings.IndexByte(name, 0) >= 0:
-		return refuse(Encoding, "the name of a metric family is not UTF-8 text")
+		return refuse(Encoding, "", "the name %s of a metric family is not UTF-8 text: convert it", token(name))
 	case !c.utf8Names && !model.LegacyValidation.IsValidMetricName(name):
-		return refuse(Syntax, "the metric name is not [a-zA-Z_:][a-zA-Z0-9_:]*, and other names are not switched on")
+		return refuse(Syntax, "", "invalid metric name %s: use letters, digits, underscores and colons, and no digit first", token(name))
 	case !utf8.ValidString(mf.GetHelp()) || strings.IndexByte(mf.GetHelp(), 0) >= 0:
-		return refuse(Encoding, "the HELP text of family "+name+" is not UTF-8 text")
+		return refuse(Encoding, name, "the HELP text is not UTF-8 text: convert it")
 	}
 	f := &RawFamily{Name: name, help: mf.GetHelp(), helpSeen: mf.Help != nil}
 	switch mf.GetType() {
@@ -66,7 +86,7 @@ func (c *converter) family(mf *dto.MetricFamily) error {
 	case dto.MetricType_HISTOGRAM, dto.MetricType_GAUGE_HISTOGRAM:
 		f.Typ = Histogram
 	default:
-		return refuse(Syntax, "family "+name+" has a type that is not known")
+		return refuse(Syntax, name, "unknown type: use one of the types of the client library")
 	}
 	var err error
 	if f.unit, err = unitOf(mf); err != nil {
@@ -85,7 +105,7 @@ func (c *converter) family(mf *dto.MetricFamily) error {
 		c.out.List = append(c.out.List, f)
 	}
 	if c.limits.Series > 0 && len(c.out.List) > c.limits.Series {
-		return refuse(TooLarge, c.limits.samples())
+		return refuse(TooLarge, "", "%s", c.limits.samples())
 	}
 	return nil
 }
@@ -96,27 +116,29 @@ func (c *converter) metric(f *RawFamily, m *dto.Metric, gauge bool) error {
 		n, v := l.GetName(), l.GetValue()
 		switch {
 		case n == "":
-			return wrong(Syntax, "a label of family "+f.Name+" has no name")
+			return wrong(Syntax, f.Name, "a label with the value %s has no name: give it one", token(v))
 		case !utf8.ValidString(n) || !utf8.ValidString(v) || strings.IndexByte(n, 0) >= 0 || strings.IndexByte(v, 0) >= 0:
-			return refuse(Encoding, "a label of family "+f.Name+" is not UTF-8 text")
+			return refuse(Encoding, f.Name, "label %s is not UTF-8 text: convert its name and its value", token(n))
 		case strings.HasPrefix(n, "__"):
-			return wrong(Reserved, "a label name begins with two underscores, which is reserved")
+			return wrong(Reserved, f.Name, "label name %s begins with two underscores, which is reserved: use another name", token(n))
 		case !c.utf8Names && !model.LegacyValidation.IsValidLabelName(n):
-			return refuse(Syntax, "a label name is not [a-zA-Z_][a-zA-Z0-9_]*, and other names are not switched on")
+			return refuse(Syntax, f.Name, "invalid label name %s: %s", token(n), labelRule)
 		case c.limits.LabelName > 0 && len(n) > c.limits.LabelName:
-			return refuse(TooLarge, "a label name of family "+f.Name+" is "+c.limits.nameBytes())
+			return refuse(TooLarge, f.Name, "label name %s is %s", token(n), c.limits.nameBytes())
 		case c.limits.LabelValue > 0 && len(v) > c.limits.LabelValue:
-			return refuse(TooLarge, "a label value of family "+f.Name+" is "+c.limits.valueBytes())
+			return refuse(TooLarge, f.Name, "the value of label %s is %s", token(n), c.limits.valueBytes())
 		case slices.ContainsFunc(labels, func(l Label) bool { return l.Name == n }):
-			return wrong(Syntax, "a label of family "+f.Name+" is given twice")
+			return wrong(Syntax, f.Name, "label %s is given twice", token(n))
 		}
 		labels = append(labels, Label{n, v})
 		if c.limits.Labels > 0 && len(labels) > c.limits.Labels {
-			return refuse(TooLarge, "a sample of family "+f.Name+" has "+c.limits.labels())
+			return refuse(TooLarge, f.Name, "a sample has %s", c.limits.labels())
 		}
 	}
 	if m.TimestampMs != nil {
-		c.timestamp = true
+		if c.timestamp == "" {
+			c.timestamp, c.stamp = f.Name, m.GetTimestampMs()
+		}
 	}
 	add := func(name string, v float64, extra ...Label) {
 		c.out.series++
@@ -162,7 +184,7 @@ func (c *converter) metric(f *RawFamily, m *dto.Metric, gauge bool) error {
 		add(f.Name+"_count", count)
 	}
 	if mismatch {
-		return wrong(Syntax, "a metric of family "+f.Name+" has no value of the family's type")
+		return wrong(Syntax, f.Name, "a metric has no value of the type %s: set the one of that type", f.Typ)
 	}
 	more, err := c.point(f, m, gauge)
 	if err != nil {
@@ -172,7 +194,7 @@ func (c *converter) metric(f *RawFamily, m *dto.Metric, gauge bool) error {
 		f.points = append(f.points, rawPoint{point: point{labels: labels}, metric: more})
 	}
 	if c.limits.Series > 0 && c.out.series > c.limits.Series {
-		return refuse(TooLarge, c.limits.samples())
+		return refuse(TooLarge, "", "%s", c.limits.samples())
 	}
 	return nil
 }

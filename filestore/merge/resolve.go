@@ -343,6 +343,9 @@ func (m *Merger) withoutOwn(f *family, d exposition.Desc, text string) (string, 
 	if !ok {
 		return text, nil
 	}
+	if !own.part {
+		refused.Type, refused.KeptType = d.Typ, own.Type
+	}
 	if own.part || d.Typ != exposition.Unstated && d.Typ != own.Type || own.Type.Composite() && d.Typ == exposition.Unstated {
 		return "", refused
 	}
@@ -417,8 +420,12 @@ func typesOf(parts []exposition.Part) map[string]exposition.Type {
 	return types
 }
 
+// mostConflicts is how many conflicts of one push are listed.
+const mostConflicts = 5
+
 func (m *Merger) checkParts(id *record.ID, parts, old []exposition.Part, done *Precheck) *record.Conflict {
 	var had map[string]exposition.Type
+	var first *record.Conflict
 	for i := range parts {
 		if done != nil && !m.changedSince(parts[i].Desc.Value(), done.at) {
 			continue
@@ -428,10 +435,16 @@ func (m *Merger) checkParts(id *record.ID, parts, old []exposition.Part, done *P
 		}
 		if x := m.checkPart(id, &parts[i], had); x != nil {
 			x.File = id.Name
-			return x
+			if first == nil {
+				first = x
+				continue
+			}
+			if first.More = append(first.More, x); len(first.More) == mostConflicts-1 {
+				break
+			}
 		}
 	}
-	return nil
+	return first
 }
 
 // changedSince reports whether a part of that kind may conflict with more than it
@@ -471,7 +484,8 @@ func (m *Merger) checkPart(id *record.ID, p *exposition.Part, had map[string]exp
 	for t, n := range others {
 		if n > 0 && typesConflict(exposition.Type(t), d.Typ) {
 			if by := m.servedBy(f, id, func(o exposition.Desc) bool { return typesConflict(o.Typ, d.Typ) }); by != nil {
-				return &record.Conflict{Family: d.Name, Kept: by.Name, Reason: exposition.TypeConflict}
+				o, _ := m.files.get(by).Has(d.Name)
+				return &record.Conflict{Family: d.Name, Kept: by.Name, Reason: exposition.TypeConflict, Type: d.Typ, KeptType: o.Typ}
 			}
 		}
 	}

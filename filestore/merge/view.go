@@ -121,9 +121,16 @@ func (v *View) File(name string) *record.File {
 func (v *View) Conflicts() []*record.Conflict {
 	var list []*record.Conflict
 	for _, e := range v.excluded {
-		if !e.Harmless {
-			list = append(list, &e.Conflict)
+		if e.Harmless {
+			continue
 		}
+		x := &e.Conflict
+		if x.Reason == exposition.TypeConflict {
+			typed := *x
+			typed.Type, typed.KeptType = v.typeIn(x.File, x.Family), v.typeIn(x.Kept, x.Family)
+			x = &typed
+		}
+		list = append(list, x)
 	}
 	slices.SortFunc(list, func(a, b *record.Conflict) int {
 		if n := strings.Compare(a.File, b.File); n != 0 {
@@ -132,6 +139,16 @@ func (v *View) Conflicts() []*record.Conflict {
 		return strings.Compare(a.Family, b.Family)
 	})
 	return list
+}
+
+// typeIn returns the type that a family has in a file.
+func (v *View) typeIn(file, family string) exposition.Type {
+	f := v.File(file)
+	if f == nil {
+		return exposition.Unstated
+	}
+	d, _ := f.Has(family)
+	return d.Typ
 }
 
 // text returns all that a file has of a family.

@@ -18,7 +18,7 @@ func accumulate(fresh, old []exposition.Part, file string) ([]exposition.Part, e
 		j := slices.IndexFunc(old, func(p exposition.Part) bool { return p.Desc.Value().Name == d.Name })
 		if j >= 0 {
 			if o := old[j].Desc.Value(); o.Typ != d.Typ && (o.Typ.Adds() || d.Typ.Adds()) {
-				return nil, &Conflict{Family: d.Name, File: file, Kept: file, Reason: exposition.TypeConflict}
+				return nil, &Conflict{Family: d.Name, File: file, Kept: file, Reason: exposition.TypeConflict, Type: d.Typ, KeptType: o.Typ}
 			}
 		}
 		if !d.Typ.Adds() {

@@ -409,7 +409,17 @@ func (f *File) Unread() *Content {
 
 // IsOf reports whether the file was read from these bytes of that author.
 func (f *File) IsOf(data []byte, foreign bool, author uint32) bool {
-	return f.err == nil && f.foreign == foreign && f.author == author && len(data) > 0 && f.size == int64(len(data)) && f.hash == hashOf(data)
+	return f.err == nil && f.issue == nil && f.foreign == foreign && f.author == author && len(data) > 0 && f.size == int64(len(data)) && f.hash == hashOf(data)
+}
+
+// SetPublic states that everybody may read the file, so that messages about it may
+// quote it.
+func (f *File) SetPublic() {
+	for _, e := range []*exposition.SyntaxError{f.err, f.issue} {
+		if e != nil {
+			e.Public = true
+		}
+	}
 }
 
 // Moved gives a file that is not pushed another name.

@@ -19,6 +19,10 @@ type Change struct {
 	Key           grouping.Key
 	EmptyInstance bool    // spell out instance="" in samples without an instance
 	Now           float64 // Unix time
+
+	// Own returns the type of a family that the program serves itself; nil if it
+	// serves none.
+	Own func(family string) (exposition.Type, bool)
 }
 
 // Canonical returns the parts of a push, with the labels of the group.
@@ -28,14 +32,26 @@ func (g *Change) Canonical(f *exposition.Families, strip []string) ([]exposition
 	}
 	f.List = slices.DeleteFunc(f.List, func(f *exposition.RawFamily) bool { return isRecord(f.Name) })
 	for _, f := range f.List {
-		if f.Typ == exposition.Unstated {
-			f.Typ = exposition.Untyped // a group's file states what it has
+		if f.Typ <= exposition.Untyped {
+			f.Typ = g.untyped(f.Name)
 		}
 	}
 	lab := g.labelling()
 	lab.Strip = strip
 	parts, series, _, err := exposition.Canonical(f, lab, false)
 	return parts, series, err
+}
+
+// untyped returns the type of a family that is pushed without one. A group's file
+// states what it has. Series beside the agent's own get the agent's type, as there
+// can be only one.
+func (g *Change) untyped(family string) exposition.Type {
+	if g.Own != nil {
+		if t, ok := g.Own(family); ok && !t.Composite() && t != exposition.Unstated {
+			return t
+		}
+	}
+	return exposition.Untyped
 }
 
 // labelling is what the group does to the labels of its samples.

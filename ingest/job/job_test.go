@@ -306,7 +306,7 @@ func TestOwnMetrics(t *testing.T) {
 		}
 	}
 	for own, want := range map[string]string{
-		"own 1\nown x\n":              "line 2: the value is not a number",
+		"own 1\nown x\n":              "invalid value \"x\": not a number",
 		"own 1":                       "does not end in a newline",
 		"promspool_job_exit_code 0\n": "is what promspool records of the run",
 	} {

@@ -101,7 +101,7 @@ func TestPageOfAnAgentIsRefused(t *testing.T) {
 	t.Parallel()
 	a, other := agenttest.StartAgent(t, ""), agenttest.StartAgent(t, "")
 	got := a.Curl(`curl -o $HOME/page $OTHER/metrics >/dev/null; curl --data-binary @$HOME/page $URL/metrics/job/other`, "OTHER="+other.URL)
-	if !strings.HasPrefix(got, `family "promspool_`) || !strings.HasSuffix(got, " belongs to the agent\n 400") {
+	if !strings.HasPrefix(got, `family "promspool_`) || !strings.Contains(got, " belongs to the agent: ") || !strings.HasSuffix(got, "\n 400") {
 		t.Errorf("the push of another agent's page prints %q, want a family that belongs to the agent, and 400", got)
 	}
 	wantParses(t, a.Page())
