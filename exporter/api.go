@@ -145,6 +145,10 @@ func appendMetric(b []byte, t exposition.Type, m *exposition.Metric) []byte {
 	case exposition.Summary:
 		b = appendBounds(append(b, `,"quantiles":`...), m.Bounds, appendFloat)
 	case exposition.Histogram:
+		if m.Native != nil {
+			b = appendNative(append(b, `,"buckets":`...), m.Native)
+			break
+		}
 		b = appendBounds(append(b, `,"buckets":`...), m.Bounds, appendCount)
 	default:
 		b = appendFloat(append(b, `,"value":`...), m.Value)
@@ -153,6 +157,32 @@ func appendMetric(b []byte, t exposition.Type, m *exposition.Metric) []byte {
 	b = appendCount(append(b, `,"count":`...), m.Count)
 	b = appendFloat(append(b, `,"sum":`...), m.Sum)
 	return append(b, '}')
+}
+
+// appendNative appends the buckets of a native histogram as the API of Prometheus has
+// them: which bounds are in the bucket, the bounds, and the count.
+func appendNative(b []byte, buckets []exposition.NativeBucket) []byte {
+	b = append(b, '[')
+	for i, x := range buckets {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		rule := byte('2') // neither
+		switch {
+		case x.LowerIn && x.UpperIn:
+			rule = '3'
+		case x.LowerIn:
+			rule = '1'
+		case x.UpperIn:
+			rule = '0'
+		}
+		b = append(b, '[', rule, ',')
+		b = appendFloat(b, x.Lower)
+		b = appendFloat(append(b, ','), x.Upper)
+		b = appendFloat(append(b, ','), x.Count)
+		b = append(b, ']')
+	}
+	return append(b, ']')
 }
 
 // appendBounds appends an object from each bound to its value.

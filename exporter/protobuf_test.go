@@ -131,3 +131,14 @@ func TestNativeInTheScrape(t *testing.T) {
 		}
 	}
 }
+
+func TestNativeInTheAPI(t *testing.T) {
+	text := strings.Replace(nativeFile, "{count:4,sum:3,schema:3,zero_threshold:0.001,zero_count:0,positive_spans:[2:3],positive_buckets:[1,2,1]}",
+		"{count:4,sum:3,schema:0,zero_threshold:0.25,zero_count:1,negative_spans:[1:2],negative_buckets:[1,0],positive_spans:[1:1,1:1],positive_buckets:[1,1]}", 1)
+	e := serve(t, files{"job=j.prom": "# promspool:group {job=\"j\"}\n" + text}, nil)
+	got := get(e.APIMetrics, "/api/v1/metrics").Body.String()
+	want := `"buckets":[[1,"-2","-1","1"],[3,"-0.25","0.25","1"],[0,"1","2","1"],[0,"4","8","1"]],"count":"4","sum":"3"`
+	if !strings.Contains(got, want) {
+		t.Errorf("the API has\n%s\nwant in it\n%s", got, want)
+	}
+}

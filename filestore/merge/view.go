@@ -324,9 +324,24 @@ func (v *View) Families(f *record.File) []exposition.Family {
 	out := make([]exposition.Family, 0, len(f.Descs()))
 	for _, h := range f.Descs() {
 		d := h.Value()
-		out = append(out, exposition.DecodeFamily(d, v.text(f, d.Name)))
+		out = append(out, v.decode(f, d))
 	}
 	return out
+}
+
+// decode takes a family of a file apart.
+func (v *View) decode(f *record.File, d exposition.Desc) exposition.Family {
+	text := v.text(f, d.Name)
+	fam := exposition.DecodeFamily(d, text)
+	if native := exposition.DecodeNative(d, f.Extra(d.Name)); native != nil {
+		i := 0
+		exposition.EachMetric(d, text, func(base []byte, _ string) bool {
+			fam.Metrics[i].Native = native[string(base)]
+			i++
+			return true
+		})
+	}
+	return fam
 }
 
 // Family is the one of that name of those that Families returns.
@@ -335,7 +350,7 @@ func (v *View) Family(f *record.File, name string) (exposition.Family, bool) {
 	if !ok {
 		return exposition.Family{}, false
 	}
-	return exposition.DecodeFamily(d, v.text(f, name)), true
+	return v.decode(f, d), true
 }
 
 // Metrics yields what Families returns metric by metric, each with its family,
@@ -346,8 +361,11 @@ func (v *View) Metrics(f *record.File) iter.Seq2[exposition.Family, exposition.M
 		for _, h := range f.Descs() {
 			d := h.Value()
 			fam := exposition.Family{Name: d.Name, Help: d.Help, Type: d.Typ}
-			exposition.EachMetric(d, v.text(f, d.Name), func(_ []byte, lines string) bool {
-				more = yield(fam, exposition.DecodeMetric(d, lines))
+			native := exposition.DecodeNative(d, f.Extra(d.Name))
+			exposition.EachMetric(d, v.text(f, d.Name), func(base []byte, lines string) bool {
+				m := exposition.DecodeMetric(d, lines)
+				m.Native = native[string(base)]
+				more = yield(fam, m)
 				return more
 			})
 			if !more {
