@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/record"
 )
 
 // Options bound what Decode accepts.
@@ -45,6 +46,13 @@ func decode(body []byte, header http.Header, o Options) (*exposition.Families, e
 	}
 	f, err := exposition.Parse(body, o.Limits, o.UTF8Names)
 	return f, explain(err, body, header)
+}
+
+// wasRead reports whether an error of the Store is about what a push says, so that the Store
+// has kept it with the group.
+func wasRead(err error) bool {
+	var conflict *record.Conflict
+	return errors.As(err, &conflict) || wasDecoded(err)
 }
 
 // wasDecoded reports whether a body was read and only what it says is wrong.

@@ -181,12 +181,15 @@ func (p *push) store(g grouping.Key, body []byte, opts record.PushOptions) error
 		return err
 	}
 	defer store.Close() //nolint:errcheck // nothing to lose
+	const client = "promspool-push"
+	opts.Client = client
 	families, err := ingest.Decode(bytes.NewReader(body), http.Header{}, p.body())
 	var bad *exposition.SyntaxError
 	switch {
 	case errors.As(err, &bad) && bad.Decoded:
-		return errors.Join(err, store.Fail(g))
+		return errors.Join(err, store.FailFor(g, record.RefusalOf(err, "", client)))
 	case err != nil:
+		store.Refuse(g, record.RefusalOf(err, "request", client))
 		return err
 	case p.replace:
 		return store.Replace(g, families, opts)
