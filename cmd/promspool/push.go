@@ -99,7 +99,7 @@ func (p *push) run() error {
 		_, err := p.remote.do(http.MethodDelete, "/metrics/"+ingest.GroupPath(g), nil, nil)
 		return err
 	case p.remove:
-		return p.delete(g)
+		return p.denied(p.delete(g))
 	}
 	body, err := p.input(p.file, int64(p.maxBytes))
 	switch {
@@ -115,7 +115,15 @@ func (p *push) run() error {
 		_, err := p.remote.do(method, "/metrics/"+ingest.GroupPath(g), query, bytes.NewReader(body))
 		return err
 	}
-	return p.store(g, body, opts)
+	return p.denied(p.store(g, body, opts))
+}
+
+// denied adds to an error of permissions the path and the ways to get on.
+func (c *common) denied(err error) error {
+	if !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	return fmt.Errorf("%w: this user may not write to the spool %s; join the group that may (ls -ld), or send to the agent with --url", err, oneLine(c.spool))
 }
 
 // options returns what the flags ask for beside the body, for the spool and for an
