@@ -213,6 +213,7 @@ type fileEntry struct {
 	LastFailure *time.Time        `json:"last_failure,omitempty"`
 	TTL         *float64          `json:"ttl_seconds,omitempty"` // as the file states it; 0 for without end
 	Expired     *time.Time        `json:"expired,omitempty"`     // since when it is withheld
+	Refused     *fileRefusal      `json:"refused,omitempty"`     // the last push, if it was refused
 	Error       *fileError        `json:"error,omitempty"`
 	HeldSince   *time.Time        `json:"held_since,omitempty"` // since when older content is served
 	Conflicts   []fileConflict    `json:"conflicts,omitempty"`  // with other files
@@ -223,6 +224,14 @@ type fileError struct {
 	Reason  exposition.Reason `json:"reason"`
 	Line    int               `json:"line,omitempty"` // 1-based
 	Message string            `json:"message"`
+}
+
+// A fileRefusal is why the last push to a group was refused.
+type fileRefusal struct {
+	Time    time.Time `json:"time"`
+	Reason  string    `json:"reason"`
+	Client  string    `json:"client"`
+	Message string    `json:"message"`
 }
 
 // A fileConflict is what the file contradicts, and so cannot be served.
@@ -272,6 +281,9 @@ func newFileEntry(f *record.File, conflicts []*record.Conflict, now time.Time) *
 		LastFailure: unlessZero(f.LastFailure()),
 		HeldSince:   unlessZero(f.HeldSince()),
 		Expired:     unlessZero(f.Expired()),
+	}
+	if r, ok := f.Refused(); ok {
+		x.Refused = &fileRefusal{r.Time.UTC(), r.Reason, r.Client, r.Message}
 	}
 	if ttl, stated := f.TTL(); stated {
 		seconds := ttl.Seconds()

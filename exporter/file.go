@@ -68,6 +68,13 @@ func newRow(f *record.File, conflicts []*record.Conflict, now time.Time, mayWrit
 		r.Failed = momentOf(now, f.LastFailure())
 		r.Marks = append(r.Marks, mark{"push refused", "The last push to this group was refused; what it held before is served."})
 	}
+	if refused, ok := f.Refused(); ok {
+		if pushed(f) {
+			r.Failed = momentOf(now, refused.Time)
+			r.Marks = append(r.Marks, mark{"push refused", "The last push to this group was refused; what it held before is served."})
+		}
+		r.Problems = append(r.Problems, "push refused: "+wording.Visible(wording.Shorten(refused.Message+" (from "+refused.Client+")", 4*maxLabel)))
+	}
 	switch since := f.Expired(); {
 	case !since.IsZero() && r.Labels != nil:
 		r.Marks = append(r.Marks, mark{"expired " + ago(now, since), "Its lifetime is over. Only the times of its pushes are served, until the next push."})

@@ -185,7 +185,8 @@ func (l *listing) matches(f *record.File) bool {
 
 // faulty reports whether there is anything that somebody should look at.
 func faulty(f *record.File, conflicts map[string][]*record.Conflict) bool {
-	return f.Problem() != nil || !pushed(f) || !f.HeldSince().IsZero() || len(conflicts) > 0 && len(conflicts[f.Name()]) > 0
+	_, refused := f.Refused()
+	return f.Problem() != nil || !pushed(f) || refused || !f.HeldSince().IsZero() || len(conflicts) > 0 && len(conflicts[f.Name()]) > 0
 }
 
 // changed is when a group was last pushed to, or a file changed.

@@ -117,10 +117,11 @@ func TestParseGroup(t *testing.T) {
 	}
 	for in, want := range map[string]string{
 		`job=~"a.*"`:     `"job=~\"a.*\"" is no group but a selector of groups`,
+		`/var/tmp`:       `a group has the form job=backup,instance=db1: "/var/tmp" has no label name`,
 		`job!=a`:         `is no group but a selector`,
 		`instance=a`:     `is no group: job name is required`,
 		`job=a,job=b`:    `label "job" is given twice`,
-		`backup`:         `a group has the form job=backup,instance=db1: matcher "backup": expected one of`,
+		`backup`:         `a group has the form job=backup,instance=db1: "backup" has no label name; write it as job=NAME`,
 		`job=a,with.a=b`: `a group has the form`,
 	} {
 		if g, err := grouping.ParseGroup(in); err == nil || !strings.Contains(err.Error(), want) {

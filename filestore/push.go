@@ -3,6 +3,7 @@ package filestore
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/promspool/promspool/filestore/disk"
@@ -132,9 +133,57 @@ func (s *Store) Update(g grouping.Key, f *exposition.Families, opts record.PushO
 
 // Fail notes that a push to the group was refused before it came here. The
 // group is created if it is missing.
-func (s *Store) Fail(g grouping.Key) error {
+func (s *Store) Fail(g grouping.Key) error { return s.FailFor(g, record.Refusal{}) }
+
+// FailFor is Fail with the reason, which is kept with the group until a push succeeds.
+func (s *Store) FailFor(g grouping.Key, r record.Refusal) error {
 	defer s.groups.lock(g.FileName())()
-	return s.stampFailure(g)
+	return s.stampFailure(g, r)
+}
+
+// Refuse keeps with a group why a push to it was refused that could not be read. Other
+// than FailFor it makes no group and changes no time. It writes at a bounded rate: what is
+// refused meanwhile is not kept. It is never an error that nothing could be written.
+func (s *Store) Refuse(g grouping.Key, r record.Refusal) {
+	f := s.fileOf(g)
+	if f == nil || f.Group().IsZero() || !s.refusals.allow(g.FileName()) {
+		return
+	}
+	defer s.groups.lock(g.FileName())()
+	change := s.changeOf(g)
+	at, err := s.commit(g, false, func(old *record.Content) (*record.Content, error) {
+		if old == nil {
+			return nil, errNothing
+		}
+		return change.Refuse(old, r), nil
+	})
+	if err == nil {
+		_ = s.syncDirectory(at) // the group is as it was in any case
+	}
+}
+
+// refusals limits how often refusals are written: once a second for a group, and in all
+// refusalsPerSecond times. Its zero value is ready.
+type refusals struct {
+	mu     sync.Mutex
+	second int64               // guards the two that follow
+	groups map[string]struct{} // that were written in that second
+}
+
+const refusalsPerSecond = 20
+
+// allow reports whether a refusal of the group may be written now.
+func (l *refusals) allow(group string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now := time.Now().Unix(); now != l.second || l.groups == nil {
+		l.second, l.groups = now, make(map[string]struct{}, refusalsPerSecond)
+	}
+	if _, ok := l.groups[group]; ok || len(l.groups) >= refusalsPerSecond {
+		return false
+	}
+	l.groups[group] = struct{}{}
+	return true
 }
 
 func (s *Store) push(g grouping.Key, f *exposition.Families, keep bool, opts record.PushOptions) error {
@@ -160,7 +209,7 @@ func (s *Store) push(g grouping.Key, f *exposition.Families, keep bool, opts rec
 	case err != nil && opts.DryRun:
 		return err
 	case errors.As(err, &clash), errors.As(err, &bad) && bad.Decoded:
-		return errors.Join(err, s.stampFailure(g))
+		return errors.Join(err, s.stampFailure(g, record.RefusalOf(err, "", opts.Client)))
 	case bad != nil:
 		return err
 	}
@@ -213,13 +262,13 @@ func (s *Store) ownType(family string) (exposition.Type, bool) {
 func (s *Store) fileOf(g grouping.Key) *record.File { return s.View().File(g.FileName()) }
 
 // stampFailure sets the failure time of a group whose lock is held.
-func (s *Store) stampFailure(g grouping.Key) error {
+func (s *Store) stampFailure(g grouping.Key, r record.Refusal) error {
 	change := s.changeOf(g)
 	at, err := s.commit(g, false, func(old *record.Content) (*record.Content, error) {
 		if old == nil && (s.fileOf(g) != nil || !s.hasRoomForFailure()) {
 			return nil, errNothing
 		}
-		return change.Fail(old)
+		return change.Fail(old, r)
 	})
 	switch {
 	case errors.Is(err, errNothing):

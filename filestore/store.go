@@ -88,6 +88,7 @@ type Store struct {
 	probeErr  error
 	refusal   atomic.Pointer[quotaRefusal] // nil unless the last write was refused for a quota
 	observers Observers
+	refusals  refusals
 }
 
 // Observers are told how long the steps of a commit took, in seconds. They are

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -22,7 +23,11 @@ type agent struct {
 	t     testing.TB
 	store *filestore.Store
 	url   string
+	dir   string
 }
+
+// path returns the path of a file in the spool.
+func (a *agent) path(name string) string { return filepath.Join(a.dir, name) }
 
 // start runs an agent for a test. Edit may change what it accepts.
 func start(t testing.TB, opts *filestore.Options, edit func(*ingest.Config)) *agent {
@@ -41,7 +46,7 @@ func start(t testing.TB, opts *filestore.Options, edit func(*ingest.Config)) *ag
 		t.Fatal(err)
 	}
 	srv := httptest.NewServer(handler(h))
-	a := &agent{t: t, store: store, url: srv.URL}
+	a := &agent{t: t, store: store, url: srv.URL, dir: dir}
 	t.Cleanup(func() {
 		srv.Close()
 		a.checkReopened(dir, opts)

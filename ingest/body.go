@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"github.com/promspool/promspool/filestore/exposition"
-
 	"github.com/promspool/promspool/filestore/record"
 )
 
@@ -77,6 +76,13 @@ func decodeFamilies(body []byte, header http.Header, o Options) (*exposition.Fam
 	}
 	f, err := parse(body, o.Limits, o.UTF8Names)
 	return f, explain(err, body, header)
+}
+
+// wasRead reports whether an error of the Store is about what a push says, so that the Store
+// has kept it with the group.
+func wasRead(err error) bool {
+	var conflict *record.Conflict
+	return errors.As(err, &conflict) || wasDecoded(err)
 }
 
 // wasDecoded reports whether a body was read and only what it says is wrong.

@@ -122,6 +122,7 @@ type Handler struct {
 	room    *semaphore.Weighted // bytes of bodies that are being decoded and stored
 	log     *slog.Logger
 	metrics *metrics
+	logged  logLimit
 
 	pings    bool
 	maxSlugs int

@@ -15,6 +15,7 @@ type metrics struct {
 	requests *prometheus.CounterVec // nil if nobody counts
 	size     *prometheus.HistogramVec
 	duration *prometheus.HistogramVec
+	refused  *prometheus.CounterVec
 
 	put, post pushMetrics
 }
@@ -35,6 +36,16 @@ func newMetrics(requests *prometheus.CounterVec) *metrics {
 			Help:    "Time that pushes took from their header to their answer, refused ones included.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}, []string{"method"}),
+	}
+	m.refused = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "promspool_push_refusals_total",
+		Help: "Pushes that were refused, by reason.",
+	}, []string{"reason"})
+	for _, reason := range bodyReasons {
+		m.refused.WithLabelValues(string(reason))
+	}
+	for _, reason := range reasonsOf {
+		m.refused.WithLabelValues(reason)
 	}
 	m.put = pushMetrics{m.size.WithLabelValues("put"), m.duration.WithLabelValues("put")}
 	m.post = pushMetrics{m.size.WithLabelValues("post"), m.duration.WithLabelValues("post")}
@@ -83,10 +94,12 @@ func methodLabel(method string) string {
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	m.size.Describe(ch)
 	m.duration.Describe(ch)
+	m.refused.Describe(ch)
 }
 
 // Collect implements prometheus.Collector.
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	m.size.Collect(ch)
 	m.duration.Collect(ch)
+	m.refused.Collect(ch)
 }

@@ -56,9 +56,22 @@ func (h *Handler) push(w http.ResponseWriter, r *http.Request, path string) (g g
 	if err := h.store.MayChange(g, opts.By); err != nil {
 		return g, err // also what only notes a failure would be a change
 	}
+	opts.Client = clientOf(r)
+	return g, h.receive(w, r, g, start, opts)
+}
+
+// receive stores the body in a group that the client may change. A start time other
+// than zero is that of its metrics.
+func (h *Handler) receive(w http.ResponseWriter, r *http.Request, g grouping.Key, start time.Time, opts record.PushOptions) (err error) {
+	kept := false // the refusal, by the Store
+	defer func() {
+		if err != nil && !kept {
+			h.keepRefusal(r, g, err)
+		}
+	}()
 	body, err := readBody(w, r, h.options.MaxBytes)
 	if err != nil {
-		return g, err
+		return err
 	}
 	h.metrics.received(r.Method, len(body))
 	// What a body comes to in memory is known only when it is decompressed, so
@@ -72,12 +85,12 @@ func (h *Handler) push(w http.ResponseWriter, r *http.Request, path string) (g g
 	patience, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), roomPatience)
 	defer cancel()
 	if err := h.room.Acquire(patience, weight); err != nil {
-		return g, refuse(http.StatusServiceUnavailable, "pushes under way come to %d times --push.max-bytes=%d, try again", bodiesAtOnce, h.options.MaxBytes)
+		return refuse(http.StatusServiceUnavailable, "pushes under way come to %d times --push.max-bytes=%d, try again", bodiesAtOnce, h.options.MaxBytes)
 	}
 	defer func() { h.room.Release(weight) }()
 	plain, err := decompress(body, r.Header.Get("Content-Encoding"), h.options.MaxBytes)
 	if err != nil {
-		return g, explain(err, body, r.Header)
+		return explain(err, body, r.Header)
 	}
 	if spare := weight - int64(len(plain)); spare > 0 { // a commit may wait for seconds
 		h.room.Release(spare)
@@ -89,13 +102,17 @@ func (h *Handler) push(w http.ResponseWriter, r *http.Request, path string) (g g
 	}
 	switch {
 	case err != nil && wasDecoded(err):
-		return g, errors.Join(err, h.store.Fail(g))
+		kept = true
+		return errors.Join(err, h.store.FailFor(g, refusalOf(r, err)))
 	case err != nil:
-		return g, err
+		return err
 	case r.Method == http.MethodPut:
-		return g, h.store.Replace(g, families, opts)
+		err = h.store.Replace(g, families, opts)
+	default:
+		err = h.store.Update(g, families, opts)
 	}
-	return g, h.store.Update(g, families, opts)
+	kept = wasRead(err)
+	return err
 }
 
 // remove deletes the group. A body is not looked at.
@@ -167,7 +184,11 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, handler string,
 	} else {
 		var sentence string
 		code, sentence = statusOf(err)
-		h.logRefusal(r, handler, g, code, err)
+		if handler == "push" && (r.Method == http.MethodPut || r.Method == http.MethodPost) {
+			h.refused(r, g, code, err)
+		} else {
+			h.logRefusal(r, handler, g, code, err)
+		}
 		h.drain(w, r, err)
 		writeError(w, code, sentence+hintFor(r, err))
 	}

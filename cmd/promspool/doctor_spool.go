@@ -55,7 +55,26 @@ func (d *doctor) checkSpool() *filestore.Store {
 		d.say(fine, "limits", "", "the kernel watches the spool for this user")
 	}
 	d.checkLeftovers(x)
+	d.checkPushes(store)
 	return store
+}
+
+// checkPushes lists the groups whose last push was refused.
+func (d *doctor) checkPushes(store *filestore.Store) {
+	const most = 10
+	refused := 0
+	for f := range store.View().Files() {
+		r, ok := f.Refused()
+		if !ok {
+			continue
+		}
+		if refused++; refused <= most {
+			d.say(note, "pushes", "correct what "+printable(r.Client)+" pushes; the next push that succeeds clears this", "the last push to %s was refused at %s: %s", f.Group().Name(), r.Time.UTC().Format(time.RFC3339), printable(r.Message))
+		}
+	}
+	if refused > most {
+		d.say(note, "pushes", "promspool ls lists all", "the last push to %s more was refused", count(refused-most, "group"))
+	}
 }
 
 func (d *doctor) checkRights(x *filestore.Inspection) {

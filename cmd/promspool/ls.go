@@ -138,7 +138,11 @@ type row struct {
 
 func newRow(f *record.File, conflicts []*record.Conflict, now time.Time) row {
 	r := row{name: nameOf(f), state: stateOf(f, conflicts), file: f, age: f.Age(now), failed: -1}
-	if at := f.LastFailure(); !at.IsZero() {
+	at := f.LastFailure()
+	if refused, ok := f.Refused(); ok && refused.Time.After(at) {
+		at = refused.Time
+	}
+	if !at.IsZero() {
 		r.failed = max(0, now.Sub(at))
 	}
 	return r
@@ -155,10 +159,16 @@ func stateOf(f *record.File, conflicts []*record.Conflict) string {
 		return "writing"
 	case f.Problem() != nil, len(conflicts) > 0:
 		return "partial"
-	case f.LastFailure().After(f.LastPush()):
+	case f.LastFailure().After(f.LastPush()), isRefused(f):
 		return "refused"
 	}
 	return "ok"
+}
+
+// isRefused reports whether the last push to the group was refused.
+func isRefused(f *record.File) bool {
+	_, refused := f.Refused()
+	return refused
 }
 
 // nameOf returns what a file is called on the command line.

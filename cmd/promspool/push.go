@@ -100,7 +100,7 @@ func (p *push) run() error {
 		_, err := p.remote.do(http.MethodDelete, "/metrics/"+ingest.GroupPath(g), nil, nil)
 		return err
 	case p.remove:
-		return p.delete(g)
+		return p.denied(p.delete(g))
 	}
 	body, err := p.input(p.file, int64(p.maxBytes))
 	switch {
@@ -116,7 +116,15 @@ func (p *push) run() error {
 		_, err := p.remote.do(method, "/metrics/"+ingest.GroupPath(g), query, bytes.NewReader(body))
 		return err
 	}
-	return p.store(g, body, opts)
+	return p.denied(p.store(g, body, opts))
+}
+
+// denied adds to an error of permissions the path and the ways to get on.
+func (c *common) denied(err error) error {
+	if !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	return fmt.Errorf("%w: this user may not write to the spool %s; join the group that may (ls -ld), or send to the agent with --url", err, oneLine(c.spool))
 }
 
 // options returns what the flags ask for beside the body, for the spool and for an
@@ -182,12 +190,15 @@ func (p *push) store(g grouping.Key, body []byte, opts record.PushOptions) error
 		return err
 	}
 	defer store.Close() //nolint:errcheck // nothing to lose
+	const client = "promspool-push"
+	opts.Client = client
 	families, err := ingest.Decode(bytes.NewReader(body), http.Header{}, p.body())
 	var bad *exposition.SyntaxError
 	switch {
 	case errors.As(err, &bad) && bad.Decoded:
-		return errors.Join(err, store.Fail(g))
+		return errors.Join(err, store.FailFor(g, record.RefusalOf(err, "", client)))
 	case err != nil:
+		store.Refuse(g, record.RefusalOf(err, "request", client))
 		return err
 	case p.replace:
 		return store.Replace(g, families, opts)

@@ -220,7 +220,7 @@ func TestRunDoesNotWaitForAStuckSpool(t *testing.T) {
 	defer lock.Close()
 	agenttest.NoError(t, syscall.Flock(int(lock.Fd()), syscall.LOCK_EX))
 	out, errs, status := c.Run(t)
-	want := "promspool: job {job=\"a\"}: its start is not recorded: the disk does not answer in time\n"
+	want := "promspool: job {job=\"a\"}: its start is not recorded: the spool does not answer in time: its disk is slow or another process holds its lock; promspool doctor shows which\n"
 	if out != "ran\n" || errs != want || status != 0 {
 		t.Errorf("it printed %q and %q with status %d, want that it ran and %q", out, errs, status, want)
 	}

@@ -109,6 +109,9 @@ func facts(v *merge.View, f *record.File, conflicts []*record.Conflict, now time
 		if t := f.LastFailure(); !t.IsZero() {
 			say("last refused push: %s", at(t))
 		}
+		if r, ok := f.Refused(); ok {
+			say("refused at %s, from %s: %s", at(r.Time), printable(r.Client), printable(r.Message))
+		}
 		if ttl, ok := f.TTL(); ok && ttl > 0 {
 			say("lifetime: %s from the last push on", model.Duration(ttl))
 		} else if ok {

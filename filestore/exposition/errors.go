@@ -36,12 +36,13 @@ var Reasons = []Reason{Syntax, Incomplete, Timestamp, Encoding, NotRegular, Unre
 // not read the file. Detail does. It is for the client of a push, who sent the
 // content, and for files that everybody may read.
 type SyntaxError struct {
-	File   string // the file's name; empty for a push
-	Line   int    // 1-based; 0 if it is not about a line
-	Reason Reason
-	Msg    string
-	Detail string // Msg with the family and the offending token; empty if it is the same
-	Public bool   // everybody may read the file, so that Detail may be shown
+	File    string // the file's name; empty for a push
+	Line    int    // 1-based; 0 if it is not about a line
+	Reason  Reason
+	Msg     string
+	Detail  string // Msg with the family and the offending token; empty if it is the same
+	Subject string // the metric or family that it is about, such as metric "m"; may be empty
+	Public  bool   // everybody may read the file, so that Detail may be shown
 
 	// Decoded says that a push could be read, and that what is wrong is what it
 	// says. Such a push counts as one that failed; what cannot be read at all
@@ -79,6 +80,19 @@ func (e *SyntaxError) Error() string {
 // Report returns the sentence with the file and the line. Other than Error, it quotes
 // the content of files that everybody may read.
 func (e *SyntaxError) Report() string { return e.at(e.Sentence()) }
+
+// Brief returns the first fault of a push with the line and the metric. It does not
+// quote the content, for readers other than the client.
+func (e *SyntaxError) Brief() string {
+	text := e.Msg
+	if e.Subject != "" {
+		text = e.Subject + ": " + text
+	}
+	if text = e.at(text); len(e.More) > 0 {
+		text += fmt.Sprintf(" (the first of at least %d faults)", 1+len(e.More))
+	}
+	return text
+}
 
 // at returns the text after the file and the line.
 func (e *SyntaxError) at(text string) string {
@@ -133,7 +147,8 @@ func fault(line int, r Reason, kind, subject, format string, args ...any) *Synta
 		e.Detail = sentence(with)
 	}
 	if subject != "" {
-		e.Detail = kind + " " + Quote(subject) + ": " + sentence(with)
+		e.Subject = kind + " " + Quote(subject)
+		e.Detail = e.Subject + ": " + sentence(with)
 	}
 	return e
 }

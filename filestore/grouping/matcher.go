@@ -111,6 +111,9 @@ func (m *Matcher) appendTo(b []byte) []byte {
 // without braces, each value in quotes or of plain characters, as for
 // ParseMatchers. It is what Group.Name writes.
 func ParseGroup(s string) (Key, error) {
+	if s != "" && !strings.ContainsAny(s, "={}!~\"") {
+		return Key{}, fmt.Errorf("a group has the form job=backup,instance=db1: %s has no label name; write it as job=NAME", QuoteShort(s))
+	}
 	ms, err := ParseMatchers(s)
 	if err != nil {
 		return Key{}, fmt.Errorf("a group has the form job=backup,instance=db1: %w", err)

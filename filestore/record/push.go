@@ -153,8 +153,17 @@ func (g *Change) Amend(old *Content, e *Edit) (*Content, error) {
 	return c, nil
 }
 
-// Fail returns what a rejected push makes of a group: all stays but the time.
-func (g *Change) Fail(old *Content) (*Content, error) {
+// Fail returns what a rejected push makes of a group: all stays but the time and the
+// reason.
+func (g *Change) Fail(old *Content, r Refusal) (*Content, error) {
+	c, err := g.fail(old)
+	if err == nil && r.Message != "" {
+		c.File.attrs = c.File.attrs.with(refusedAttribute, r.value(g.Now))
+	}
+	return c, err
+}
+
+func (g *Change) fail(old *Content) (*Content, error) {
 	if old == nil {
 		return g.Content(nil, nil, 0, 0, g.Now)
 	}
@@ -203,7 +212,7 @@ func (g *Change) Content(old *Content, parts []exposition.Part, series int, push
 	c := newContent(&ID{PushedKind, g.Key.FileName()}, parts, series+n)
 	c.File.group = g.Key
 	if old != nil {
-		c.File.attrs = old.File.attrs.without(expiredAttribute) // with a push a new lifetime begins
+		c.File.attrs = old.File.attrs.without(expiredAttribute).without(refusedAttribute) // with a push a new lifetime begins
 	}
 	return c, nil
 }
@@ -307,6 +316,8 @@ type PushOptions struct {
 	// Store show it from then on, until it reads the file again. A refusal
 	// leaves no trace either.
 	DryRun bool
+	// Client is who pushes, for the record of a refusal.
+	Client string
 	// By is in whose name the group is changed, where groups have owners: one
 	// that has none gets By as its owner, and the error for one that is somebody
 	// else's wraps ErrNotOwner. With nil nobody is asked for.

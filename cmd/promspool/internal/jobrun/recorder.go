@@ -21,7 +21,7 @@ import (
 // on whether a disk answers.
 const endPatience = 2
 
-var errSlow = errors.New("the disk does not answer in time")
+var errSlow = errors.New("the spool does not answer in time: its disk is slow or another process holds its lock; promspool doctor shows which")
 
 // A recorder writes the record of one run: into the spool, or to a URL and, where
 // that does not answer, into the spool.
