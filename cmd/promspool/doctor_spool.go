@@ -69,11 +69,11 @@ func (d *doctor) checkPushes(store *filestore.Store) {
 			continue
 		}
 		if refused++; refused <= most {
-			d.say(note, "pushes", "correct what "+printable(r.Client)+" pushes; the next push that succeeds clears this", "the last push to %s was refused at %s: %s", f.Group().Name(), r.Time.UTC().Format(time.RFC3339), printable(r.Message))
+			d.say(note, "pushes", "correct what "+wording.Visible(r.Client)+" pushes; the next push that succeeds clears this", "the last push to %s was refused at %s: %s", f.Group().Name(), r.Time.UTC().Format(time.RFC3339), wording.Visible(r.Message))
 		}
 	}
 	if refused > most {
-		d.say(note, "pushes", "promspool ls lists all", "the last push to %s more was refused", count(refused-most, "group"))
+		d.say(note, "pushes", "promspool ls lists all", "the last push to %s more was refused", wording.Count(refused-most, "group"))
 	}
 }
 
