@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"unicode/utf8"
 )
@@ -25,6 +27,13 @@ func actedUpon() (all []rune) {
 // some: in the names of files, groups, families and labels, in values, in texts,
 // in lines that are wrong and in arguments.
 func TestOutputHasNothingThatATerminalActsUpon(t *testing.T) {
+	// Commands that write ignore signals, and programs that later tests start would
+	// inherit that. Neither Reset nor Stop takes it back.
+	defer func() {
+		c := make(chan os.Signal, 1)
+		signal.Notify(c, os.Interrupt, syscall.SIGTERM)
+		go func() { <-c; os.Exit(1) }()
+	}()
 	spool := t.TempDir()
 	bad := map[rune]bool{}
 	var evil, jobs []string
