@@ -110,7 +110,7 @@ func facts(v *merge.View, f *record.File, conflicts []*record.Conflict, now time
 			say("last refused push: %s", at(t))
 		}
 		if r, ok := f.Refused(); ok {
-			say("refused at %s, from %s: %s", at(r.Time), printable(r.Client), printable(r.Message))
+			say("refused at %s, from %s: %s", at(r.Time), wording.Visible(r.Client), wording.Visible(r.Message))
 		}
 		if ttl, ok := f.TTL(); ok && ttl > 0 {
 			say("lifetime: %s from the last push on", model.Duration(ttl))
