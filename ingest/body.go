@@ -9,13 +9,12 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/snappy"
 	"github.com/klauspost/compress/zstd"
-
-	"time"
 
 	"github.com/promspool/promspool/filestore/exposition"
 	"github.com/promspool/promspool/filestore/record"

@@ -110,7 +110,7 @@ func testInjections(t *testing.T, format string) {
 		request("POST", path, evil)
 		request("POST", path, fmt.Sprintf("{%s=\"1\"} 1\n", strconv.Quote(evil)))
 		request("POST", "/metrics/job/a/"+base64.RawURLEncoding.EncodeToString([]byte(evil))+"@base64/"+base64.RawURLEncoding.EncodeToString([]byte(evil)), "m 1\n")
-		request("PUT", path, "m 1\n", "Content-Encoding", strconv.Quote(evil))
+		request("PUT", "/metrics/job/encoding", "m 1\n", "Content-Encoding", strconv.Quote(evil))
 		request("PUT", path+"?ttl="+url.QueryEscape(evil), "m 1\n", "X-Promspool-Mode", strconv.QuoteToASCII(evil))
 		request("GET", "/ping/"+base64.RawURLEncoding.EncodeToString([]byte(evil)), "")
 		request("GET", "/%0d%0aX-Evil:%201", "")
