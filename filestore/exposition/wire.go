@@ -246,7 +246,7 @@ func histogramOf(m Metric, p *point) *dto.Histogram {
 	for i, b := range m.Bounds {
 		h.Bucket[i] = &dto.Bucket{UpperBound: proto.Float64(b.Bound)}
 		switch {
-		case float:
+		case float || !isWhole(b.Value):
 			h.Bucket[i].CumulativeCountFloat = proto.Float64(b.Value)
 		case math.IsInf(b.Bound, 1) && b.Value == countOf(h):
 			h.Bucket[i].CumulativeCount = proto.Uint64(h.GetSampleCount()) // which may have more digits
