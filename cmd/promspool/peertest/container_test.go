@@ -11,8 +11,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 	"go.yaml.in/yaml/v2"
+
+	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
 // instructions returns the arguments of each instruction of the last stage.

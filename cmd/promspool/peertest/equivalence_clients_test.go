@@ -15,7 +15,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/push"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
+
 	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
@@ -51,7 +53,7 @@ func collection() *prometheus.Registry {
 	counter.WithLabelValues("/a\"b\\\n").Inc()
 	counter.WithLabelValues("").(prometheus.ExemplarAdder).AddWithExemplar(2, prometheus.Labels{"trace_id": "x"})
 	histogram := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "h_seconds", Help: "H.", Buckets: []float64{0.1, 1, 1e6}})
-	both := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "both_seconds", Help: "B.", Buckets: []float64{1}, NativeHistogramBucketFactor: 1.1})
+	both := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "both_seconds", Help: "B.", Buckets: []float64{1}})
 	summary := prometheus.NewSummary(prometheus.SummaryOpts{Name: "s_seconds", Help: "S.", Objectives: map[float64]float64{0.5: 0.05, 0.99: 0.001}})
 	bare := prometheus.NewSummary(prometheus.SummaryOpts{Name: "bare_seconds", Help: "S."})
 	untyped := prometheus.NewUntypedFunc(prometheus.UntypedOpts{Name: "u", Help: "U."}, func() float64 { return 1e21 })
@@ -227,16 +229,32 @@ func wantSame(t *testing.T, ours, theirs string) {
 	}
 }
 
-// A histogram that has nothing but native buckets is the one thing that the Go
-// client can send and promspool cannot store.
+// A histogram that has nothing but native buckets is kept: text has its sum and
+// count, and a scrape by protobuf the buckets.
 func TestGoClientWithNativeHistogram(t *testing.T) {
 	t.Parallel()
 	a := agenttest.StartAgent(t, "")
 	h := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "native_seconds", NativeHistogramBucketFactor: 1.1})
 	h.Observe(1)
-	err := push.New(a.URL, "j").Collector(h).Push()
-	if err == nil || !strings.Contains(err.Error(), "400") || !strings.Contains(err.Error(), "push classic buckets too") {
-		t.Errorf("Push = %v, want 400 and what to do", err)
+	agenttest.NoError(t, push.New(a.URL, "j").Collector(h).Push())
+	agenttest.WantLines(t, a.Page(), `native_seconds_bucket{job="j",le="+Inf"} 1`, `native_seconds_sum{job="j"} 1`, `native_seconds_count{job="j"} 1`)
+	a = a.Restart()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, a.URL+"/metrics", nil)
+	agenttest.NoError(t, err)
+	req.Header.Set("Accept", "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited")
+	resp, err := agenttest.Client.Do(req)
+	agenttest.NoError(t, err)
+	defer resp.Body.Close()
+	for d := expfmt.NewDecoder(resp.Body, expfmt.ResponseFormat(resp.Header)); ; {
+		var f dto.MetricFamily
+		agenttest.NoError(t, d.Decode(&f)) // io.EOF if it is not there
+		if f.GetName() != "native_seconds" {
+			continue
+		}
+		if h := f.Metric[0].Histogram; h.GetSchema() != 3 || len(h.PositiveSpan) != 1 || h.CreatedTimestamp == nil {
+			t.Errorf("the scrape has %v", h)
+		}
+		break
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
+
 	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
@@ -30,8 +31,8 @@ var poisons = []poison{
 	{"no label and an empty one", []request{put("/metrics/job/x", "x 1\n", 200), put("/metrics/job/x/y@base64/=", "x 2\n", 200), put("/metrics/job/x/z@base64/=", "x 3\n", 200)}},
 	{"series with an empty label and without", []request{put("/metrics/job/e", "e{x=\"\"} 1\ne 2\n", 400)}},
 	{"family without a name", []request{putProto("/metrics/job/w3", 400, `type: GAUGE metric { gauge { value: 1 } }`), putProto("/metrics/job/w3", 400, ``)}},
-	{"gauge histogram", []request{putProto("/metrics/job/w4", 400, `name: "w4" type: GAUGE_HISTOGRAM metric { histogram { sample_count: 1 bucket { upper_bound: 1 cumulative_count: 1 } } }`)}},
-	{"gauge histogram without a histogram", []request{putProto("/metrics/job/w4", 400, `name: "w4" type: GAUGE_HISTOGRAM metric { }`), putProto("/metrics/job/w4", 400, `name: "w4" type: GAUGE_HISTOGRAM`)}},
+	{"gauge histogram", []request{putProto("/metrics/job/w4", 200, `name: "w4" type: GAUGE_HISTOGRAM metric { histogram { sample_count: 1 bucket { upper_bound: 1 cumulative_count: 1 } } }`)}},
+	{"gauge histogram without a histogram", []request{putProto("/metrics/job/w4", 400, `name: "w4" type: GAUGE_HISTOGRAM metric { }`), putProto("/metrics/job/w4", 200, `name: "w4" type: GAUGE_HISTOGRAM`)}},
 	{"type that there is none", []request{put("/metrics/job/t", "\x07\x0a\x01t\x18\x63\x22\x00", 400).with("Content-Type", delimitedType)}},
 	{"label names that are one when escaped", []request{putProto("/metrics/job/w5", 400, `name: "w5" type: GAUGE metric { label { name: "x.y" value: "1" } label { name: "x_y" value: "2" } gauge { } }`)}},
 	{"metric names that are one when escaped", []request{putProto("/metrics/job/w5", 400, `name: "w.5" type: GAUGE metric { gauge { } }`, `name: "w_5" type: COUNTER metric { counter { } }`), put("/metrics/job/w5", "w_5 1\n", 200)}},

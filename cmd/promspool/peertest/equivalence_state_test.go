@@ -15,8 +15,9 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
-	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
 // A state is what a server shows of what was pushed, in a form in which two can

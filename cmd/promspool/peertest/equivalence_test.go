@@ -17,9 +17,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/snappy"
 	dto "github.com/prometheus/client_model/go"
-	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 	"google.golang.org/protobuf/encoding/protodelim"
 	"google.golang.org/protobuf/encoding/prototext"
+
+	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
 // The files equivalence_*_test.go state in which way promspool equals Pushgateway.
