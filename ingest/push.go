@@ -15,6 +15,7 @@ import (
 
 	"github.com/promspool/promspool/filestore/exposition"
 	"github.com/promspool/promspool/filestore/grouping"
+	"github.com/promspool/promspool/filestore/wording"
 	"github.com/promspool/promspool/filestore/record"
 )
 
@@ -235,7 +236,7 @@ func checkNames(query url.Values, header http.Header) error {
 		if slices.Contains(parameters, name) {
 			continue
 		}
-		if known := Nearest(name, parameters...); known != "" {
+		if known := wording.Nearest(name, parameters...); known != "" {
 			return refuse(http.StatusBadRequest, "unknown parameter %s: did you mean %s?", exposition.Quote(name), known)
 		}
 	}
@@ -250,7 +251,7 @@ func checkNames(query url.Values, header http.Header) error {
 	if unknown == "" {
 		return nil
 	}
-	if known := Nearest(unknown[len(headerPrefix):], "TTL", "Mode", "Start"); known != "" {
+	if known := wording.Nearest(unknown[len(headerPrefix):], "TTL", "Mode", "Start"); known != "" {
 		return refuse(http.StatusBadRequest, "unknown header %s: did you mean %s?", exposition.Quote(unknown), headerPrefix+known)
 	}
 	return refuse(http.StatusBadRequest, "unknown header %s: there are %s, %s and %s", exposition.Quote(unknown), ttlHeader, modeHeader, startHeader)

@@ -1,4 +1,4 @@
-package ingest
+package wording
 
 import "strings"
 
