@@ -15,8 +15,8 @@ import (
 
 	"github.com/promspool/promspool/filestore/exposition"
 	"github.com/promspool/promspool/filestore/grouping"
-	"github.com/promspool/promspool/filestore/wording"
 	"github.com/promspool/promspool/filestore/record"
+	"github.com/promspool/promspool/filestore/wording"
 )
 
 // Push answers a request to the group that the path names: what follows

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"text/template"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/common/version"
+
+	"github.com/promspool/promspool/filestore/wording"
 )
 
 // emptyFlags are the flags whose empty value has a meaning: that of the default.
@@ -194,4 +197,57 @@ func namedFlag(app *kingpin.Application, args []string, err error) error {
 		}
 	}
 	return err
+}
+
+// explained returns the error of a command line with the name that an unknown
+// command or flag was probably meant to be.
+func explained(app *kingpin.Application, args []string, err error) error {
+	var command *kingpin.CmdModel
+	if context, _ := app.ParseContext(args); context != nil && context.SelectedCommand != nil {
+		command = context.SelectedCommand.Model()
+	}
+	unknown := func(kind, dashes, word string, names []string) error {
+		if near := wording.Nearest(word, names...); near != "" {
+			return fmt.Errorf("unknown %s %s (did you mean %s?)", kind, dashes+wording.Visible(word), dashes+near)
+		}
+		return fmt.Errorf("unknown %s %s", kind, dashes+wording.Visible(word))
+	}
+	if word, ok := strings.CutPrefix(err.Error(), "unknown long flag '--"); ok {
+		flags := app.Model().Flags
+		if command != nil {
+			flags = slices.Concat(flags, command.Flags)
+		}
+		return unknown("flag", "--", strings.TrimSuffix(word, "'"), flagNames(flags))
+	}
+	if word, ok := strings.CutPrefix(err.Error(), "unexpected "); ok && (command == nil || command.Default && !slices.Contains(args, command.Name)) {
+		return unknown("command", "", word, commandNames(app.Model().Commands))
+	}
+	if word, ok := strings.CutPrefix(err.Error(), "expected command but got "); ok && command != nil {
+		if bare, err := strconv.Unquote(word); err == nil {
+			return unknown("command", "", bare, commandNames(command.Commands))
+		}
+	}
+	return err
+}
+
+// flagNames returns the names of the flags that are shown in the help.
+func flagNames(flags []*kingpin.FlagModel) []string {
+	var names []string
+	for _, f := range flags {
+		if !f.Hidden {
+			names = append(names, f.Name)
+		}
+	}
+	return names
+}
+
+// commandNames returns the names of the commands that are shown in the help.
+func commandNames(commands []*kingpin.CmdModel) []string {
+	var names []string
+	for _, c := range commands {
+		if !c.Hidden {
+			names = append(names, c.Name)
+		}
+	}
+	return names
 }

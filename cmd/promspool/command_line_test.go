@@ -122,6 +122,15 @@ func TestWhatIsWrongWithAFlagNamesIt(t *testing.T) {
 		{"ls --stale=soon", `--stale: "soon" is no duration such as 12h or 7d, try --help`},
 		{"ls --sort=what", "--sort: enum value must be one of"},
 		{"--log.level=loud ls", "--log.level: unrecognized log level loud, try --help"},
+		{"sevre", "unknown command sevre (did you mean serve?), try --help"},
+		{"psuh job=a", "unknown command psuh (did you mean push?), try --help"},
+		{"something", "unknown command something, try --help"},
+		{"job declar a", "unknown command declar (did you mean declare?), try --help"},
+		{"ls job=a", "unexpected job=a, try --help"},
+		{"ls --stael=1h", "unknown flag --stael (did you mean --stale?), try --help"},
+		{"--web.listen-adress=:0", "unknown flag --web.listen-adress (did you mean --web.listen-address?), try --help"},
+		{"run --jbo=a true", "unknown flag --jbo (did you mean --job?), try --help"},
+		{"ls --something", "unknown flag --something, try --help"},
 		{"help nonsense", `expected command but got "nonsense"`},
 	} {
 		t.Run(tt.args, func(t *testing.T) {

@@ -73,6 +73,9 @@ func newProgram(args []string, stdin io.Reader, stdout, stderr io.Writer) *progr
 	if !slices.ContainsFunc(args, func(arg string) bool { return app.GetCommand(arg) != nil }) {
 		app.UsageTemplate(kingpin.LongHelpTemplate) // with the agent's flags: it is the default command
 	}
+	if context, _ := app.ParseContext(args); context != nil && context.SelectedCommand != nil && context.SelectedCommand.FullCommand() == "run" {
+		app.Interspersed(false) // what follows the command's name is for the command
+	}
 	return p
 }
 
@@ -89,7 +92,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	case p.exited == 0:
 		return exitDone
 	case err != nil:
-		fmt.Fprintf(plainLines{stderr}, "promspool: %v, try --help\n", namedFlag(p.app, args, err))
+		fmt.Fprintf(plainLines{stderr}, "promspool: %v, try --help\n", explained(p.app, args, namedFlag(p.app, args, err)))
 		return exitUsage
 	}
 	if err := p.commands[command](); err != nil {

@@ -55,7 +55,7 @@ Examples:
 	cmd.Flag("push.start-time", "Give counters, histograms and summaries that the command writes the start of the run as start time.").BoolVar(&r.startTime)
 	cmd.Flag("push-url", "Record the run at this promspool or Pushgateway instead of in the spool, and in the spool if it does not answer.").PlaceHolder("URL").StringVar(&r.pushURL)
 	cmd.Flag("patience", "How long to wait for the record, for tests.").Hidden().Default(jobrun.DefaultPatience.String()).DurationVar(&r.patience)
-	cmd.Arg("command", "The command and its arguments, after --.").Required().StringsVar(&r.command)
+	cmd.Arg("command", "The command and its arguments. Flags of promspool stand before it.").Required().StringsVar(&r.command)
 	commands[cmd.FullCommand()] = r.run
 }
 
