@@ -68,7 +68,7 @@ func (j *jobCommand) declare() error {
 		return err
 	}
 	defer store.Close() //nolint:errcheck // nothing to lose
-	return job.Declare(store, g, time.Now(), j.expect.expectation())
+	return denied(j.spool, job.Declare(store, g, time.Now(), j.expect.expectation()), "")
 }
 
 func (j *jobCommand) forget() error {
@@ -87,7 +87,7 @@ func (j *jobCommand) forget() error {
 	case errors.Is(err, job.ErrRunning):
 		return fmt.Errorf("job %s is running: forget it when it has ended", g)
 	default:
-		return err
+		return denied(j.spool, err, "")
 	}
 }
 

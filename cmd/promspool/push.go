@@ -100,7 +100,7 @@ func (p *push) run() error {
 		_, err := p.remote.do(http.MethodDelete, "/metrics/"+ingest.GroupPath(g), nil, nil)
 		return err
 	case p.remove:
-		return p.denied(p.delete(g))
+		return denied(p.spool, p.delete(g), "--url")
 	}
 	body, err := p.input(p.file, int64(p.maxBytes))
 	switch {
@@ -116,15 +116,7 @@ func (p *push) run() error {
 		_, err := p.remote.do(method, "/metrics/"+ingest.GroupPath(g), query, bytes.NewReader(body))
 		return err
 	}
-	return p.denied(p.store(g, body, opts))
-}
-
-// denied adds to an error of permissions the path and the ways to get on.
-func (c *common) denied(err error) error {
-	if !errors.Is(err, fs.ErrPermission) {
-		return err
-	}
-	return fmt.Errorf("%w: this user may not write to the spool %s; join the group that may (ls -ld), or send to the agent with --url", err, oneLine(c.spool))
+	return denied(p.spool, p.store(g, body, opts), "--url")
 }
 
 // options returns what the flags ask for beside the body, for the spool and for an

@@ -76,6 +76,7 @@ func (r *rm) run() error {
 		removed, err = r.removeRemote()
 	default:
 		removed, err = r.removeHere()
+		err = denied(r.spool, err, "--url")
 	}
 	if removed != nil && (err == nil || len(removed.Groups) > 0) {
 		if printErr := r.print(removed); err == nil {

@@ -40,7 +40,36 @@ func openSpool(dir string, opts *filestore.Options) (*filestore.Store, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%w: say with --spool.directory or PROMSPOOL_SPOOL_DIRECTORY where the spool is", err)
 	}
-	return store, err
+	return store, denied(dir, err, "")
+}
+
+// deniedError is an error of permissions on the spool, with the ways to get on.
+type deniedError struct {
+	error
+	dir, flag string
+}
+
+func (e *deniedError) Unwrap() error { return e.error }
+
+func (e *deniedError) Error() string {
+	text := fmt.Sprintf("%v: this user may not do that in the spool %s: join the group that may (ls -ld)", e.error, oneLine(e.dir))
+	if e.flag != "" {
+		text += ", or send to the agent with " + e.flag
+	}
+	return text
+}
+
+// denied makes a deniedError of an error of permissions. The flag is the one with
+// which the command asks an agent instead, empty if it has none.
+func denied(dir string, err error, flag string) error {
+	if before := (*deniedError)(nil); errors.As(err, &before) {
+		before.flag = flag
+		return err
+	}
+	if !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	return &deniedError{err, dir, flag}
 }
 
 // createSpool creates the spool if it does not exist, and reports whether it did.

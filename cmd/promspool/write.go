@@ -86,7 +86,7 @@ func (w *write) run() error {
 		input.File = ""
 		return fmt.Errorf("standard input: %w", &input)
 	}
-	return err
+	return denied(w.spool, err, "")
 }
 
 // hasMetadata reports whether there is a HELP or TYPE line. A script that prints

@@ -70,6 +70,8 @@ type Config struct {
 	// Open opens the spool, with all its files or with that of the group alone. It
 	// may be called again while an earlier call still hangs.
 	Open func(all bool) (*filestore.Store, error)
+	// Explain adds to an error of the spool, or nil, what can be done about it.
+	Explain func(error) error
 	// Remote has the record in place of the spool; nil for the spool.
 	Remote *Remote
 	// Expect is what is expected of the job; nil leaves what was declared.
@@ -136,9 +138,9 @@ func Run(c Config) error {
 	case errors.Is(err, filestore.ErrLocked):
 		return r.locked(rec)
 	case r.Lock != "":
-		failed = r.complain("not locked", err)
+		failed = r.complain("not locked", r.Explain(err))
 	}
-	failed = r.complain("its start is not recorded", rec.begin(time.Now())) || failed
+	failed = r.complain("its start is not recorded", r.Explain(rec.begin(time.Now()))) || failed
 	if failed && r.Strict {
 		rec.release(true)
 		return ExitStatus(exitNotRun)
@@ -156,7 +158,7 @@ func Run(c Config) error {
 	failed = r.complain("what it wrote to $PROMSPOOL_TEXTFILE is refused", err) || failed
 	refused, err := rec.finish(end.End)
 	failed = r.complain("what it wrote to $PROMSPOOL_TEXTFILE is refused", refused) || failed
-	failed = r.complain("its end is not recorded", err) || failed
+	failed = r.complain("its end is not recorded", r.Explain(err)) || failed
 	rec.release(err == nil)
 	own.remove()
 	switch {
@@ -172,7 +174,7 @@ func Run(c Config) error {
 
 // locked ends a run that did not start since another goes on.
 func (r *jobRun) locked(rec *recorder) error {
-	failed := r.complain("that it was skipped is not recorded", rec.skip(time.Now()))
+	failed := r.complain("that it was skipped is not recorded", r.Explain(rec.skip(time.Now())))
 	switch {
 	case r.Lock == "fail":
 		fmt.Fprintf(r.Stderr, "promspool: job %s is running already\n", r.Group)
