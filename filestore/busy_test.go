@@ -175,7 +175,7 @@ func TestRenamedFileNeedsNoRest(t *testing.T) {
 				x := newScript(t, test.opts)
 				serial, renamed := uint64(0), false
 				if reported {
-					x.s.UseReports(func(string) (uint64, bool, bool, bool) { return serial, true, renamed, false })
+					x.s.UseReports(func(string, uint64) (uint64, bool, bool, bool) { return serial, true, renamed, false })
 				}
 				x.rename(test.prefix + "a 0\n")
 				x.after(time.Second)

@@ -105,11 +105,14 @@ func (o readResult) bad(at record.Stamp, mtime time.Time, err *exposition.Syntax
 // and the content only if nobody is writing it.
 func (r *reader) read(d *disk.Dir, o readResult, at record.Stamp, link *unix.Stat_t) readResult {
 	mtime := time.Unix(0, at.Mtime)
-	reported := o.written() // before it is opened, so that the report is about what is opened or about what came later
+	reported := o.written(0) // before the open: the report is about what is opened, or the content is newer
 	fd, st, err := d.OpenRegular(o.base, link)
 	switch {
 	case err == nil:
 		defer unix.Close(fd) //nolint:errcheck // only read
+		if reported.serial != 0 && !reported.opened {
+			defer o.written(reported.serial) // the open was ours
+		}
 	case errors.Is(err, disk.ErrRetry), errors.Is(err, unix.ENOENT), errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
 		o.retry = true // replaced just now, or a shortage that passes
 		return o
@@ -156,7 +159,8 @@ func (r *reader) read(d *disk.Dir, o readResult, at record.Stamp, link *unix.Sta
 	switch {
 	case known:
 	case reported.serial != 0 && !reported.closed:
-		busy = true
+		truncated := !reported.opened && o.old != nil && at.Size < o.old.Stamp().Size
+		busy = !truncated || quiet < unknownRest
 	case reported.serial != 0 && reported.opened && quiet < unknownRest:
 		busy = !reported.renamed // perhaps by a writer, who may have written a part
 	case reported.serial != 0:
@@ -178,7 +182,7 @@ func (r *reader) read(d *disk.Dir, o readResult, at record.Stamp, link *unix.Sta
 	if err := unix.Fstat(fd, &st); err != nil || stampOf(&st) != record.WithoutLink(before) || int64(len(data)) != before.Size {
 		return r.wait(o, now, whyChanging)
 	}
-	if !known && heeded && o.written().serial != reported.serial { // opened it has been by now, here
+	if !known && heeded && o.written(0).serial != reported.serial { // opened it has been by now, here
 		return r.wait(o, now, whyChanging) // its clock is too coarse to tell
 	}
 	at.Young = now.Sub(mtime) < clockGrain || now.Sub(time.Unix(0, at.Ctime)) < clockGrain
@@ -294,12 +298,13 @@ type written struct {
 	closed, renamed, opened bool
 }
 
-func (o *readResult) written() (w written) {
+// A caller that has opened the file passes the serial of the report that it had before.
+func (o *readResult) written(mine uint64) (w written) {
 	if o.src == nil {
 		return w
 	}
 	if ask := o.src.reports.Load(); ask != nil {
-		w.serial, w.closed, w.renamed, w.opened = (*ask)(o.base)
+		w.serial, w.closed, w.renamed, w.opened = (*ask)(o.base, mine)
 	}
 	return w
 }
@@ -317,7 +322,8 @@ func (o *readResult) isAnother(at record.Stamp) bool {
 // Where the kernel does not say whether there is a writer, neither when asked nor
 // by a report, a file has to rest for a moment: few pause for longer within one
 // file. A report that a file was changed without one that it was closed stands
-// for an open file; truncate(2), which opens none, looks the same and has to wait.
+// for an open file, unless it became smaller and no open was reported: that is
+// truncate(2).
 const (
 	unknownRest   = 200 * time.Millisecond
 	writerTimeout = 30 * time.Second

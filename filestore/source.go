@@ -69,16 +69,17 @@ func (src *Source) setFailure(err error) bool {
 // kernel does not answer by itself. It returns the number of the last report
 // about the content of a file, 0 if nothing is known of it; whether a writer has
 // closed the file and nothing was written to it after that; whether it came whole
-// under its name by a rename; and whether it was opened since, be it to read. Two
-// calls with the same number mean that the content has not changed in between,
-// unless a writer has just opened the file. It is called from many goroutines at
-// once.
-func (src *Source) UseReports(f func(name string) (serial uint64, closed, renamed, opened bool)) {
+// under its name by a rename; and whether it was opened after the close or rename,
+// be it to read. A caller that has opened the file itself passes the number that it
+// was given before, if opened was false then, else 0. Two calls with the same number
+// mean that the content has not changed in between, unless a writer has just opened
+// the file. It is called from many goroutines at once.
+func (src *Source) UseReports(f func(name string, mine uint64) (serial uint64, closed, renamed, opened bool)) {
 	src.reports.Store(&f)
 }
 
 // UseReports is that of the spool as a [Source].
-func (s *Store) UseReports(f func(name string) (serial uint64, closed, renamed, opened bool)) {
+func (s *Store) UseReports(f func(name string, mine uint64) (serial uint64, closed, renamed, opened bool)) {
 	s.spool.UseReports(f)
 }
 
@@ -146,7 +147,7 @@ type Source struct {
 	dir    atomic.Pointer[disk.Dir]
 
 	links   linkSet
-	reports atomic.Pointer[func(name string) (serial uint64, closed, renamed, opened bool)]
+	reports atomic.Pointer[func(name string, mine uint64) (serial uint64, closed, renamed, opened bool)]
 	failure atomic.Pointer[record.DirectoryError] // changed under the lock of the Store
 	removed bool                                  // guarded by the lock of the Store
 }

@@ -7,7 +7,7 @@ import "time"
 type report struct {
 	serial uint64 // numbers all reports of the process, from 1
 	kind   reportKind
-	opened bool // since; by a reader or by a writer that has written nothing yet
+	opened bool // since, or for a change: since the close or rename before it; see Written
 	at     time.Time
 }
 
@@ -52,13 +52,26 @@ func (r *reports) note(name string, kind reportKind, serial uint64, now time.Tim
 		}
 		r.sweep = 2 * len(r.byName)
 	}
-	r.byName[name] = report{serial: serial, kind: kind, at: now}
+	// A change of a file that nobody has opened is by truncate(2), or by a writer
+	// that had it open before.
+	opened := kind == changed && (!known || before.opened)
+	r.byName[name] = report{serial: serial, kind: kind, opened: opened, at: now}
 }
 
 // open notes that a file was opened, if there is a report about it.
-func (r *reports) open(name string) {
-	if x, ok := r.byName[name]; ok && !x.opened {
-		x.opened = true
+func (r *reports) open(name string) { r.setOpened(name, true) }
+
+// excuse takes back that a file was opened, if the report about it is still the one
+// with the serial.
+func (r *reports) excuse(name string, serial uint64) {
+	if r.byName[name].serial == serial {
+		r.setOpened(name, false)
+	}
+}
+
+func (r *reports) setOpened(name string, opened bool) {
+	if x, ok := r.byName[name]; ok && x.opened != opened {
+		x.opened = opened
 		r.byName[name] = x
 	}
 }
@@ -69,25 +82,29 @@ func (r *reports) forget(name string) { delete(r.byName, name) }
 // forgetAll drops what is known of all files.
 func (r *reports) forgetAll() { clear(r.byName) }
 
-// Written returns what the kernel has reported last about the content of a file.
-// It takes in all reports up to the moment of the call, so a file that was
-// closed before and has the same serial after it was read did not change in
-// between.
+// Written returns the kernel's last report about the content of a file. It takes in
+// all reports up to the moment of the call, so a file that was closed before and has
+// the same serial after it was read did not change in between.
 //
 // The serial is 0 if there was no report since the watch was made, or if it was
 // lost; outside Linux there are none. Closed says that a writer has closed the
-// file and nothing was written to it after that, and renamed that it came whole
-// under its name by a rename; closed is true then as well. Opened says that it was
-// opened since: by a reader, or by a writer whose first write is not reported yet.
-// Another writer may have it open from before if it has written nothing since.
-// Changes through another name, such as a hard link or the target of a symbolic
-// link, are not reported. It is safe for concurrent use.
-func (w *Watcher) Written(name string) (serial uint64, isClosed, isRenamed, isOpened bool) {
+// file and that nothing was written to it after that. Renamed says that it got its
+// name by a rename and is complete; closed is true then as well. Opened says that
+// the file was opened after the close or the rename, by a reader or by a writer.
+// A file that is not closed and not opened was changed by truncate(2), or by a
+// writer that had it open when it was renamed. Another writer may have the file open
+// from before if it has written nothing since. Changes through another name, such
+// as a hard link or the target of a symbolic link, are not reported.
+//
+// A caller that has itself opened the file passes the serial that it was given
+// before, if opened was false then, and the open does not count; otherwise it
+// passes 0. Written is safe for concurrent use.
+func (w *Watcher) Written(name string, mine uint64) (serial uint64, isClosed, isRenamed, isOpened bool) {
 	t := w.writers.Load()
 	if t == nil {
 		return 0, false, false, false
 	}
-	r := t.last(name)
+	r := t.last(name, mine)
 	if r.serial == 0 {
 		return 0, false, false, false
 	}

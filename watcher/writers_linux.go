@@ -160,14 +160,18 @@ func (w *writers) attach(told func(name string)) {
 	w.told = told
 }
 
-// last returns the last report about a file, after taking in those that wait.
-func (w *writers) last(name string) report {
+// last returns the last report about a file, after taking in those that wait. If it
+// has the serial mine, the file counts as not opened since.
+func (w *writers) last(name string, mine uint64) report {
 	h := w.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	alive := false
 	if h.conn.Control(func(fd uintptr) { _, alive = h.drain(int(fd)) }) != nil || !alive {
 		return report{}
+	}
+	if mine != 0 {
+		w.reports.excuse(name, mine)
 	}
 	return w.reports.byName[name]
 }

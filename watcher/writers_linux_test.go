@@ -31,10 +31,10 @@ func TestWritten(t *testing.T) {
 		must(t, err)
 	}
 	var last uint64
-	const none, open1, closed, renamed = "none", "open", "closed", "renamed"
+	const none, open1, truncated, closed, renamed = "none", "open", "truncated", "closed", "renamed"
 	check := func(what, want string) {
 		t.Helper()
-		serial, isClosed, isRenamed, isOpened := w.Written("a.prom")
+		serial, isClosed, isRenamed, isOpened := w.Written("a.prom", 0)
 		got := none
 		switch {
 		case isRenamed && isClosed:
@@ -43,10 +43,12 @@ func TestWritten(t *testing.T) {
 			got = "renamed and open"
 		case isClosed:
 			got = closed
-		case serial > 0:
+		case isOpened:
 			got = open1
+		case serial > 0:
+			got = truncated
 		}
-		if isOpened && isClosed { // which of the two comes first when a file is truncated differs between kernels
+		if isOpened && isClosed {
 			got += ", opened"
 		}
 		if got != want {
@@ -56,7 +58,7 @@ func TestWritten(t *testing.T) {
 			t.Errorf("%s: the serial is still %d", what, serial)
 		}
 		last = serial
-		if again, _, _, _ := w.Written("a.prom"); again != serial {
+		if again, _, _, _ := w.Written("a.prom", 0); again != serial {
 			t.Errorf("%s: the serial went from %d to %d, and nothing happened", what, serial, again)
 		}
 	}
@@ -84,6 +86,28 @@ func TestWritten(t *testing.T) {
 	check("appended to", open1)
 	must(t, f.Close())
 	check("appended to and closed", closed)
+	must(t, os.Truncate(path, 2))
+	check("truncated", truncated)
+	must(t, os.Truncate(path, 1))
+	check("truncated again", truncated)
+	reader = open(os.O_RDONLY)
+	serial, _, _, opened := w.Written("a.prom", last)
+	if serial != last || opened {
+		t.Errorf("the caller has opened the file itself: Written() says serial %d, opened %v, want %d, false", serial, opened, last)
+	}
+	last = 0
+	check("truncated, and read by the caller", truncated)
+	must(t, reader.Close())
+	reader = open(os.O_RDONLY)
+	last = 0
+	check("truncated, and read by another", open1)
+	must(t, reader.Close())
+	put(t, dir, "a.prom", "1")
+	reader = open(os.O_RDONLY)
+	check("renamed, and read by another", renamed+", opened")
+	must(t, os.Truncate(path, 0))
+	check("read by another, then truncated", open1)
+	must(t, reader.Close())
 
 	temp := filepath.Join(dir, ".a.prom.tmp")
 	early, err := os.Create(temp)
@@ -98,7 +122,7 @@ func TestWritten(t *testing.T) {
 	put(t, dir, "a.txt", "1")
 	must(t, os.Link(filepath.Join(dir, "a.txt"), path))
 	check("linked", none)
-	if serial, _, _, _ := w.Written("a.txt"); serial != 0 {
+	if serial, _, _, _ := w.Written("a.txt", 0); serial != 0 {
 		t.Error("there is a report about a file that does not match")
 	}
 	put(t, dir, "a.prom", "1")
@@ -121,10 +145,10 @@ func TestWrittenInADirectoryOfTwoPaths(t *testing.T) {
 	both := func(want bool) {
 		t.Helper()
 		put(t, dir, "a.prom", "1")
-		if _, _, renamed, _ := one.Written("a.prom"); renamed != want {
+		if _, _, renamed, _ := one.Written("a.prom", 0); renamed != want {
 			t.Errorf("by the first path: %v, want %v", renamed, want)
 		}
-		if _, _, renamed, _ := two.Written("a.prom"); !renamed {
+		if _, _, renamed, _ := two.Written("a.prom", 0); !renamed {
 			t.Error("by the second path: no report")
 		}
 	}
@@ -140,19 +164,19 @@ func TestWrittenAfterTheDirectoryWasReplaced(t *testing.T) {
 	m, w, _ := watch(t, dir)
 	put(t, dir, "a.prom", "1")
 	m.holds(t, "a.prom", "1")
-	if _, _, renamed, _ := w.Written("a.prom"); !renamed {
+	if _, _, renamed, _ := w.Written("a.prom", 0); !renamed {
 		t.Error("no report before")
 	}
 	must(t, os.Rename(dir, dir+".old"))
 	must(t, os.Mkdir(dir, 0o755))
 	must(t, os.Link(filepath.Join(dir+".old", "a.prom"), filepath.Join(dir, "b.prom")))
 	m.holds(t, "b.prom", "1")
-	if serial, _, _, _ := w.Written("a.prom"); serial != 0 {
+	if serial, _, _, _ := w.Written("a.prom", 0); serial != 0 {
 		t.Error("the report about a file of the old directory is still there")
 	}
 	put(t, dir, "b.prom", "2")
 	m.holds(t, "b.prom", "2")
-	if _, _, renamed, _ := w.Written("b.prom"); !renamed {
+	if _, _, renamed, _ := w.Written("b.prom", 0); !renamed {
 		t.Error("no report after")
 	}
 }

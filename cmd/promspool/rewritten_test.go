@@ -193,3 +193,37 @@ func TestHalfWrittenOpenFileIsNotServed(t *testing.T) {
 		t.Errorf("still named:\n%s", page)
 	}
 }
+
+// TestTruncatedFileIsServed: truncate(2) changes a file that no process has open. The
+// agent does not take that for a writer that has not finished.
+func TestTruncatedFileIsServed(t *testing.T) {
+	t.Parallel()
+	dir := openDir(t)
+	files := filepath.Join(dir, "t")
+	agenttest.NoError(t, os.Mkdir(files, 0o755))
+	a := startAgentAsNobody(t, dir, "--spool.textfile-directory="+files)
+	path, aside := filepath.Join(files, "a.prom"), filepath.Join(dir, "a.prom")
+	for _, placed := range []func(){
+		func() { agenttest.NoError(t, os.WriteFile(path, []byte("a 1\nb 2\nc 3\n"), 0o644)) },
+		func() {
+			agenttest.NoError(t, os.WriteFile(aside, []byte("a 1\nb 2\nc 3\n"), 0o644))
+			agenttest.NoError(t, os.Rename(aside, path))
+		},
+	} {
+		placed()
+		a.Serves("c 3")
+		for _, last := range []string{"c 3", "b 2"} {
+			fi, err := os.Stat(path)
+			agenttest.NoError(t, err)
+			agenttest.NoError(t, os.Truncate(path, fi.Size()-int64(len(last)+1)))
+			agenttest.WaitFor(t, "the file without "+last, func() bool {
+				page := a.Page()
+				if strings.Contains(page, `reason="busy"} 1`) {
+					t.Fatal("the file counts as open")
+				}
+				return !agenttest.HasLine(page, last)
+			})
+			a.Serves("a 1")
+		}
+	}
+}
