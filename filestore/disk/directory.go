@@ -125,7 +125,7 @@ func (d *Dir) openAt() error {
 
 // keepOpen is how long a directory stays open after its last use: to open it takes
 // more system calls than all else that a push asks of it.
-const keepOpen = time.Second
+const keepOpen = 100 * time.Millisecond
 
 // Acquire begins a use of the directory, which Release ends, and opens it if it is
 // not open. If it is, CheckPath tells whether the path still leads to it. Otherwise
