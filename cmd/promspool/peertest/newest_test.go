@@ -118,7 +118,9 @@ func pushRun(t *testing.T, a *agenttest.Agent) {
 }
 
 // unixText returns Unix time in seconds.
-func unixText(at time.Time) string { return strconv.FormatFloat(float64(at.UnixMicro())/1e6, 'f', 6, 64) }
+func unixText(at time.Time) string {
+	return strconv.FormatFloat(float64(at.UnixMicro())/1e6, 'f', 6, 64)
+}
 
 // TestNewestPrometheusHasAllThatClientsSend pushes as client_golang does and as scripts
 // do, and asks the newest Prometheus what it has.
@@ -167,4 +169,38 @@ func TestNewestPrometheusHasAllThatClientsSend(t *testing.T) {
 	}
 	p.Stop()
 	a.Stop()
+}
+
+// TestNewestPrometheusReadsOpenMetrics has it ask for nothing else.
+func TestNewestPrometheusReadsOpenMetrics(t *testing.T) {
+	t.Parallel()
+	newestProgram(t, "prometheus")
+	for _, protocol := range []string{"OpenMetricsText1.0.0", "OpenMetricsText2.0.0"} {
+		t.Run(protocol, func(t *testing.T) {
+			t.Parallel()
+			a := agenttest.StartAgent(t, "", "--web.enable-openmetrics", "--push.enable-utf8-names")
+			pushRun(t, a)
+			a.Push("/metrics/job/utf8", "{\"disk.free\"} 7\n")
+			// What OpenMetrics does not allow is there without a type.
+			a.Push("/metrics/job/odd", "# TYPE odd_total counter\nodd_total -1\n# TYPE odd gauge\nodd NaN\n# UNIT odd rows\n# TYPE f histogram\nf_bucket{le=\"+Inf\"} 2.5\nf_sum 1\nf_count 2.5\n")
+			p := startNewestPrometheus(t, protocol, a.Addr)
+			p.has("rows_total", "42", labels{"job": "nightly", "instance": a.Addr})
+			p.has(`{"disk.free"}`, "7", labels{"job": "utf8", "instance": a.Addr})
+			p.has("odd_total", "-1", labels{"job": "odd", "instance": a.Addr})
+			p.has("odd", "NaN", labels{"job": "odd", "instance": a.Addr})
+			if of, value := p.exemplar(`rows_total{job="nightly"}`); of["trace_id"] != "abc" || value != "42" {
+				t.Errorf("the exemplar of rows_total is %v %s, want that of the push", of, value)
+			}
+			if protocol == "OpenMetricsText1.0.0" { // which has no native histograms
+				p.has("mixed_seconds_count", "200", labels{"job": "nightly", "instance": a.Addr})
+				p.has("f_count", "2.5", labels{"job": "odd", "instance": a.Addr})
+			} else {
+				p.about("histogram_quantile(0.5, native_seconds)", 0.09, 0.11)
+			}
+			p.has("up", "1", labels{"job": "promspool", "instance": a.Addr})
+			if log := p.Log.String(); strings.Contains(log, "Error on ingesting") {
+				t.Errorf("Prometheus reports errors:\n%s", log)
+			}
+		})
+	}
 }
