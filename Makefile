@@ -25,9 +25,12 @@ TORTURE   = -count=1 -timeout 15m -v ./cmd/promspool/torture
 QUICK     = $$(go list ./... | grep -vE '/cmd/promspool/(browsertest|peertest|torture)$$')
 # With CI=true the real programs that tests talk to are installed first, and a test must not skip for want of one.
 CI_ONLY   = $(if $(filter true,$(CI)),.ci/packages && export PROMSPOOL_TEST_NO_SKIP=1 &&)
+# Programs that Debian has not or only in older versions.
+CI_PEERS  = $(if $(filter true,$(CI)),$(MAKE) peers &&)
+PEER      = CGO_ENABLED=0 nice -n 10 go build -modfile=$< -trimpath -buildvcs=false -ldflags '-s -w' -o $@
 PLATFORMS = linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 freebsd/amd64
 
-.PHONY: build run test test-all test-browser test-peers test-torture race torture lint vet format staticcheck portable vuln fuzz bench bench-peers conformance man completions install packages test-packages dist clean help
+.PHONY: build run test test-all test-browser test-peers test-torture peers race torture lint vet format staticcheck portable vuln fuzz bench bench-peers conformance man completions install packages test-packages dist clean help
 
 build: ## build ./promspool, a static binary
 	$(BUILD) -o promspool ./cmd/promspool
@@ -43,13 +46,21 @@ else
 endif
 
 test-all: ## run the quick tests, then those with Chromium, with other programs, and the torture
-	$(CI_ONLY) export PROMSPOOL_TEST_ALL=1 && $(TESTRUN) -timeout 10m $(QUICK) -- $(BROWSER) -- $(PEERS) -- $(TORTURE)
+	$(CI_PEERS) $(CI_ONLY) export PROMSPOOL_TEST_ALL=1 && $(TESTRUN) -timeout 10m $(QUICK) -- $(BROWSER) -- $(PEERS) -- $(TORTURE)
 
 test-browser: ## run the tests that drive Chromium
 	$(CI_ONLY) export PROMSPOOL_TEST_ALL=1 && $(TESTRUN) $(BROWSER)
 
+peers: build/peers/prometheus build/peers/pushgateway ## build the newest Prometheus and Pushgateway for test-peers, in some minutes the first time
+
+build/peers/prometheus: .tools/prometheus/go.mod
+	$(PEER) -tags remove_all_sd github.com/prometheus/prometheus/cmd/prometheus
+
+build/peers/pushgateway: .tools/pushgateway/go.mod
+	$(PEER) github.com/prometheus/pushgateway
+
 test-peers: ## run the tests with other programs, such as Prometheus and Pushgateway, and of the examples and documents
-	$(CI_ONLY) export PROMSPOOL_TEST_ALL=1 && $(TESTRUN) $(PEERS)
+	$(CI_PEERS) $(CI_ONLY) export PROMSPOOL_TEST_ALL=1 && $(TESTRUN) $(PEERS)
 
 test-torture: ## run the short form of the torture
 	$(CI_ONLY) export PROMSPOOL_TEST_ALL=1 && $(TESTRUN) $(TORTURE)

@@ -71,6 +71,9 @@ type Config struct {
 	CanWrite func(*http.Request) bool
 	// Admin says that those who may write may remove all groups at once.
 	Admin bool
+	// OpenMetrics serves OpenMetrics to scrapes that ask for it. Each costs a pass over
+	// all families, and series have other labels there, such as le="1.0" for le="1".
+	OpenMetrics bool
 	// Requests counts the answers by the labels handler, code and method,
 	// method in lower case. Answers to methods that a page does not have are
 	// not counted. Nil means that nothing is.

@@ -8,12 +8,16 @@ import (
 	"github.com/prometheus/common/expfmt"
 )
 
-// negotiateFormat returns the format that the client likes best of those that
-// there are, with the escaping that it takes: text 0.0.4 unless it asks for
-// delimited protobuf by name.
-func negotiateFormat(h http.Header) expfmt.Format {
+// negotiateFormat returns the format that the client prefers, with the escaping that it
+// takes: text 0.0.4 unless it asks for delimited protobuf, or for OpenMetrics where
+// that is enabled, by name.
+func negotiateFormat(h http.Header, openMetrics bool) expfmt.Format {
 	accept := http.Header{"Accept": {strings.Join(h.Values("Accept"), ",")}}
-	format := expfmt.NegotiateAccept(accept, expfmt.FmtProtoDelim, text100, expfmt.FmtText)
+	formats := []expfmt.Format{expfmt.FmtProtoDelim}
+	if openMetrics {
+		formats = append(formats, openMetricsFormats...)
+	}
+	format := expfmt.NegotiateAccept(accept, append(formats, text100, expfmt.FmtText)...)
 	if escaping, ok := strings.CutPrefix(string(format), string(text100)); ok {
 		return expfmt.FmtText + expfmt.Format(escaping)
 	}

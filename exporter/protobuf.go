@@ -60,7 +60,15 @@ func (e *Exporter) protobufBody(v *merge.View, scheme model.EscapingScheme, only
 		}
 		return body{tail: append(out, own...)}, true
 	}
-	own = e.ownEncoded(v, nil) // how names are escaped must not depend on what is asked for
+	for _, mf := range e.decoded(v, scheme, only) {
+		out = appendMessage(out, mf, nil)
+	}
+	return body{tail: out}, true
+}
+
+// decoded returns the families that are asked for, with their names escaped.
+func (e *Exporter) decoded(v *merge.View, scheme model.EscapingScheme, only filter) []*dto.MetricFamily {
+	own := e.ownEncoded(v, nil) // how names are escaped must not depend on what is asked for
 	all := make([]byte, 0, v.Encoded().Size+len(own))
 	for _, p := range v.Encoded().Parts {
 		all = append(all, p.Raw()...)
@@ -68,12 +76,12 @@ func (e *Exporter) protobufBody(v *merge.View, scheme model.EscapingScheme, only
 	e.encoded.used(func() { e.cfg.View().DropEncoded() })
 	mfs, err := decodeFamilies(append(all, own...))
 	if err != nil {
-		e.cfg.Logger.Warn("rendering the metrics as protobuf", "err", err)
+		e.cfg.Logger.Warn("decoding the metrics to render them", "err", err)
 	}
-	for _, mf := range escapeFamilies(mfs, scheme, only) {
-		out = appendMessage(out, mf, nil)
+	if scheme == model.NoEscaping {
+		return slices.DeleteFunc(mfs, func(mf *dto.MetricFamily) bool { return !only.has(mf.GetName()) })
 	}
-	return body{tail: out}, true
+	return escapeFamilies(mfs, scheme, only)
 }
 
 // isPlainEncoded reports whether no name in files needs to be escaped. The program's

@@ -142,3 +142,36 @@ func TestNativeInTheAPI(t *testing.T) {
 		t.Errorf("the API has\n%s\nwant in it\n%s", got, want)
 	}
 }
+
+// Files that differ in a unit are resolved as those that differ in a HELP text: the
+// first dropped file counts, then the first group. Of two lines beside equal samples
+// the first counts, and the other file is named.
+func TestFilesThatDifferBesideTheText(t *testing.T) {
+	of := func(name, series, start string) string {
+		return "# HELP c_total Of " + name + ".\n# TYPE c_total counter\n# UNIT c_total " + name + "\n" + series + " 1\n# promspool:om2 " + series + " 1.0 st@" + start + "\n"
+	}
+	fs := files{"a.prom": of("dropped", "c_total", "5"), "b.prom": of("second", "c_total", "6")}
+	check := func(unit string, starts ...int64) {
+		t.Helper()
+		e := serve(t, fs, nil)
+		for _, query := range []string{"/", "/?name[]=c_total"} {
+			mf := byName(decode(t, get(e.Metrics, query, "Accept", protobuf)))["c_total"]
+			if mf.GetUnit() != unit || mf.GetHelp() != "Of "+unit+"." {
+				t.Errorf("%s has the unit %q and the text %q, want those of %q", query, mf.GetUnit(), mf.GetHelp(), unit)
+			}
+			var got []int64
+			for _, m := range mf.Metric {
+				got = append(got, m.Counter.CreatedTimestamp.GetSeconds())
+			}
+			if !slices.Equal(got, starts) {
+				t.Errorf("%s has the start times %v, want %v", query, got, starts)
+			}
+		}
+		if page := get(e.Metrics, "/").Body.String(); !strings.Contains(page, `promspool_file_error{file="b.prom",reason="duplicate"} 1`) {
+			t.Errorf("the file with another line is not named in\n%s", page)
+		}
+	}
+	check("dropped", 5)
+	fs["job=z.prom"] = "# promspool:group {job=\"z\"}\n" + of("pushed", `c_total{job="z"}`, "7")
+	check("dropped", 7, 5)
+}

@@ -29,7 +29,7 @@ func (e *Exporter) serveMetrics(w http.ResponseWriter, r *http.Request) {
 		}
 		only[name] = true
 	}
-	format, coding, head := negotiateFormat(r.Header), negotiateCoding(r.Header), r.Method == http.MethodHead
+	format, coding, head := negotiateFormat(r.Header, e.cfg.OpenMetrics), negotiateCoding(r.Header), r.Method == http.MethodHead
 	a := e.beginScrape(w, r, format, coding, only)
 	if a == nil {
 		return
@@ -61,7 +61,7 @@ func (e *Exporter) serveMetrics(w http.ResponseWriter, r *http.Request) {
 
 // beginScrape waits for the memory that the scrape takes.
 func (e *Exporter) beginScrape(w http.ResponseWriter, r *http.Request, format expfmt.Format, c coding, only filter) *reply {
-	if c != zstded && only == nil && (format.ToEscapingScheme() == model.NoEscaping || e.isPlain(e.cfg.View())) {
+	if format.FormatType() != expfmt.TypeOpenMetrics && c != zstded && only == nil && (format.ToEscapingScheme() == model.NoEscaping || e.isPlain(e.cfg.View())) {
 		return e.replies.begin(w, r, e.replies.scrapes, e.ownSize.Load()*5/4)
 	}
 	return e.replies.begin(w, r, e.replies.renders, e.renderSize(format, c, only))
@@ -74,8 +74,11 @@ func (e *Exporter) renderSize(format expfmt.Format, c coding, only filter) int64
 	if format.ToEscapingScheme() != model.NoEscaping || only != nil {
 		n += 2 * text
 	}
-	if format.FormatType() == expfmt.TypeProtoDelim {
+	switch format.FormatType() {
+	case expfmt.TypeProtoDelim:
 		n += 8 * text
+	case expfmt.TypeOpenMetrics:
+		n += 9 * text
 	}
 	return n
 }
@@ -84,9 +87,15 @@ func (e *Exporter) renderSize(format expfmt.Format, c coding, only filter) int64
 // reports false if it would have to render the view and must not.
 func (e *Exporter) body(format expfmt.Format, only filter, mayRender bool) (expfmt.Format, body, bool) {
 	v := e.cfg.View()
-	if format.FormatType() == expfmt.TypeProtoDelim {
+	switch format.FormatType() {
+	case expfmt.TypeProtoDelim:
 		b, ok := e.protobufBody(v, format.ToEscapingScheme(), only, mayRender)
 		return format, b, ok
+	case expfmt.TypeOpenMetrics:
+		if !mayRender {
+			return format, body{}, false
+		}
+		return format, body{tail: appendOpenMetrics(nil, e.decoded(v, format.ToEscapingScheme(), only), format)}, true
 	}
 	ready, own := e.own(v)
 	e.ownSize.Store(int64(len(own)))

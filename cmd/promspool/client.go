@@ -28,6 +28,7 @@ type remote struct {
 	flag        string // that has the URL, for errors; --url if empty
 	direct      bool   // do without the proxy that the environment names
 	contentType string // of what is sent; text if empty
+	accept      string // formats of the answer; any if empty
 }
 
 func (r *remote) addFlags(cmd *kingpin.CmdClause) {
@@ -58,6 +59,9 @@ func (r *remote) do(method, path string, query url.Values, body io.Reader) ([]by
 	req.Header.Set("User-Agent", "promspool/"+version.Version)
 	if body != nil {
 		req.Header.Set("Content-Type", cmp.Or(r.contentType, "text/plain; version=0.0.4; charset=utf-8"))
+	}
+	if r.accept != "" {
+		req.Header.Set("Accept", r.accept)
 	}
 	resp, err := client.Do(req)
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 	dto "github.com/prometheus/client_model/go"
 	"google.golang.org/protobuf/encoding/protodelim"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/promspool/promspool/filestore"
 	"github.com/promspool/promspool/filestore/exposition"
@@ -46,7 +47,7 @@ func addMigrate(app *kingpin.Application, c *common, commands map[string]func() 
 
 The groups become files of the spool, with their numbers, types and texts, and with the time of their last push; an agent that serves the spool may run or not. Run it as the user that the agent runs as. With --url they are pushed to an agent instead, which takes the time of the migration for the time of the push.
 
-Each group is taken as a whole or not at all, and a line says what was done. A group that the spool has already is left alone: a job has pushed there since. The exit status is 1 if some group could not be taken.
+Exemplars, start times, units and native histograms come from a scrape at /metrics by protobuf. Each group is taken as a whole or not at all, and a line says what was done. A group that the spool has already is left alone: a job has pushed there since. The exit status is 1 if some group could not be taken.
 
 Pushgateway gives instance="" to what was pushed without an instance; here that label is left out, unless --push.empty-instance-label is given. If the agent has other --push flags than their defaults, give them here as well.
 
@@ -74,10 +75,14 @@ func (m *migrate) run() error {
 		}
 	}
 	m.from.flag = "--from"
-	m.to.timeout, m.to.contentType = m.from.timeout, "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
-	groups, err := readGateway(&m.from, m.emptyInstance)
+	m.to.timeout, m.to.contentType = m.from.timeout, protobufFormat
+	scrape := scrapeGateway(&m.from)
+	groups, err := readGateway(&m.from, m.emptyInstance, scrape)
 	if err != nil {
 		return fmt.Errorf("reading the groups: %w", err)
+	}
+	if scrape.err != nil {
+		fmt.Fprintf(m.stderr, "promspool: exemplars, start times and units are not taken: scraping the Pushgateway failed: %s\n", wording.Visible(scrape.err.Error()))
 	}
 	take, end, err := m.target()
 	if err != nil {
@@ -181,7 +186,7 @@ func (m *migrate) families(group grouping.Key, g *gatewayGroup) (*exposition.Fam
 
 // groupsThere returns the groups that the agent has.
 func (m *migrate) groupsThere() (map[grouping.Key]bool, error) {
-	groups, err := readGateway(&m.to, m.emptyInstance)
+	groups, err := readGateway(&m.to, m.emptyInstance, &gatewayScrape{})
 	if err != nil {
 		return nil, fmt.Errorf("asking the agent what it has: %w", err)
 	}
@@ -209,9 +214,10 @@ func (m *migrate) send(group grouping.Key, g *gatewayGroup) error {
 	return err
 }
 
-// A gatewayGroup is one group as the JSON API of a Pushgateway tells it. That
-// API alone says what belongs to which group, and it gives every number in as
-// many digits as are needed to get the same one back.
+// A gatewayGroup is one group as the JSON API of a Pushgateway has it. That API alone
+// says which metrics belong to which group, and every number in it has as many digits
+// as are needed to get the same one back. It has no exemplars, start times and units,
+// and of native histograms only the buckets: these come from a scrape.
 type gatewayGroup struct {
 	labels         map[string]string // the grouping key
 	families       []*dto.MetricFamily
@@ -220,8 +226,9 @@ type gatewayGroup struct {
 	err            error   // why the group cannot be used
 }
 
-// readGateway returns all groups of a Pushgateway, or promspool.
-func readGateway(from *remote, keepEmptyInstance bool) ([]gatewayGroup, error) {
+// readGateway returns all groups of a Pushgateway, or promspool. What the JSON API does
+// not have comes from the scrape.
+func readGateway(from *remote, keepEmptyInstance bool, scrape *gatewayScrape) ([]gatewayGroup, error) {
 	text, err := from.do(http.MethodGet, "/api/v1/metrics", nil, nil)
 	if err != nil {
 		return nil, err
@@ -239,7 +246,7 @@ func readGateway(from *remote, keepEmptyInstance bool) ([]gatewayGroup, error) {
 	}
 	groups := make([]gatewayGroup, len(*answer.Data))
 	for i, raw := range *answer.Data {
-		groups[i] = parseGatewayGroup(raw, keepEmptyInstance)
+		groups[i] = parseGatewayGroup(raw, keepEmptyInstance, scrape)
 	}
 	slices.SortFunc(groups, func(a, b gatewayGroup) int { return strings.Compare(a.String(), b.String()) })
 	return groups, nil
@@ -288,7 +295,7 @@ type gatewayMetric struct {
 	Quantiles  map[number]number
 }
 
-func parseGatewayGroup(raw map[string]json.RawMessage, keepEmptyInstance bool) gatewayGroup {
+func parseGatewayGroup(raw map[string]json.RawMessage, keepEmptyInstance bool, scrape *gatewayScrape) gatewayGroup {
 	var g gatewayGroup
 	hidden := json.Unmarshal(raw[memberLabels], &g.labels) != nil
 	for name, text := range raw {
@@ -302,7 +309,7 @@ func parseGatewayGroup(raw map[string]json.RawMessage, keepEmptyInstance bool) g
 		}
 		switch {
 		case name != pushTimeFamily && name != failureTimeFamily:
-			mf, err := f.proto(name, keepEmptyInstance)
+			mf, err := f.proto(name, keepEmptyInstance, scrape)
 			if err != nil {
 				g.err = fmt.Errorf("family %s: %w", name, err)
 			}
@@ -322,31 +329,40 @@ func parseGatewayGroup(raw map[string]json.RawMessage, keepEmptyInstance bool) g
 	return g
 }
 
-var errNative = errors.New("it is a native histogram, which the text format cannot hold")
-
 // proto returns the family as a client would push it.
-func (f *gatewayFamily) proto(name string, keepEmptyInstance bool) (*dto.MetricFamily, error) {
+func (f *gatewayFamily) proto(name string, keepEmptyInstance bool, scrape *gatewayScrape) (*dto.MetricFamily, error) {
 	kind, ok := dto.MetricType_value[f.Type]
-	if !ok || f.Type == dto.MetricType_GAUGE_HISTOGRAM.String() {
+	if !ok {
 		return nil, fmt.Errorf("its type is %s, which cannot be kept", f.Type)
 	}
 	mf := &dto.MetricFamily{Name: &name, Help: f.Help, Type: dto.MetricType(kind).Enum()}
 	for _, m := range f.Metrics {
-		metric, err := m.proto(mf.GetType(), keepEmptyInstance)
+		metric, err := m.proto(mf.GetType())
+		if of, scraped := scrape.metric(name, mf.GetType(), m.Labels); scraped != nil && (err != nil || m.agrees(scraped)) {
+			metric, err = proto.Clone(scraped).(*dto.Metric), nil
+			mf.Unit, mf.Type = of.Unit, of.Type
+		}
+		if errors.Is(err, errNative) {
+			err = scrape.explain(err)
+		}
 		if err != nil {
 			return nil, err
+		}
+		metric.Label = nil
+		for name, value := range m.Labels {
+			if name != "instance" || value != "" || keepEmptyInstance {
+				metric.Label = append(metric.Label, &dto.LabelPair{Name: &name, Value: &value})
+			}
 		}
 		mf.Metric = append(mf.Metric, metric)
 	}
 	return mf, nil
 }
 
-func (m *gatewayMetric) proto(kind dto.MetricType, keepEmptyInstance bool) (*dto.Metric, error) {
+func (m *gatewayMetric) proto(kind dto.MetricType) (*dto.Metric, error) {
 	metric := &dto.Metric{}
-	for name, value := range m.Labels {
-		if name != "instance" || value != "" || keepEmptyInstance {
-			metric.Label = append(metric.Label, &dto.LabelPair{Name: &name, Value: &value})
-		}
+	if kind == dto.MetricType_GAUGE_HISTOGRAM {
+		return nil, errNative // the API has no shape for these
 	}
 	composite := kind == dto.MetricType_HISTOGRAM || kind == dto.MetricType_SUMMARY
 	if composite && (m.Count == nil || m.Sum == nil) || !composite && m.Value == nil {
@@ -383,6 +399,25 @@ func (m *gatewayMetric) proto(kind dto.MetricType, keepEmptyInstance bool) (*dto
 		metric.Untyped = &dto.Untyped{Value: m.Value.float()}
 	}
 	return metric, nil
+}
+
+// agrees reports whether a metric of a scrape is the same, and not of a later push.
+func (m *gatewayMetric) agrees(scraped *dto.Metric) bool {
+	same := func(n *number, v float64) bool {
+		return n != nil && (float64(*n) == v || math.IsNaN(float64(*n)) && math.IsNaN(v))
+	}
+	switch {
+	case scraped.Counter != nil:
+		return same(m.Value, scraped.Counter.GetValue())
+	case scraped.Summary != nil:
+		return same(m.Count, float64(scraped.Summary.GetSampleCount())) && same(m.Sum, scraped.Summary.GetSampleSum())
+	case scraped.Histogram != nil:
+		h := scraped.Histogram
+		return same(m.Count, cmp.Or(h.GetSampleCountFloat(), float64(h.GetSampleCount()))) && same(m.Sum, h.GetSampleSum())
+	case scraped.Gauge != nil:
+		return same(m.Value, scraped.Gauge.GetValue())
+	}
+	return same(m.Value, scraped.Untyped.GetValue())
 }
 
 // A number is a float that stands in JSON as a string.

@@ -52,7 +52,7 @@ Examples:
 	cmd.Flag("kill-after", "How long after that it is stopped with SIGKILL.").Default("10s").SetValue(&r.killAfter)
 	cmd.Flag("lock", "What to do if the job is running already: skip this run and exit with 0, wait until the other has ended, or fail.").EnumVar(&r.lock, "skip", "wait", "fail")
 	cmd.Flag("strict", "Do not run what cannot be recorded, and fail if that it has ended cannot be recorded.").BoolVar(&r.strict)
-	cmd.Flag("push.start-time", "Give counters, histograms and summaries that the command writes the start of the run as start time.").BoolVar(&r.startTime)
+	cmd.Flag("push.start-time", "Give counters, histograms and summaries that the command writes the end of the run as start time.").BoolVar(&r.startTime)
 	cmd.Flag("push-url", "Record the run at this promspool or Pushgateway instead of in the spool, and in the spool if it does not answer.").PlaceHolder("URL").StringVar(&r.pushURL)
 	cmd.Flag("patience", "How long to wait for the record, for tests.").Hidden().Default(jobrun.DefaultPatience.String()).DurationVar(&r.patience)
 	cmd.Arg("command", "The command and its arguments. Flags of promspool stand before it.").Required().StringsVar(&r.command)

@@ -38,6 +38,7 @@ type serveCommand struct {
 	lifecycle     bool
 	admin         bool
 	pprof         bool
+	openMetrics   bool
 	corsOrigin    string
 	allowedHosts  []string
 	readTimeout   time.Duration
@@ -74,6 +75,7 @@ func addServe(app *kingpin.Application, c *common, commands map[string]func() er
 	cmd.Flag("web.enable-lifecycle", "Allow to stop the agent by a PUT or POST to /-/quit.").BoolVar(&s.lifecycle)
 	cmd.Flag("web.enable-admin-api", "Allow to delete all groups by a PUT to /api/v1/admin/wipe, and some by a DELETE to /api/v1/admin/groups.").BoolVar(&s.admin)
 	cmd.Flag("web.enable-pprof", "Serve profiles of the agent under /debug/pprof/ to this host.").BoolVar(&s.pprof)
+	cmd.Flag("web.enable-openmetrics", "Serve OpenMetrics to scrapes that ask for it.").BoolVar(&s.openMetrics)
 	cmd.Flag("web.cors.origin", "Regular expression of the origins whose pages may read the JSON API.").StringVar(&s.corsOrigin)
 	cmd.Flag("web.allowed-host", "A further name by which browsers may address this host; repeatable.").StringsVar(&s.allowedHosts)
 	cmd.Flag("web.read-timeout", "How long a request may take to arrive.").Default("10s").DurationVar(&s.readTimeout)

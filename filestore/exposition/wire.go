@@ -30,7 +30,7 @@ const (
 // Wire is a part of a metric family as protobuf: a number of its metrics.
 type Wire struct {
 	Metrics []byte // the fields of the metrics, one after the other
-	Unit    string // the first that was named
+	Unit    string // that the part has which was added last
 	Count   int    // metrics
 	Gauges  int    // histograms of these that are gauge histograms
 
@@ -49,6 +49,7 @@ func (w *Wire) Next(kept bool) {
 // of the latter fits no metric does not count.
 func (w *Wire) Add(d Desc, text, extra string) {
 	var points map[string]*point
+	w.Unit = ""
 	if extra != "" {
 		points = w.readExtra(d, extra)
 	}

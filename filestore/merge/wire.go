@@ -32,8 +32,21 @@ type encoded struct {
 
 type encodedRun struct {
 	chunk
-	unit          string
+	unit          unit
 	count, gauges int
+}
+
+// unit is the unit of a family and the file that it is from. Files that differ are
+// resolved as with HELP texts.
+type unit struct {
+	text string
+	by   *record.ID
+}
+
+func (u *unit) add(o unit) {
+	if o.text != "" && (u.text == "" || compareHelp(o.by, u.by) < 0) {
+		*u = o
+	}
 }
 
 // chunk is a passage of protobuf.
@@ -51,8 +64,8 @@ func (c *chunk) deflated() []byte {
 	return b
 }
 
-func (e *encodedRun) set(w *exposition.Wire) {
-	e.raw, e.unit, e.count, e.gauges = slices.Clip(w.Metrics), w.Unit, w.Count, w.Gauges
+func (e *encodedRun) set(w *exposition.Wire, u unit) {
+	e.raw, e.unit, e.count, e.gauges = slices.Clip(w.Metrics), u, w.Count, w.Gauges
 }
 
 // encode returns the segment as protobuf. Open is the type of the family that it may
@@ -64,16 +77,18 @@ func (s *segment) encode(v *View, open exposition.Type) *encoded {
 	}
 	e = &encoded{typ: open}
 	var w exposition.Wire
+	var u unit
 	d, begun := exposition.Desc{Typ: open}, false
 	var body []byte
 	end := func() {
 		switch {
 		case !begun:
-			e.lead.set(&w)
+			e.lead.set(&w, u)
 		default:
-			body = appendFamily(body, d, w.Unit, w.Count, w.Gauges, w.Metrics)
+			body = appendFamily(body, d, u.text, w.Count, w.Gauges, w.Metrics)
 		}
 		w.Next(!begun)
+		u = unit{}
 	}
 	text, from, at := string(s.text), uint32(0), 0
 	for _, run := range s.runs {
@@ -94,13 +109,14 @@ func (s *segment) encode(v *View, open exposition.Type) *encoded {
 				}
 			}
 			w.Add(d, piece, extra)
+			u.add(unit{w.Unit, id})
 		}
 	}
 	if begun {
 		e.tail, e.desc = new(encodedRun), d
-		e.tail.set(&w)
+		e.tail.set(&w, u)
 	} else {
-		e.lead.set(&w)
+		e.lead.set(&w, u)
 	}
 	e.body.raw = slices.Clip(body)
 	s.encoded.Store(e)
@@ -209,17 +225,16 @@ func (a *assembly) end() {
 	if len(a.open) == 0 {
 		return
 	}
-	unit, size, count, gauges := "", 0, 0, 0
+	var u unit
+	size, count, gauges := 0, 0, 0
 	for _, r := range a.open {
-		if unit == "" {
-			unit = r.unit
-		}
+		u.add(r.unit)
 		size += len(r.raw)
 		count += r.count
 		gauges += r.gauges
 	}
 	head := exposition.AppendFamilyHead(nil, a.desc.Name, a.desc.Help)
-	head = exposition.AppendFamilyKind(head, a.desc.Typ, unit, count, gauges)
+	head = exposition.AppendFamilyKind(head, a.desc.Typ, u.text, count, gauges)
 	frame := protowire.AppendVarint(make([]byte, 0, len(head)+5), uint64(len(head)+size))
 	a.part(&EncodedPart{frame: append(frame, head...)})
 	for _, r := range a.open {
@@ -243,21 +258,21 @@ func (a *assembly) part(p *EncodedPart) {
 
 // AppendEncoded appends one family as delimited protobuf, if there is one.
 func (v *View) AppendEncoded(b []byte, name string) []byte {
-	w, d := v.wire(name)
+	w, d, u := v.wire(name)
 	if w.Count == 0 {
 		return b
 	}
-	return appendFamily(b, d, w.Unit, w.Count, w.Gauges, w.Metrics)
+	return appendFamily(b, d, u.text, w.Count, w.Gauges, w.Metrics)
 }
 
 // EncodedBeside returns the metrics that files add to a family of the agent's own, as
 // fields of its message.
 func (v *View) EncodedBeside(name string) []byte {
-	w, _ := v.wire(name)
+	w, _, _ := v.wire(name)
 	return w.Metrics
 }
 
-func (v *View) wire(name string) (w exposition.Wire, d exposition.Desc) {
+func (v *View) wire(name string) (w exposition.Wire, d exposition.Desc, u unit) {
 	for _, r := range [...]rope{v.main, v.beside} {
 		r.from(&family{name: name}, nil, func(f *family, id *record.ID, text []byte) bool {
 			if f.name != name {
@@ -273,10 +288,11 @@ func (v *View) wire(name string) (w exposition.Wire, d exposition.Desc) {
 				extra = file.Extra(name)
 			}
 			w.Add(d, string(text), extra)
+			u.add(unit{w.Unit, id})
 			return true
 		})
 	}
-	return w, d
+	return w, d, u
 }
 
 // DropEncoded gives back the memory that [View.Encoded] has taken.

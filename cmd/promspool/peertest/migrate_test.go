@@ -1,6 +1,9 @@
 package peertest
 
 import (
+	"errors"
+	"io"
+	"math"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -8,6 +11,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/push"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
@@ -158,4 +167,77 @@ func TestMigrateToAnAgent(t *testing.T) {
 	a.Push("/metrics/job/hides/zone/a", "")
 	second.Push("/metrics/job/hides/zone/a", "")
 	sameSamples(t, second.Page(), a.Page(), false)
+}
+
+// TestMigrateKeepsWhatClientsSend migrates from the newest Pushgateway: protobuf is the
+// same before and after, and from there to a second agent.
+func TestMigrateKeepsWhatClientsSend(t *testing.T) {
+	t.Parallel()
+	program := newestProgram(t, "pushgateway")
+	gateway := agenttest.StartServer(t, listensOn, program, "--web.listen-address=127.0.0.1:0")
+	source := &agenttest.Agent{Server: gateway, URL: "http://" + gateway.Addr}
+	pushRun(t, source)
+	for _, kind := range []dto.MetricType{dto.MetricType_GAUGE_HISTOGRAM, dto.MetricType_GAUGE} {
+		agenttest.NoError(t, push.New(source.URL, "more").Grouping("kind", kind.String()).Gatherer(prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
+			mf := &dto.MetricFamily{Name: proto.String(strings.ToLower(kind.String()) + "_bytes"), Help: proto.String("H."), Unit: proto.String("bytes"), Type: kind.Enum(), Metric: []*dto.Metric{{}}}
+			if kind == dto.MetricType_GAUGE {
+				mf.Metric[0].Gauge = &dto.Gauge{Value: proto.Float64(2)}
+			} else {
+				mf.Metric[0].Histogram = &dto.Histogram{SampleCount: proto.Uint64(3), SampleSum: proto.Float64(4), Schema: proto.Int32(0), ZeroThreshold: proto.Float64(0), ZeroCount: proto.Uint64(0), PositiveSpan: []*dto.BucketSpan{{Offset: proto.Int32(0), Length: proto.Uint32(1)}}, PositiveDelta: []int64{3}}
+			}
+			return []*dto.MetricFamily{mf}, nil
+		})).Push())
+	}
+	want := pushedFamilies(t, gateway.Addr)
+	if len(want) != 5 {
+		t.Fatalf("Pushgateway has %d families, want 5", len(want))
+	}
+
+	a := agenttest.StartAgent(t, "")
+	agenttest.MigrateFrom(source.URL, "--spool.directory="+a.Spool).Must(t)
+	a.Serves(`gauge_bytes{job="more",kind="GAUGE"} 2`)
+	a.Serves(`rows_total{job="nightly"} 42`)
+	second := agenttest.StartAgent(t, "")
+	agenttest.MigrateFrom(a.URL, "--url="+second.URL).Must(t)
+	for _, to := range []*agenttest.Agent{a, second} {
+		got := pushedFamilies(t, to.Addr)
+		for name, mf := range want {
+			if !proto.Equal(got[name], mf) {
+				t.Errorf("after the migration %s is\n%v\nand was\n%v", name, got[name], mf)
+			}
+		}
+	}
+}
+
+// pushedFamilies scrapes by protobuf what was pushed, without the label instance="" of
+// Pushgateway and without what the servers add.
+func pushedFamilies(t *testing.T, addr string) map[string]*dto.MetricFamily {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addr+"/metrics", nil)
+	agenttest.NoError(t, err)
+	req.Header.Set("Accept", string(expfmt.NewFormat(expfmt.TypeProtoDelim)))
+	resp, err := agenttest.Client.Do(req)
+	agenttest.NoError(t, err)
+	defer resp.Body.Close()
+	families := map[string]*dto.MetricFamily{}
+	for d := expfmt.NewDecoder(resp.Body, expfmt.ResponseFormat(resp.Header)); ; {
+		mf := new(dto.MetricFamily)
+		err := d.Decode(mf)
+		if errors.Is(err, io.EOF) {
+			return families
+		}
+		agenttest.NoError(t, err)
+		if gatewayOnly.MatchString(mf.GetName()+"\n") || strings.HasPrefix(mf.GetName(), "push_") {
+			continue
+		}
+		for _, m := range mf.Metric {
+			m.Label = slices.DeleteFunc(m.Label, func(l *dto.LabelPair) bool { return l.GetValue() == "" })
+			m.TimestampMs = nil
+			if h := m.Histogram; h != nil && len(h.Bucket) > 0 {
+				h.Exemplars = nil // the file has one list
+				h.Bucket = slices.DeleteFunc(h.Bucket, func(b *dto.Bucket) bool { return math.IsInf(b.GetUpperBound(), 1) }) // Go's client has it left out
+			}
+		}
+		families[mf.GetName()] = mf
+	}
 }

@@ -48,8 +48,35 @@ func TestPromtoolParsesPageAndFiles(t *testing.T) {
 	}
 }
 
+// TestNeighboursReadWhatClientsSend has lines beside the text in the spool: native
+// histograms, exemplars, start times and units. Other readers see comments.
+func TestNeighboursReadWhatClientsSend(t *testing.T) {
+	t.Parallel()
+	agenttest.Need(t, "promtool")
+	agenttest.Need(t, "prometheus-node-exporter")
+	a := agenttest.StartAgent(t, "")
+	pushRun(t, a)
+	a.Drop("dropped.prom", "# TYPE size_bytes counter\n# UNIT size_bytes bytes\nsize_bytes 7\n# promspool:om2 size_bytes 7.0 st@1795907660.5 # {trace_id=\"x\"} 1.0\n")
+	a.Serves("size_bytes 7")
+	extra := 0
+	for _, name := range agenttest.Files(t, a.Spool) {
+		text, err := os.ReadFile(filepath.Join(a.Spool, name))
+		agenttest.NoError(t, err)
+		extra += strings.Count(string(text), "\n# promspool:om2 ")
+		wantParses(t, string(text))
+	}
+	if extra != 4 {
+		t.Errorf("the files have %d lines beside the text, want one for each of 4 metrics", extra)
+	}
+	wantParses(t, a.Page())
+	agenttest.WantNone(t, a.Merge(), "promspool_file_error")
+	page := nodePage(t, startNodeExporter(t, a.Spool, "--web.disable-exporter-metrics"))
+	agenttest.WantLines(t, page, "node_textfile_scrape_error 0", "size_bytes 7", `rows_total{job="nightly"} 42`,
+		`native_seconds_bucket{job="nightly",le="+Inf"} 200`, `native_seconds_count{job="nightly"} 200`, `mixed_seconds_bucket{job="nightly",le="0.1"} 100`)
+}
+
 // listensOn is how node_exporter and Prometheus log their address.
-const listensOn = `msg="Listening on" address=([0-9.:]+)`
+const listensOn = `msg="Listening on"(?: component=web)? address=([0-9.:]+)`
 
 // startNodeExporter starts a node_exporter that serves a directory.
 func startNodeExporter(t *testing.T, dir string, flags ...string) *agenttest.Server {

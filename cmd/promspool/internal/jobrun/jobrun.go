@@ -87,8 +87,9 @@ type Config struct {
 	Lock string
 	// Strict makes what cannot be recorded an error of the run.
 	Strict bool
-	// StartTime gives the metrics of the command's own the start of the run as their
-	// start time.
+	// StartTime gives the metrics of the command's own the end of the run as their start
+	// time. Scrapes during the run have the values of the last one, and Prometheus
+	// ignores a start time before its last sample.
 	StartTime bool
 	// Patience is how long to wait for the record before the command is started.
 	Patience time.Duration
@@ -153,7 +154,7 @@ func Run(c Config) error {
 	end := r.execute(rec.inheritance(), own)
 	end.At, end.Took = time.Now(), time.Since(start)
 	if end.Own, err = own.read(); r.StartTime && len(end.Own) > 0 {
-		end.Own = exposition.WithStart(end.Own, start)
+		end.Own = exposition.WithStart(end.Own, end.At)
 	}
 	failed = r.complain("what it wrote to $PROMSPOOL_TEXTFILE is refused", err) || failed
 	refused, err := rec.finish(end.End)
