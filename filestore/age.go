@@ -189,14 +189,14 @@ func (d *due) note(u *merge.Update, l *record.Lifetimes) {
 	}
 	f := u.New.File
 	first := false
-	at, ok := l.Dies(f)
+	at, ok := l.ExpiresAt(f)
 	if ok {
 		first = d.dies.set(f.ID(), at)
 	} else {
 		d.dies.remove(f.ID())
 	}
 	d.noteTaken(f, u.New.Fresh, at, ok)
-	if at, ok := l.Leaves(f); ok {
+	if at, ok := l.ArchivesAt(f); ok {
 		first = d.leaves.set(f.ID(), at) || first
 	} else {
 		d.leaves.remove(f.ID())
@@ -497,7 +497,7 @@ func (s *Store) withholdSome(now time.Time) (n int, updates []merge.Update) {
 	ids := s.due.dies.take(now, sweepBatch)
 	for _, id := range ids {
 		f := s.merge.ByID(id)
-		if at, ok := s.opts.Lifetimes.Dies(f); ok {
+		if at, ok := s.opts.Lifetimes.ExpiresAt(f); ok {
 			parts := s.View().Parts(f)
 			updates = append(updates, merge.Update{Old: f, OldParts: parts, New: record.Withhold(f, parts, at)})
 		}
@@ -638,9 +638,9 @@ func (s *Store) Ageing() []Aged {
 		ok := false
 		if f.Ended() != nil && f.Ended().Pending {
 			a.Since, ok = f.Expired(), true
-		} else if a.Since, ok = s.opts.Lifetimes.Dies(f); !ok {
+		} else if a.Since, ok = s.opts.Lifetimes.ExpiresAt(f); !ok {
 			a.Step = Archived
-			a.Since, ok = s.opts.Lifetimes.Leaves(f)
+			a.Since, ok = s.opts.Lifetimes.ArchivesAt(f)
 		}
 		if ok {
 			list = append(list, a)

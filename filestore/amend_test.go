@@ -142,8 +142,8 @@ func TestAmendThatIsRefusedChangesNothing(t *testing.T) {
 	if _, err := s.Rescan(); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Amend(broken, addOne(t)); err == nil || !strings.Contains(err.Error(), "is not known") {
-		t.Errorf("Amend of a group whose file is broken = %v, want that what it holds is not known", err)
+	if err := s.Amend(broken, addOne(t)); err == nil || !strings.Contains(err.Error(), "the content of the group is unknown") {
+		t.Errorf("Amend of a group whose file is broken = %v, want that its content is unknown", err)
 	}
 }
 

@@ -173,7 +173,7 @@ func (s *Store) keepIn(ids []*record.ID, now time.Time) {
 	defer s.mu.Unlock()
 	for _, id := range ids {
 		if f := s.merge.ByID(id); f != nil {
-			if _, ok := s.opts.Lifetimes.Leaves(f); ok {
+			if _, ok := s.opts.Lifetimes.ArchivesAt(f); ok {
 				s.due.leaves.set(f.ID(), now.Add(sweepRetry))
 			}
 		}
@@ -197,7 +197,7 @@ func (s *Store) archiveOne(d *disk.Dir, to *os.File, id *record.ID, now, began t
 	if f == nil {
 		return a, nil
 	}
-	since, ok := s.opts.Lifetimes.Leaves(f)
+	since, ok := s.opts.Lifetimes.ArchivesAt(f)
 	if !ok || since.After(now) {
 		return a, nil // pushed to meanwhile
 	}

@@ -121,8 +121,8 @@ func (s *Store) try(d *disk.Dir, name string, since time.Time, check bool, plan 
 	}
 	c.Holds(data)
 	p.old, p.mine, p.oldParts, p.content = old, mine, oldParts, c
-	if c.Pretended {
-		if err := s.pretend(p); err != nil {
+	if c.DryRun {
+		if err := s.dryRun(p); err != nil {
 			return pendingSync{}, err
 		}
 		return pendingSync{d: d}, nil

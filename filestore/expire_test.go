@@ -430,7 +430,7 @@ u{job="j"} 3
 	}
 	const large = "# TYPE a counter\na 1e+308\n"
 	must(t, s.Update(g, families(t, large), opts))
-	if err := s.Update(g, families(t, large), opts); err == nil || !strings.Contains(err.Error(), "no finite number") {
+	if err := s.Update(g, families(t, large), opts); err == nil || !strings.Contains(err.Error(), "not finite") {
 		t.Errorf("Update beyond the largest number = %v, want a refusal", err)
 	}
 	want(t, s, "a{job=\"j\"} 1e+308\n"+held)

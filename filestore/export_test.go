@@ -2,9 +2,8 @@ package filestore
 
 import (
 	"context"
+	"math"
 	"testing"
-
-	"github.com/promspool/promspool/filestore/grouping"
 )
 
 // SetLoadChunk fills stores with that many files at a time until the test ends.
@@ -22,14 +21,19 @@ func SetHelpRate(t testing.TB, burst, perSecond int) {
 	t.Cleanup(func() { helpBurst, helpRate = beforeBurst, beforeRate })
 }
 
-// AlignSome is SettleHelp for up to n files.
+// AlignSome is AlignHelp for up to n files, at once.
 func AlignSome(s *Store, n int) error {
-	left, failed := map[string][]grouping.Key{}, map[string]struct{}{}
-	s.findMisfits(left)
-	_, err := s.rewriteHelp(context.Background(), left, n, failed)
-	for name := range left {
-		failed[name] = struct{}{}
-	}
-	s.markHelp(failed)
+	s.findMisfits()
+	_, err := s.rewriteHelp(context.Background(), s.misfits.take(n))
 	return err
+}
+
+// SettleHelp is AlignHelp for all files that differ, at once.
+func SettleHelp(s *Store) error {
+	for s.findMisfits(); !s.misfits.isEmpty(); s.findMisfits() {
+		if err := AlignSome(s, math.MaxInt); err != nil {
+			return err
+		}
+	}
+	return nil
 }

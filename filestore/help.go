@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -34,123 +35,179 @@ var (
 
 // AlignHelp rewrites the files of groups whose HELP texts are not those that are
 // served, until ctx ends. It starts soon after a change, off the path of pushes,
-// and at a bounded rate; of the families with such files it takes the smallest
-// first. What is served does not depend on it, only what other readers of the
-// directory find. Failures are reported to failed and retried.
+// and at a bounded rate. The merge does not depend on it, only other readers of
+// the directory do. Failures are reported to failed and retried. It must not be
+// called twice at the same time.
 func (s *Store) AlignHelp(ctx context.Context, failed func(error)) {
-	left := map[string][]grouping.Key{} // files to rewrite, by family
-	retry := map[string]struct{}{}
-	again := time.NewTimer(helpRetry)
-	defer again.Stop()
+	q := &s.misfits
 	allowed, at := helpBurst, time.Now()
-	var retryAt time.Time
+	tick := time.After(helpPause)
+	var retry <-chan time.Time
 	for {
-		if !s.findMisfits(left) {
-			select {
-			case <-ctx.Done():
-				return
-			case <-s.help.Misfits():
-			case <-again.C:
-			}
-		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(helpPause):
-		}
-		now := time.Now()
-		if !now.Before(retryAt) {
-			s.markHelp(retry)
-			clear(retry)
-		}
-		s.findMisfits(left)
-		allowed = min(helpBurst, allowed+helpRate*now.Sub(at).Seconds())
-		at = now
-		n, err := s.rewriteHelp(ctx, left, int(allowed), retry)
-		allowed -= float64(n)
-		if err != nil && ctx.Err() == nil {
-			retryAt = time.Now().Add(helpRetry)
-			again.Reset(helpRetry)
-			failed(err)
-		}
-	}
-}
-
-// SettleHelp is AlignHelp for the files that differ now, without a bound of the
-// rate. It returns when they are rewritten.
-func (s *Store) SettleHelp(ctx context.Context) error {
-	left, failed := map[string][]grouping.Key{}, map[string]struct{}{}
-	for s.findMisfits(left) {
-		if _, err := s.rewriteHelp(ctx, left, -1, failed); err != nil {
-			for name := range left {
-				failed[name] = struct{}{}
+		case <-s.help.Misfits():
+		case <-retry:
+			q.retry()
+			retry = nil
+		case now := <-tick:
+			tick = nil
+			allowed, at = min(helpBurst, allowed+helpRate*now.Sub(at).Seconds()), now
+			s.findMisfits()
+			n, err := s.rewriteHelp(ctx, q.take(int(allowed)))
+			allowed -= float64(n)
+			if err != nil && ctx.Err() == nil {
+				failed(err)
 			}
-			s.markHelp(failed)
-			return err
+			if len(q.failed) > 0 && retry == nil {
+				retry = time.After(helpRetry)
+			}
+			if q.isEmpty() {
+				continue
+			}
+		}
+		if tick == nil {
+			tick = time.After(helpPause)
 		}
 	}
-	return nil
 }
 
-func (s *Store) markHelp(names map[string]struct{}) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for name := range names {
-		s.merge.MarkHelp(name)
+// A helpQueue holds the files to rewrite for their HELP texts, each of them once
+// for all its families. A file of a family of n files is due when n more files
+// have been taken, and that of several families when the first of them is due. So
+// families in few files come first, and a file that is due comes before all that
+// join later.
+type helpQueue struct {
+	marked  map[string]struct{} // families to search for files
+	waiting map[string]int      // files in the queue by family; it is not searched meanwhile
+	files   map[grouping.Key]*misfit
+	order   []grouping.Key            // the files, by when they are due; nil after a change
+	taken   int                       // files so far
+	failed  map[grouping.Key]struct{} // files to retry; they are not in the queue
+}
+
+// A misfit is a file in the queue.
+type misfit struct {
+	due      int      // by helpQueue.taken
+	families []string // for which it has waited
+}
+
+func newHelpQueue() helpQueue {
+	return helpQueue{map[string]struct{}{}, map[string]int{}, map[grouping.Key]*misfit{}, nil, 0, map[grouping.Key]struct{}{}}
+}
+
+func (q *helpQueue) isEmpty() bool { return len(q.files) == 0 && len(q.marked) == 0 }
+
+// add queues the files that have another text for a family than is served.
+func (q *helpQueue) add(family string, groups []grouping.Key) {
+	for _, g := range groups {
+		if _, ok := q.failed[g]; ok {
+			continue
+		}
+		m := q.put(g, q.taken+len(groups))
+		m.families = append(m.families, family)
+		q.waiting[family]++
 	}
 }
 
-// findMisfits adds the groups whose files have another text than is served, for
-// the families that are marked and not among them yet. It reports whether there
-// are any.
-func (s *Store) findMisfits(left map[string][]grouping.Key) bool {
+func (q *helpQueue) put(g grouping.Key, due int) *misfit {
+	m := q.files[g]
+	if m == nil {
+		m = &misfit{due: due}
+		q.files[g] = m
+	}
+	m.due, q.order = min(m.due, due), nil
+	return m
+}
+
+// take removes up to n files from the queue, those that are due first, and returns
+// them.
+func (q *helpQueue) take(n int) []grouping.Key {
+	if q.order == nil {
+		q.order = slices.SortedFunc(maps.Keys(q.files), func(a, b grouping.Key) int {
+			return cmp.Or(q.files[a].due-q.files[b].due, strings.Compare(a.Set, b.Set))
+		})
+	}
+	n = min(n, len(q.order))
+	groups := q.order[:n]
+	for _, g := range groups {
+		for _, family := range q.files[g].families {
+			if q.waiting[family]--; q.waiting[family] == 0 {
+				delete(q.waiting, family)
+			}
+		}
+		delete(q.files, g)
+	}
+	q.order, q.taken = q.order[n:], q.taken+n
+	return groups
+}
+
+// retry queues the files that failed.
+func (q *helpQueue) retry() {
+	for g := range q.failed {
+		q.put(g, q.taken)
+	}
+	clear(q.failed)
+}
+
+// findMisfits queues the files that have another text than is served, of the
+// marked families without a file in the queue.
+func (s *Store) findMisfits() {
+	q := &s.misfits
 	s.mu.Lock()
-	texts := s.merge.TakeMisfits(func(name string) bool { return left[name] == nil })
+	marked := s.merge.TakeMisfits()
 	s.mu.Unlock()
-	s.View().Misfits(texts, func(name string, g grouping.Key) { left[name] = append(left[name], g) })
-	return len(left) > 0
+	maps.Copy(q.marked, marked)
+	var names []string
+	for name := range q.marked {
+		if q.waiting[name] == 0 {
+			names = append(names, name)
+			delete(q.marked, name)
+		}
+	}
+	texts := make(map[string]string, len(names))
+	for part := range slices.Chunk(names, checkAtOnce) {
+		s.mu.Lock()
+		s.merge.HelpOf(part, texts)
+		s.mu.Unlock()
+	}
+	found := map[string][]grouping.Key{}
+	s.View().Misfits(texts, func(name string, g grouping.Key) { found[name] = append(found[name], g) })
+	for name, groups := range found {
+		q.add(name, groups)
+	}
 }
 
-// rewriteHelp rewrites the files of up to limit groups, those of the smallest
-// families first, and takes them out of left. A negative limit is none. It returns
-// how many it has rewritten or tried to. The families of those that failed are
-// added to failed.
-func (s *Store) rewriteHelp(ctx context.Context, left map[string][]grouping.Key, limit int, failed map[string]struct{}) (int, error) {
-	var mu sync.Mutex // guards what the writers report: n, failures, first, failed
-	var n, failures int
-	var first error
-	var group errgroup.Group
-	group.SetLimit(8) // writers that wait for the disk
-	names := slices.SortedFunc(maps.Keys(left), func(a, b string) int { return cmp.Or(len(left[a])-len(left[b]), cmp.Compare(a, b)) })
-	for _, name := range names {
-		for len(left[name]) > 0 && limit != 0 && ctx.Err() == nil {
-			g := left[name][0]
-			left[name] = left[name][1:]
-			limit--
-			group.Go(func() error {
-				done, err := s.rewriteFile(g)
-				mu.Lock()
-				defer mu.Unlock()
-				if done || err != nil {
-					n++
-				}
-				if err != nil {
-					failures++
-					failed[name] = struct{}{}
-					first = cmp.Or(first, err)
-				}
-				return nil
-			})
+// rewriteHelp rewrites the files of groups. It returns how many it has rewritten
+// or failed to; others have been aligned meanwhile.
+func (s *Store) rewriteHelp(ctx context.Context, groups []grouping.Key) (n int, err error) {
+	var mu sync.Mutex // guards n and what failed
+	var failures int
+	var writers errgroup.Group
+	writers.SetLimit(8) // they wait for the disk
+	for _, g := range groups {
+		if ctx.Err() != nil {
+			break
 		}
-		if len(left[name]) == 0 {
-			delete(left, name)
-		}
+		writers.Go(func() error {
+			rewritten, err := s.rewriteFile(g)
+			mu.Lock()
+			defer mu.Unlock()
+			if rewritten || err != nil {
+				n++
+			}
+			if err != nil {
+				failures++
+				s.misfits.failed[g] = struct{}{}
+			}
+			return err
+		})
 	}
-	_ = group.Wait() // errors are collected
-	if failures > 1 {
-		first = fmt.Errorf("%d files failed, the first with: %w", failures, first)
+	if err = writers.Wait(); failures > 1 {
+		err = fmt.Errorf("%d files failed, one with: %w", failures, err)
 	}
-	return n, disk.Wrap("aligning HELP texts", cmp.Or(first, ctx.Err()))
+	return n, disk.Wrap("aligning HELP texts", err)
 }
 
 // rewriteFile rewrites a group's file with the texts that are served, and nothing
@@ -196,12 +253,16 @@ func (s *Store) alignHelp(c *record.Content, old *record.File) {
 			others = append(others, d)
 		}
 	}
-	if len(others) == 0 {
-		return
+	for part := range slices.Chunk(others, checkAtOnce) {
+		s.alignParts(c, old, part)
 	}
+}
+
+// alignParts is alignHelp for some families, under one hold of the lock.
+func (s *Store) alignParts(c *record.Content, old *record.File, descs []exposition.Desc) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, d := range others {
+	for _, d := range descs {
 		text, had := old.TextOf(d.Name)
 		if text, ok := s.merge.HelpToWrite(c.File.ID(), d, text, had); ok {
 			c.File.SetStored(d, text)

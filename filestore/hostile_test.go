@@ -165,7 +165,7 @@ func TestGroupThatSomebodyPlanted(t *testing.T) {
 		must(t, s.Delete(g))
 		must(t, s.Wipe())
 		must(t, s.Fail(g))
-		if err := s.Update(g, families(t, "n 1\n"), record.PushOptions{}); err == nil || !strings.Contains(err.Error(), "put there by somebody else") {
+		if err := s.Update(g, families(t, "n 1\n"), record.PushOptions{}); err == nil || !strings.Contains(err.Error(), "not written by promspool") {
 			t.Errorf("%s: POST gives %v", what, err)
 		}
 		if b, err := os.ReadFile(path); err != nil || string(b) != planted {

@@ -46,7 +46,7 @@ func TestOwners(t *testing.T) {
 	must(t, post("a", ann))
 	must(t, put("a", root))
 	must(t, s.Fail(group(t, "job", "a")))
-	must(t, s.SettleHelp(t.Context()))
+	must(t, filestore.SettleHelp(s))
 	must(t, put("a", ann)) // it is still hers
 	must(t, put("a", nil)) // without owners it stays hers
 	if err := put("a", bob); !errors.Is(err, record.ErrNotOwner) {

@@ -42,7 +42,7 @@ func TestNothingIsLeftAfterAPanic(t *testing.T) {
 		},
 		"a dry run": func(s *Store, g grouping.Key) {
 			defer s.groups.lock(g.FileName())()
-			_, _ = s.commit(g, true, func(*record.Content) (*record.Content, error) { return &record.Content{Pretended: true}, nil })
+			_, _ = s.commit(g, true, func(*record.Content) (*record.Content, error) { return &record.Content{DryRun: true}, nil })
 		},
 		"edit": func(s *Store, g grouping.Key) {
 			_ = s.Amend(g, func(*record.Held) (*record.Edit, error) { boom(); return nil, nil })

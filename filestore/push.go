@@ -45,8 +45,8 @@ func (s *Store) Adopt(g grouping.Key, f *exposition.Families, a record.Adoption)
 	return s.syncDirectory(at)
 }
 
-// pretend does all of a commit but to write: Views show it from then on.
-func (s *Store) pretend(p *pendingCommit) error {
+// dryRun publishes a commit without writing it.
+func (s *Store) dryRun(p *pendingCommit) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.checkInstall(p, nil); err != nil {

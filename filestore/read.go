@@ -197,7 +197,7 @@ func (r *reader) read(d *disk.Dir, o readResult, at record.Stamp, link *unix.Sta
 		o.new = o.old.Again()
 	} else {
 		o.new = record.ParseAs(o.key, data, foreign)
-		o.new.File.Wrote(d.Author(&st))
+		o.new.File.SetFileUID(d.Author(&st))
 		if o.new.File.Problem() != nil && isPublic(d, &st) {
 			o.new.File.SetPublic()
 		}
@@ -218,7 +218,7 @@ func (r *reader) read(d *disk.Dir, o readResult, at record.Stamp, link *unix.Sta
 	file.Found(at, mtime)
 	o.changed = true
 	if o.new.Parts != nil && r.clock != nil {
-		if at, ok := r.opts.Lifetimes.Dies(file); ok && !at.After(r.clock.now()) {
+		if at, ok := r.opts.Lifetimes.ExpiresAt(file); ok && !at.After(r.clock.now()) {
 			o.new = record.Withhold(file, o.new.Parts, at)
 		}
 	}

@@ -124,7 +124,7 @@ func (q *sequence) do(kind, who, what, value byte) {
 	case 12: // the clock jumps
 		q.offset += time.Duration(int8(value)) * []time.Duration{time.Millisecond, time.Second, time.Hour, 1000 * time.Hour}[what%4]
 	case 13:
-		must(q.t, s.SettleHelp(q.t.Context()))
+		must(q.t, filestore.SettleHelp(s))
 	case 14:
 		must(q.t, s.Fail(g))
 		q.keepsRubbish(g)

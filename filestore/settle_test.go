@@ -158,7 +158,7 @@ func TestHelpIsAFunctionOfTheFiles(t *testing.T) {
 				t.Fatalf("seed %d, step %d: after %s the files have three texts, %q", seed, step, what, in)
 			}
 		}
-		must(t, s.SettleHelp(t.Context()))
+		must(t, filestore.SettleHelp(s))
 		in := helpInFiles(t, dir, "m")
 		if n := len(in[model.text()]); n != len(model.pushed) || len(in) > 1 {
 			t.Errorf("seed %d: the files have %q, want %q in all %d", seed, in, model.text(), len(model.pushed))
@@ -191,11 +191,11 @@ func TestAnyHelpBeatsNone(t *testing.T) {
 	check("", map[string][]string{"": {"job=a.prom", "job=b.prom"}})
 	push("c", "C.")
 	check("C.", map[string][]string{"": {"job=a.prom", "job=b.prom"}, "C.": {"job=c.prom"}})
-	must(t, s.SettleHelp(t.Context()))
+	must(t, filestore.SettleHelp(s))
 	check("C.", map[string][]string{"C.": {"job=a.prom", "job=b.prom", "job=c.prom"}})
 	push("b", "B.")
 	check("B.", map[string][]string{"B.": {"job=b.prom"}, "C.": {"job=a.prom", "job=c.prom"}})
-	must(t, s.SettleHelp(t.Context()))
+	must(t, filestore.SettleHelp(s))
 	if text := read(t, filepath.Join(dir, "job=c.prom")); !strings.Contains(text, "\n# promspool:help 0 m C.\n") {
 		t.Errorf("the text that group c asked for is not in\n%s", text)
 	}
@@ -208,7 +208,7 @@ func TestAnyHelpBeatsNone(t *testing.T) {
 	check("C.", map[string][]string{"B.": {"job=a.prom", "job=c.prom"}})
 	must(t, s.Delete(group(t, "job", "c")))
 	check("", map[string][]string{"B.": {"job=a.prom"}})
-	must(t, s.SettleHelp(t.Context()))
+	must(t, filestore.SettleHelp(s))
 	check("", map[string][]string{"": {"job=a.prom"}})
 	// Group a wants none. Now it changes its mind, below a dropped file.
 	must(t, os.WriteFile(filepath.Join(dir, "drop.prom"), []byte("# HELP m Dropped.\nm{x=\"1\"} 1\n"), 0o644))
@@ -289,12 +289,12 @@ func TestHelpSurvivesARestart(t *testing.T) {
 		own := same("after a restart")
 		// As a wish in a comment, and back.
 		must(t, s.Replace(group(t, "job", "a"), families(t, "# HELP m Another.\n# TYPE m gauge\nm 1\n"), record.PushOptions{}))
-		must(t, s.SettleHelp(t.Context()))
+		must(t, filestore.SettleHelp(s))
 		must(t, s.Delete(group(t, "job", "a")))
 		if got := same("after a restart, from the comment"); got != own {
 			t.Errorf("HELP %q is served as %q, and from the comment as %q", text, own, got)
 		}
-		must(t, s.SettleHelp(t.Context()))
+		must(t, filestore.SettleHelp(s))
 		same("after a restart, from the file again")
 		must(t, s.Delete(group(t, "job", "b")))
 		must(t, os.WriteFile(filepath.Join(dir, "drop.prom"), []byte(body+"m 1\n"), 0o644))
@@ -373,6 +373,62 @@ func TestAlignHelpIsBounded(t *testing.T) {
 		cancel()
 		<-ended
 		checkPure(t, s, dir, nil)
+		must(t, s.Close())
+	})
+}
+
+// TestAlignHelpRetries has a file that would be too large with the text that is
+// served. It is retried every 30 seconds, and no other file waits for it.
+func TestAlignHelpRetries(t *testing.T) {
+	dir := quickDirectory(t)
+	synctest.Test(t, func(t *testing.T) {
+		s, err := filestore.Open(dir, &filestore.Options{MaxFileBytes: 1000})
+		must(t, err)
+		push := func(job, text, rest string) {
+			t.Helper()
+			must(t, s.Replace(group(t, "job", job), families(t, helpLine(text)+"# TYPE m gauge\nm 1\n"+rest), record.PushOptions{}))
+		}
+		push("b", "B.", "# HELP n "+strings.Repeat("x", 400)+"\n# TYPE n gauge\nn 1\n")
+		push("c", "C.", "")
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		var failures atomic.Int64
+		go func() {
+			defer close(ended)
+			s.AlignHelp(ctx, func(err error) {
+				if failures.Add(1); !strings.Contains(err.Error(), "--spool.max-file-bytes=1000") {
+					t.Error(err)
+				}
+			})
+		}()
+		wait := func(d time.Duration) {
+			time.Sleep(d)
+			synctest.Wait()
+		}
+		long := strings.Repeat("y", 300)
+		push("a", long, "")
+		wait(time.Second)
+		if in := helpInFiles(t, dir, "m"); len(in[long]) != 2 || len(in["B."]) != 1 {
+			t.Errorf("the files have %q", in)
+		}
+		for i := range 20 { // the family is looked through again
+			push("a", fmt.Sprint(long, i), "")
+			wait(time.Second)
+		}
+		if n := failures.Load(); n != 1 {
+			t.Errorf("%d failures in 21 seconds, want 1", n)
+		}
+		wait(time.Minute)
+		if n := failures.Load(); n != 3 {
+			t.Errorf("%d failures in 81 seconds, want 3", n)
+		}
+		push("a", "A.", "")
+		wait(31 * time.Second)
+		if in := helpInFiles(t, dir, "m"); failures.Load() != 3 || len(in["A."]) != 3 {
+			t.Errorf("at rest, after %d failures, the files have %q", failures.Load(), in)
+		}
+		cancel()
+		<-ended
 		must(t, s.Close())
 	})
 }

@@ -75,6 +75,8 @@ type Store struct {
 	help  *merge.HelpState // of the merge
 	due   due
 
+	misfits helpQueue // of AlignHelp
+
 	spool     *Source
 	sources   []*Source // the others; guarded by mu
 	unsettled []string
@@ -120,7 +122,7 @@ func Open(dir string, opts *Options) (*Store, error) {
 	if s.opts.Now == nil {
 		s.opts.Now = time.Now
 	}
-	s.clock, s.due = newSteadyClock(s.opts.Now), newDue()
+	s.clock, s.due, s.misfits = newSteadyClock(s.opts.Now), newDue(), newHelpQueue()
 	s.reader = reader{opts: &s.opts, clock: s.clock, waiting: make(map[string]*wait)}
 	s.merge = merge.New(s.opts.Own)
 	s.help = s.merge.Signals()

@@ -483,7 +483,8 @@ func (c *Change) header(f *family) {
 		f.helpBy, f.help = c.m.findHelp(f, nil)
 	}
 	if !f.aligned() {
-		c.m.MarkHelp(f.name)
+		c.m.misfits[f.name] = struct{}{}
+		c.m.signalMisfit()
 	}
 	// The first of the accepted parts loses nothing, so something is served of it.
 	c.setHeader(f, f.accepted != [6]int{}, f.typ())

@@ -2,6 +2,7 @@ package merge
 
 import (
 	"iter"
+	"maps"
 	"slices"
 
 	"github.com/promspool/promspool/filestore/exposition"
@@ -278,10 +279,22 @@ func (m *Merger) MayHaveHelp(c *record.Content, old *record.File) bool {
 	return true
 }
 
-// MarkHelp notes that files of a family may have another text than is served.
-func (m *Merger) MarkHelp(name string) {
-	m.misfits[name] = struct{}{}
-	m.signalMisfit()
+// TakeMisfits returns the families that were marked since it was called last:
+// files may have another text for them than is served.
+func (m *Merger) TakeMisfits() map[string]struct{} {
+	marked := m.misfits
+	m.misfits = map[string]struct{}{}
+	return marked
+}
+
+// HelpOf adds the texts that are served for those of the families of which some
+// file has another.
+func (m *Merger) HelpOf(families []string, texts map[string]string) {
+	for _, name := range families {
+		if f := m.fams[name]; f != nil && !f.aligned() {
+			texts[name] = f.help
+		}
+	}
 }
 
 func (m *Merger) signalMisfit() {
@@ -289,21 +302,6 @@ func (m *Merger) signalMisfit() {
 	case m.help.misfit <- struct{}{}:
 	default:
 	}
-}
-
-// TakeMisfits returns the texts that are served for the families that are marked
-// and wanted, and takes the marks away.
-func (m *Merger) TakeMisfits(wanted func(name string) bool) map[string]string {
-	texts := map[string]string{}
-	for name := range m.misfits {
-		if wanted(name) {
-			delete(m.misfits, name)
-			if f := m.fams[name]; f != nil {
-				texts[name] = f.help
-			}
-		}
-	}
-	return texts
 }
 
 // Misfits calls yield for the groups whose files have other texts for the families
@@ -316,7 +314,7 @@ func (v *View) Misfits(texts map[string]string, yield func(family string, g grou
 			}
 		}
 	}
-	for name := range texts {
+	for _, name := range slices.Sorted(maps.Keys(texts)) { // neighbors share segments
 		for _, r := range [...]rope{v.main, v.beside} {
 			r.from(&family{name: name}, nil, func(o *family, id *record.ID, _ []byte) bool {
 				if o.name == name && id != nil {

@@ -9,8 +9,8 @@ import (
 	"github.com/promspool/promspool/filestore/exposition"
 )
 
-// accumulate adds to the counters and histograms of a push what the group has of
-// them. Its other families stay as they are.
+// accumulate adds the group's values to the counters and histograms of a push.
+// Other families of the push are not changed.
 func accumulate(fresh, old []exposition.Part, file string) ([]exposition.Part, error) {
 	sum := slices.Clone(fresh)
 	for i := range sum {
@@ -24,38 +24,38 @@ func accumulate(fresh, old []exposition.Part, file string) ([]exposition.Part, e
 		if !d.Typ.Adds() {
 			continue
 		}
-		add := adding{desc: d}
-		if err := add.may(sum[i].Text); err != nil {
+		a := adder{desc: d}
+		if err := a.check(sum[i].Text); err != nil {
 			return nil, err
 		}
 		if j < 0 {
 			continue
 		}
-		if err := add.may(old[j].Text); err != nil {
+		if err := a.check(old[j].Text); err != nil {
 			return nil, err
 		}
 		var err error
-		if sum[i], err = add.up(sum[i], old[j]); err != nil {
+		if sum[i], err = a.add(sum[i], old[j]); err != nil {
 			return nil, err
 		}
 	}
 	return sum, nil
 }
 
-// adding is the work on one family.
-type adding struct{ desc exposition.Desc }
+// adder adds up one family.
+type adder struct{ desc exposition.Desc }
 
-func (a adding) fail(msg string) error {
+func (a adder) fail(msg string) error {
 	return &exposition.SyntaxError{Reason: exposition.Syntax, Decoded: true, Msg: fmt.Sprintf("%s %s %s", a.desc.Typ, a.desc.Name, msg)}
 }
 
-// may reports whether canonical text can be added up.
-func (a adding) may(text string) error {
+// check returns an error if canonical text cannot be added up.
+func (a adder) check(text string) error {
 	for line := range strings.Lines(text) {
 		v := exposition.FirstValue(line)
 		switch {
 		case math.IsNaN(v) || math.IsInf(v, 0):
-			return a.fail("cannot accumulate: a value is no finite number, and would stay so")
+			return a.fail("cannot accumulate: a value is not finite, and the sum would never be finite again")
 		case a.desc.Typ == exposition.Counter && v < 0:
 			return a.fail("cannot accumulate: a value is negative, and counters only grow")
 		case a.desc.Typ == exposition.Summary && a.isQuantile(line):
@@ -66,13 +66,13 @@ func (a adding) may(text string) error {
 }
 
 // isQuantile reports whether a line of a summary is neither its sum nor its count.
-func (a adding) isQuantile(line string) bool {
+func (a adder) isQuantile(line string) bool {
 	l, _ := exposition.CutLine(line)
 	return exposition.Unquote(l.Name) == a.desc.Name
 }
 
-// up returns the sum of two parts.
-func (a adding) up(fresh, old exposition.Part) (exposition.Part, error) {
+// add returns the sum of two parts.
+func (a adder) add(fresh, old exposition.Part) (exposition.Part, error) {
 	had := map[string]float64{}
 	for line := range strings.Lines(old.Text) {
 		had[exposition.SeriesOf(line)] = exposition.FirstValue(line)
@@ -87,7 +87,7 @@ func (a adding) up(fresh, old exposition.Part) (exposition.Part, error) {
 		series := exposition.SeriesOf(line)
 		sum := exposition.FirstValue(line) + had[series]
 		if math.IsNaN(sum) || math.IsInf(sum, 0) {
-			return exposition.Part{}, a.fail("cannot accumulate: a sum would be no finite number, and stay so; delete the group, or replace it with PUT")
+			return exposition.Part{}, a.fail("cannot accumulate: the sum is not finite; delete the group, or replace it with PUT")
 		}
 		text = append(append(text, series...), ' ')
 		text = append(exposition.AppendValue(text, sum), '\n')
@@ -113,9 +113,8 @@ func (a adding) up(fresh, old exposition.Part) (exposition.Part, error) {
 	return parts[0], nil
 }
 
-// sameBuckets returns an error if a histogram has other lines than the one it is
-// added to.
-func (a adding) sameBuckets(fresh, old string) error {
+// sameBuckets returns an error if two histograms differ in their lines.
+func (a adder) sameBuckets(fresh, old string) error {
 	lines := func(text string) []string {
 		var list []string
 		for line := range strings.Lines(text) {
@@ -140,8 +139,8 @@ func (a adding) sameBuckets(fresh, old string) error {
 	return nil
 }
 
-// accumulated is accumulate for what a group holds, withheld or not; old is nil if
-// there is no group yet. It counts the samples.
+// accumulated calls accumulate with the content of a group, expired or not, and
+// counts the samples. old is nil for a new group.
 func accumulated(fresh []exposition.Part, old *Content, file string) (parts []exposition.Part, series int, err error) {
 	var held []exposition.Part
 	if old != nil {

@@ -7,27 +7,26 @@ import (
 	"github.com/promspool/promspool/filestore/exposition"
 )
 
-// A Conflict says that one file contradicts another in a family, so that its
-// part of that family, or some series of it, cannot be served.
+// A Conflict describes a conflict between two files in one family. The part of
+// one file, or some of its series, cannot be served.
 type Conflict struct {
 	Family string
-	File   string // whose part gives way
-	Kept   string // with whose part it clashes; empty if with the agent's own metrics
+	File   string // the file whose part is dropped
+	Kept   string // the file whose part is kept; empty for the agent's own metrics
 	Reason exposition.Reason
 	Line   string // one of the series concerned, without its value; may be empty
-	Series int    // how many samples give way
+	Series int    // number of dropped samples
 
-	Type     exposition.Type // of the family in File, and in what it clashes with;
-	KeptType exposition.Type // both zero where that is not known
+	Type     exposition.Type // of the family in File
+	KeptType exposition.Type // of the family in Kept; both are zero if unknown
 
-	Harmless bool // the very same sample twice: nothing is lost
+	Harmless bool // both have the same sample with the same value, so nothing is lost
 
 	// More are further conflicts of the same push, at most four.
 	More []*Conflict
 }
 
-// Error returns the sentence about the family, and after it those of further conflicts
-// of a push.
+// Error returns the message about the family, followed by those of More.
 func (c *Conflict) Error() string {
 	text := c.sentence()
 	for _, m := range c.More {

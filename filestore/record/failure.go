@@ -10,13 +10,13 @@ type DirectoryReason string
 
 // The reasons why a directory cannot be read.
 const (
-	DirectoryMissing    DirectoryReason = "missing"         // there is nothing of that name (ENOENT)
-	DirectoryIsNone     DirectoryReason = "not-a-directory" // it is something else, or a part of its path is (ENOTDIR)
-	DirectoryUnreadable DirectoryReason = "unreadable"      // it may not be read, or its path not be walked (EACCES)
-	DirectoryFailed     DirectoryReason = "error"           // something else: a shortage of descriptors, the disk
+	DirectoryMissing    DirectoryReason = "missing"         // no such directory (ENOENT)
+	DirectoryIsNone     DirectoryReason = "not-a-directory" // the path or a component of it is not a directory (ENOTDIR)
+	DirectoryUnreadable DirectoryReason = "unreadable"      // permission denied (EACCES)
+	DirectoryFailed     DirectoryReason = "error"           // any other error, such as EMFILE or EIO
 )
 
-// A DirectoryError says why none of the files in a directory can be read.
+// A DirectoryError is the error that keeps a directory from being read.
 type DirectoryError struct {
 	Directory string
 	Reason    DirectoryReason
@@ -24,7 +24,7 @@ type DirectoryError struct {
 	Text      string // of Err alone, without paths
 }
 
-// Error returns the sentence about the directory.
+// Error returns the message with the path of the directory.
 func (e *DirectoryError) Error() string {
 	return fmt.Sprintf("directory %q cannot be read: %s", e.Directory, e.Text)
 }

@@ -1,10 +1,9 @@
-// Package record knows what one file of a spool says and what a change makes of it.
-// It touches no files: bytes come in and go out.
+// Package record parses, changes and encodes one file of a spool. It does no I/O.
 //
-// A [File] is what a file came to when it was read, a [Content] is a File with its
-// text. What a push, an amendment or the end of a lifetime makes of a group is a
-// function from its old content, the request and the clock to the new content, see
-// [Change]. What such a function needs to know of other files it is given.
+// A [File] is the result of reading a file, and a [Content] is a File with its
+// text. A push, an amendment and the end of a lifetime are functions from the old
+// content, the request and the clock to the new content, see [Change]. Facts about
+// other files are passed to them.
 package record
 
 import (
@@ -25,23 +24,23 @@ import (
 	"github.com/promspool/promspool/filestore/grouping"
 )
 
-// WithoutYoung returns the stamp without the mark that it proves nothing yet.
+// WithoutYoung returns the stamp with Young cleared.
 func WithoutYoung(s Stamp) Stamp {
 	s.Young = false
 	return s
 }
 
-// A File is what one file of a spool came to when it was read. It is immutable
-// and safe for concurrent use; keep it as long as you like.
+// A File is the result of reading one file of a spool, without the text. It is
+// immutable and safe for concurrent use.
 type File struct {
 	id    *ID
 	group grouping.Key
 	parts []unique.Handle[exposition.Desc] // by name
-	// stored are the families whose HELP text in the file is not the one in parts,
-	// which the group asked for; by name. See help.go.
+	// stored has the families whose HELP text in the file differs from the one in
+	// parts, which is the group's own; by name. See help.go.
 	stored []unique.Handle[exposition.Desc]
-	extras []extra    // what the text of its parts cannot say, by name; nearly always none
-	attrs  Attributes // see attributes.go; of a dropped file only its lifetime
+	extras []extra    // data that the text format lacks, by family; rare
+	attrs  Attributes // see header.go; a dropped file has only its lifetime
 	age    *Age       // nil while its lifetime lasts
 
 	series   int
@@ -51,12 +50,12 @@ type File struct {
 	failure  float64 // push_failure_time_seconds
 	stamp    Stamp
 	hash     uint64                  // of the bytes of the file
-	err      *exposition.SyntaxError // why nothing of it is served
-	issue    *exposition.SyntaxError // what inside of it gave way
-	foreign  bool                    // by its owner it is no pushed file, or it is a link
-	author   uint32                  // who has written it himself, see owner.go
-	busy     *exposition.SyntaxError // why newer content could not be read for long; the last good one is served
-	heldFrom time.Time               // since when it stands for newer content that cannot be served; zero if it does not
+	err      *exposition.SyntaxError // why the file is not served
+	issue    *exposition.SyntaxError // why a part of it is not served
+	foreign  bool                    // read as a dropped file: its owner is not trusted, or it is a link
+	fileUID  uint32                  // user who wrote the file, see owner.go
+	busy     *exposition.SyntaxError // why newer content cannot be read; the last good content is served
+	heldFrom time.Time               // since when the last good content is served in its place; zero if it is not
 }
 
 // Name returns the file's name in the spool.
@@ -72,15 +71,14 @@ func (f *File) Size() int64 { return f.size }
 // ModTime returns the time of the last modification.
 func (f *File) ModTime() time.Time { return f.mtime }
 
-// Series returns the number of samples in the file, whether or not all of them
-// could be merged.
+// Series returns the number of samples in the file, merged or not.
 func (f *File) Series() int { return f.series }
 
 // LastPush returns when the group was last pushed to with success, or the zero
 // time if that never happened.
 func (f *File) LastPush() time.Time { return unixTime(f.push) }
 
-// LastFailure returns when a push to the group was last refused, or the zero
+// LastFailure returns when a push to the group was last rejected, or the zero
 // time if that never happened.
 func (f *File) LastFailure() time.Time { return unixTime(f.failure) }
 
@@ -92,10 +90,9 @@ func (f *File) Err() error {
 	return f.err
 }
 
-// Problem returns what is wrong with the file taken by itself: why it is not
-// served at all, why its newest content is not, or what inside of it gave way;
-// nil if nothing. What it
-// contradicts in other files is in [View.Conflicts].
+// Problem returns the fault of the file itself: why the file, its newest content
+// or a part of it is not served. It is nil if there is none. Conflicts with other
+// files are in [View.Conflicts].
 func (f *File) Problem() *exposition.SyntaxError {
 	switch {
 	case f.err != nil:
@@ -106,13 +103,11 @@ func (f *File) Problem() *exposition.SyntaxError {
 	return f.issue
 }
 
-// IsBusy reports whether the file is named as one that cannot be read because it
-// is written to.
+// IsBusy reports whether the file cannot be read because a writer has it open.
 func (f *File) IsBusy() bool { return f.busy != nil || f.err != nil && f.err.Reason == exposition.Busy }
 
-// HeldSince returns since when the last good content of the file is served in
-// place of what it holds now, because a writer is still at work or has just
-// left it broken. It is zero where that is not so.
+// HeldSince returns since when the last good content is served because the file is
+// being written or is broken. It is zero if the file is served as it is.
 func (f *File) HeldSince() time.Time { return f.heldFrom }
 
 func unixTime(seconds float64) time.Time {
@@ -144,17 +139,18 @@ func findDesc(list []unique.Handle[exposition.Desc], name string) (exposition.De
 	return exposition.Desc{}, false
 }
 
-// extra is the Extra of one part. It stands in the File and not in the text of the
-// merge, since most readers are not given it.
+// extra is the Extra of one part. It is kept in the File and not in the text of the
+// merge, because most scrapes do not include it.
 type extra struct {
 	desc unique.Handle[exposition.Desc]
 	text string
 }
 
-// HasExtras reports whether the text of some family cannot say all.
+// HasExtras reports whether a family has data that the text format lacks.
 func (f *File) HasExtras() bool { return len(f.extras) > 0 }
 
-// Extra returns what the text of one of its families cannot say, in comment lines.
+// Extra returns the comment lines of a family, with the data that the text format
+// lacks.
 func (f *File) Extra(name string) string {
 	if len(f.extras) == 0 {
 		return ""
@@ -171,14 +167,14 @@ func (f *File) Extra(name string) string {
 type Content struct {
 	File  *File
 	Parts []exposition.Part
-	Rest  time.Duration // how long the file says that it has to rest before it is read
-	Fresh bool          // a push that this Store takes
+	Rest  time.Duration // how long the file must be unchanged before it is read
+	Fresh bool          // a push to this Store
 
-	sameTime  bool // the file keeps its time, which is that of the push
-	Pretended bool // a dry run: checked, published, and not written
+	sameTime bool // the file keeps its mtime, which is the time of the push
+	DryRun   bool // dry run: checked and published, but not written
 }
 
-// KeepTime returns the time that the file is to have; zero if that of its writing.
+// KeepTime returns the mtime to set on the file; zero to leave it alone.
 func (c *Content) KeepTime() time.Time {
 	if c.sameTime {
 		return c.File.mtime
@@ -212,12 +208,12 @@ func newContent(id *ID, parts []exposition.Part, series int) *Content {
 	return &Content{File: f, Parts: parts}
 }
 
-// Parse makes the content of a file from its bytes. It always returns one:
-// if the bytes cannot be used, its File has an Err.
+// Parse returns the content of a file. If the bytes are invalid, its File has an
+// Err.
 func Parse(name string, data []byte) *Content { return ParseAs(name, data, false) }
 
-// ParseAs is parseFile for a file that, if it is foreign, is not taken for a
-// pushed one whatever it says.
+// ParseAs is Parse for a file with a given owner. A foreign file is read as a
+// dropped file, whatever its first line is.
 func ParseAs(name string, data []byte, foreign bool) *Content {
 	c, err := readContent(name, data, foreign)
 	if err != nil {
@@ -237,7 +233,7 @@ func droppedIdent(name string) *ID {
 	return &ID{DroppedKind, name}
 }
 
-// KindsOf returns what a file of that name may be.
+// KindsOf returns the kinds that a file of that name can have.
 func KindsOf(name string) []Kind {
 	if strings.ContainsRune(name, filepath.Separator) {
 		return otherKinds
@@ -250,7 +246,7 @@ var (
 	otherKinds = []Kind{OtherKind}
 )
 
-// Bad is the content of a file that cannot be used.
+// Bad returns the content of an invalid file.
 func Bad(name string, err *exposition.SyntaxError) *Content {
 	err.File = name
 	return &Content{File: &File{id: droppedIdent(name), err: err}}
@@ -258,7 +254,7 @@ func Bad(name string, err *exposition.SyntaxError) *Content {
 
 func readContent(name string, data []byte, foreign bool) (*Content, *exposition.SyntaxError) {
 	if !foreign {
-		// Nobody writes to the data any more, and the merge copies what it keeps.
+		// The data does not change any more, and the merge copies the parts that it keeps.
 		if c, ok := scanPushed(name, unsafe.String(unsafe.SliceData(data), len(data))); ok {
 			return c, nil
 		}
@@ -266,11 +262,11 @@ func readContent(name string, data []byte, foreign bool) (*Content, *exposition.
 	return parsePushedOrDropped(name, data, foreign)
 }
 
-// maxRest bounds what a file may say about its rest: one that is written more
-// often than that would never be read.
+// maxRest is the maximum of Content.Rest. A file that is written more often than
+// that would never be read.
 const maxRest = time.Minute
 
-// slabs is room for the labels of files that are being read.
+// slabs are buffers for the labels of files that are being read.
 var slabs = sync.Pool{New: func() any { return new([]exposition.Label) }}
 
 func parsePushedOrDropped(name string, data []byte, foreign bool) (*Content, *exposition.SyntaxError) {
@@ -302,7 +298,7 @@ func parsePushedOrDropped(name string, data []byte, foreign bool) (*Content, *ex
 	c := newContent(id, parts, series)
 	c.File.group, c.File.stored = group, stored
 	if issue == nil && planted {
-		issue = &exposition.SyntaxError{Reason: exposition.Reserved, Msg: "has the name of a pushed group, but is a link or belongs to somebody who may not push by writing files, and counts as a dropped file"}
+		issue = &exposition.SyntaxError{Reason: exposition.Reserved, Msg: "has the name of a pushed group, but is a link or its owner may not push by writing files; it is read as a dropped file"}
 	}
 	if issue != nil {
 		issue.File = name
@@ -368,26 +364,26 @@ func (c *Content) Encode() []byte {
 
 func hashOf(data []byte) uint64 { return xxhash.Sum64(data) }
 
-// Holds takes note of the bytes of a file.
+// Holds records the size and hash of a file.
 func (c *Content) Holds(data []byte) { c.File.size, c.File.hash = int64(len(data)), hashOf(data) }
 
-// Stamped gives a file that has just been written its stamp.
+// Stamped sets the stamp of a file that has just been written.
 func (f *File) Stamped(at Stamp) { f.stamp, f.mtime = at, time.Unix(0, at.Mtime) }
 
-// Found notes what was there when a file was read.
+// Found sets the stamp and mtime of a file that was read.
 func (f *File) Found(at Stamp, mtime time.Time) {
 	f.stamp, f.mtime, f.heldFrom, f.busy = at, mtime, time.Time{}, nil
 }
 
-// Again returns the content of a file that is the same under another stamp. Its
-// parts are those that the merge has.
+// Again returns the content of a file that has the same bytes under another stamp.
+// The merge has its parts already.
 func (f *File) Again() *Content {
 	same := *f
 	return &Content{File: &same}
 }
 
-// Held returns the content of a file that stands since then for what the file holds
-// now, and why if that is to be said.
+// Held returns the content for a file that is served in place of its newer content
+// since then. A reason that is not nil is reported.
 func (f *File) Held(since time.Time, busy *exposition.SyntaxError) *Content {
 	c := f.Again()
 	if busy != nil {
@@ -399,20 +395,20 @@ func (f *File) Held(since time.Time, busy *exposition.SyntaxError) *Content {
 	return c
 }
 
-// Unread returns the content of a file that is going to be read whatever it looks
-// like.
+// Unread returns the content of a file that is read next time even if its stamp
+// has not changed.
 func (f *File) Unread() *Content {
 	c := f.Again()
 	c.File.stamp, c.File.hash = Stamp{}, 0
 	return c
 }
 
-// IsOf reports whether the file was read from these bytes of that author.
-func (f *File) IsOf(data []byte, foreign bool, author uint32) bool {
-	return f.err == nil && f.issue == nil && f.foreign == foreign && f.author == author && len(data) > 0 && f.size == int64(len(data)) && f.hash == hashOf(data)
+// IsOf reports whether the file was read from the same bytes of the same user.
+func (f *File) IsOf(data []byte, foreign bool, uid uint32) bool {
+	return f.err == nil && f.issue == nil && f.foreign == foreign && f.fileUID == uid && len(data) > 0 && f.size == int64(len(data)) && f.hash == hashOf(data)
 }
 
-// SetPublic states that everybody may read the file, so that messages about it may
+// SetPublic marks the file as readable by every user. Messages about it may then
 // quote it.
 func (f *File) SetPublic() {
 	for _, e := range []*exposition.SyntaxError{f.err, f.issue} {
@@ -422,28 +418,27 @@ func (f *File) SetPublic() {
 	}
 }
 
-// Moved gives a file that is not pushed another name.
+// Moved renames a dropped file.
 func (f *File) Moved(name string) { f.id = droppedIdent(name) }
 
-// SameIdent gives the file the ident of the one before, so that there is one for
-// each file.
+// SameIdent shares the ID of the file before, which saves memory.
 func (f *File) SameIdent(before *File) { f.id = before.id }
 
 // ID returns the place of the file in the merge.
 func (f *File) ID() *ID { return f.id }
 
-// Descs returns the descriptions of the families in the file, by name. They must not
-// be changed.
+// Descs returns the descriptions of the families, by name. The caller must not
+// change them.
 func (f *File) Descs() []unique.Handle[exposition.Desc] { return f.parts }
 
-// Stored returns the descriptions of the families whose text in the file is another
-// than was asked for.
+// Stored returns the descriptions of the families whose HELP text in the file is
+// not the group's own.
 func (f *File) Stored() []unique.Handle[exposition.Desc] { return f.stored }
 
-// Attrs returns what is known of the group beside its metrics.
+// Attrs returns the attributes of the group.
 func (f *File) Attrs() Attributes { return f.attrs }
 
-// Ended returns what is known of a file whose lifetime has ended, nil if it has not.
+// Ended describes the end of the file's lifetime; nil if it has not ended.
 func (f *File) Ended() *Age { return f.age }
 
 // Pushed returns the Unix time of the last push; 0 is never.
@@ -452,26 +447,26 @@ func (f *File) Pushed() float64 { return f.push }
 // Failed returns the Unix time of the last push that was rejected; 0 is never.
 func (f *File) Failed() float64 { return f.failure }
 
-// Stamp returns what the file looked like when it was read.
+// Stamp returns the stamp of the file when it was read.
 func (f *File) Stamp() Stamp { return f.stamp }
 
 // Fault returns why the file is not served, or nil.
 func (f *File) Fault() *exposition.SyntaxError { return f.err }
 
-// Flaw returns what inside of the file is not served, or nil.
+// Flaw returns why a part of the file is not served, or nil.
 func (f *File) Flaw() *exposition.SyntaxError { return f.issue }
 
-// WhyBusy returns why newer content could not be read for long while the last good
-// one is served, or nil.
+// WhyBusy returns why newer content cannot be read while the last good content is
+// served, or nil.
 func (f *File) WhyBusy() *exposition.SyntaxError { return f.busy }
 
-// A Stamp tells one content of a file from another without reading it.
+// A Stamp identifies the content of a file without reading it.
 type Stamp struct {
 	Dev, Ino     uint64
 	Size         int64
 	Mtime, Ctime int64 // nanoseconds
 	Link         int64 // of a symbolic link itself: its ctime
-	Young        bool  // taken so soon after the change that another one could look the same
+	Young        bool  // taken so soon after the last change that a later change could have the same stamp
 }
 
 // SameContent reports whether two stamps show that nothing has changed.
@@ -480,7 +475,7 @@ func (s Stamp) SameContent(o Stamp) bool {
 	return s == o && !s.Young
 }
 
-// WithoutLink returns the stamp without what it says of a symbolic link.
+// WithoutLink returns the stamp without the ctime of a symbolic link.
 func WithoutLink(s Stamp) Stamp {
 	s.Link = 0
 	return s
@@ -496,15 +491,15 @@ const (
 	OtherKind        // in another directory; the name is a path
 )
 
-// ID is the place of a file in the merge. One is made when a file is first
-// seen and shared by all that follows it under the same name and kind.
+// ID is the place of a file in the merge. Successive contents of a file share one
+// ID.
 type ID struct {
 	Kind Kind
 	Name string
 }
 
-// Compare orders files as the merge does. A nil ID, which stands for the header of a
-// family, is first.
+// Compare orders files as the merge does. A nil ID, which is used for the header of
+// a family, is first.
 func Compare(a, b *ID) int {
 	switch {
 	case a == b:
@@ -519,8 +514,8 @@ func Compare(a, b *ID) int {
 	return strings.Compare(a.Name, b.Name)
 }
 
-// PrintableName returns a file name as it stands in label values and on pages:
-// bytes that are not UTF-8 are written \xNN.
+// PrintableName returns a file name for label values and pages: bytes that are not
+// UTF-8 are escaped as \xNN.
 func PrintableName(name string) string {
 	if utf8.ValidString(name) && strings.IndexByte(name, 0) < 0 {
 		return name

@@ -8,33 +8,34 @@ import (
 	"github.com/promspool/promspool/filestore/exposition"
 )
 
-// What is known of a group beside its metrics stands in comments of its file,
-// after the group's own line and ordered by key:
+// Attributes of a group are comments of its file, after the line with the group and
+// ordered by key:
 //
 //	# promspool:KEY VALUE
 //
-// A value is one line: a backslash, a line feed and a carriage return in it are
-// escaped. Each rewrite of the file carries these lines on, also those whose
-// keys are of a later version and say nothing to this one; what a push changes
-// of them is decided in one place, see PushOptions.attributes.
+// A value is one line: backslash, line feed and carriage return are escaped. Each
+// rewrite of the file keeps these lines, also those with unknown keys, which a later
+// version may have written. PushOptions.attributes decides which of them a push
+// changes.
 
-// attribute is one such line. The value is as it stands in the file.
+// attribute is one such line. The value is escaped as in the file.
 type attribute struct {
 	key, value string
 }
 
-// Attributes are ordered by key, and of one key as they stand in the file. They
-// are never changed, so Files share them.
+// Attributes are ordered by key, and those of one key as in the file. They are
+// immutable, so Files share them.
 type Attributes []attribute
 
-// isAttribute reports whether a directive is kept as an attribute: the group's
-// line, the wishes for HELP texts, what is withheld and lines about one series are
-// kept in other ways.
+// isAttribute reports whether a directive is kept as an attribute. The group, HELP
+// texts, the payload of an expired group and lines about one series are kept
+// elsewhere.
 func isAttribute(key string) bool {
 	return key != "" && key != exposition.GroupDirective && key != helpDirective && key != withheldDirective && !exposition.IsExtra(key)
 }
 
-// attributesFrom collects them from what was read. The file's bytes are not kept.
+// attributesFrom returns the attributes among directives. It copies them, so the
+// bytes of the file can be freed.
 func attributesFrom(directives []exposition.Directive) Attributes {
 	var a Attributes
 	for _, d := range directives {
@@ -56,8 +57,8 @@ func (a Attributes) get(key string) (value string, ok bool) {
 	return "", false
 }
 
-// Attributes returns the values of the attributes of that key which the group
-// has, in the order of the file; nil if there are none. The caller owns the slice.
+// Attributes returns the values of the group's attributes of that key, in the order
+// of the file; nil if there are none. The caller owns the slice.
 func (f *File) Attributes(key string) []string {
 	var values []string
 	for i := range f.attrs {
@@ -68,7 +69,7 @@ func (f *File) Attributes(key string) []string {
 	return values
 }
 
-// with returns the attributes with this value as the only one of the key.
+// with returns the attributes with the key set to one value.
 func (a Attributes) with(key, value string) Attributes {
 	return a.withAll(key, value)
 }
@@ -76,7 +77,7 @@ func (a Attributes) with(key, value string) Attributes {
 // without returns the attributes without those of the key.
 func (a Attributes) without(key string) Attributes { return a.withAll(key) }
 
-// withAll returns the attributes with these values as those of the key.
+// withAll returns the attributes with the key set to the values.
 func (a Attributes) withAll(key string, values ...string) Attributes {
 	from := 0
 	for from < len(a) && a[from].key < key {
@@ -132,8 +133,8 @@ func unescapeValue(s string) string {
 	return valueUnescaper.Replace(s)
 }
 
-// IsReserved reports whether a family of that name is the agent's: whatever
-// begins with promspool_, but for the metrics of jobs, which are pushed.
+// IsReserved reports whether a family of that name is reserved for the agent: all
+// that begin with promspool_, except the metrics of jobs, which are pushed.
 func IsReserved(name string) bool {
 	return strings.HasPrefix(name, "promspool_") && !strings.HasPrefix(name, RecordPrefix)
 }

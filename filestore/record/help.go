@@ -10,22 +10,22 @@ import (
 
 // A family is served with the HELP text of the first dropped file that has one,
 // because that file cannot be rewritten, else with that of the first group that
-// asked for one. First is meant in the order of the merge.
+// pushed one. The order is that of the merge.
 //
 // node_exporter drops a family whose text differs between files or is missing in
-// one. So the files of groups hold the text that is served. What a group asked
-// for instead, which may be no text, is a comment of its file:
+// one. So the files of groups hold the text that is served. If the group pushed
+// another text, or none, a comment of its file has that:
 //
 //	# promspool:help 0 NAME TEXT
 //
-// In memory the description of a part has the text that was asked for, and
-// [File.stored] has those that differ in the file. The merge reads only the first,
-// so what is served does not depend on which files are rewritten already: see
-// [Store.AlignHelp]. The number was a Unix time once; it is not used any more.
+// In memory the description of a part has the pushed text, and [File.stored] has
+// those that differ in the file. The merge reads only the first, so the exposition
+// does not depend on which files are rewritten already: see [Store.AlignHelp]. The
+// number, once a Unix time, is ignored.
 const helpDirective = "help"
 
-// askedHelp gives the parts of a group's file the texts that the group asked for,
-// and returns the descriptions in the file that differ from that.
+// askedHelp sets the HELP texts of parts to those that the group pushed, and returns
+// the descriptions in the file that differ from them.
 func askedHelp(parts []exposition.Part, directives []exposition.Directive) (stored []unique.Handle[exposition.Desc]) {
 	var asked map[string]string
 	for _, d := range directives {
@@ -65,8 +65,8 @@ func parseAsked(value string) (name, text string, ok bool) {
 	return name, text, true
 }
 
-// appendAsked appends the directives for the texts that a group asked for and its
-// file does not have.
+// appendAsked appends directives with the pushed texts that differ from those in the
+// file.
 func (f *File) appendAsked(b []byte) []byte {
 	for _, h := range f.stored {
 		name := h.Value().Name
@@ -90,8 +90,8 @@ func (f *File) HelpInFile(d exposition.Desc) string {
 	return d.Help
 }
 
-// TextOf returns the text that a group's file has for a family, if it has that. The
-// file may be nil.
+// TextOf returns the HELP text of a family in a group's file, and whether the file
+// has the family. The file may be nil.
 func (f *File) TextOf(name string) (text string, ok bool) {
 	if f == nil {
 		return "", false
@@ -103,10 +103,10 @@ func (f *File) TextOf(name string) (text string, ok bool) {
 	return f.HelpInFile(d), true
 }
 
-// ClearStored makes the texts of the file those that are asked for.
+// ClearStored sets all texts of the file to the pushed ones.
 func (f *File) ClearStored() { f.stored = nil }
 
-// SetStored sets the text that the file has for a family that asks for another.
+// SetStored sets the text of the file for a family that was pushed with d.Help.
 func (f *File) SetStored(d exposition.Desc, text string) {
 	if text != d.Help {
 		d.Help = text

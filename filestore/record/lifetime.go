@@ -12,12 +12,11 @@ import (
 	"github.com/promspool/promspool/filestore/grouping"
 )
 
-// A lifetime says for how long what was pushed, or dropped, is news. It counts
-// from the last push to a group that succeeded, or from the last change of a
-// dropped file. When it has ended the payload is withheld and the record stays,
-// see withheld.go.
+// A lifetime (TTL) starts with the last successful push to a group, or with the last
+// change of a dropped file. When it ends the record is still served, and the payload
+// is not: see withheld.go.
 
-// A group's own lifetime, and when it ended, are attributes of its file:
+// A group's own lifetime and its end are attributes of its file:
 //
 //	# promspool:ttl 1d
 //	# promspool:expired 1763628000
@@ -26,28 +25,28 @@ const (
 	expiredAttribute = "expired"
 )
 
-// Lifetimes say when what is in a spool is withheld, and what comes after. With
-// the zero value only what states a lifetime itself is withheld, and nothing is
-// ever moved or removed.
+// Lifetimes configure when files expire and when they are archived and deleted. With
+// the zero value only files with a lifetime of their own expire, and nothing is
+// moved or deleted.
 type Lifetimes struct {
-	// Policy gives lifetimes to groups that state none themselves. The first
-	// that matches counts.
+	// Policy sets the lifetimes of groups that have none of their own. The first
+	// match counts.
 	Policy []Lifetime
-	// Retention is for how long a file stays in the spool after its lifetime;
-	// then it moves to the archive. Zero means for ever.
+	// Retention is how long an expired file stays in the spool before it moves
+	// to the archive. Zero means forever.
 	Retention time.Duration
-	// Archive is the directory of the archive, on the file system of the spool;
-	// default [ArchiveName] in the spool.
+	// Archive is the directory of the archive, which must be on the file system of
+	// the spool; default [ArchiveName] in the spool.
 	Archive string
-	// ArchiveRetention is for how long a file stays in the archive; zero means
-	// for ever.
+	// ArchiveRetention is how long a file stays in the archive. Zero means
+	// forever.
 	ArchiveRetention time.Duration
-	// Dropped moves dropped files as well. Otherwise they stay where they are.
+	// Dropped enables the archiving of dropped files.
 	Dropped bool
 }
 
-// A Lifetime is that of the groups that the matchers select. Zero means that it
-// does not end.
+// A Lifetime applies to the groups that the matchers select. Zero means that they
+// do not expire.
 type Lifetime struct {
 	Match grouping.Matchers
 	TTL   time.Duration
@@ -67,18 +66,18 @@ func ParseLifetime(s string) (Lifetime, error) {
 	return Lifetime{match, ttl}, err
 }
 
-// ParseTTL reads a duration as Prometheus has them: 90s, 1h30m, 1d, 2w, and 0
+// ParseTTL parses a duration in the syntax of Prometheus: 90s, 1h30m, 1d, 2w, and 0
 // for none.
 func ParseTTL(s string) (time.Duration, error) {
 	d, err := model.ParseDuration(s)
 	if err != nil {
-		return 0, fmt.Errorf("%s is no lifetime such as 90s, 24h, 1d or 2w, or 0 for none", grouping.QuoteShort(s))
+		return 0, fmt.Errorf("invalid lifetime %s: want e.g. 90s, 24h, 1d or 2w, or 0 for none", grouping.QuoteShort(s))
 	}
 	return time.Duration(d), nil
 }
 
-// TTL returns the lifetime that the file states itself, and whether it does.
-// Zero means that it does not end, whatever the policy says.
+// TTL returns the file's own lifetime, and whether it has one. Zero means that it
+// does not expire, regardless of the policy.
 func (f *File) TTL() (ttl time.Duration, stated bool) {
 	text, ok := f.attrs.get(ttlAttribute)
 	if !ok {
@@ -88,8 +87,7 @@ func (f *File) TTL() (ttl time.Duration, stated bool) {
 	return ttl, err == nil
 }
 
-// Expired returns when the lifetime of the file ended, or the zero time if it
-// did not.
+// Expired returns when the file expired, or the zero time if it did not.
 func (f *File) Expired() time.Time {
 	if f.age == nil {
 		return time.Time{}
@@ -97,16 +95,16 @@ func (f *File) Expired() time.Time {
 	return unixTime(f.age.Since)
 }
 
-// Age is that of a file whose lifetime has ended.
+// Age describes a file whose lifetime has ended.
 type Age struct {
-	Since    float64 // Unix time of that
-	withheld string  // of a group: what is withheld, in the text format
-	Pending  bool    // of a group: the file does not say so yet
+	Since    float64 // Unix time of the end
+	withheld string  // of a group: the payload, in the text format
+	Pending  bool    // of a group: the end is not recorded in the file yet
 }
 
-// Dies returns when the lifetime of a file that is served ends, and whether it
-// does.
-func (l *Lifetimes) Dies(f *File) (time.Time, bool) {
+// ExpiresAt returns when a file that has not expired does, and whether it does at
+// all.
+func (l *Lifetimes) ExpiresAt(f *File) (time.Time, bool) {
 	if f.age != nil || f.err != nil {
 		return time.Time{}, false
 	}
@@ -117,7 +115,7 @@ func (l *Lifetimes) Dies(f *File) (time.Time, bool) {
 	}
 	if !f.group.IsZero() {
 		if from = f.LastPush(); from.IsZero() {
-			return time.Time{}, false // refused pushes alone leave nothing that could age
+			return time.Time{}, false // rejected pushes leave no payload
 		}
 		if !stated {
 			ttl = l.of(f.group)
@@ -126,7 +124,7 @@ func (l *Lifetimes) Dies(f *File) (time.Time, bool) {
 	return from.Add(ttl), ttl > 0
 }
 
-// of returns what the policy has for a group.
+// of returns the lifetime of a group by policy.
 func (l *Lifetimes) of(g grouping.Key) time.Duration {
 	for i := range l.Policy {
 		if l.Policy[i].Match.Match(g) {
@@ -136,8 +134,8 @@ func (l *Lifetimes) of(g grouping.Key) time.Duration {
 	return 0
 }
 
-// Leaves returns when an expired file is to leave the spool, and whether it is.
-func (l *Lifetimes) Leaves(f *File) (time.Time, bool) {
+// ArchivesAt returns when an expired file moves to the archive, and whether it does.
+func (l *Lifetimes) ArchivesAt(f *File) (time.Time, bool) {
 	if l.Retention <= 0 || f.age == nil || f.age.Pending || f.age.Since <= 0 || f.id.Kind == OtherKind ||
 		f.group.IsZero() && !l.Dropped {
 		return time.Time{}, false
@@ -152,5 +150,5 @@ func parseTime(s string) (float64, bool) {
 	return t, err == nil && t > 0 && !math.IsInf(t, 0)
 }
 
-// Seconds returns a time as Unix time.
+// Seconds returns the Unix time in seconds.
 func Seconds(t time.Time) float64 { return float64(t.UnixNano()) / 1e9 }

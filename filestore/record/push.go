@@ -13,22 +13,21 @@ import (
 	"github.com/promspool/promspool/filestore/grouping"
 )
 
-// Change makes the content of a group's file from what it was. It reads and
-// writes no file: what it needs to know of the directory it is given.
+// Change computes the new content of a group's file from its old content. It does
+// no I/O.
 type Change struct {
 	Key           grouping.Key
-	EmptyInstance bool    // spell out instance="" in samples without an instance
+	EmptyInstance bool    // add instance="" to samples without an instance
 	Now           float64 // Unix time
 
-	// Own returns the type of a family that the program serves itself; nil if it
-	// serves none.
+	// Own returns the type of a family of the agent itself; nil if it has none.
 	Own func(family string) (exposition.Type, bool)
 }
 
 // Canonical returns the parts of a push, with the labels of the group.
 func (g *Change) Canonical(f *exposition.Families, strip []string) ([]exposition.Part, int, error) {
 	for _, name := range [...]string{pushTime, failureTime, GroupExpired} {
-		delete(f.ByName, name) // ours, whatever was pushed
+		delete(f.ByName, name) // reserved
 	}
 	f.List = slices.DeleteFunc(f.List, func(f *exposition.RawFamily) bool { return isRecord(f.Name) })
 	for _, f := range f.List {
@@ -42,9 +41,8 @@ func (g *Change) Canonical(f *exposition.Families, strip []string) ([]exposition
 	return parts, series, err
 }
 
-// untyped returns the type of a family that is pushed without one. A group's file
-// states what it has. Series beside the agent's own get the agent's type, as there
-// can be only one.
+// untyped returns the type of a family that is pushed without one. A family that
+// the agent has itself gets the agent's type, because both are served as one.
 func (g *Change) untyped(family string) exposition.Type {
 	if g.Own != nil {
 		if t, ok := g.Own(family); ok && !t.Composite() && t != exposition.Unstated {
@@ -54,14 +52,14 @@ func (g *Change) untyped(family string) exposition.Type {
 	return exposition.Untyped
 }
 
-// labelling is what the group does to the labels of its samples.
+// labelling returns how the group changes the labels of its samples.
 func (g *Change) labelling() exposition.Labelling {
 	over := g.Key.Labels()
 	slices.SortFunc(over, func(a, b exposition.Label) int { return strings.Compare(a.Name, b.Name) })
 	return exposition.Labelling{Over: over, EmptyInstance: g.EmptyInstance}
 }
 
-// Pushed is what a push brings.
+// Pushed is the payload of a push.
 type Pushed struct {
 	Parts  []exposition.Part // in canonical form
 	Series int
@@ -70,8 +68,8 @@ type Pushed struct {
 	Opts   PushOptions
 }
 
-// Push returns what a push makes of a group. old is nil if the group is not there;
-// then there is the file that has its name in spite of that, or nil.
+// Push returns the content of a group after a push. old is nil if the group does not
+// exist; there is then the file that has its name but is not a group's, or nil.
 func (g *Change) Push(old *Content, p *Pushed, there *File) (*Content, error) {
 	parts, n, failed := p.Parts, p.Series, 0.0
 	if old == nil {
@@ -103,12 +101,12 @@ func (g *Change) Push(old *Content, p *Pushed, there *File) (*Content, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.Pretended, c.Fresh = p.Opts.DryRun, !p.Opts.DryRun
+	c.DryRun, c.Fresh = p.Opts.DryRun, !p.Opts.DryRun
 	c.File.attrs = p.Opts.By.claim(p.Opts.attributes(c.File.attrs, p.Keep))
 	return c, nil
 }
 
-// Adopt returns what a group of another program makes of one.
+// Adopt returns the content of a group that is imported from another program.
 func (g *Change) Adopt(old *Content, p *Pushed, a Adoption) (*Content, error) {
 	parts, n, err := g.keep(old, false, p.Parts, p.Series, p.Has)
 	if err != nil {
@@ -119,11 +117,11 @@ func (g *Change) Adopt(old *Content, p *Pushed, a Adoption) (*Content, error) {
 		return nil, err
 	}
 	c.File.attrs = (&PushOptions{}).attributes(c.File.attrs, false)
-	c.Pretended = a.DryRun
+	c.DryRun = a.DryRun
 	return c, nil
 }
 
-// Amend returns what an edit makes of a group.
+// Amend returns the content of a group after an edit.
 func (g *Change) Amend(old *Content, e *Edit) (*Content, error) {
 	put := e.Put
 	if put == nil {
@@ -139,7 +137,7 @@ func (g *Change) Amend(old *Content, e *Edit) (*Content, error) {
 		goes := func(family string) bool { return put.Has(family) || slices.Contains(e.Remove, family) }
 		parts, n = mergeParts(parts, old.Parts, goes, n)
 	}
-	if x := collision(parts, g.Key.FileName()); x != nil {
+	if x := suffixConflict(parts, g.Key.FileName()); x != nil {
 		return nil, x
 	}
 	c, err := g.Content(old, parts, n, g.Now, failed)
@@ -153,8 +151,8 @@ func (g *Change) Amend(old *Content, e *Edit) (*Content, error) {
 	return c, nil
 }
 
-// Fail returns what a rejected push makes of a group: all stays but the time and the
-// reason.
+// Fail returns the content of a group after a rejected push, with a new failure time
+// and reason.
 func (g *Change) Fail(old *Content, r Refusal) (*Content, error) {
 	c, err := g.fail(old)
 	if err == nil && r.Message != "" {
@@ -180,24 +178,23 @@ func (g *Change) fail(old *Content) (*Content, error) {
 	return c, nil
 }
 
-// keep adds to the parts of a push those of the group that it does not touch.
+// keep adds the group's parts that the push does not replace.
 func (g *Change) keep(old *Content, post bool, parts []exposition.Part, series int, has func(family string) bool) ([]exposition.Part, int, error) {
 	if old == nil {
 		return parts, series, nil
 	}
-	kept := keptBy(post, old)
+	kept := partsToKeep(post, old)
 	if len(kept) == 0 {
 		return parts, series, nil
 	}
 	parts, series = mergeParts(parts, kept, has, series)
-	if x := collision(parts, g.Key.FileName()); x != nil {
+	if x := suffixConflict(parts, g.Key.FileName()); x != nil {
 		return nil, 0, x
 	}
 	return parts, series, nil
 }
 
-// Content completes the parts of a group with its two times and with the
-// attributes it had.
+// Content adds the two times and the old attributes to the parts of a group.
 func (g *Change) Content(old *Content, parts []exposition.Part, series int, pushed, failed float64) (*Content, error) {
 	times := exposition.Gauges(
 		exposition.Single{Name: failureTime, Help: failureTimeHelp, Value: failed},
@@ -212,28 +209,29 @@ func (g *Change) Content(old *Content, parts []exposition.Part, series int, push
 	c := newContent(&ID{PushedKind, g.Key.FileName()}, parts, series+n)
 	c.File.group = g.Key
 	if old != nil {
-		c.File.attrs = old.File.attrs.without(expiredAttribute).without(refusedAttribute) // with a push a new lifetime begins
+		c.File.attrs = old.File.attrs.without(expiredAttribute).without(refusedAttribute) // a push restarts the lifetime
 	}
 	return c, nil
 }
 
-// Unreadable returns an error if a file that has the name of a group cannot be
-// taken for its content, so that what the group holds is not known.
+// Unreadable returns an error if the file with the name of a group is not valid, so
+// that the group's content is unknown.
 func Unreadable(there *File) error {
 	switch {
 	case there == nil || !there.group.IsZero():
 		return nil
 	case there.err != nil:
-		return fmt.Errorf("what the group holds is not known, because its file cannot be used (%w): mend or remove the file, or replace the group with PUT", asText(there.err))
+		return fmt.Errorf("the content of the group is unknown, because its file is invalid (%w): repair or delete the file, or replace the group with PUT", asText(there.err))
 	}
-	return fmt.Errorf("the file %q of the group was put there by somebody else: remove it, or replace it with PUT", there.Name())
+	return fmt.Errorf("the file %q of the group was not written by promspool: delete it, or replace it with PUT", there.Name())
 }
 
-// asText keeps an error about a file from being taken for one about a push.
+// asText hides the type of an error about a file, so that errors.As does not find a
+// fault of the push.
 func asText(err error) error { return errors.New(err.Error()) }
 
-// attributes returns those of a group after a push, from those it had. Whatever
-// is pushed, the ones of other keys stay.
+// attributes returns the attributes of a group after a push. Those of other keys are
+// kept.
 func (o *PushOptions) attributes(a Attributes, keep bool) Attributes {
 	switch {
 	case o.TTL != nil:
@@ -244,18 +242,18 @@ func (o *PushOptions) attributes(a Attributes, keep bool) Attributes {
 	return a.without(ttlAttribute)
 }
 
-// RecordAttribute is the key of the attribute that marks a group in which
-// promspool itself keeps a record of a job, in families whose names begin with
-// RecordPrefix. The record is no more the pushers' than push_time_seconds is: a
-// job that is recorded may well replace its own group at its end.
+// RecordAttribute is the key of the attribute of a group with the record of a job,
+// in families whose names begin with RecordPrefix. Like push_time_seconds these
+// belong to promspool: a PUT keeps them, because a recorded job may replace its
+// own group when it ends.
 const (
 	RecordAttribute = "job"
 	RecordPrefix    = "promspool_job_"
 )
 
-// keptBy returns which parts of a group a push does not touch unless it has
-// families of their names: all in a POST, the record in a PUT.
-func keptBy(post bool, old *Content) []exposition.Part {
+// partsToKeep returns which parts of a group a push keeps unless it has families of the
+// same names: all for a POST, the record for a PUT.
+func partsToKeep(post bool, old *Content) []exposition.Part {
 	if post {
 		return old.Parts
 	}
@@ -267,8 +265,8 @@ func keptBy(post bool, old *Content) []exposition.Part {
 	})
 }
 
-// mergeParts adds to the parts of a change those that the group keeps: all but the
-// record, which is made anew, and the families that go.
+// mergeParts adds the parts that the group keeps to those of a change: all except
+// the times, which are written anew, and deleted families.
 func mergeParts(fresh, old []exposition.Part, goes func(family string) bool, series int) ([]exposition.Part, int) {
 	parts := slices.Clone(fresh)
 	for _, p := range old {
@@ -281,9 +279,9 @@ func mergeParts(fresh, old []exposition.Part, goes func(family string) bool, ser
 	return parts, series
 }
 
-// collision returns which family of a group looks like a part of a histogram
-// or summary in the same group.
-func collision(parts []exposition.Part, file string) *Conflict {
+// suffixConflict returns the family of a group that has the name of a part of a
+// histogram or summary in the same group.
+func suffixConflict(parts []exposition.Part, file string) *Conflict {
 	types := make(map[string]exposition.Type, len(parts))
 	for i := range parts {
 		d := parts[i].Desc.Value()
@@ -299,43 +297,41 @@ func collision(parts []exposition.Part, file string) *Conflict {
 	return nil
 }
 
-// PushOptions say how a push is stored. The zero value is a plain push.
+// PushOptions are options of a push. The zero value is a plain push.
 type PushOptions struct {
-	// Strip are labels that are taken off all samples of the push.
+	// Strip lists labels to delete from all samples of the push.
 	Strip []string
-	// TTL is the lifetime of the group from this push on; zero means that it
-	// does not end, whatever the policy says. With nil, Update leaves the group
-	// its lifetime and Replace leaves it to the policy.
+	// TTL is the lifetime of the group from this push on. Zero means that it
+	// does not expire, regardless of the policy. With nil, Update keeps the
+	// group's lifetime, and after Replace the policy applies.
 	TTL *time.Duration
-	// Accumulate, with Update only, adds the counters and histograms of the push
-	// to those that the group holds, also where these are withheld, and replaces
-	// all else. It refuses the quantiles of summaries, buckets and types other than
-	// those held, and what would not stay a number.
+	// Accumulate adds the counters and histograms of the push to those of the
+	// group, expired or not, and replaces all other families. It is for Update
+	// only. Quantiles of summaries, other types or buckets than before and sums
+	// that are not finite are errors.
 	Accumulate bool
-	// DryRun does all but to write: the push is checked, and the Views of this
-	// Store show it from then on, until it reads the file again. A refusal
-	// leaves no trace either.
+	// DryRun checks the push without writing it. The Views of this Store show
+	// it until the file is read again. A rejected push is not recorded either.
 	DryRun bool
-	// Client is who pushes, for the record of a refusal.
+	// Client names the client in the record of a rejected push.
 	Client string
-	// By is in whose name the group is changed, where groups have owners: one
-	// that has none gets By as its owner, and the error for one that is somebody
-	// else's wraps ErrNotOwner. With nil nobody is asked for.
+	// By is the user for whom the group is changed. A group without an owner
+	// gets By as its owner. If another user owns the group, the error wraps
+	// ErrNotOwner. With nil owners are not checked.
 	By *Writer
 }
 
-// Held is what a group holds at the moment of an [Store.Amend]. It is valid
-// until the function that was given it returns.
+// Held is the content of a group during [Store.Amend]. It is valid until the edit
+// function returns.
 type Held struct{ content *Content }
 
-// HeldBy returns what a group holds; c is nil if it is not there.
+// HeldBy returns the content of a group; c is nil if the group does not exist.
 func HeldBy(c *Content) *Held { return &Held{c} }
 
-// Exists reports whether the group is there at all.
+// Exists reports whether the group exists.
 func (h *Held) Exists() bool { return h.content != nil }
 
-// Family returns the group's family of that name, as it is stored. The caller
-// owns it.
+// Family returns the stored family of that name. The caller owns it.
 func (h *Held) Family(name string) (exposition.Family, bool) {
 	if h.content == nil {
 		return exposition.Family{}, false
@@ -357,24 +353,23 @@ func (h *Held) Attributes(key string) []string {
 	return h.content.File.Attributes(key)
 }
 
-// An Edit is what an Amend makes of a group. Families of the names in Put take
-// the place of the group's, as in a POST; those named in Remove go; all others
-// stay as they are. Attributes are the values of the keys in it, one line each
-// in the file; an empty list takes the key away.
+// An Edit is a change of a group by [Store.Amend]. Families in Put replace those of
+// the same names, as in a POST; those in Remove are deleted; all others are kept.
+// Attributes sets the values of its keys, and an empty list deletes the key.
 type Edit struct {
 	Put        *exposition.Families // nil for none
 	Remove     []string
 	Attributes map[string][]string
 }
 
-// Adoption is what comes with a group that another program has kept.
+// Adoption has options of importing a group from another program.
 type Adoption struct {
-	// Pushed and Failed are when the last push and the last failed one were, as
-	// Unix time in seconds; 0 is never.
+	// Pushed and Failed are the Unix times in seconds of the last push and the
+	// last failed push; 0 is never.
 	Pushed, Failed float64
-	// Overwrite replaces a group that is there already, as Replace does.
+	// Overwrite replaces an existing group, as Replace does.
 	Overwrite bool
-	// DryRun writes nothing: the group is checked as ever and shown by the Views
-	// of this Store from then on, so that the next one is checked against it.
+	// DryRun checks the group without writing it. The Views of this Store show it,
+	// so that the next group is checked against it.
 	DryRun bool
 }

@@ -9,26 +9,26 @@ import (
 	"github.com/promspool/promspool/filestore/exposition"
 )
 
-// The last push to a group that was rejected is an attribute of its file, until a push
+// The last rejected push to a group is an attribute of its file until a push
 // succeeds:
 //
 //	# promspool:refused 1763628000.5 syntax 127.0.0.1 line 2: metric "m": invalid value: use a decimal point
 const refusedAttribute = "refused"
 
-// mostRefusal bounds the message in a file, in bytes.
+// mostRefusal is the maximum length of the message in bytes.
 const mostRefusal = 512
 
-// A Refusal is a push that was rejected. Its message names metrics and lines, and quotes
-// nothing else of what was pushed.
+// A Refusal is a rejected push. Its message names metrics and lines and quotes
+// nothing else of the body.
 type Refusal struct {
 	Time    time.Time
-	Reason  string // a word: an exposition.Reason, or what is wrong beside the body
-	Client  string // an address, a user of the unix socket, or a command; without blanks
+	Reason  string // one word: an exposition.Reason, or another one for faults outside of the body
+	Client  string // an address, a user of the unix socket, or a command; no spaces
 	Message string
 }
 
-// RefusalOf describes an error as the refusal of a push by that client. The reason is
-// that of the error, or else the given one.
+// RefusalOf returns the Refusal for an error. The given reason is used if the error
+// has none.
 func RefusalOf(err error, reason, client string) Refusal {
 	r := Refusal{Reason: reason, Client: client, Message: err.Error()}
 	var bad *exposition.SyntaxError
@@ -60,8 +60,8 @@ func (r *Refusal) value(now float64) string {
 	return formatTime(now) + " " + word(r.Reason) + " " + word(r.Client) + " " + message
 }
 
-// Refused returns the last push to the group that was rejected, and whether there was
-// one since the last that succeeded.
+// Refused returns the last rejected push to the group, and whether there was one
+// since the last successful push.
 func (f *File) Refused() (r Refusal, ok bool) {
 	text, ok := f.attrs.get(refusedAttribute)
 	if !ok {
@@ -78,8 +78,8 @@ func (f *File) Refused() (r Refusal, ok bool) {
 	return r, true
 }
 
-// Refuse returns what a rejected push makes of a group that leaves no other trace: all
-// stays, and so does the time of the file.
+// Refuse returns the content of a group with the Refusal as its only change. The
+// mtime of the file is kept.
 func (g *Change) Refuse(old *Content, r Refusal) *Content {
 	c := old.Rewritten()
 	c.File.attrs = c.File.attrs.with(refusedAttribute, r.value(g.Now))

@@ -9,11 +9,9 @@ import (
 	"github.com/promspool/promspool/filestore/grouping"
 )
 
-// scanPushed reads a file in the very form that a push gives it, several times
-// as fast as the parser, so that a start with very many groups is quick. It
-// takes nothing on trust: what is not exactly as encode writes it, or is none
-// of the usual (histograms, escapes), is left to the
-// parser, and ok is false.
+// scanPushed reads a file in the form that Encode writes. It is several times as
+// fast as the parser, for a start with many groups. If the file deviates from that
+// form or has histograms or escapes, ok is false, and the parser has to read it.
 func scanPushed(name, data string) (c *Content, ok bool) {
 	line, rest, _ := strings.Cut(data, "\n")
 	set, isGroup := strings.CutPrefix(line, exposition.DirectivePrefix+exposition.GroupDirective+" ")
@@ -91,7 +89,7 @@ func (s *scanner) attributes() bool {
 		if len(s.withheld) > 0 || !isAttribute(key) || strings.HasSuffix(text, "\r") || n > 0 && s.attrs[n-1].key > key {
 			return false
 		}
-		s.attrs = append(s.attrs, attribute{strings.Clone(key), strings.Clone(value)}) // not to hold on to the file
+		s.attrs = append(s.attrs, attribute{strings.Clone(key), strings.Clone(value)}) // the bytes of the file can be freed
 	}
 }
 
@@ -120,8 +118,8 @@ func (s *scanner) family() bool {
 	default:
 		return false
 	}
-	// No part may look like one of another: a histogram would have been left to
-	// the parser, so any suffix will do.
+	// No family may have the name of a part of another. Files with histograms go to
+	// the parser, so every such suffix is suspect.
 	start, from := s.rest, len(s.hashes)
 	last, first := "", true
 	for s.rest != "" && s.rest[0] != '#' {
@@ -166,8 +164,8 @@ func (s *scanner) sample(name string) (base string, ok bool) {
 	return base, s.canonicalValue(line[1:])
 }
 
-// canonicalValue reports whether that is how appendValue writes a number. Nearly
-// always that is told by its looks.
+// canonicalValue reports whether text is how AppendValue writes a number. The form
+// of the text mostly decides it.
 func (s *scanner) canonicalValue(text string) bool {
 	if looksShortest(text) {
 		return true
@@ -180,10 +178,9 @@ func (s *scanner) canonicalValue(text string) bool {
 	return string(s.scratch) == text
 }
 
-// looksShortest reports whether text is certainly the shortest form of a number:
-// of up to 15 digits, since no other number of as many digits is the same float,
-// with no zero at either end that could be left out, and with an exponent from a
-// million on, as the format %g has it.
+// looksShortest reports whether text is certainly the shortest form of a number. It
+// has at most 15 digits, because then no other such number is the same float, no
+// redundant zero at either end, and an exponent from a million on, as in %g.
 func looksShortest(text string) bool {
 	text = strings.TrimPrefix(text, "-")
 	whole := leadingDigits(text)

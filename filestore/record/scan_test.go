@@ -11,8 +11,7 @@ import (
 	"github.com/promspool/promspool/filestore/grouping"
 )
 
-// White box: that the quick reader is never another reader cannot be seen from
-// outside.
+// These tests are internal because scanPushed has no effect of its own.
 
 // sameContent reports whether two contents are equal.
 func sameContent(a, b *Content) bool {
@@ -23,7 +22,7 @@ func sameContent(a, b *Content) bool {
 		})
 }
 
-// FuzzScanPushed holds the quick reader of our own files against the parser.
+// FuzzScanPushed compares scanPushed with the parser.
 func FuzzScanPushed(f *testing.F) {
 	const head = "# promspool:group {job=\"j\"}\n"
 	for _, body := range []string{
@@ -65,7 +64,7 @@ func TestLooksShortest(t *testing.T) {
 			t.Errorf("%q is taken for a shortest form", text)
 		}
 	}
-	// Whatever is put together from the characters of numbers.
+	// Any string of the characters of numbers.
 	const alphabet = "0123456789.e+-00"
 	random := rand.New(rand.NewPCG(1, 2))
 	told := 0
@@ -87,7 +86,7 @@ func TestLooksShortest(t *testing.T) {
 	}
 }
 
-// What a push writes is read by the quick reader, or it would be of no use.
+// scanPushed must accept the files that pushes write.
 func TestPushedFilesAreReadQuickly(t *testing.T) {
 	g, err := grouping.New(exposition.Label{Name: "job", Value: "j"}, exposition.Label{Name: "path", Value: "/x y"})
 	if err != nil {
@@ -112,7 +111,7 @@ func TestPushedFilesAreReadQuickly(t *testing.T) {
 		t.Errorf("not read quickly (%v):\n%s", ok, data)
 	}
 	if _, ok := scanPushed(g.FileName(), strings.Replace(data, "0.25", "0.250", 1)); ok {
-		t.Error("what is not canonical was read quickly")
+		t.Error("scanPushed accepts text that is not canonical")
 	}
 }
 

@@ -6,15 +6,14 @@ import (
 	"github.com/promspool/promspool/filestore/grouping"
 )
 
-// A Selection says which pushed groups are meant. Its methods are safe for
-// concurrent use.
+// A Selection selects pushed groups. Its methods are safe for concurrent use.
 type Selection struct {
-	Match     []grouping.Matchers // a group meets all of one of these; nil for any group
-	OlderThan time.Duration       // if positive, a group is at least that old: see File.Age
-	Now       time.Time           // from when the age counts back
+	Match     []grouping.Matchers // a group must match one of these; nil for any group
+	OlderThan time.Duration       // minimum age of a group if positive: see File.Age
+	Now       time.Time           // the age is relative to this
 }
 
-// Has reports whether the file is a group that is meant. A dropped file is not.
+// Has reports whether the file is a selected group. A dropped file never is.
 func (sel *Selection) Has(f *File) bool {
 	if f.group.IsZero() || sel.OlderThan > 0 && f.Age(sel.Now) < sel.OlderThan {
 		return false
@@ -27,10 +26,10 @@ func (sel *Selection) Has(f *File) bool {
 	return sel.Match == nil
 }
 
-// Age returns how long ago the file was given what it holds. For a group that
-// is the last push that was accepted, or if none ever was, the last that was
-// refused; for a dropped file it is the last modification. It is negative if
-// the clock says that this is still to come, and zero if no time is known.
+// Age returns the time since the last push to the group that was accepted, or since
+// the last rejected one if none was. For a dropped file it is the time since the
+// last modification. It is negative for a time in the future and zero if there is
+// none.
 func (f *File) Age(now time.Time) time.Duration {
 	at := f.mtime
 	if push := f.LastPush(); !push.IsZero() {

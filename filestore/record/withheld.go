@@ -11,8 +11,8 @@ import (
 	"github.com/promspool/promspool/filestore/exposition"
 )
 
-// The file of a group whose lifetime has ended has its record, the two times and
-// a metric that says so, and the payload in comments:
+// The file of an expired group has its record, its two times and the metric
+// promspool_group_expired. The payload is kept in comments:
 //
 //	# promspool:group {job="backup"}
 //	# promspool:expired 1763628000
@@ -24,10 +24,10 @@ import (
 //	promspool_group_expired{job="backup"} 1
 //	…
 //
-// So alerts on the age of the group keep firing, no reader takes the payload for
-// news, and nothing is lost. The next push makes the file anew without it.
+// Alerts on the age of the group keep firing, no reader serves the payload, and
+// nothing is lost. The next push replaces the file.
 //
-// A file whose time has come is read as if it were written like this already.
+// A file whose lifetime has ended is read as if it had this form already.
 const (
 	withheldDirective = "withheld"
 
@@ -35,14 +35,14 @@ const (
 	groupExpiredHelp = "1 for a group whose lifetime has ended, so that only its push times are served."
 )
 
-// isRecord reports whether a family of a group's file is the record and not the
-// payload.
+// isRecord reports whether a family of a group's file belongs to its record and not
+// to the payload.
 func isRecord(name string) bool {
 	return name == pushTime || name == failureTime || name == GroupExpired
 }
 
-// records is isRecord for one group: what promspool itself keeps of a job is
-// record as well.
+// records returns isRecord for one group. The metrics of a recorded job belong to
+// the record as well.
 func (f *File) records(name string) bool {
 	if isRecord(name) {
 		return true
@@ -51,12 +51,10 @@ func (f *File) records(name string) bool {
 	return ok && strings.HasPrefix(name, RecordPrefix)
 }
 
-// Belongs reports whether a file may have the family although its name is the
-// agent's.
+// Belongs reports whether a file may have a family with a reserved name.
 func Belongs(id *ID, name string) bool { return name == GroupExpired && id.Kind == PushedKind }
 
-// Withheld returns what the group's file withholds, in the text format; empty if
-// nothing.
+// Withheld returns the payload of an expired group in the text format.
 func (f *File) Withheld() string {
 	if f.age == nil {
 		return ""
@@ -64,7 +62,7 @@ func (f *File) Withheld() string {
 	return f.age.withheld
 }
 
-// ageFrom reads what a group's file says about the end of its lifetime.
+// ageFrom returns the Age that a group's file records.
 func ageFrom(a Attributes, withheld string) (*Age, error) {
 	text, ok := a.get(expiredAttribute)
 	if !ok && withheld == "" {
@@ -77,7 +75,7 @@ func ageFrom(a Attributes, withheld string) (*Age, error) {
 	return &Age{Since: since, withheld: withheld}, nil
 }
 
-// withheldFrom collects the lines of a file that are withheld.
+// withheldFrom joins the lines of the payload of an expired group.
 func withheldFrom(directives []exposition.Directive) string {
 	var b []byte
 	for _, d := range directives {
@@ -103,8 +101,8 @@ func (a *Age) appendTo(b []byte) []byte {
 	return b
 }
 
-// Withhold returns the content of a file as it is once its lifetime has ended,
-// before anybody writes that.
+// Withhold returns the content of a file after the end of its lifetime, before that
+// is written.
 func Withhold(f *File, parts []exposition.Part, since time.Time) *Content {
 	c := &Content{File: &File{id: f.id}}
 	if f.group.IsZero() {
@@ -143,8 +141,8 @@ func Withhold(f *File, parts []exposition.Part, since time.Time) *Content {
 	return c
 }
 
-// expiredPart is the metric that says that the group's lifetime has ended, with
-// the labels of its push time.
+// expiredPart returns the metric of an expired group, with the labels of its push
+// time.
 func expiredPart(pushed exposition.Part) exposition.Part {
 	labels := strings.TrimPrefix(exposition.SeriesOf(pushed.Text), pushTime)
 	p := exposition.Part{Desc: unique.Make(exposition.Desc{Name: GroupExpired, Typ: exposition.Gauge, Help: groupExpiredHelp}), Text: GroupExpired + labels + " 1\n"}
@@ -155,7 +153,7 @@ func expiredPart(pushed exposition.Part) exposition.Part {
 	return p
 }
 
-// parts reads what a file withholds.
+// parts parses the payload of an expired group.
 func (a *Age) parts() ([]exposition.Part, error) {
 	families, err := exposition.ParseFile([]byte(a.withheld))
 	if err != nil {
@@ -168,10 +166,10 @@ func (a *Age) parts() ([]exposition.Part, error) {
 	return slices.DeleteFunc(parts, func(p exposition.Part) bool { return isRecord(p.Desc.Value().Name) }), nil
 }
 
-// Rewritten returns the content that makes a file say of its group what it does.
+// Rewritten returns the content to write for a file as it is in memory.
 func (c *Content) Rewritten() *Content { return c.with(c.Parts) }
 
-// with is rewritten with other parts.
+// with is Rewritten with other parts.
 func (c *Content) with(parts []exposition.Part) *Content {
 	series := 0
 	for i := range parts {
@@ -184,7 +182,8 @@ func (c *Content) with(parts []exposition.Part) *Content {
 	return n
 }
 
-// stays makes the content one of a group to which nobody has pushed since old.
+// stays keeps the attributes and the end of the lifetime of old, for a change that
+// is not a push.
 func (c *Content) stays(old *File) {
 	c.File.attrs = old.attrs
 	if old.age != nil {
@@ -195,7 +194,7 @@ func (c *Content) stays(old *File) {
 	}
 }
 
-// Revive returns the content of an expired group as it was before.
+// Revive returns the content of an expired group as it was before it expired.
 func Revive(old *Content) (*Content, error) {
 	var parts []exposition.Part
 	if old.File.age != nil {
