@@ -28,7 +28,7 @@ QUICK     = $$(go list ./... | grep -vE '/cmd/promspool/(browsertest|peertest|to
 CI_ONLY   = $(if $(filter true,$(CI)),.ci/packages && export PROMSPOOL_TEST_NO_SKIP=1 &&)
 PLATFORMS = linux-amd64 linux-arm64 linux-armv7 darwin-amd64 darwin-arm64 freebsd-amd64
 
-.PHONY: build run test test-all test-browser test-peers test-torture race torture lint vet format staticcheck portable scripts yaml vuln fuzz bench bench-peers conformance man completions install packages test-packages dist test-dist clean help
+.PHONY: build run test test-all test-browser test-peers test-torture race torture lint vet format staticcheck portable scripts yaml vuln fuzz bench bench-peers conformance man completions install packages test-packages dist test-dist test-container clean help
 
 build: ## build ./promspool, a static binary
 	$(BUILD) -o $(OUTPUT) ./cmd/promspool
@@ -138,6 +138,9 @@ dist: ## build a release into dist/: tarballs, packages, SBOMs and checksums
 
 test-dist: ## build the release twice, compare, and try what is in it; lintian and rpmlint look at the packages
 	.ci/test-dist
+
+test-container: ## build the container image for two architectures, and run it with bubblewrap
+	.ci/test-container
 
 clean: ## remove what the other targets have built
 	rm -rf promspool build dist bench.txt
