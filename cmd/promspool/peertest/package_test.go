@@ -76,7 +76,8 @@ type cleanRoot struct {
 	dir string
 }
 
-func newCleanRoot(t *testing.T) *cleanRoot {
+// makeRoot makes a root with further packages, from a comma-separated list.
+func makeRoot(t *testing.T, include string) *cleanRoot {
 	t.Helper()
 	program := agenttest.Need(t, "mmdebstrap")
 	agenttest.NeedRoot(t, "makes a system")
@@ -84,11 +85,17 @@ func newCleanRoot(t *testing.T) *cleanRoot {
 	agenttest.NoError(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	// Not command, which is impatient: this fetches packages.
-	out, err := exec.Command(program, "--variant=minbase", "--include=systemd", "bookworm", dir).CombinedOutput()
+	out, err := exec.Command(program, "--variant=minbase", "--include="+include, "bookworm", dir).CombinedOutput()
 	if err != nil {
 		t.Fatalf("mmdebstrap: %v\n%s", err, out)
 	}
-	r := &cleanRoot{t: t, dir: dir}
+	return &cleanRoot{t: t, dir: dir}
+}
+
+func newCleanRoot(t *testing.T) *cleanRoot {
+	t.Helper()
+	r := makeRoot(t, "systemd")
+	dir := r.dir
 	// It notes what it is asked, for want of a service manager; files of units are
 	// for the real one.
 	agenttest.NoError(t, os.Rename(dir+"/usr/bin/systemctl", dir+"/usr/bin/systemctl.real"))
