@@ -3,10 +3,11 @@ SHELL       = bash
 .SHELLFLAGS = -o pipefail -ec
 
 PREFIX   ?= /usr/local
+OUTPUT   ?= promspool
 FUZZTIME ?= 30s
 COUNT    ?= 6
 
-VERSION  := $(or $(patsubst v%,%,$(shell git describe --tags --always --dirty 2>/dev/null)),unknown)
+VERSION  := $(or $(patsubst v%,%,$(shell git describe --tags --always --abbrev=12 --dirty 2>/dev/null)),unknown)
 REVISION := $(or $(shell git rev-parse --verify -q HEAD 2>/dev/null),unknown)
 # Of the sources: what is built of the same ones is the same.
 EPOCH    := $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null),0)
@@ -28,12 +29,12 @@ CI_ONLY   = $(if $(filter true,$(CI)),.ci/packages && export PROMSPOOL_TEST_NO_S
 # Programs that Debian has not or only in older versions.
 CI_PEERS  = $(if $(filter true,$(CI)),$(MAKE) peers &&)
 PEER      = CGO_ENABLED=0 nice -n 10 go build -modfile=$< -trimpath -buildvcs=false -ldflags '-s -w' -o $@
-PLATFORMS = linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 freebsd/amd64
+PLATFORMS = linux-amd64 linux-arm64 linux-armv7 darwin-amd64 darwin-arm64 freebsd-amd64
 
-.PHONY: build run test test-all test-browser test-peers test-torture peers race torture lint vet format staticcheck portable vuln fuzz bench bench-peers conformance man completions install packages test-packages dist clean help
+.PHONY: build run test test-all test-browser test-peers test-torture peers race torture lint vet format staticcheck portable scripts yaml vuln fuzz bench bench-peers conformance man completions install packages test-packages dist test-dist test-container clean help
 
 build: ## build ./promspool, a static binary
-	$(BUILD) -o promspool ./cmd/promspool
+	$(BUILD) -o $(OUTPUT) ./cmd/promspool
 
 run: build ## build, then run the agent on ./spool
 	mkdir -p spool && ./promspool --web.listen-address=127.0.0.1:9091 --spool.directory=./spool
@@ -71,7 +72,7 @@ race: ## run the quick tests under the race detector
 torture: ## the long form of the tests of power cuts, kills, faults and floods: about half an hour, as root
 	PROMSPOOL_TORTURE=long go test -count=1 -timeout 2h -v ./cmd/promspool/torture
 
-lint: vet format staticcheck portable ## vet, format, staticcheck and portable
+lint: vet format staticcheck portable scripts yaml ## vet, format, staticcheck, portable, scripts and yaml
 
 vet: ## run go vet
 	go vet ./...
@@ -84,6 +85,12 @@ staticcheck: ## run staticcheck with all its checks
 
 portable: ## vet as the other systems would compile it
 	GOOS=darwin go vet ./... && GOOS=freebsd go vet ./...
+
+scripts: ## run shellcheck on every shell script
+	git grep -l --untracked -E '^#!(/bin/|/usr/bin/env )(ba)?sh$$' | xargs shellcheck
+
+yaml: ## run yamllint on every YAML file
+	git ls-files --cached --others --exclude-standard '*.yml' '*.yaml' .yamllint | xargs yamllint --strict
 
 vuln: ## look for known vulnerabilities
 	.ci/vuln
@@ -127,20 +134,24 @@ install: build/promspool.1 ## install everything below DESTDIR and PREFIX
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/promspool/docs docs/*.md
 	install -D -m 644 LICENSE $(DESTDIR)$(PREFIX)/share/doc/promspool/copyright
 	cp -R examples $(DESTDIR)$(PREFIX)/share/doc/promspool/
+	chmod -R u=rwX,go=rX $(DESTDIR)$(PREFIX)/share/doc/promspool/examples
 	test -e $(DESTDIR)/etc/default/promspool || install -D -m 644 .nfpm/default $(DESTDIR)/etc/default/promspool
 	install -d $(DESTDIR)/etc/promspool/jobs
 
 packages: ## build .deb and .rpm for each architecture of Linux into dist/
-	for arch in amd64 arm64; do .nfpm/build $$arch; done
+	for arch in amd64 arm64 armv7; do .nfpm/build $$arch; done
 
-test-packages: ## build the packages twice, compare, and install, run, upgrade and remove them in a root of their own
+test-packages: ## install, run, upgrade and remove the packages in a root of their own
 	.ci/test-packages
 
-dist: ## build for each platform into dist/, with packages and checksums
-	rm -rf dist
-	$(MAKE) packages
-	for p in $(PLATFORMS); do GOOS=$${p%/*} GOARCH=$${p#*/} $(BUILD) -o dist/promspool-$(VERSION)-$${p/\//-} ./cmd/promspool; done
-	cd dist && rm -f SHA256SUMS && sha256sum -- * >SHA256SUMS.new && mv SHA256SUMS.new SHA256SUMS
+dist: ## build a release into dist/: tarballs, packages, SBOMs and checksums
+	.nfpm/dist $(VERSION) $(PLATFORMS)
+
+test-dist: ## build the release twice, compare, and try what is in it; lintian and rpmlint look at the packages
+	.ci/test-dist
+
+test-container: ## build the container image for two architectures, and run it with bubblewrap
+	.ci/test-container
 
 clean: ## remove what the other targets have built
 	rm -rf promspool build dist bench.txt

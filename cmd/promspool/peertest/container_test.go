@@ -1,13 +1,8 @@
 package peertest
 
 import (
-	"encoding/json"
 	"net/http"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
@@ -19,7 +14,7 @@ import (
 // instructions returns the arguments of each instruction of the last stage.
 func instructions(t *testing.T, text string) map[string][]string {
 	t.Helper()
-	known := regexp.MustCompile(`^(FROM|WORKDIR|COPY|RUN|ENV|USER|VOLUME|EXPOSE|HEALTHCHECK|ENTRYPOINT) (.+)$`)
+	known := regexp.MustCompile(`^(FROM|ARG|WORKDIR|COPY|RUN|ENV|USER|VOLUME|EXPOSE|HEALTHCHECK|ENTRYPOINT) (.+)$`)
 	var last map[string][]string
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
@@ -36,53 +31,6 @@ func instructions(t *testing.T, text string) map[string][]string {
 		last[found[1]] = append(last[found[1]], found[2])
 	}
 	return last
-}
-
-// TestContainerExample runs what the image would run, in a root that holds what
-// the image would hold.
-func TestContainerExample(t *testing.T) {
-	t.Parallel()
-	stage := instructions(t, example(t, "container/Containerfile"))
-	for name, want := range map[string]string{"FROM": "scratch", "USER": "65532:65532", "ENV": "PROMSPOOL_SPOOL_DIRECTORY=/var/lib/promspool/spool", "VOLUME": "/var/lib/promspool", "EXPOSE": "9091"} {
-		if got := stage[name]; !slices.Equal(got, []string{want}) {
-			t.Errorf("%s %q, want %s", name, got, want)
-		}
-	}
-	var entry, check []string
-	_, asked, _ := strings.Cut(stage["HEALTHCHECK"][0], " CMD ")
-	agenttest.NoError(t, json.Unmarshal([]byte(asked), &check))
-	agenttest.NoError(t, json.Unmarshal([]byte(stage["ENTRYPOINT"][0]), &entry))
-	agenttest.NeedRoot(t, "changes into a root of its own")
-
-	root := t.TempDir()
-	for _, dir := range []string{root, filepath.Dir(root)} { // another user passes through
-		agenttest.NoError(t, os.Chmod(dir, 0o755))
-	}
-	volume := root + "/var/lib/promspool" // empty, as a directory of the host would be
-	spool := volume + "/spool"
-	agenttest.NoError(t, os.MkdirAll(volume, 0o755))
-	agenttest.NoError(t, os.Chown(volume, 65532, 65532))
-	agenttest.NoError(t, os.Mkdir(root+"/usr", 0o755))
-	build := exec.Command("go", "build", "-buildvcs=false", "-o", root+entry[0], "github.com/promspool/promspool/cmd/promspool")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
-	inside := append([]string{stage["ENV"][0], "chroot", "--userspec=" + stage["USER"][0], root}, entry...)
-	s := agenttest.StartServer(t, `msg=Serving .* on=([0-9.:]+)`, "env", append(inside, "--web.listen-address=127.0.0.1:0")...)
-	a := &agenttest.Agent{Server: s, URL: "http://" + s.Addr, Spool: spool}
-	a.Push("/metrics/job/backup", "backup_size_bytes 42\n")
-	if got := agenttest.Files(t, spool); !slices.Contains(got, "job=backup.prom") {
-		t.Errorf("the volume has %q, want the group", got)
-	}
-	for i, arg := range check {
-		check[i] = strings.Replace(arg, "http://127.0.0.1:9091", a.URL, 1)
-	}
-	agenttest.Command{Name: "chroot", Args: append([]string{"--userspec=" + stage["USER"][0], root}, check...)}.Must(t)
-	a.Stop()
-	if _, _, status := (agenttest.Command{Name: "chroot", Args: append([]string{root}, check...)}).Run(t); status != 1 {
-		t.Errorf("without an agent the health check exits with %d, want 1", status)
-	}
 }
 
 // These are the fields that the examples use, as Kubernetes spells them:
