@@ -26,7 +26,7 @@ const NodeExporterVersion = "1.12.1"
 const NodeExporterOnly exposition.Reason = "node_exporter"
 
 // A Finding is one thing that [Check] has to say of a file. Except for the name
-// of the family it quotes nothing of the content.
+// of the family it quotes nothing of the content, unless CheckOptions has Quote.
 type Finding struct {
 	File         string            `json:"file"` // the path, as PrintableName has it
 	Line         int               `json:"line"` // 0 if it is not about a line
@@ -48,6 +48,7 @@ type CheckOptions struct {
 	Own          map[string]merge.Own // as in Options
 	MaxFileBytes int64                // as in Options
 	NodeExporter bool                 // also tell what concerns node_exporter alone
+	Quote        bool                 // quote the offending text, for a reader who may read the files
 }
 
 // Check says what a Store on the given paths would not serve, and what
@@ -210,11 +211,14 @@ func (c *checker) together(files []*checked) {
 	found := map[*checked][]Finding{}
 	for _, f := range files {
 		if p := f.content.File.Problem(); p != nil && !f.node.Hidden {
-			family := ""
+			family, message := "", p.Msg
+			if c.opts.Quote && p.Detail != "" {
+				message = p.Detail
+			}
 			if f.content.File.Fault() == nil {
 				family = f.node.Raw().FamilyAt(p.Line)
 			}
-			found[f] = append(found[f], Finding{Line: p.Line, Reason: p.Reason, Family: family, Message: p.Msg})
+			found[f] = append(found[f], Finding{Line: p.Line, Reason: p.Reason, Family: family, Message: message})
 		}
 	}
 	for _, x := range m.View().Conflicts() {

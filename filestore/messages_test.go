@@ -163,3 +163,110 @@ func TestUntypedBesideTheAgentsOwn(t *testing.T) {
 		})
 	}
 }
+
+// TestMessagesOfFiles is the table of what is said of dropped files: to readers who may
+// read the file, and to others. To be read as a whole.
+func TestMessagesOfFiles(t *testing.T) {
+	tests := []struct {
+		name, text     string
+		quoted, public string
+	}{
+		{
+			"dash in a name", "node-metric 1\n",
+			`invalid metric name "node-metric": use letters, digits, underscores and colons, and no digit first, or write the name in quotes within the braces`,
+			`invalid metric name: use letters, digits, underscores and colons, and no digit first, or write the name in quotes within the braces`,
+		},
+		{
+			"digit before a name", "5xx 1\n",
+			`invalid metric name "5xx": use letters, digits, underscores and colons, and no digit first, or write the name in quotes within the braces`,
+			`invalid metric name: use letters, digits, underscores and colons, and no digit first, or write the name in quotes within the braces`,
+		},
+		{
+			"hexadecimal", "# TYPE v gauge\nv{a=\"x\",} 0x10\n",
+			`metric "v": invalid value "0x10": write the number in decimal`,
+			`invalid value: write the number in decimal`,
+		},
+		{
+			"decimal comma", "m 1,5\n",
+			`metric "m": invalid value "1,5": use a decimal point`,
+			`invalid value: use a decimal point`,
+		},
+		{
+			"no-break space", "m\u00a01\n",
+			`metric "m": no-break space (U+00A0) in "\u00a01": write an ordinary space, or nothing`,
+			`no-break space (U+00A0): write an ordinary space, or nothing`,
+		},
+		{
+			"unescaped quote", "# TYPE dev_info gauge\ndev_info{model=\"Acme 2.5\" HDD\",x=\"y\"} 1\n",
+			`metric "dev_info": invalid text "HDD" after the value of label "model": write a quote within a value as \", and a comma between labels`,
+			`invalid text after the value of a label: write a quote within a value as \", and a comma between labels`,
+		},
+		{
+			"message", "Warning: device busy\nm 1\n",
+			`the line "Warning: device busy" is not a sample but looks like a message: keep messages, such as what goes to stderr, out of the metrics`,
+			`the line is not a sample but looks like a message: keep messages, such as what goes to stderr, out of the metrics`,
+		},
+		{
+			"value without quotes", "m{a=b} 1\n",
+			`metric "m": the value "b" of label "a" is not in quotes: write it in double quotes`,
+			`the value of a label is not in quotes: write it in double quotes`,
+		},
+		{
+			"label twice", "m{a=\"\",a=\"x\"} 1\n",
+			`metric "m": label "a" is given twice`,
+			`a label is given twice`,
+		},
+		{
+			"backslash", "m{path=\"C:\\x\"} 1\n",
+			`metric "m": invalid escape "\\x" in the value of label "path": only \\, \n and \" are known; write a backslash as \\`,
+			`invalid escape in the value of a label: only \\, \n and \" are known; write a backslash as \\`,
+		},
+		{
+			"quotes not closed", "m{a=\"x} 1\n",
+			`metric "m": the quotes around the value of label "a" are not closed: end it with a quote on the same line`,
+			`the quotes around the value of a label are not closed: end it with a quote on the same line`,
+		},
+		{
+			"no newline", "m 12",
+			`the last line does not end in a newline, so the text "m 12" may be cut off: its writer may have died in the middle of it`,
+			`the last line does not end in a newline, so the text may be cut off: its writer may have died in the middle of it`,
+		},
+		{
+			"timestamp", "m 1 1700000000000\n",
+			`metric "m": invalid timestamp "1700000000000": samples must not have timestamps: Prometheus uses the time of the scrape; push the time as a value of its own instead`,
+			`invalid timestamp: samples must not have timestamps: Prometheus uses the time of the scrape; push the time as a value of its own instead`,
+		},
+		{
+			"text after the value", "m 1 # since yesterday\n",
+			`metric "m": the text "# since yesterday" follows the value: comments need lines of their own`,
+			`the text follows the value: comments need lines of their own`,
+		},
+		{
+			"NUL bytes", "m 1\n\x00\x00\x00\x00",
+			`the line contains NUL bytes, as a crash leaves them: write it again`,
+			`the line contains NUL bytes, as a crash leaves them: write it again`,
+		},
+		{
+			"UTF-16", "\xff\xfem\x00 \x001\x00\n\x00",
+			`not in the text format, but UTF-16 text: write UTF-8 text`,
+			`not in the text format, but UTF-16 text: write UTF-8 text`,
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "x.prom")
+			must(t, os.WriteFile(path, []byte(test.text), 0o600))
+			for _, quote := range []bool{true, false} {
+				want := test.public
+				if quote {
+					want = test.quoted
+				}
+				report, err := filestore.Check([]string{path}, &filestore.CheckOptions{Quote: quote})
+				must(t, err)
+				if len(report.Findings) != 1 || report.Findings[0].Message != want {
+					t.Errorf("%q, quoted: %v:\n%+v\nwant\n%s", test.text, quote, report.Findings, want)
+				}
+			}
+		})
+	}
+}

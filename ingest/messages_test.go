@@ -152,7 +152,15 @@ func TestMessages(t *testing.T) {
 		},
 		{
 			name: "exemplar", body: "m_bucket{le=\"1\"} 3 # {trace_id=\"x\"} 0.5\n",
-			want: `line 1: metric "m_bucket": the value is followed by "# {trace_id=\"x\"} 0.5": exemplars are of OpenMetrics, and comments need lines of their own`,
+			want: `line 1: metric "m_bucket": the text "# {trace_id=\"x\"} 0.5" follows the value: exemplars are of OpenMetrics, and comments need lines of their own`,
+		},
+		{
+			name: "comment after a value", body: "m 1 # since yesterday\n",
+			want: `line 1: metric "m": the text "# since yesterday" follows the value: comments need lines of their own`,
+		},
+		{
+			name: "NUL bytes at the end", body: "a 1\nb 1\n\x00\x00\x00\x00",
+			want: "line 3: the line contains NUL bytes, as a crash leaves them: write it again",
 		},
 		{
 			name: "terminal escape", body: "m \x1b[31mred\x1b[0m\n",

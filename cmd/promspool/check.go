@@ -57,7 +57,7 @@ func (k *check) run() error {
 	if err != nil {
 		return err
 	}
-	report, unread := filestore.Check(paths, &filestore.CheckOptions{Own: own, MaxFileBytes: int64(k.maxFileBytes), NodeExporter: k.nodeExporter})
+	report, unread := filestore.Check(paths, &filestore.CheckOptions{Own: own, MaxFileBytes: int64(k.maxFileBytes), NodeExporter: k.nodeExporter, Quote: true})
 	if k.json {
 		err = printDocument(k.stdout, report.Findings)
 	} else {

@@ -122,8 +122,11 @@ type token string
 // A series is a name with labels, to be quoted as it is written.
 type series string
 
+// unquoted turns the sentence with a NUL in place of each token into one without tokens.
+var unquoted = strings.NewReplacer(" in \x00", "", "label \x00", "a label", " \x00", "")
+
 // fault makes an error of a sentence. Its tokens and series, and the subject if there is
-// one, are left out of Msg, each with the blank before it.
+// one, are left out of Msg, see unquoted.
 func fault(line int, r Reason, kind, subject, format string, args ...any) *SyntaxError {
 	e := &SyntaxError{Line: line, Reason: r}
 	with, without := make([]any, len(args)), make([]any, len(args))
@@ -141,7 +144,7 @@ func fault(line int, r Reason, kind, subject, format string, args ...any) *Synta
 			with[i], without[i], quoted = QuoteSeries(string(t)), "\x00", true
 		}
 	}
-	sentence := func(args []any) string { return strings.ReplaceAll(fmt.Sprintf(format, args...), " \x00", "") }
+	sentence := func(args []any) string { return unquoted.Replace(fmt.Sprintf(format, args...)) }
 	e.Msg = sentence(without)
 	if quoted {
 		e.Detail = sentence(with)

@@ -107,8 +107,17 @@ func isJSON(head string) bool {
 	return object != "" && object[0] == ':'
 }
 
+// commentAfterValue is what a line is answered with that has a comment at its end.
+const commentAfterValue = "the text %s follows the value: comments need lines of their own"
+
+// nulBytes is what a line with NUL bytes is answered with.
+const nulBytes = "the line contains NUL bytes, as a crash leaves them: write it again"
+
 // unended is the error for a last line without a newline.
 func (p *parser) unended(line string) error {
+	if strings.IndexByte(line, 0) >= 0 {
+		return p.failf(Encoding, nulBytes)
+	}
 	if p.lenient {
 		return p.failf(Incomplete, "the last line does not end in a newline, so the text %s may be cut off: its writer may have died in the middle of it", token(line))
 	}
@@ -274,8 +283,10 @@ func isWord(s string) bool {
 // badEnd is the error for what follows a value at that place of the line.
 func (p *parser) badEnd(at int) error {
 	rest := strings.Trim(p.text[at:], " \t")
-	if rest[0] == '#' {
-		return p.failf(Syntax, "the value is followed by %s: exemplars are of OpenMetrics, and comments need lines of their own", token(rest))
+	if comment, ok := strings.CutPrefix(rest, "#"); ok && !strings.HasPrefix(strings.TrimLeft(comment, " \t"), "{") {
+		return p.failf(Syntax, commentAfterValue, token(rest))
+	} else if ok {
+		return p.failf(Syntax, "the text %s follows the value: exemplars are of OpenMetrics, and comments need lines of their own", token(rest))
 	}
 	if err := p.oddSpace(rest); err != nil {
 		return err

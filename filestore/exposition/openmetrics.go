@@ -88,8 +88,12 @@ func timestampOf(seconds float64) (*timestamppb.Timestamp, bool) {
 
 // exemplar reads the exemplar after a value, of which the number sign is next.
 func (p *parser) exemplar() (*dto.Exemplar, error) {
+	text := p.rest
 	p.rest = p.rest[1:]
 	p.blanks()
+	if !strings.HasPrefix(p.rest, "{") {
+		return nil, p.failf(Syntax, commentAfterValue, token(text))
+	}
 	e, rest, err := parseExemplar(p.rest, p.limits)
 	if err != nil {
 		return nil, p.fail("the sample " + err.Error())

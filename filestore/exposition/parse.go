@@ -245,7 +245,7 @@ func (p *parser) oneLine(valid bool) error {
 	case !valid && !utf8.ValidString(p.text):
 		return p.notUTF8()
 	case !valid && strings.IndexByte(p.text, 0) >= 0:
-		return p.failf(Encoding, "the line contains NUL bytes, as a crash leaves them: write it again")
+		return p.failf(Encoding, nulBytes)
 	}
 	return p.sample()
 }

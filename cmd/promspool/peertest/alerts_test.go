@@ -3,10 +3,16 @@ package peertest
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"go.yaml.in/yaml/v2"
 
 	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
@@ -16,6 +22,81 @@ func TestAlertsFire(t *testing.T) {
 	rules := filepath.Join(examples, "alerts", "promspool.rules.yml")
 	agenttest.Command{Name: agenttest.Need(t, "promtool"), Args: []string{"check", "rules", rules}}.Must(t)
 	agenttest.Command{Name: agenttest.Need(t, "promtool"), Args: []string{"test", "rules", filepath.Join(examples, "alerts", "promspool.test.yml")}}.Must(t)
+}
+
+// alertExprs returns the alerts of the example: name to expression.
+func alertExprs(t *testing.T) map[string]string {
+	t.Helper()
+	var file struct {
+		Groups []struct {
+			Rules []struct{ Alert, Expr string }
+		}
+	}
+	agenttest.NoError(t, yaml.Unmarshal([]byte(example(t, "alerts/promspool.rules.yml")), &file))
+	exprs := map[string]string{}
+	for _, g := range file.Groups {
+		for _, r := range g.Rules {
+			exprs[r.Alert] = r.Expr
+		}
+	}
+	return exprs
+}
+
+// TestEveryAlertIsTested wants a moment at which each alert fires, and one at which
+// it does not.
+func TestEveryAlertIsTested(t *testing.T) {
+	t.Parallel()
+	var file struct {
+		Tests []struct {
+			Cases []struct {
+				Alert   string `yaml:"alertname"`
+				Expects []any  `yaml:"exp_alerts"`
+			} `yaml:"alert_rule_test"`
+		}
+	}
+	agenttest.NoError(t, yaml.Unmarshal([]byte(example(t, "alerts/promspool.test.yml")), &file))
+	fires, rests := map[string]bool{}, map[string]bool{}
+	for _, test := range file.Tests {
+		for _, c := range test.Cases {
+			if len(c.Expects) > 0 {
+				fires[c.Alert] = true
+			} else {
+				rests[c.Alert] = true
+			}
+		}
+	}
+	exprs := alertExprs(t)
+	if len(exprs) < 15 {
+		t.Errorf("there are %d alerts, want 15 at least", len(exprs))
+	}
+	for alert := range exprs {
+		if !fires[alert] || !rests[alert] {
+			t.Errorf("tested that %s fires: %t, that it does not: %t", alert, fires[alert], rests[alert])
+		}
+	}
+}
+
+// TestWatchedMetricsHaveAlerts wants a rule for each metric that the table in
+// operations.md lists.
+func TestWatchedMetricsHaveAlerts(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(agenttest.Repository + "/docs/operations.md")
+	agenttest.NoError(t, err)
+	_, section, _ := strings.Cut(string(text), "examples/alerts](../examples/alerts)")
+	section, _, _ = strings.Cut(section, "\n## ")
+	all := strings.Join(slices.Collect(maps.Values(alertExprs(t))), "\n")
+	listed := 0
+	for _, row := range regexp.MustCompile(`(?m)^\| (`+"`[^|]*"+`) \|`).FindAllStringSubmatch(section, -1) {
+		for _, name := range regexp.MustCompile(`\w+_\w+`).FindAllString(row[1], -1) {
+			listed++
+			if !regexp.MustCompile(`\b` + name + `(_sum|_count|_bucket)?\b`).MatchString(all) {
+				t.Errorf("operations.md lists %s, and no alert is about it", name)
+			}
+		}
+	}
+	if listed < 10 {
+		t.Errorf("found %d metrics in the table of operations.md, want 10 at least", listed)
+	}
 }
 
 // TestDashboardHasData asks a Prometheus for what each panel shows, of an agent

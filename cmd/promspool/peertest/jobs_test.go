@@ -67,11 +67,13 @@ scrape_configs:
 	agenttest.NoError(t, syscall.Kill(j.PID(), syscall.SIGKILL))
 	j.Wait()
 	fires("JobLost", true)
+	fires("JobFailed", false)
 	fires("JobRunsTooLong", false)
 	has(`promspool_job_exit_code{job="a"}`, "-1")
 	// It works again.
 	agenttest.RunJob(a.Spool, "exit 0").Must(t)
 	has(`promspool_job_exit_code{job="a"}`, "0")
+	fires("JobLost", false)
 	fires("JobFailed", false)
 	has(`promspool_job_runs_total{job="a",outcome="success"}`, "2")
 	has(`promspool_job_end_timestamp_seconds{job="a"} == bool promspool_job_success_timestamp_seconds`, "1")
