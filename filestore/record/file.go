@@ -412,12 +412,12 @@ func (f *File) IsOf(data []byte, foreign bool, author uint32) bool {
 	return f.err == nil && f.issue == nil && f.foreign == foreign && f.author == author && len(data) > 0 && f.size == int64(len(data)) && f.hash == hashOf(data)
 }
 
-// SetPublic states that everybody may read the file, so that messages about it may
-// quote it.
-func (f *File) SetPublic() {
+// SetPublic states that everybody may read the file with this content, so that
+// messages about it may quote it.
+func (f *File) SetPublic(data []byte) {
 	for _, e := range []*exposition.SyntaxError{f.err, f.issue} {
 		if e != nil {
-			e.Public = true
+			e.SetPublic(data)
 		}
 	}
 }

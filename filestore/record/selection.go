@@ -6,15 +6,16 @@ import (
 	"github.com/promspool/promspool/filestore/grouping"
 )
 
-// A Selection says which pushed groups are meant. Its methods are safe for
-// concurrent use.
+// A Selection picks pushed groups. Its methods are safe for concurrent use.
 type Selection struct {
-	Match     []grouping.Matchers // a group meets all of one of these; nil for any group
+	Match     []grouping.Matchers // a group meets all of one of these, or has one of Names
+	Names     map[string]bool     // of files, as in PrintableName
 	OlderThan time.Duration       // if positive, a group is at least that old: see File.Age
 	Now       time.Time           // from when the age counts back
 }
 
-// Has reports whether the file is a group that is meant. A dropped file is not.
+// Has reports whether the file is a group of the selection. Without Match and Names
+// every group is, but never a dropped file.
 func (sel *Selection) Has(f *File) bool {
 	if f.group.IsZero() || sel.OlderThan > 0 && f.Age(sel.Now) < sel.OlderThan {
 		return false
@@ -24,7 +25,7 @@ func (sel *Selection) Has(f *File) bool {
 			return true
 		}
 	}
-	return sel.Match == nil
+	return sel.Match == nil && sel.Names == nil || len(sel.Names) > 0 && sel.Names[PrintableName(f.Name())]
 }
 
 // Age returns how long ago the file was given what it holds. For a group that
