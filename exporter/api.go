@@ -250,24 +250,25 @@ func (e *Exporter) serveFiles(w http.ResponseWriter, r *http.Request) {
 	}
 	j := e.list(w, r)
 	defer j.release()
-	var found found
+	var files []*record.File
+	var matched int
 	var conflicts map[string][]*record.Conflict
 	if !e.inTurn(r, func() {
 		v := e.cfg.View()
 		j.hold(v)
 		conflicts = ConflictsByFile(v)
-		found = l.find(v, conflicts)
+		files, matched = l.find(v, conflicts)
 	}) {
 		return
 	}
 	now := time.Now()
-	for _, f := range found.files {
+	for _, f := range files {
 		if !j.next(0) {
 			break
 		}
 		j.buf = append(j.buf, FileJSON(f, conflicts[f.Name()], now)...)
 	}
-	j.end(`,"matched":` + strconv.Itoa(found.matched))
+	j.end(`,"matched":` + strconv.Itoa(matched))
 }
 
 func newFileEntry(f *record.File, conflicts []*record.Conflict, now time.Time) *fileEntry {

@@ -109,12 +109,13 @@ type Exporter struct {
 
 	metrics, apiStatus, apiMetrics, apiFiles, healthy, ready, page, asset http.Handler
 
-	replies *replies
-	ownSize atomic.Int64 // of what was rendered of Own last
-	process process
-	encoded idleDrop                  // of what the view keeps for scrapes by protobuf
-	plain   atomic.Pointer[plainView] // what was found out about the last view
-	turn    *semaphore.Weighted       // one listing at a time: scrapes must not wait for them
+	replies   *replies
+	ownSize   atomic.Int64 // of what was rendered of Own last
+	process   process
+	summaries summaries
+	encoded   idleDrop                  // of what the view keeps for scrapes by protobuf
+	plain     atomic.Pointer[plainView] // what was found out about the last view
+	turn      *semaphore.Weighted       // one listing at a time: scrapes must not wait for them
 }
 
 // New returns an Exporter. It reads nothing before the first request.

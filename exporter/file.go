@@ -3,7 +3,6 @@ package exporter
 import (
 	"encoding/base64"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -18,44 +17,55 @@ import (
 	"github.com/promspool/promspool/filestore/wording"
 )
 
-// maxLabel is the length up to which label values are shown in a list.
+// maxLabel is the length at which lists cut label values.
 const maxLabel = 200
 
-// A row is a group or a file in a list, in words.
+// A row is a group or a file of a list, in words.
 type row struct {
 	Name     string       // of the file
 	Labels   []shownLabel // of a group
-	Link     string       // to what it holds
+	Link     string       // to its content
 	Samples  string
 	Size     string
-	Changed  *moment // the last push, or the last change of the file; nil for never
-	Failed   *moment // the last push, if it was refused
+	Changed  *moment // last push, or last change of the file; nil for never
+	Refused  *moment // last push, if it was refused
+	Client   string  // that was refused
+	Reason   string  // of the refusal
 	Marks    []mark
 	Problems []string
-	Remove   string // the path whose DELETE removes the group; empty if that cannot be done
-	Question string // what is asked before
+	Source   *source
+	Delete   string // path whose DELETE deletes the group; empty if that is not possible
 }
 
-// A mark says in a word or two what is wrong.
-type mark struct{ Text, Title string }
+// A mark names a problem in a word or two.
+type mark struct {
+	Text, Title string
+	Mild        bool // not an error
+}
 
-// A shownLabel is a label as it is read: the value in quotes, and all is visible.
+// A source is the line of a file with a fault, cut at the place of the fault.
+type source struct {
+	Line                  int
+	Before, Marked, After string
+}
+
+// A shownLabel is a label for display: the value in quotes, all of it visible.
 type shownLabel struct{ Name, Value string }
 
-// A moment is a point in time as people say it.
-type moment struct {
-	Machine, Ago, Exactly string
-	Ahead                 bool
-}
+// A moment is a point in time for display.
+type moment struct{ Machine, Ago, Exactly string }
+
+// Clock returns the time of day.
+func (m *moment) Clock() string { return m.Exactly[len("2006-01-02 "):] }
 
 func momentOf(now, t time.Time) *moment {
 	if t.IsZero() {
 		return nil
 	}
-	return &moment{t.UTC().Format(time.RFC3339), ago(now, t), exactly(t), t.After(now)}
+	return &moment{t.UTC().Format(time.RFC3339), ago(now, t), exactly(t)}
 }
 
-func newRow(f *record.File, conflicts []*record.Conflict, now time.Time, mayWrite bool) row {
+func newRow(f *record.File, conflicts []*record.Conflict, now time.Time, may rights) row {
 	r := row{
 		Name:    wording.Visible(wording.Shorten(record.PrintableName(f.Name()), maxLabel)),
 		Labels:  showLabels(f.Group().Labels(), maxLabel),
@@ -64,56 +74,65 @@ func newRow(f *record.File, conflicts []*record.Conflict, now time.Time, mayWrit
 		Size:    wording.Bytes(f.Size()),
 		Changed: momentOf(now, changed(f)),
 	}
-	if !pushed(f) {
-		r.Failed = momentOf(now, f.LastFailure())
-		r.Marks = append(r.Marks, mark{"push refused", "The last push to this group was refused; what it held before is served."})
-	}
-	if refused, ok := f.Refused(); ok {
-		if pushed(f) {
-			r.Failed = momentOf(now, refused.Time)
-			r.Marks = append(r.Marks, mark{"push refused", "The last push to this group was refused; what it held before is served."})
-		}
-		r.Problems = append(r.Problems, "push refused: "+wording.Visible(wording.Shorten(refused.Message+" (from "+refused.Client+")", 4*maxLabel)))
-	}
 	switch since := f.Expired(); {
 	case !since.IsZero() && r.Labels != nil:
-		r.Marks = append(r.Marks, mark{"expired " + ago(now, since), "Its lifetime is over. Only the times of its pushes are served, until the next push."})
+		r.Marks = append(r.Marks, mark{"expired " + ago(now, since), "Its lifetime is over. Until the next push only the times of its pushes are served.", true})
 	case !since.IsZero():
-		r.Marks = append(r.Marks, mark{"expired " + ago(now, since), "Its lifetime is over. Nothing of it is served until it is written again."})
+		r.Marks = append(r.Marks, mark{"expired " + ago(now, since), "Its lifetime is over. Nothing of it is served until the file is written again.", true})
 	case f.Err() != nil:
-		r.Marks = append(r.Marks, mark{"not served", "Nothing of this file is served."})
-	case f.Problem() != nil && f.Problem().Reason != exposition.Busy || len(conflicts) > 0: // older content is said below
-		r.Marks = append(r.Marks, mark{"not all served", "Some series of this file are not served."})
+		r.Marks = append(r.Marks, mark{"not served", "Nothing of this file is served.", false})
+	case f.Problem() != nil && f.Problem().Reason != exposition.Busy || len(conflicts) > 0: // older content is reported below
+		r.Marks = append(r.Marks, mark{"partly served", "Some series of this file are not served.", false})
 	}
 	if p := f.Problem(); p != nil {
-		r.problem(p.Reason, p.Report())
+		text := p.Sentence()
+		if p.Line > 0 {
+			text = "line " + strconv.Itoa(p.Line) + ": " + text
+		}
+		r.problem(string(p.Reason), text)
+		if p.Source != "" {
+			r.Source = &source{p.Line, wording.Visible(p.Source[:p.From]), wording.Visible(p.Source[p.From:p.To]), wording.Visible(p.Source[p.To:])}
+		}
 	}
 	for i, c := range conflicts {
 		if i == maxProblems {
-			r.Problems = append(r.Problems, count(len(conflicts)-i)+" contradictions more")
+			r.Problems = append(r.Problems, countOf(len(conflicts)-i, "more conflict"))
 			break
 		}
-		r.problem(c.Reason, c.Error())
+		r.problem(string(c.Reason), c.Error())
 	}
 	if t := f.HeldSince(); !t.IsZero() {
-		r.Marks = append(r.Marks, mark{"older content", "The last good content is served."})
-		r.Problems = append(r.Problems, "The last good content is served in place of what it holds now, for "+roughly(max(0, now.Sub(t)))+" so far.")
+		r.Marks = append(r.Marks, mark{"older content", "The last good content is served.", false})
+		r.Problems = append(r.Problems, "The last good content is served instead of the current one, for "+roughly(max(0, now.Sub(t)))+".")
 	}
-	if g := f.Group(); mayWrite && !g.IsZero() {
-		r.Remove = pushPath(g)
-		r.Question = "The file is removed, and its samples (" + r.Samples + ") are not in the next scrape. The group is back with the next push to it."
+	if isRefused(f) {
+		r.refusal(f, now)
+	}
+	if g := f.Group(); may.write && !g.IsZero() {
+		r.Delete = pushPath(g)
 	}
 	return r
 }
 
-// maxProblems is how many contradictions of one file are told.
-const maxProblems = 5
-
-func (r *row) problem(reason exposition.Reason, text string) {
-	r.Problems = append(r.Problems, string(reason)+": "+wording.Visible(wording.Shorten(text, 4*maxLabel)))
+// refusal describes the last push to a group, which was refused.
+func (r *row) refusal(f *record.File, now time.Time) {
+	r.Marks = append(r.Marks, mark{"push refused", "The last push to this group was refused. Its older content is served.", false})
+	r.Refused = momentOf(now, f.LastFailure())
+	if refused, ok := f.Refused(); ok {
+		r.Refused = momentOf(now, refused.Time)
+		r.Client, r.Reason = wording.Visible(wording.Shorten(refused.Client, maxLabel)), wording.Visible(refused.Reason)
+		r.problem("push refused", refused.Message)
+	}
 }
 
-// showLabels returns labels in their order, cut at n bytes each.
+// maxProblems is the number of conflicts of one file that are listed.
+const maxProblems = 5
+
+func (r *row) problem(kind, text string) {
+	r.Problems = append(r.Problems, kind+": "+wording.Visible(wording.Shorten(text, 4*maxLabel)))
+}
+
+// showLabels returns labels for display, cut at n bytes each.
 func showLabels(labels []exposition.Label, n int) []shownLabel {
 	var shown []shownLabel
 	for _, l := range labels {
@@ -122,16 +141,16 @@ func showLabels(labels []exposition.Label, n int) []shownLabel {
 	return shown
 }
 
-// metricsAtOnce is how many metrics of a file are shown on one page.
+// metricsAtOnce is the number of metrics of a file on one page.
 const metricsAtOnce = 500
 
-// A content is what one file holds, in words.
+// A content is what one file holds, for display.
 type content struct {
 	Row      row
 	Families []shownFamily
 	From, To int    // the metrics that are shown, from 1
 	More     string // link to the next of them
-	Back     string // to the list
+	Back     string // link to the list
 }
 
 type shownFamily struct {
@@ -139,22 +158,23 @@ type shownFamily struct {
 	Metrics          []shownMetric
 }
 
+// A shownMetric reads as in the file: its name, its labels and its value. The value
+// of a histogram or summary is a sentence.
 type shownMetric struct {
-	Labels []shownLabel // but for those of the group
-	Value  string       // of a counter, gauge or untyped metric
-	When   *moment      // if the value is a time
-	Count  string       // of a histogram or summary
-	Sum    string
-	Bound  string // what its bounds are
+	Name   string
+	Labels []shownLabel
+	Value  string
+	When   *moment // if the value is a time
+	Unit   string  // of the bounds, buckets or quantiles; empty for other types
+	Bound  string  // heading of the bounds
 	Bounds []shownBound
 }
 
 type shownBound struct{ Bound, Value string }
 
-// newContent takes apart what a file holds, from the metric of that number on.
+// newContent decodes a page of the metrics of a file, after the first offset ones.
 func newContent(v *merge.View, f *record.File, r row, offset int, now time.Time) *content {
 	c := &content{Row: r, Back: "?view=" + viewOf(f)}
-	own := f.Group().Labels()
 	n := 0
 	for fam, m := range v.Metrics(f) {
 		n++
@@ -169,22 +189,23 @@ func newContent(v *merge.View, f *record.File, r row, offset int, now time.Time)
 			c.From = n
 		}
 		c.To = n
-		if k := len(c.Families); k == 0 || c.Families[k-1].Name != wording.Visible(fam.Name) {
-			c.Families = append(c.Families, shownFamily{Name: wording.Visible(fam.Name), Help: wording.Visible(fam.Help), Type: fam.Type.String()})
+		name := wording.Visible(fam.Name)
+		if k := len(c.Families); k == 0 || c.Families[k-1].Name != name {
+			c.Families = append(c.Families, shownFamily{Name: name, Help: wording.Visible(fam.Help), Type: fam.Type.String()})
 		}
 		last := &c.Families[len(c.Families)-1]
-		last.Metrics = append(last.Metrics, newShownMetric(fam, m, own, now))
+		last.Metrics = append(last.Metrics, newShownMetric(name, fam, m, now))
 	}
 	return c
 }
 
-func newShownMetric(fam exposition.Family, m exposition.Metric, own []exposition.Label, now time.Time) shownMetric {
-	x := shownMetric{Labels: showLabels(slices.DeleteFunc(m.Labels, func(l exposition.Label) bool { return slices.Contains(own, l) }), math.MaxInt)}
+func newShownMetric(name string, fam exposition.Family, m exposition.Metric, now time.Time) shownMetric {
+	x := shownMetric{Name: name, Labels: showLabels(m.Labels, math.MaxInt)}
 	switch fam.Type {
 	case exposition.Histogram:
-		x.Bound = "le"
+		x.Unit, x.Bound = "bucket", "up to"
 	case exposition.Summary:
-		x.Bound = "quantile"
+		x.Unit, x.Bound = "quantile", "quantile"
 	default:
 		x.Value = number(m.Value)
 		if strings.HasSuffix(fam.Name, "_time_seconds") || strings.HasSuffix(fam.Name, "_timestamp_seconds") {
@@ -192,14 +213,15 @@ func newShownMetric(fam exposition.Family, m exposition.Metric, own []exposition
 		}
 		return x
 	}
-	x.Count, x.Sum = number(m.Count), number(m.Sum)
+	x.Value = number(m.Count) + " observations, sum " + number(m.Sum)
 	for _, b := range m.Bounds {
 		x.Bounds = append(x.Bounds, shownBound{number(b.Bound), number(b.Value)})
 	}
+	x.Unit = wording.Count(len(x.Bounds), x.Unit)
 	return x
 }
 
-// number writes a value, with an exponent only where it would be hard to read without.
+// number returns a value, with an exponent only if it is very large or small.
 func number(x float64) string {
 	if a := math.Abs(x); a == 0 || a >= 1e-4 && a < 1e15 {
 		return strconv.FormatFloat(x, 'f', -1, 64)
@@ -207,13 +229,13 @@ func number(x float64) string {
 	return strconv.FormatFloat(x, 'g', -1, 64)
 }
 
-// maxPushPath is the length up to which a path is of use: servers on the way,
-// too, have limits for what a request may begin with.
+// maxPushPath is the maximum length of a path: proxies have limits for the first
+// line of a request.
 const maxPushPath = 32 << 10
 
 // pushPath returns the path of a group in the push API, relative to the root of
-// the agent, or "" if it has none that every agent and browser takes for it.
-// Values that a browser or a proxy might change on the way are in base64.
+// the agent, or "" if browsers and proxies might not deliver it unchanged.
+// Values that they might change are in base64.
 func pushPath(g grouping.Key) string {
 	b := []byte("metrics")
 	for _, l := range g.Labels() {
@@ -222,7 +244,7 @@ func pushPath(g grouping.Key) string {
 			name = model.EscapeName(name, model.ValueEncodingEscaping)
 		}
 		if model.UnescapeName(name, model.ValueEncodingEscaping) != l.Name {
-			return "" // it looks escaped and is not, or is beyond what can be
+			return "" // it looks escaped but is not, or cannot be escaped
 		}
 		b = append(b, '/')
 		b = append(b, name...)
@@ -240,7 +262,7 @@ func pushPath(g grouping.Key) string {
 	return string(b)
 }
 
-// plainValue reports whether a value means the same to everybody in a path.
+// plainValue reports whether a value needs no escaping in a path.
 func plainValue(s string) bool {
 	for i := range len(s) {
 		c := s[i]

@@ -44,25 +44,22 @@ const (
 )
 
 type pageData struct {
-	Title   string
-	Host    string
-	Spool   string
-	Trouble string // why the spool is not healthy or not ready
-	Reading bool   // whoever asks may not write
-	Metrics string // link
-	Tabs    []tab
+	Title    string
+	Host     string
+	Spool    string
+	Trouble  string // why the spool is not healthy or not ready
+	Findings []finding
+	AsOf     *moment
+	Reading  bool   // the client may not write
+	Metrics  string // link
+	Tabs     []tab
 
-	// One of these is there.
+	// One of these is set.
 	List    *listData
 	Jobs    *jobsData
 	Status  *statusData
 	Content *content
-	Missing string // the name of the file that is not there
-}
-
-type tab struct {
-	Title, Link, Count string
-	Current            bool
+	Missing string // name of a file that does not exist
 }
 
 func (e *Exporter) servePage(w http.ResponseWriter, r *http.Request) {
@@ -89,7 +86,9 @@ func (e *Exporter) servePage(w http.ResponseWriter, r *http.Request) {
 	if p.Missing != "" {
 		w.WriteHeader(http.StatusNotFound)
 	}
-	body{tail: b.Bytes()}.sendRendered(a, r.Method == http.MethodHead)
+	h.Set("Vary", "Accept-Encoding")
+	a.shrink(2 * int64(b.Cap())) // the page, and the same compressed
+	body{tail: b.Bytes()}.send(a, negotiateCoding(r.Header), r.Method == http.MethodHead)
 }
 
 // pageSize estimates what it takes to render the page. Only what is shown of one
@@ -106,49 +105,54 @@ func (e *Exporter) pageSize(r *http.Request) int64 {
 
 func (e *Exporter) pageData(r *http.Request, now time.Time) *pageData {
 	v, q := e.cfg.View(), r.URL.Query()
-	mayWrite := e.cfg.CanWrite != nil && e.cfg.CanWrite(r)
-	p := &pageData{
-		Host:    e.cfg.Info.Host,
-		Spool:   wording.Visible(e.cfg.Info.Spool),
-		Metrics: strings.TrimPrefix(e.cfg.Info.MetricsPath, "/"),
-		Reading: e.cfg.CanWrite != nil && !mayWrite,
-	}
-	if err := e.trouble(); err != nil {
-		p.Trouble = wording.Visible(err.Error())
-	}
+	var may rights
+	may.write = e.cfg.CanWrite != nil && e.cfg.CanWrite(r)
+	may.bulk = may.write && e.cfg.Admin
 	conflicts := ConflictsByFile(v)
+	sum := e.summaries.get(v, conflicts, now)
+	p := &pageData{
+		Host:     e.cfg.Info.Host,
+		Spool:    wording.Visible(e.cfg.Info.Spool),
+		Metrics:  strings.TrimPrefix(e.cfg.Info.MetricsPath, "/"),
+		Reading:  e.cfg.CanWrite != nil && !may.write,
+		Trouble:  visible(e.trouble()),
+		Findings: sum.findings(),
+		AsOf:     momentOf(now, now),
+	}
 	view := q.Get("view")
 	switch view {
 	case viewFiles:
-		p.Title, p.List = "Files", newListData(v, q, view, conflicts, now, mayWrite)
+		p.Title, p.List = "Files", newListData(v, q, view, conflicts, &sum.files, now, may)
 	case viewJobs:
-		p.Title, p.Jobs = "Jobs", newJobsData(v, q, now)
+		p.Title, p.Jobs = "Jobs", newJobsData(v, q, sum.jobs, now)
 	case viewStatus:
-		p.Title, p.Status = "Status", e.statusData(v, now)
+		p.Title, p.Status = "Status", e.statusData(v, sum, may, now)
 	case viewFile:
 		f := v.File(q.Get("name"))
 		if f == nil {
-			p.Title, p.Missing = "Not there", wording.Visible(record.PrintableName(wording.Shorten(q.Get("name"), maxLabel)))
+			p.Title, p.Missing = "Not found", wording.Visible(record.PrintableName(wording.Shorten(q.Get("name"), maxLabel)))
 			break
 		}
-		l, _ := parseListing(q) // an offset that is none is the first
-		p.Title, p.Content = "Metrics", newContent(v, f, newRow(f, conflicts[f.Name()], now, mayWrite), l.offset, now)
+		l, _ := parseListing(q) // an invalid offset is 0
+		p.Title, p.Content = "Metrics", newContent(v, f, newRow(f, conflicts[f.Name()], now, may), l.offset, now)
 		view = viewOf(f)
 	default:
 		view = viewGroups
-		p.Title, p.List = "Groups", newListData(v, q, view, conflicts, now, mayWrite)
-		if mayWrite && e.cfg.Admin {
-			p.List.RemoveAll = "All pushed groups are removed (" + count(v.Totals().Groups) + "), whatever is searched for. Dropped files stay."
-		}
+		p.Title, p.List = "Groups", newListData(v, q, view, conflicts, &sum.groups, now, may)
+		p.List.PushURL = pushURL(r)
 	}
-	totals := v.Totals()
-	for _, t := range []tab{
-		{"Groups", viewGroups, count(totals.Groups), false}, {"Files", viewFiles, count(totals.Dropped), false}, {"Jobs", viewJobs, "", false}, {"Status", viewStatus, "", false},
-	} {
-		t.Current, t.Link = t.Link == view, link(t.Link)
-		p.Tabs = append(p.Tabs, t)
-	}
+	p.Tabs = sum.tabs(view, p.Trouble != "")
 	return p
+}
+
+// pushURL returns the URL of a first push, at the address that the page was asked
+// for. A proxy may hide it, so the script puts in the one that the browser has.
+func pushURL(r *http.Request) string {
+	scheme := "http"
+	if r.TLS != nil {
+		scheme = "https"
+	}
+	return wording.Visible(scheme + "://" + wording.Shorten(r.Host, maxLabel) + strings.TrimSuffix(r.URL.Path, "status") + "metrics/job/some_job")
 }
 
 // trouble returns why the spool is not healthy or not ready.
@@ -184,45 +188,64 @@ func link(view string, parameters ...string) string {
 }
 
 type statusData struct {
-	Facts []fact
-	Build []fact
-	Flags []fact
+	Health    []fact
+	Facts     []fact
+	Build     []fact
+	Flags     []fact
+	Groups    string // number of groups
+	DeleteAll bool   // may be offered
 }
 
 // A fact has a name and a value.
 type fact struct {
-	Name, Value string
-	Bad         bool
+	Name, Value, Link string
+	Look              string // class of the value: bad, mild, good or none
 }
 
-func (e *Exporter) statusData(v *merge.View, now time.Time) *statusData {
+func (e *Exporter) statusData(v *merge.View, sum *summary, may rights, now time.Time) *statusData {
 	info, totals := e.cfg.Info, v.Totals()
-	s := &statusData{}
-	health := fact{"Health", "The spool can be written.", false}
+	s := &statusData{Groups: count(totals.Groups), DeleteAll: may.bulk && totals.Groups > 0}
+	health := fact{Name: "Spool", Value: "writable", Look: "good"}
 	if err := e.trouble(); err != nil {
-		health.Value, health.Bad = wording.Visible(err.Error()), true
+		health.Value, health.Look = visible(err), "bad"
 	}
-	s.Facts = append(s.Facts, health, fact{"Spool", wording.Visible(info.Spool), false})
+	s.Health = append(s.Health, health)
+	for _, err := range v.DirectoryErrors() {
+		s.Health = append(s.Health, fact{Name: "Directory not served", Value: visible(err), Look: "bad"})
+	}
+	for _, check := range []struct {
+		name string
+		list []finding
+	}{{"Groups", sum.groupFindings()}, {"Files", sum.fileFindings()}, {"Jobs", sum.jobFindings()}} {
+		if len(check.list) == 0 {
+			s.Health = append(s.Health, fact{Name: check.name, Value: "all well", Look: "good"})
+		}
+		for _, x := range check.list {
+			look := "bad"
+			if x.Mild {
+				look = "mild"
+			}
+			s.Health = append(s.Health, fact{check.name, x.Text, x.Link, look})
+		}
+	}
+	s.Facts = append(s.Facts, fact{Name: "Spool", Value: wording.Visible(info.Spool)})
 	if info.Watch != nil {
-		s.Facts = append(s.Facts, fact{"Changes are noticed by", info.Watch(), false})
+		s.Facts = append(s.Facts, fact{Name: "Changes detected by", Value: info.Watch()})
 	}
 	s.Facts = append(s.Facts,
-		fact{"Pushed groups", count(totals.Groups), false},
-		fact{"Groups that no push ever reached", count(totals.Failed), totals.Failed > 0},
-		fact{"Dropped files", count(totals.Dropped), false},
-		fact{"Samples", count(totals.Series), false},
-		fact{"Size", wording.Bytes(totals.Bytes), false},
+		fact{Name: "Pushed groups", Value: count(totals.Groups), Link: link(viewGroups)},
+		fact{Name: "Dropped files", Value: count(totals.Dropped), Link: link(viewFiles)},
+		fact{Name: "Jobs", Value: count(sum.jobs[""]), Link: link(viewJobs)},
+		fact{Name: "Samples", Value: count(totals.Series), Link: link(viewGroups, "sort", "-samples")},
+		fact{Name: "Size", Value: wording.Bytes(totals.Bytes), Link: link(viewGroups, "sort", "-size")},
 	)
 	for _, reason := range exposition.Reasons {
 		if n := totals.Faults[reason]; n > 0 {
-			s.Facts = append(s.Facts, fact{"Files not wholly served: " + string(reason), count(n), true})
+			s.Facts = append(s.Facts, fact{Name: "Files with the fault " + string(reason), Value: count(n)})
 		}
 	}
-	for _, err := range v.DirectoryErrors() {
-		s.Facts = append(s.Facts, fact{"Directory not served", wording.Visible(err.Error()), true})
-	}
 	if !info.Start.IsZero() {
-		s.Facts = append(s.Facts, fact{"Started", ago(now, info.Start) + ", " + exactly(info.Start), false})
+		s.Facts = append(s.Facts, fact{Name: "Started", Value: ago(now, info.Start) + ", " + exactly(info.Start)})
 	}
 	s.Build, s.Flags = facts(info.Build), facts(info.Flags)
 	return s
@@ -230,7 +253,7 @@ func (e *Exporter) statusData(v *merge.View, now time.Time) *statusData {
 
 func facts(m map[string]string) (list []fact) {
 	for _, name := range slices.Sorted(maps.Keys(m)) {
-		list = append(list, fact{name, wording.Visible(m[name]), false})
+		list = append(list, fact{Name: name, Value: wording.Visible(m[name])})
 	}
 	return list
 }

@@ -199,7 +199,7 @@ func (r *reader) read(d *disk.Dir, o readResult, at record.Stamp, link *unix.Sta
 		o.new = record.ParseAs(o.key, data, foreign)
 		o.new.File.SetFileUID(d.Author(&st))
 		if o.new.File.Problem() != nil && isPublic(d, &st) {
-			o.new.File.SetPublic()
+			o.new.File.SetPublic(data)
 		}
 	}
 	if quiet < o.new.Rest && !whole {

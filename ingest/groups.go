@@ -99,7 +99,7 @@ func (h *Handler) removeGroups(r *http.Request) (*Removed, error) {
 	}
 	files, err := h.store.Remove(sel.Has)
 	if len(files) > 0 {
-		h.log.Info("groups were removed", "groups", len(files), "match", sel.Match, "older_than", sel.OlderThan, "remote", r.RemoteAddr)
+		h.log.Info("groups were removed", "groups", len(files), "match", sel.Match, "names", len(sel.Names), "older_than", sel.OlderThan, "remote", r.RemoteAddr)
 	}
 	if err != nil && len(files) > 0 {
 		err = fmt.Errorf("after %d groups were removed: %w", len(files), err)
@@ -127,6 +127,12 @@ func parseSelection(query string, now time.Time) (sel *record.Selection, dryRun 
 				sel.Match = append(sel.Match, ms)
 			}
 			continue
+		case "name[]":
+			sel.Names = make(map[string]bool, len(given))
+			for _, name := range given {
+				sel.Names[name] = true
+			}
+			continue
 		case "older_than":
 			var d model.Duration
 			d, err = model.ParseDuration(given[0])
@@ -143,7 +149,7 @@ func parseSelection(query string, now time.Time) (sel *record.Selection, dryRun 
 				err = fmt.Errorf("dry_run: %s is neither true nor false", grouping.QuoteShort(given[0]))
 			}
 		default:
-			err = fmt.Errorf("the parameter %s is not known: there are match[], older_than and dry_run", grouping.QuoteShort(name))
+			err = fmt.Errorf("the parameter %s is not known: there are match[], name[], older_than and dry_run", grouping.QuoteShort(name))
 		}
 		if err == nil && len(given) > 1 {
 			err = fmt.Errorf("the parameter %s is given twice", name)
@@ -152,8 +158,8 @@ func parseSelection(query string, now time.Time) (sel *record.Selection, dryRun 
 			return nil, false, err
 		}
 	}
-	if sel.Match == nil {
-		return nil, false, errors.New(`at least one match[] such as match[]={job="backup"} is needed`)
+	if sel.Match == nil && sel.Names == nil {
+		return nil, false, errors.New(`at least one match[] such as match[]={job="backup"}, or one name[] such as name[]=job=backup.prom, is needed`)
 	}
 	return sel, dryRun, nil
 }

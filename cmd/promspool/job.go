@@ -155,7 +155,7 @@ func jobText(v *merge.View, f *record.File, now time.Time) string {
 	if !ok {
 		return ""
 	}
-	text := s.Phase.String()
+	text := s.String()
 	about := func(format string, t time.Time) {
 		if !t.IsZero() {
 			text += fmt.Sprintf(format, brief(now.Sub(t)))
@@ -167,11 +167,8 @@ func jobText(v *merge.View, f *record.File, now time.Time) string {
 	case jobstate.TooLong:
 		about(", for %s", s.Start)
 	case jobstate.Failed:
-		if s.ExitCode > 0 {
-			text += fmt.Sprintf(" with %.0f", s.ExitCode)
-		}
-		about(" %s ago", s.End)
-	case jobstate.Succeeded, jobstate.Lost:
+		about(", %s ago", s.End)
+	case jobstate.Succeeded, jobstate.TimedOut, jobstate.Lost:
 		about(" %s ago", s.End)
 	}
 	switch {

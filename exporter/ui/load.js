@@ -1,3 +1,8 @@
+// Requests to the agent. Each ends after a time, so a hanging agent is noticed.
+export const timeout = 10_000; // milliseconds
+
+export const silent = "The agent does not answer.";
+
 // load returns the document at a URL of this page. It is parsed by the browser
 // and inert: no script in it runs, and no string is turned into markup here.
 export function load(url, signal) {
@@ -5,12 +10,28 @@ export function load(url, signal) {
     const request = new XMLHttpRequest();
     request.open("GET", url);
     request.responseType = "document";
+    request.timeout = timeout;
     request.onload = () => request.response
       ? resolve(request.response)
       : reject(new Error(`The agent answered ${request.status}.`));
-    request.onerror = () => reject(new Error("The agent does not answer."));
+    request.onerror = () => reject(new Error(silent));
+    request.ontimeout = () => reject(new Error(`The agent has not answered within ${timeout / 1000} seconds.`));
     request.onabort = () => reject(new DOMException("another request came", "AbortError"));
     signal?.addEventListener("abort", () => request.abort());
     request.send();
   });
+}
+
+// ask sends a request and returns the answer. An error has a message for people.
+export async function ask(path, method = "GET") {
+  let answer;
+  try {
+    answer = await fetch(path, { method, signal: AbortSignal.timeout(timeout) });
+  } catch (error) {
+    throw new Error(error.name === "TimeoutError" ? `The agent has not answered within ${timeout / 1000} seconds.` : silent);
+  }
+  if (!answer.ok) {
+    throw new Error((await answer.text()).trim() || `The agent answered ${answer.status}.`);
+  }
+  return answer;
 }

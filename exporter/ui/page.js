@@ -1,20 +1,24 @@
-// The page works without this script, but for the removal of groups. It takes
-// over the parts of the page that a link or a search would change, so that the
-// place and the focus stay.
+// The page is complete without this script, except for deletions. The script replaces
+// the parts of the page that a link or a search changes, which keeps the place and
+// the focus.
 import { search } from "./search.js";
 import { unfold } from "./unfold.js";
-import { removal } from "./remove.js";
+import { deletion } from "./delete.js";
+import { copying } from "./copy.js";
+import { ticking } from "./tick.js";
+import { sayNow } from "./say.js";
 
 const results = document.getElementById("results");
-const upgrades = [unfold, removal];
 
 if (results) {
   search(results, upgrade);
 }
 upgrade(document);
+ticking();
+sayNow();
 
 function upgrade(root) {
-  for (const u of upgrades) {
-    u(root);
-  }
+  unfold(root, upgrade);
+  deletion(root);
+  copying(root);
 }

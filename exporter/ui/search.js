@@ -1,57 +1,80 @@
 // Search, sort and pages without leaving the page. The server does the work and
-// answers with the page as it would be; its results are put in place of ours.
+// answers with the whole page; its results replace those that are shown.
 import { load } from "./load.js";
 import { say } from "./say.js";
+import { synchronize } from "./tick.js";
+import { unfolded, unfoldAgain } from "./unfold.js";
 
-const patience = 150; // milliseconds without a key before the search begins
+const pause = 150; // milliseconds without a key before a search begins
+const slow = 300; // milliseconds before "Loading" is shown
 
 export function search(results, upgrade) {
   const form = document.querySelector("form.search");
-  let going; // the request that is on its way
+  let going; // the request in flight
   let timer;
+  let shown = location.search;
 
-  // show puts the results of a URL of this page in place of what is there, and
-  // tells those who do not see it what happened.
-  async function show(url, push, happened) {
+  // show replaces the results by those of a URL of this page, and announces them.
+  // After a deletion it announces that, and the row at its place gets the focus.
+  async function show(url, push, deleted) {
     clearTimeout(timer);
     going?.abort();
     const mine = going = new AbortController();
     results.setAttribute("aria-busy", "true");
+    const loading = setTimeout(() => { document.getElementById("said").textContent = "Loading …"; }, slow);
+    let page;
     let fresh;
     try {
-      const page = await load(url, mine.signal);
+      page = await load(url, mine.signal);
       fresh = page.getElementById("results");
       if (!fresh) {
-        throw new Error("The answer is no list.");
+        throw new Error("The answer is not a list.");
       }
     } catch (error) {
-      if (mine.signal.aborted) {
-        return;
+      if (!mine.signal.aborted) {
+        results.removeAttribute("aria-busy");
+        fail(`${deleted ? deleted.text + ". " : ""}${error.message} The list is as of ${document.getElementById("asof").textContent}.`);
       }
-      results.removeAttribute("aria-busy");
-      tell(error.message);
       return;
+    } finally {
+      clearTimeout(loading);
     }
     if (mine.signal.aborted) {
       return;
     }
     const focus = held(results);
+    const open = unfolded(results);
     results.replaceChildren(...fresh.childNodes);
     results.removeAttribute("aria-busy");
+    synchronize(page);
+    for (const id of ["health", "tabs"]) {
+      document.getElementById(id).replaceChildren(...page.getElementById(id).childNodes);
+    }
+    keepChoices(page.querySelector("form.search select[name=state]"));
     upgrade(results);
-    refocus(results, focus);
-    say(happened ?? document.getElementById("said").textContent);
-    if (push) {
-      history.pushState(null, "", url);
+    unfoldAgain(results, open);
+    if (deleted) {
+      const rows = results.querySelectorAll("a.unfold");
+      (rows[Math.min(deleted.row, rows.length - 1)] ?? form.elements.search).focus();
+      say(`${deleted.text}.`, true);
     } else {
-      history.replaceState(null, "", url);
+      refocus(results, focus);
+      say(document.getElementById("said").textContent);
     }
-    if (form.elements.sort) {
-      form.elements.sort.value = new URLSearchParams(url).get("sort") ?? "";
-    }
+    history[push ? "pushState" : "replaceState"](null, "", url);
+    shown = location.search;
+    form.elements.sort.value = new URLSearchParams(url).get("sort") ?? "";
   }
 
-  function tell(text) {
+  // keepChoices brings the numbers of the states up to date.
+  function keepChoices(fresh) {
+    const select = form.elements.state;
+    const value = select.value;
+    select.replaceChildren(...fresh.childNodes);
+    select.value = value;
+  }
+
+  function fail(text) {
     const said = document.getElementById("said");
     said.textContent = text;
     said.classList.add("bad");
@@ -75,7 +98,7 @@ export function search(results, upgrade) {
   });
   form.addEventListener("input", () => {
     clearTimeout(timer);
-    timer = setTimeout(() => show(wanted(), false), patience);
+    timer = setTimeout(() => show(wanted(), false), pause);
   });
   results.addEventListener("click", (event) => {
     const link = event.target.closest("th a, nav.pages a");
@@ -85,7 +108,11 @@ export function search(results, upgrade) {
     }
   });
   results.addEventListener("stale", (event) => show(location.search || "?", false, event.detail));
-  addEventListener("popstate", () => location.reload());
+  addEventListener("popstate", () => {
+    if (location.search !== shown) { // else only the fragment has changed
+      location.reload();
+    }
+  });
 }
 
 // plain reports whether a click asks for nothing special, such as a new tab.
@@ -93,7 +120,7 @@ export function plain(event) {
   return event.button === 0 && !event.ctrlKey && !event.metaKey && !event.shiftKey && !event.altKey;
 }
 
-// held returns what in the results has the focus, by what it is called.
+// held returns the name of the element in the results that has the focus.
 function held(results) {
   const e = document.activeElement;
   if (!results.contains(e)) {
@@ -102,12 +129,12 @@ function held(results) {
   return e.dataset.key ?? e.textContent;
 }
 
-// refocus gives the focus to what is called the same, or to the results.
+// refocus gives the focus to the element of that name, or else to the results.
 function refocus(results, name) {
   if (name === null) {
     return;
   }
-  const same = [...results.querySelectorAll("th a, nav.pages a")].find((e) => (e.dataset.key ?? e.textContent) === name);
+  const same = [...results.querySelectorAll("th a, nav.pages a, a.unfold")].find((e) => (e.dataset.key ?? e.textContent) === name);
   if (same) {
     same.focus();
   } else {

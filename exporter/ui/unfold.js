@@ -1,28 +1,35 @@
-// Metrics of a group or file unfold below its row. They are asked for only then.
+// Metrics of a group or file unfold below its row. They are requested only then.
 import { load } from "./load.js";
 import { plain } from "./search.js";
 import { say } from "./say.js";
 
-export function unfold(root) {
+export function unfold(root, upgrade) {
   for (const link of root.querySelectorAll("a.unfold")) {
     link.setAttribute("role", "button");
     link.setAttribute("aria-expanded", "false");
     link.addEventListener("click", (event) => {
       if (plain(event)) {
-        event.preventDefault();
-        toggle(link);
+        event.preventDefault(); // the row unfolds
       }
     });
     link.addEventListener("keydown", (event) => {
       if (event.key === " ") {
         event.preventDefault();
-        toggle(link);
+        toggle(link, upgrade);
+      }
+    });
+    const row = link.closest("tr");
+    row.closest("table").classList.add("live");
+    row.addEventListener("click", (event) => {
+      const other = event.target.closest("a, button");
+      if (plain(event) && (!other || other === link) && getSelection().isCollapsed) {
+        toggle(link, upgrade);
       }
     });
   }
 }
 
-async function toggle(link) {
+async function toggle(link, upgrade) {
   const row = link.closest("tr");
   if (link.getAttribute("aria-expanded") === "true") {
     link.setAttribute("aria-expanded", "false");
@@ -37,11 +44,13 @@ async function toggle(link) {
   below.append(cell);
   row.after(below);
   await fill(cell, link.getAttribute("href"));
+  upgrade(cell);
 }
 
-// fill shows in the cell what a page says of the content of a file.
+// fill shows in the cell the content of the page of a file.
 async function fill(cell, url) {
   cell.setAttribute("aria-busy", "true");
+  cell.textContent = "Loading …";
   try {
     const page = await load(url);
     const content = page.getElementById("content") ?? page.getElementById("main");
@@ -52,4 +61,24 @@ async function fill(cell, url) {
     say(error.message);
   }
   cell.removeAttribute("aria-busy");
+}
+
+// unfolded returns the rows that are unfolded, by their links.
+export function unfolded(results) {
+  const rows = new Map();
+  for (const link of results.querySelectorAll('a.unfold[aria-expanded="true"]')) {
+    rows.set(link.getAttribute("href"), link.closest("tr").nextElementSibling);
+  }
+  return rows;
+}
+
+// unfoldAgain puts them below the rows that are there now.
+export function unfoldAgain(results, rows) {
+  for (const link of results.querySelectorAll("a.unfold")) {
+    const below = rows.get(link.getAttribute("href"));
+    if (below) {
+      link.setAttribute("aria-expanded", "true");
+      link.closest("tr").after(below);
+    }
+  }
 }

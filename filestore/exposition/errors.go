@@ -1,6 +1,7 @@
 package exposition
 
 import (
+	"bytes"
 	"fmt"
 	"strconv"
 	"strings"
@@ -43,6 +44,13 @@ type SyntaxError struct {
 	Detail  string // Msg with the family and the offending token; empty if it is the same
 	Subject string // the metric or family that it is about, such as metric "m"; may be empty
 	Public  bool   // everybody may read the file, so that Detail may be shown
+
+	// Source is the line of a file that everybody may read, shortened; see
+	// [SyntaxError.SetPublic]. The offending token is Source[From:To].
+	Source   string
+	From, To int
+
+	token string // the offending token, shortened
 
 	// Decoded says that a push could be read, and that what is wrong is what it
 	// says. Such a push counts as one that failed; what cannot be read at all
@@ -116,6 +124,68 @@ func (e *SyntaxError) Sentence() string {
 	return e.Msg
 }
 
+// mostSource is the length at which Source is cut, in bytes.
+const mostSource = 160
+
+// SetPublic states that everybody may read the file with this content. Messages may
+// quote it from then on.
+func (e *SyntaxError) SetPublic(data []byte) {
+	e.Public = true
+	if e.Line <= 0 {
+		return
+	}
+	line := data
+	for range e.Line - 1 {
+		_, line, _ = bytes.Cut(line, []byte("\n"))
+	}
+	line, _, _ = bytes.Cut(line, []byte("\n"))
+	text := string(bytes.TrimSuffix(line, []byte("\r")))
+	from := lastToken(text, e.token)
+	start, end := 0, len(text)
+	if from > mostSource/2 && len(text) > mostSource {
+		start = from - mostSource/2
+	}
+	if end-start > mostSource {
+		end = start + mostSource
+	}
+	for start > 0 && !utf8.RuneStart(text[start]) {
+		start--
+	}
+	for end < len(text) && !utf8.RuneStart(text[end]) {
+		end--
+	}
+	e.From, e.To = 0, 0
+	prefix := ""
+	if start > 0 {
+		prefix = "…"
+	}
+	if from >= 0 {
+		e.From = from - start + len(prefix)
+		e.To = min(from+len(e.token), end) - start + len(prefix)
+	}
+	if e.Source = prefix + text[start:end]; end < len(text) {
+		e.Source += "…"
+	}
+}
+
+// lastToken returns the index of the last place where the token is not a part of a
+// longer word, -1 if there is none.
+func lastToken(text, token string) int {
+	if token == "" {
+		return -1
+	}
+	inWord := func(i int) bool {
+		return i >= 0 && i < len(text) && (text[i] == '_' || '0' <= text[i] && text[i] <= '9' || 'A' <= text[i]&^0x20 && text[i]&^0x20 <= 'Z')
+	}
+	for end := len(text); ; {
+		i := strings.LastIndex(text[:end], token)
+		if i < 0 || !(inWord(i) && inWord(i-1)) && !(inWord(i+len(token)-1) && inWord(i+len(token))) {
+			return i
+		}
+		end = i + len(token) - 1
+	}
+}
+
 // A token is a piece of the content, to be quoted where it may be shown.
 type token string
 
@@ -140,6 +210,10 @@ func fault(line int, r Reason, kind, subject, format string, args ...any) *Synta
 				continue
 			}
 			with[i], without[i], quoted = Quote(string(t)), "\x00", true
+			if e.token == "" {
+				short, _ := cut(string(t), mostToken)
+				e.token = strings.Clone(short) // not the whole content
+			}
 		case series:
 			with[i], without[i], quoted = QuoteSeries(string(t)), "\x00", true
 		}

@@ -409,11 +409,11 @@ func (f *File) IsOf(data []byte, foreign bool, uid uint32) bool {
 }
 
 // SetPublic marks the file as readable by every user. Messages about it may then
-// quote it.
-func (f *File) SetPublic() {
+// quote its content, which is data.
+func (f *File) SetPublic(data []byte) {
 	for _, e := range []*exposition.SyntaxError{f.err, f.issue} {
 		if e != nil {
-			e.Public = true
+			e.SetPublic(data)
 		}
 	}
 }

@@ -8,12 +8,14 @@ import (
 
 // A Selection selects pushed groups. Its methods are safe for concurrent use.
 type Selection struct {
-	Match     []grouping.Matchers // a group must match one of these; nil for any group
+	Match     []grouping.Matchers // a group must match one of these, or have one of Names
+	Names     map[string]bool     // of files, as in PrintableName
 	OlderThan time.Duration       // minimum age of a group if positive: see File.Age
 	Now       time.Time           // the age is relative to this
 }
 
-// Has reports whether the file is a selected group. A dropped file never is.
+// Has reports whether the file is a selected group. Without Match and Names every
+// group is. A dropped file never is.
 func (sel *Selection) Has(f *File) bool {
 	if f.group.IsZero() || sel.OlderThan > 0 && f.Age(sel.Now) < sel.OlderThan {
 		return false
@@ -23,7 +25,7 @@ func (sel *Selection) Has(f *File) bool {
 			return true
 		}
 	}
-	return sel.Match == nil
+	return sel.Match == nil && sel.Names == nil || len(sel.Names) > 0 && sel.Names[PrintableName(f.Name())]
 }
 
 // Age returns the time since the last push to the group that was accepted, or since

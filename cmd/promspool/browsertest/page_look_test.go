@@ -95,7 +95,7 @@ func TestPageLooks(t *testing.T) {
 			p.waitFor("it unfolds", `document.querySelector(".below .family") !== null`)
 			p.click(".below summary")
 			look("unfolded")
-			p.click(p.mark(row(shownHostile) + `.querySelector("button.remove")`))
+			p.click(p.mark(row(shownHostile) + `.querySelector("button.delete")`))
 			p.waitFor("it asks", `document.querySelector("dialog[open]") !== null`)
 			look("question")
 			if background := p.eval(`getComputedStyle(document.body).backgroundColor`); dark == (background == "rgb(255, 255, 255)") {
@@ -112,7 +112,7 @@ func TestPageWithoutScript(t *testing.T) {
 	p := startBrowser(t).open(t, "about:blank")
 	p.do("Emulation.setScriptExecutionDisabled", map[string]any{"value": true})
 	p.load(a.URL + "/")
-	if p.eval(`[...document.querySelectorAll("button.remove")].some(b => b.checkVisibility())`) == true {
+	if p.eval(`[...document.querySelectorAll("button.delete")].some(b => b.checkVisibility())`) == true {
 		t.Error("there are buttons that do nothing")
 	}
 	p.click(`input[type="search"]`)
