@@ -27,7 +27,7 @@ QUICK     = $$(go list ./... | grep -vE '/cmd/promspool/(browsertest|peertest|to
 CI_ONLY   = $(if $(filter true,$(CI)),.ci/packages && export PROMSPOOL_TEST_NO_SKIP=1 &&)
 PLATFORMS = linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 freebsd/amd64
 
-.PHONY: build run test test-all test-browser test-peers test-torture race torture lint vet format staticcheck portable vuln fuzz bench bench-peers conformance man completions install packages test-packages dist clean help
+.PHONY: build run test test-all test-browser test-peers test-torture race torture lint vet format staticcheck portable vuln fuzz bench bench-peers conformance man completions docs install packages test-packages dist clean help
 
 build: ## build ./promspool, a static binary
 	$(BUILD) -o promspool ./cmd/promspool
@@ -100,6 +100,9 @@ man: build/promspool.1 ## write the manual page into build/
 
 completions: build/promspool.1 ## write the completions for bash and zsh into build/
 
+docs: ## write docs/flags.md and docs/metrics.md from the program
+	PROMSPOOL_UPDATE=1 go test -count=1 -run 'TestFlagsPage|TestMetricsPage' ./cmd/promspool
+
 # FOR_GOARCH is what the packages are for; make would pass a GOARCH on to all that it runs.
 install: build/promspool.1 ## install everything below DESTDIR and PREFIX
 	$(if $(FOR_GOARCH),GOOS=linux GOARCH=$(FOR_GOARCH) $(BUILD) -o build/promspool ./cmd/promspool,cp promspool build/promspool)
@@ -112,8 +115,8 @@ install: build/promspool.1 ## install everything below DESTDIR and PREFIX
 	gzip -9nf $(DESTDIR)$(PREFIX)/share/man/man1/promspool.1
 	install -D -m 644 build/promspool.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/promspool
 	install -D -m 644 build/_promspool $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_promspool
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/promspool README.md DESIGN.md CHANGELOG.md SECURITY.md
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/promspool/docs docs/*.md
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/promspool README.md CONTRIBUTING.md DESIGN.md CHANGELOG.md SECURITY.md
+	cp -R docs $(DESTDIR)$(PREFIX)/share/doc/promspool/
 	install -D -m 644 LICENSE $(DESTDIR)$(PREFIX)/share/doc/promspool/copyright
 	cp -R examples $(DESTDIR)$(PREFIX)/share/doc/promspool/
 	test -e $(DESTDIR)/etc/default/promspool || install -D -m 644 .nfpm/default $(DESTDIR)/etc/default/promspool
