@@ -49,9 +49,9 @@ func newProgram(args []string, stdin io.Reader, stdout, stderr io.Writer) *progr
 	addCompletions()
 
 	c := common{stdin: stdin, stdout: plainText{stdout}, stderr: plainLines{stderr}, log: &promslog.Config{Writer: plainLines{stderr}}}
-	app.Flag("spool.directory", "The spool: the directory that holds one file for each group, and dropped files.").
+	app.Flag("spool.directory", "The spool: the directory with one file per group, and dropped files.").
 		Envar("PROMSPOOL_SPOOL_DIRECTORY").Default(defaultSpool(stateDirectory)).StringVar(&c.spool)
-	app.Flag("boot-id", "What to take for the identity of this boot of the host, for tests.").Hidden().StringVar(&c.boot)
+	app.Flag("boot-id", "Identity of this boot of the host, for tests.").Hidden().StringVar(&c.boot)
 	promslogflag.AddFlags(app, c.log)
 
 	addServe(app, &c, p.commands)
