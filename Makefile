@@ -33,7 +33,7 @@ build: ## build ./promspool, a static binary
 	$(BUILD) -o promspool ./cmd/promspool
 
 run: build ## build and run an agent on ./spool
-	mkdir -p spool && ./promspool --web.listen-address=127.0.0.1:9091 --spool.directory=./spool
+	mkdir -p spool && ./promspool serve --web.listen-address=127.0.0.1:9091 --spool.directory=./spool
 
 test: ## run the quick tests, or all with CI=true; list skipped tests
 ifeq ($(CI),true)

@@ -105,7 +105,7 @@ func anchors(t *testing.T, path string) (names []string) {
 // flags in its help.
 func TestDocsNameFlagsThatExist(t *testing.T) {
 	t.Parallel()
-	help := agenttest.Command{Name: agenttest.Promspool, Args: []string{"--help"}}.Must(t)
+	help := agenttest.Command{Name: agenttest.Promspool, Args: []string{"help", "serve"}}.Must(t)
 	paths, err := filepath.Glob(agenttest.Repository + "/docs/*.md")
 	agenttest.NoError(t, err)
 	flag := regexp.MustCompile(`--(?:web|push|spool|job|ping)\.[a-z0-9.-]*[a-z0-9]`)

@@ -63,7 +63,7 @@ type expire struct {
 
 func addExpire(app *kingpin.Application, c *common, commands map[string]func() error) {
 	e := &expire{common: c}
-	cmd := app.Command("expire", `Apply the lifetimes of the spool: expire, archive and delete files that are due.
+	cmd := app.Command("expire", `Apply lifetimes: expire, archive and delete files that are due.
 
 The agent does this by itself; the command works with or without one. Repeat the agent's --spool.ttl and the other flags below. The system clock is trusted as is.
 

@@ -19,7 +19,7 @@ import (
 // instructions returns the arguments of each instruction of the last stage.
 func instructions(t *testing.T, text string) map[string][]string {
 	t.Helper()
-	known := regexp.MustCompile(`^(FROM|WORKDIR|COPY|RUN|ENV|USER|VOLUME|EXPOSE|HEALTHCHECK|ENTRYPOINT) (.+)$`)
+	known := regexp.MustCompile(`^(FROM|WORKDIR|COPY|RUN|ENV|USER|VOLUME|EXPOSE|HEALTHCHECK|ENTRYPOINT|CMD) (.+)$`)
 	var last map[string][]string
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
@@ -48,10 +48,11 @@ func TestContainerExample(t *testing.T) {
 			t.Errorf("%s %q, want %s", name, got, want)
 		}
 	}
-	var entry, check []string
+	var entry, command, check []string
 	_, asked, _ := strings.Cut(stage["HEALTHCHECK"][0], " CMD ")
 	agenttest.NoError(t, json.Unmarshal([]byte(asked), &check))
 	agenttest.NoError(t, json.Unmarshal([]byte(stage["ENTRYPOINT"][0]), &entry))
+	agenttest.NoError(t, json.Unmarshal([]byte(stage["CMD"][0]), &command))
 	agenttest.NeedRoot(t, "changes into a root of its own")
 
 	root := t.TempDir()
@@ -68,7 +69,7 @@ func TestContainerExample(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
-	inside := append([]string{stage["ENV"][0], "chroot", "--userspec=" + stage["USER"][0], root}, entry...)
+	inside := append([]string{stage["ENV"][0], "chroot", "--userspec=" + stage["USER"][0], root}, slices.Concat(entry, command)...)
 	s := agenttest.StartServer(t, `msg=Serving .* on=([0-9.:]+)`, "env", append(inside, "--web.listen-address=127.0.0.1:0")...)
 	a := &agenttest.Agent{Server: s, URL: "http://" + s.Addr, Spool: spool}
 	a.Push("/metrics/job/backup", "backup_size_bytes 42\n")
