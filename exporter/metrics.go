@@ -13,12 +13,12 @@ import (
 
 var (
 	groupsDesc     = prometheus.NewDesc("promspool_groups", "Pushed groups in the spool.", nil, nil)
-	filesDesc      = prometheus.NewDesc("promspool_files", "Dropped files in the spool: those that were not pushed.", nil, nil)
-	seriesDesc     = prometheus.NewDesc("promspool_series", "Samples in all files of the spool, whether or not they can be served.", nil, nil)
-	bytesDesc      = prometheus.NewDesc("promspool_spool_bytes", "Size of all files of the spool.", nil, nil)
-	groupBytesDesc = prometheus.NewDesc("promspool_spool_group_bytes", "Size of the files of pushed groups, for which promspool_spool_limit_bytes is the limit.", nil, nil)
-	faultsDesc     = prometheus.NewDesc("promspool_files_with_errors", "Files that are not served, or not all of them, by the reason why. See promspool_file_error for which.", []string{"reason"}, nil)
-	directoryDesc  = prometheus.NewDesc("promspool_directory_error", "1 for a directory none of whose files can be read, and why.", []string{"directory", "reason"}, nil)
+	filesDesc      = prometheus.NewDesc("promspool_files", "Dropped files in the spool.", nil, nil)
+	seriesDesc     = prometheus.NewDesc("promspool_series", "Samples in all files of the spool, including those not served.", nil, nil)
+	bytesDesc      = prometheus.NewDesc("promspool_spool_bytes", "Total size of the files of the spool.", nil, nil)
+	groupBytesDesc = prometheus.NewDesc("promspool_spool_group_bytes", "Total size of the files of pushed groups; the limit is promspool_spool_limit_bytes.", nil, nil)
+	faultsDesc     = prometheus.NewDesc("promspool_files_with_errors", "Files that are not, or not completely, served, by reason. promspool_file_error names them.", []string{"reason"}, nil)
+	directoryDesc  = prometheus.NewDesc("promspool_directory_error", "1 if a directory cannot be read, with the reason.", []string{"directory", "reason"}, nil)
 )
 
 // NewCollector returns metrics about the spool as a whole. They are computed
@@ -60,10 +60,10 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 }
 
 var (
-	limitGroupsDesc = prometheus.NewDesc("promspool_spool_limit_groups", "Number of pushed groups up to which pushes may create new ones; +Inf if there is no limit.", nil, nil)
-	limitBytesDesc  = prometheus.NewDesc("promspool_spool_limit_bytes", "Size up to which the files of pushed groups may grow all together; +Inf if there is no limit.", nil, nil)
-	sizeDesc        = prometheus.NewDesc("promspool_spool_size_bytes", "Size of the file system that the spool is on.", nil, nil)
-	freeDesc        = prometheus.NewDesc("promspool_spool_free_bytes", "What the agent may still use of the file system that the spool is on.", nil, nil)
+	limitGroupsDesc = prometheus.NewDesc("promspool_spool_limit_groups", "Maximum number of pushed groups; +Inf without a limit.", nil, nil)
+	limitBytesDesc  = prometheus.NewDesc("promspool_spool_limit_bytes", "Maximum total size of the files of pushed groups; +Inf without a limit.", nil, nil)
+	sizeDesc        = prometheus.NewDesc("promspool_spool_size_bytes", "Size of the file system of the spool.", nil, nil)
+	freeDesc        = prometheus.NewDesc("promspool_spool_free_bytes", "Space on the file system of the spool that the agent may use.", nil, nil)
 )
 
 // NewRoom returns metrics about how much may still be pushed: the limits, of

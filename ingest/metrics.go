@@ -28,18 +28,18 @@ func newMetrics(requests *prometheus.CounterVec) *metrics {
 		requests: requests,
 		size: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "promspool_http_push_size_bytes",
-			Help:    "Size of the bodies of pushes as they were sent.",
+			Help:    "Size of the bodies of pushes as sent.",
 			Buckets: prometheus.ExponentialBuckets(256, 4, 9), // to 16 MiB
 		}, []string{"method"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "promspool_http_push_duration_seconds",
-			Help:    "Time that pushes took from their header to their answer, refused ones included.",
+			Help:    "Duration of pushes from the request header to the answer, including rejected ones.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}, []string{"method"}),
 	}
 	m.refused = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "promspool_push_refusals_total",
-		Help: "Pushes that were refused, by reason.",
+		Help: "Rejected pushes by reason.",
 	}, []string{"reason"})
 	for _, reason := range bodyReasons {
 		m.refused.WithLabelValues(string(reason))

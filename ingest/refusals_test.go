@@ -136,7 +136,7 @@ func TestRefusalsAreLoggedAndCounted(t *testing.T) {
 	if strings.Contains(log.String(), "s3cr3t") {
 		t.Errorf("the log quotes what was pushed:\n%s", log.String())
 	}
-	want := `# HELP promspool_push_refusals_total Pushes that were refused, by reason.
+	want := `# HELP promspool_push_refusals_total Rejected pushes by reason.
 # TYPE promspool_push_refusals_total counter
 `
 	for _, line := range []string{"busy 0", "duplicate 0", "encoding 0", "error 0", "forbidden 0", "full 0", "incomplete 0", "request 50", "reserved 0", "syntax 100", "timeout 0", "timestamp 50", "too-large 0", "type-conflict 0"} {

@@ -29,24 +29,24 @@ type metrics struct {
 func newMetrics(b *inbox) *metrics {
 	byCause := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "promspool_watch_rescans_total",
-		Help: "Passes over the whole directory by what caused them.",
+		Help: "Scans of the whole directory by cause.",
 	}, []string{"cause"})
 	m := &metrics{
 		events: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "promspool_watch_events_total",
-			Help: "Notifications received from the kernel, also about files that do not matter.",
+			Help: "Notifications of the kernel, including those for ignored files.",
 		}),
 		overflows: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "promspool_watch_overflows_total",
-			Help: "How often the kernel dropped notifications because its queue was full.",
+			Help: "Overflows of the kernel's queue of notifications.",
 		}),
 		armed: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "promspool_watch_armed",
-			Help: "0 if the kernel refuses to watch the directory, which is polled then; else 1, also while there is no such directory, see promspool_directory_error.",
+			Help: "0 if the kernel cannot watch the directory, which is then polled; else 1, also for a missing directory.",
 		}),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "promspool_rescan_duration_seconds",
-			Help:    "Duration of passes over the whole directory.",
+			Help:    "Duration of scans of the whole directory.",
 			Buckets: []float64{.001, .01, .1, 1, 10},
 		}),
 		rescans: make(map[cause]prometheus.Counter),
@@ -56,7 +56,7 @@ func newMetrics(b *inbox) *metrics {
 	}
 	waiting := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "promspool_watch_pending_files",
-		Help: "Changed files that wait to be read, or to be read again.",
+		Help: "Changed files that wait to be read.",
 	}, func() float64 { return float64(b.len()) })
 	m.all = []prometheus.Collector{m.events, m.overflows, m.armed, m.duration, byCause, waiting}
 	return m

@@ -57,6 +57,19 @@ func rejectEmpty(app *kingpin.Application, context *kingpin.ParseContext) error 
 	return nil
 }
 
+// overview is the help of the program: a screen with a line for each command.
+const overview = `usage: promspool COMMAND [FLAG...] [ARGUMENT...]
+
+{{.App.Help|Wrap 0}}
+{{range .App.Commands}}{{if and (not .Hidden) (ne .Name "help")}}{{printf "  %-9s%s" .Name (FirstLine .Help)}}
+{{end}}{{end}}
+Flags without a command start the agent, as serve does. The flags of all commands
+are --spool.directory, --log.level, --log.format, --help and --version.
+
+"promspool help COMMAND" shows the flags and examples of a command,
+"promspool --help-long" all of them.
+`
+
 // manual is what --help-man prints: the manual page, with the help of every
 // command and flag in it, so that there is one text for both.
 //
@@ -72,6 +85,10 @@ func addManual(app *kingpin.Application) {
 		"Version": func() string { return version.Version },
 		"Date":    date,
 		"Value":   value,
+		"FirstLine": func(help string) string {
+			line, _, _ := strings.Cut(help, "\n")
+			return line
+		},
 	})
 }
 

@@ -25,9 +25,9 @@ type check struct {
 
 func addCheck(app *kingpin.Application, c *common, commands map[string]func() error) {
 	k := &check{common: c}
-	cmd := app.Command("check", `Check files: what would not be served, why, and what node_exporter would do with them.
+	cmd := app.Command("check", `Check files: report what would not be served, and why.
 
-Prints a line for each finding, FILE:LINE: REASON: MESSAGE (node_exporter: WHAT IT DOES), and a summary. node_exporter is imitated as of version `+filestore.NodeExporterVersion+`. Nothing is written. Exits with 0 if nothing was found, 1 if something was, 2 if a path cannot be read.
+Prints a line for each finding, FILE:LINE: REASON: MESSAGE (node_exporter: EFFECT), and a summary. The behaviour of node_exporter is that of version `+filestore.NodeExporterVersion+`. Nothing is written. The exit status is 0 without findings, 1 with findings, 2 if a path cannot be read.
 
 Examples:
 
@@ -37,9 +37,9 @@ Examples:
 
   promspool check --json /var/lib/node_exporter/textfile`)
 	cmd.Flag("json", "Print a JSON array of objects with file, line, reason, family, message and node_exporter.").BoolVar(&k.json)
-	cmd.Flag("node-exporter", "Also find what is served here and not, or otherwise, by node_exporter's textfile collector.").BoolVar(&k.nodeExporter)
-	cmd.Flag("max-file-bytes", "Size up to which a file is read.").Default("16MiB").SetValue(&k.maxFileBytes)
-	cmd.Arg("path", "A file, or a directory of .prom files; default is the spool. All files given are checked as if they lay in one directory.").StringsVar(&k.paths)
+	cmd.Flag("node-exporter", "Also report differences to node_exporter's textfile collector.").BoolVar(&k.nodeExporter)
+	cmd.Flag("max-file-bytes", "Maximum size of a file.").Default("16MiB").SetValue(&k.maxFileBytes)
+	cmd.Arg("path", "File, or directory of .prom files; default is the spool. All files are checked as if they were in one directory.").StringsVar(&k.paths)
 	commands[cmd.FullCommand()] = k.run
 }
 

@@ -32,8 +32,8 @@ type remote struct {
 }
 
 func (r *remote) addFlags(cmd *kingpin.CmdClause) {
-	cmd.Flag("url", "Ask the agent or Pushgateway at this URL, such as http://localhost:9091 or unix:///run/promspool/push.sock, instead of going to the spool.").IsSetByUser(&r.given).StringVar(&r.url)
-	cmd.Flag("timeout", "How long to wait for the agent of --url.").Default("10s").DurationVar(&r.timeout)
+	cmd.Flag("url", "URL of an agent or Pushgateway to use instead of the spool, such as http://localhost:9091 or unix:///run/promspool/push.sock.").IsSetByUser(&r.given).StringVar(&r.url)
+	cmd.Flag("timeout", "Maximum time for the answer.").Default("10s").DurationVar(&r.timeout)
 }
 
 // maxAnswer bounds what is read of an answer.
@@ -139,15 +139,15 @@ type health struct {
 
 func addHealth(app *kingpin.Application, c *common, commands map[string]func() error) {
 	h := &health{common: c, remote: remote{direct: true}} // no proxy: the agent is on this host
-	cmd := app.Command("health", `Ask a running agent whether it can write to its spool.
+	cmd := app.Command("health", `Check that a running agent can write to its spool.
 
-Exits with 0 if it says so, and otherwise with 1 and a sentence. For containers, which have no other program to ask with.
+Exits with 0 if it can, otherwise with 1 and the reason. For containers without other programs.
 
 Example:
 
   promspool health --url=http://localhost:9091`)
-	cmd.Flag("url", "The URL of the agent, with its route prefix if it has one, such as http://localhost:9091 or unix:///run/promspool/push.sock.").Default("http://localhost:9091").StringVar(&h.remote.url)
-	cmd.Flag("timeout", "How long the answer may take.").Default("5s").DurationVar(&h.remote.timeout)
+	cmd.Flag("url", "URL of the agent with its route prefix, such as http://localhost:9091 or unix:///run/promspool/push.sock.").Default("http://localhost:9091").StringVar(&h.remote.url)
+	cmd.Flag("timeout", "Maximum time for the answer.").Default("5s").DurationVar(&h.remote.timeout)
 	commands[cmd.FullCommand()] = h.run
 }
 

@@ -18,7 +18,7 @@ func TestHelpAndVersion(t *testing.T) {
 		flag string
 		want []string
 	}{
-		{"--help", []string{"usage: promspool", "--spool.directory", "--log.level", "serve"}},
+		{"--help", []string{"usage: promspool", "--spool.directory", "--log.level", "serve", "  push     Push standard input", "--help-long"}},
 		{"-h", []string{"usage: promspool"}},
 		{"--help-long", []string{"--web.listen-address", "push.empty-instance-label", "--persistence.file"}},
 		{"--version", []string{"promspool, version ", "go version:"}},

@@ -55,11 +55,11 @@ type diagnosis struct {
 
 func addDoctor(app *kingpin.Application, c *common, commands map[string]func() error) {
 	d := &doctor{common: c}
-	cmd := app.Command("doctor", `Look for what is wrong with the spool and around it, and say what to do.
+	cmd := app.Command("doctor", `Find problems of the spool and its environment, and suggest remedies.
 
-Looks at the directory (rights, owners, lock, free space, quotas, file system), at the files (as promspool reads them and as node_exporter does, imitated as of version `+filestore.NodeExporterVersion+`; times that are still to come), at the agent, if it answers (the same spool, health, version, its limits), at the configuration of Prometheus (honor_labels) and at node_exporter's flags. Nothing is written. What cannot be read or asked is skipped and said; run it as root to see most.
+Checks the directory (permissions, owners, lock, free space, quotas, file system), the files (as promspool and as node_exporter `+filestore.NodeExporterVersion+` read them; times in the future), the agent if it answers (same spool, health, version, limits), the configuration of Prometheus (honor_labels) and node_exporter's flags. Nothing is written. Checks without permission are skipped and reported; run it as root.
 
-Exits with 0 if nothing is wrong, 1 if something is.
+Exits with 0 without problems, otherwise with 1.
 
 Examples:
 
@@ -68,12 +68,12 @@ Examples:
   promspool doctor --url=http://localhost:9191 --prometheus.config=prometheus.yml
 
   promspool doctor --json`)
-	cmd.Flag("url", "Where the agent is.").Default("http://localhost:9091").IsSetByUser(&d.urlGiven).StringVar(&d.remote.url)
-	cmd.Flag("timeout", "How long to wait for an answer of the agent.").Default("5s").DurationVar(&d.remote.timeout)
+	cmd.Flag("url", "URL of the agent.").Default("http://localhost:9091").IsSetByUser(&d.urlGiven).StringVar(&d.remote.url)
+	cmd.Flag("timeout", "Maximum time for an answer of the agent.").Default("5s").DurationVar(&d.remote.timeout)
 	cmd.Flag("prometheus.config", "Configuration of the Prometheus that scrapes this host.").Default("/etc/prometheus/prometheus.yml").StringVar(&d.prometheus)
-	cmd.Flag("node-exporter.defaults", "File with node_exporter's flags, in a line ARGS=.").Default("/etc/default/prometheus-node-exporter").StringVar(&d.defaults)
-	cmd.Flag("proc", "Where the process file system is.").Default("/proc").Hidden().StringVar(&d.proc)
-	cmd.Flag("sys", "Where the file system of the kernel's objects is.").Default("/sys").Hidden().StringVar(&d.sys)
+	cmd.Flag("node-exporter.defaults", "File with a line ARGS= that has node_exporter's flags.").Default("/etc/default/prometheus-node-exporter").StringVar(&d.defaults)
+	cmd.Flag("proc", "Directory of the process file system.").Default("/proc").Hidden().StringVar(&d.proc)
+	cmd.Flag("sys", "Directory of the kernel's objects.").Default("/sys").Hidden().StringVar(&d.sys)
 	cmd.Flag("json", "Print a JSON array of objects with level (ok, note, wrong, skipped), check, message and do.").BoolVar(&d.json)
 	commands[cmd.FullCommand()] = d.run
 }

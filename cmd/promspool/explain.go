@@ -32,9 +32,9 @@ type explain struct {
 
 func addExplain(app *kingpin.Application, c *common, commands map[string]func() error) {
 	e := &explain{common: c}
-	cmd := app.Command("explain", `Say what a push would do, without doing it.
+	cmd := app.Command("explain", `Report the effects of a push without pushing.
 
-Takes what promspool push takes, and says of each metric family of the group whether the push would add, replace, keep or remove it, and what the push contradicts if it would be refused. Nothing is written, not even the time of the failure. Exits with 1 if the push would be refused.
+Takes the arguments of promspool push. Reports for each metric family of the group whether the push would add, replace, keep or remove it, and the conflicts that would reject it. Nothing is written. Exits with 1 if the push would be rejected.
 
 Examples:
 

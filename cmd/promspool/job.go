@@ -31,29 +31,29 @@ type jobCommand struct {
 }
 
 func addJob(app *kingpin.Application, c *common, commands map[string]func() error) {
-	cmd := app.Command("job", "Declare jobs that may never have run, and forget those that will not run again.")
+	cmd := app.Command("job", "Declare jobs that may never have run, and forget retired ones.")
 	d := &jobCommand{common: c}
-	declare := cmd.Command("declare", `Put the job NAME on record, whether or not it ever ran, with what is expected of it.
+	declare := cmd.Command("declare", `Declare the job NAME and its expectations.
 
-Its metrics are there from then on, so that an alert can tell of a job that never runs. If it is on record already, its expectations become those that are given, and what is known of its runs stays.
+Its metrics exist from then on, so an alert can detect a job that never runs. For a known job only the expectations change.
 
 Example:
 
   promspool job declare backup --every=24h --grace=1h --max-runtime=2h`)
-	declare.Flag("label", "A further label that the job is known by, as NAME=VALUE; repeatable.").PlaceHolder("NAME=VALUE").StringsVar(&d.labels)
+	declare.Flag("label", "Further label of the job, as NAME=VALUE; repeatable.").PlaceHolder("NAME=VALUE").StringsVar(&d.labels)
 	d.expect.add(declare)
 	declare.Arg("name", "Name of the job: its label job.").Required().StringVar(&d.name)
 	commands[declare.FullCommand()] = d.declare
 
 	f := &jobCommand{common: c}
-	forget := cmd.Command("forget", `Remove the job NAME with all its metrics.
+	forget := cmd.Command("forget", `Delete the job NAME with all its metrics.
 
-A job that is running cannot be forgotten; one that runs again is on record again.
+A running job cannot be forgotten. The next run records the job again.
 
 Example:
 
   promspool job forget backup`)
-	forget.Flag("label", "A further label that the job is known by, as NAME=VALUE; repeatable.").PlaceHolder("NAME=VALUE").StringsVar(&f.labels)
+	forget.Flag("label", "Further label of the job, as NAME=VALUE; repeatable.").PlaceHolder("NAME=VALUE").StringsVar(&f.labels)
 	forget.Arg("name", "Name of the job: its label job.").Required().StringVar(&f.name)
 	commands[forget.FullCommand()] = f.forget
 }
@@ -98,9 +98,9 @@ type expectFlags struct {
 }
 
 func (e *expectFlags) add(cmd *kingpin.CmdClause) {
-	cmd.Flag("every", "How often the job is expected to start, as 24h or 1d; 0s for no expectation.").IsSetByUser(&e.given[0]).SetValue(&e.every)
-	cmd.Flag("grace", "How much later than that a start may be.").IsSetByUser(&e.given[1]).SetValue(&e.grace)
-	cmd.Flag("max-runtime", "How long the job may run, for an alert; it is not stopped.").IsSetByUser(&e.given[2]).SetValue(&e.maxRuntime)
+	cmd.Flag("every", "Expected interval between starts, such as 24h or 1d; 0s for none.").IsSetByUser(&e.given[0]).SetValue(&e.every)
+	cmd.Flag("grace", "Tolerated delay of a start.").IsSetByUser(&e.given[1]).SetValue(&e.grace)
+	cmd.Flag("max-runtime", "Maximum duration of a run, for an alert; the run is not stopped.").IsSetByUser(&e.given[2]).SetValue(&e.maxRuntime)
 }
 
 func (e *expectFlags) expectation() job.Expectation {

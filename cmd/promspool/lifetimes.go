@@ -29,11 +29,11 @@ type lifetimes struct {
 }
 
 func (l *lifetimes) addFlags(cmd *kingpin.CmdClause) {
-	cmd.Flag("spool.ttl", `Lifetime of groups that state none themselves, as MATCHER=TTL such as {job=~"ci_.+"}=7d, from their last push on; repeatable, the first that matches counts. After it only the push times are served.`).StringsVar(&l.policy)
-	cmd.Flag("spool.retention", "How long a group stays in the spool after its lifetime, before it moves to the archive; 0 for ever.").Default("0s").SetValue(&l.retention)
+	cmd.Flag("spool.ttl", `Lifetime of groups without one of their own, as MATCHER=TTL such as {job=~"ci_.+"}=7d, from the last push; repeatable, the first match applies. After it only the push times are served.`).StringsVar(&l.policy)
+	cmd.Flag("spool.retention", "Time after which an expired group moves from the spool to the archive; 0 for never.").Default("0s").SetValue(&l.retention)
 	cmd.Flag("spool.archive-directory", "The archive, on the file system of the spool; default is .archive in the spool.").StringVar(&l.archive)
-	cmd.Flag("spool.archive-retention", "How long a file stays in the archive; 0 for ever.").Default("90d").SetValue(&l.archiveRetention)
-	cmd.Flag("spool.expire-dropped", "Move dropped files to the archive as well, which state a lifetime themselves. Otherwise they are withheld and stay where they are.").BoolVar(&l.dropped)
+	cmd.Flag("spool.archive-retention", "Time after which a file is deleted from the archive; 0 for never.").Default("90d").SetValue(&l.archiveRetention)
+	cmd.Flag("spool.expire-dropped", "Also move expired dropped files to the archive; otherwise they stay and are not served.").BoolVar(&l.dropped)
 }
 
 // parse returns what the flags say.
@@ -63,18 +63,18 @@ type expire struct {
 
 func addExpire(app *kingpin.Application, c *common, commands map[string]func() error) {
 	e := &expire{common: c}
-	cmd := app.Command("expire", `Withhold, move and remove what is due by the lifetimes in the spool.
+	cmd := app.Command("expire", `Apply lifetimes: expire, archive and delete files that are due.
 
-An agent does this by itself; it does not matter whether one is running. If the agent has --spool.ttl or the other flags below, give them here as well. The clock is taken at its word.
+The agent does this by itself; the command works with or without one. Repeat the agent's --spool.ttl and the other flags below. The system clock is trusted as is.
 
-With --dry-run nothing is done, and what is to come is listed, with the time of each step.
+With --dry-run the command lists due and future steps with their times.
 
 Examples:
 
   promspool expire --dry-run
 
   promspool expire --dry-run --spool.ttl='{job=~"ci_.+"}=7d' --spool.retention=30d`)
-	cmd.Flag("dry-run", "Do nothing but list what is due and what is to come.").BoolVar(&e.dryRun)
+	cmd.Flag("dry-run", "List due and future steps only.").BoolVar(&e.dryRun)
 	e.lifetimes.addFlags(cmd)
 	commands[cmd.FullCommand()] = e.run
 }
@@ -137,11 +137,11 @@ type restore struct {
 
 func addRestore(app *kingpin.Application, c *common, commands map[string]func() error) {
 	r := &restore{common: c}
-	cmd := app.Command("restore", `Serve again what is withheld since its lifetime ended, or has moved to the archive.
+	cmd := app.Command("restore", `Restore expired groups and archived files.
 
-The push times of a group stay what they are, so that its age shows, and it does not expire again until somebody pushes to it, which begins a new lifetime. A dropped file from the archive counts as changed now. It does not matter whether an agent is running.
+A group keeps its push times and does not expire again before the next push. A dropped file from the archive counts as changed now. No agent needs to run.
 
-Without a name everything that can be restored is listed.
+Without a name the command lists everything that can be restored.
 
 Examples:
 
@@ -151,7 +151,7 @@ Examples:
 
   promspool restore my-script.prom`)
 	cmd.Flag("spool.archive-directory", "The archive; default is .archive in the spool.").StringVar(&r.archive)
-	cmd.Arg("name", "A group such as job=backup,instance=db1, or the name of a file.").StringsVar(&r.names)
+	cmd.Arg("name", "Group such as job=backup,instance=db1, or name of a file.").StringsVar(&r.names)
 	commands[cmd.FullCommand()] = r.run
 }
 

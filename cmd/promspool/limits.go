@@ -31,21 +31,21 @@ type pushLimits struct {
 }
 
 func (r *pushLimits) addFlags(cmd *kingpin.CmdClause) {
-	cmd.Flag("push.empty-instance-label", `Give pushed metrics without an instance the label instance="", as Pushgateway does.`).BoolVar(&r.emptyInstance)
-	cmd.Flag("push.disable-consistency-check", "Accept pushes that contradict others; what contradicts is left out of the scrape.").BoolVar(&r.unchecked)
-	cmd.Flag("push.enable-utf8-names", "Accept names outside of [a-zA-Z_:][a-zA-Z0-9_:]*. node_exporter refuses the files of such groups.").BoolVar(&r.utf8Names)
-	cmd.Flag("push.start-time", "Give counters, histograms and summaries in text the time of the push as start time.").BoolVar(&r.startTime)
-	cmd.Flag("push.max-bytes", "Size up to which the body of a push is taken, decompressed.").Default("16MiB").SetValue(&r.maxBytes)
-	cmd.Flag("push.max-series", "Number of samples up to which a push is taken.").Default("100000").IntVar(&r.limits.Series)
-	cmd.Flag("push.max-labels", "Number of labels that a sample or a grouping key may have.").Default("64").IntVar(&r.limits.Labels)
-	cmd.Flag("push.max-label-name-bytes", "Length up to which a label name is taken.").Default("256").IntVar(&r.limits.LabelName)
-	cmd.Flag("push.max-label-value-bytes", "Length up to which a label value is taken.").Default("16384").IntVar(&r.limits.LabelValue)
+	cmd.Flag("push.empty-instance-label", `Label pushed metrics without an instance with instance="", as Pushgateway does.`).BoolVar(&r.emptyInstance)
+	cmd.Flag("push.disable-consistency-check", "Accept conflicting pushes; the scrape omits conflicting series.").BoolVar(&r.unchecked)
+	cmd.Flag("push.enable-utf8-names", "Accept names outside of [a-zA-Z_:][a-zA-Z0-9_:]*. node_exporter rejects files with such names.").BoolVar(&r.utf8Names)
+	cmd.Flag("push.start-time", "Set the start time of counters, histograms and summaries in text to the time of the push.").BoolVar(&r.startTime)
+	cmd.Flag("push.max-bytes", "Maximum size of the body of a push, decompressed.").Default("16MiB").SetValue(&r.maxBytes)
+	cmd.Flag("push.max-series", "Maximum number of samples in a push.").Default("100000").IntVar(&r.limits.Series)
+	cmd.Flag("push.max-labels", "Maximum number of labels of a sample or a grouping key.").Default("64").IntVar(&r.limits.Labels)
+	cmd.Flag("push.max-label-name-bytes", "Maximum length of a label name.").Default("256").IntVar(&r.limits.LabelName)
+	cmd.Flag("push.max-label-value-bytes", "Maximum length of a label value.").Default("16384").IntVar(&r.limits.LabelValue)
 	cmd.Flag("push.max-buckets", "Maximum number of native buckets in a histogram.").Default("10000").IntVar(&r.limits.Buckets)
 	cmd.Flag("push.max-exemplars", "Maximum number of exemplars of a metric.").Default("1000").IntVar(&r.limits.Exemplars)
-	cmd.Flag("push.max-failed-groups", "Number of groups up to which refused pushes leave a record of their failure in a group of their own.").Default("1000").IntVar(&r.maxFailed)
-	cmd.Flag("spool.max-groups", "Number of groups up to which pushes may create new ones; 0 for any.").Default("0").IntVar(&r.maxGroups)
-	cmd.Flag("spool.max-bytes", "Size up to which the files of pushed groups may grow all together; 0 for any.").Default("0B").SetValue(&r.maxSpoolBytes)
-	cmd.Flag("spool.max-file-bytes", "Size up to which a file is read.").Default("16MiB").SetValue(&r.maxFileBytes)
+	cmd.Flag("push.max-failed-groups", "Maximum number of groups that exist only because a push to them failed.").Default("1000").IntVar(&r.maxFailed)
+	cmd.Flag("spool.max-groups", "Maximum number of pushed groups; 0 for no limit.").Default("0").IntVar(&r.maxGroups)
+	cmd.Flag("spool.max-bytes", "Maximum total size of the files of pushed groups; 0 for no limit.").Default("0B").SetValue(&r.maxSpoolBytes)
+	cmd.Flag("spool.max-file-bytes", "Maximum size of a file.").Default("16MiB").SetValue(&r.maxFileBytes)
 }
 
 // size is a flag that takes a number of bytes, such as 16MiB or 65536.

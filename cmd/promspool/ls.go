@@ -31,11 +31,11 @@ type ls struct {
 
 func addLs(app *kingpin.Application, c *common, commands map[string]func() error) {
 	l := &ls{common: c}
-	cmd := app.Command("ls", `List the groups and files of the spool, as they are on the disk.
+	cmd := app.Command("ls", `List the groups and files of the spool.
 
-For people there is a table. Where the output is no terminal, the same columns are separated by tabs, without a heading: name, state, age in seconds, seconds since the last refused push (empty for none), samples, bytes, and what is known of the job.
+Prints a table. When stdout is not a terminal, the columns are separated by tabs, without a heading: name, state, age in seconds, seconds since the last rejected push (empty for none), samples, bytes, state of the job.
 
-The age of a group is that of its last push, or if it never took one, of the last that was refused; that of a file is that of its last change. The states: ok; refused, the last push to the group was; partial, some of it contradicts itself or other files and is not served; broken, nothing of it is served; expired, its lifetime is over; writing, somebody is at work on it right now. promspool show says more.
+The age of a group counts from its last push, or from the last rejected push if none succeeded; the age of a file from its last change. The states are ok; refused: the last push was rejected; partial: conflicting series are dropped; broken: nothing is served; expired: past its lifetime; writing: a writer has the file open. promspool show has details.
 
 Examples:
 
@@ -46,10 +46,10 @@ Examples:
   promspool ls --match='{job=~"ci_.*"}' --sort=size
 
   promspool ls --json`)
-	cmd.Flag("match", `Only groups that match, such as {job=~"ci_.*",instance!=""}; repeatable, for groups that match one of them.`).StringsVar(&l.match)
-	cmd.Flag("stale", "Only groups and files of at least that age, such as 24h or 7d.").SetValue(&l.older)
-	cmd.Flag("sort", "Sort by name, or with the largest first by age, samples or size.").Default("name").EnumVar(&l.order, "name", "age", "samples", "size")
-	cmd.Flag("json", "Print a JSON array of what /api/v1/files answers.").BoolVar(&l.json)
+	cmd.Flag("match", `Only matching groups, such as {job=~"ci_.*",instance!=""}; repeatable, for groups that match any.`).StringsVar(&l.match)
+	cmd.Flag("stale", "Only groups and files of at least this age, such as 24h or 7d.").SetValue(&l.older)
+	cmd.Flag("sort", "Order: name, or largest first age, samples or size.").Default("name").EnumVar(&l.order, "name", "age", "samples", "size")
+	cmd.Flag("json", "Print a JSON array with the members of /api/v1/files.").BoolVar(&l.json)
 	commands[cmd.FullCommand()] = l.run
 }
 

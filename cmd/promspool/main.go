@@ -1,6 +1,6 @@
 // Promspool keeps what batch jobs push, and what scripts drop, as files in one
-// directory and serves the merge of them to Prometheus. "promspool --help" is
-// the manual.
+// directory and serves the merge of them to Prometheus. "promspool --help-man"
+// prints the manual.
 package main
 
 import (
@@ -36,7 +36,7 @@ type program struct {
 }
 
 func newProgram(args []string, stdin io.Reader, stdout, stderr io.Writer) *program {
-	app := kingpin.New("promspool", "Pushed and dropped metrics of one host, kept as files and served to Prometheus.\n\nWithout a command the agent is started.")
+	app := kingpin.New("promspool", "A drop-in replacement for the Prometheus Pushgateway that stores every push as a durable text file.")
 	p := &program{app: app, commands: map[string]func() error{}, manual: &usageWriter{Writer: plainText{stdout}}, exited: -1}
 	app.UsageWriter(p.manual).ErrorWriter(plainLines{stderr}).Terminate(func(code int) {
 		p.exited = max(p.exited, code)
@@ -49,9 +49,9 @@ func newProgram(args []string, stdin io.Reader, stdout, stderr io.Writer) *progr
 	addCompletions()
 
 	c := common{stdin: stdin, stdout: plainText{stdout}, stderr: plainLines{stderr}, log: &promslog.Config{Writer: plainLines{stderr}}}
-	app.Flag("spool.directory", "The spool: the directory that holds one file for each group, and dropped files.").
+	app.Flag("spool.directory", "The spool: the directory with one file per group, and dropped files.").
 		Envar("PROMSPOOL_SPOOL_DIRECTORY").Default(defaultSpool(stateDirectory)).StringVar(&c.spool)
-	app.Flag("boot-id", "What to take for the identity of this boot of the host, for tests.").Hidden().StringVar(&c.boot)
+	app.Flag("boot-id", "Identity of this boot of the host, for tests.").Hidden().StringVar(&c.boot)
 	promslogflag.AddFlags(app, c.log)
 
 	addServe(app, &c, p.commands)
@@ -70,8 +70,8 @@ func newProgram(args []string, stdin io.Reader, stdout, stderr io.Writer) *progr
 	addExpire(app, &c, p.commands)
 	addRestore(app, &c, p.commands)
 
-	if !slices.ContainsFunc(args, func(arg string) bool { return app.GetCommand(arg) != nil }) {
-		app.UsageTemplate(kingpin.LongHelpTemplate) // with the agent's flags: it is the default command
+	if !slices.ContainsFunc(args, func(arg string) bool { return arg != "help" && app.GetCommand(arg) != nil }) {
+		app.UsageTemplate(overview)
 	}
 	if context, _ := app.ParseContext(args); context != nil && context.SelectedCommand != nil && context.SelectedCommand.FullCommand() == "run" {
 		app.Interspersed(false) // what follows the command's name is for the command
@@ -81,6 +81,9 @@ func newProgram(args []string, stdin io.Reader, stdout, stderr io.Writer) *progr
 
 // run runs the command that the arguments ask for and returns the exit status.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	if len(args) == 0 && isTerminal(stdout) {
+		args = []string{"help"} // scripts and service managers start the agent this way
+	}
 	p := newProgram(args, stdin, stdout, stderr)
 	command, err := p.app.Parse(args)
 	switch {

@@ -21,7 +21,7 @@ func newRegistry() (reg, process *prometheus.Registry, requests *prometheus.Coun
 	reg, process = prometheus.NewRegistry(), prometheus.NewRegistry()
 	requests = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "promspool_http_requests_total",
-		Help: "Requests answered, by handler, status code and method.",
+		Help: "Requests by handler, status code and method.",
 	}, []string{"handler", "code", "method"})
 	requests.WithLabelValues("push", "200", "put") // there from the start, so that it is known as ours
 	reg.MustRegister(requests, gatewayCounter{requests})
@@ -37,10 +37,10 @@ func newRegistry() (reg, process *prometheus.Registry, requests *prometheus.Coun
 func observers(reg prometheus.Registerer) filestore.Observers {
 	buckets := prometheus.ExponentialBuckets(0.0001, 2.5, 12)
 	flush := prometheus.NewHistogram(prometheus.HistogramOpts{
-		Name: "promspool_flush_duration_seconds", Help: "How long it took to flush a file or the directory to the disk.", Buckets: buckets,
+		Name: "promspool_flush_duration_seconds", Help: "Duration of syncs of a file or the directory to disk.", Buckets: buckets,
 	})
 	commit := prometheus.NewHistogram(prometheus.HistogramOpts{
-		Name: "promspool_commit_duration_seconds", Help: "How long it took to make a push durable, from the first byte written.", Buckets: buckets,
+		Name: "promspool_commit_duration_seconds", Help: "Duration from the first byte written for a push until it is durable.", Buckets: buckets,
 	})
 	reg.MustRegister(flush, commit)
 	return filestore.Observers{Flush: flush.Observe, Commit: commit.Observe}
@@ -67,11 +67,11 @@ func newAgeTeller(reg prometheus.Registerer, logger *slog.Logger) *ageTeller {
 	}
 	return &ageTeller{
 		logger:   logger,
-		groups:   counter("promspool_expired_groups_total", "Groups whose payload was withheld because their lifetime had ended."),
-		files:    counter("promspool_expired_files_total", "Dropped files that were withheld because their lifetime had ended."),
-		archived: counter("promspool_archived_files_total", "Files moved to the archive after their lifetime and the retention."),
-		removed:  counter("promspool_archive_removed_files_total", "Files removed from the archive after its retention."),
-		failed:   counter("promspool_expiry_failures_total", "Files with which that failed; it is tried again."),
+		groups:   counter("promspool_expired_groups_total", "Groups that expired."),
+		files:    counter("promspool_expired_files_total", "Dropped files that expired."),
+		archived: counter("promspool_archived_files_total", "Files moved to the archive."),
+		removed:  counter("promspool_archive_removed_files_total", "Files deleted from the archive."),
+		failed:   counter("promspool_expiry_failures_total", "Failures to expire, archive or delete a file; each is retried."),
 	}
 }
 
@@ -107,7 +107,7 @@ const gatewayRequests = "pushgateway_http_requests_total"
 type gatewayCounter struct{ requests *prometheus.CounterVec }
 
 var gatewayDesc = prometheus.NewDesc(gatewayRequests,
-	"The same as promspool_http_requests_total, for alert rules written for Pushgateway.", []string{"handler", "code", "method"}, nil)
+	"Same as promspool_http_requests_total, for alert rules written for Pushgateway.", []string{"handler", "code", "method"}, nil)
 
 // Describe implements prometheus.Collector.
 func (c gatewayCounter) Describe(ch chan<- *prometheus.Desc) { ch <- gatewayDesc }

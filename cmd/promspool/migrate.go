@@ -43,24 +43,24 @@ type migrate struct {
 
 func addMigrate(app *kingpin.Application, c *common, commands map[string]func() error) {
 	m := &migrate{common: c, seen: map[grouping.Key]bool{}}
-	cmd := app.Command("migrate", `Take over the groups of a running Pushgateway, which is only read.
+	cmd := app.Command("migrate", `Copy the groups of a running Pushgateway.
 
-The groups become files of the spool, with their numbers, types and texts, and with the time of their last push; an agent that serves the spool may run or not. Run it as the user that the agent runs as. With --url they are pushed to an agent instead, which takes the time of the migration for the time of the push.
+The groups become files of the spool with their values, types, HELP texts and the times of their last push. No agent needs to run. Run the command as the user of the agent. With --url the groups are pushed to an agent instead, and the time of the migration becomes the time of the push. The Pushgateway is only read.
 
-Exemplars, start times, units and native histograms come from a scrape at /metrics by protobuf. Each group is taken as a whole or not at all, and a line says what was done. A group that the spool has already is left alone: a job has pushed there since. The exit status is 1 if some group could not be taken.
+Exemplars, start times, units and native histograms come from a scrape of /metrics by protobuf. Each group is copied completely or not at all, and a line reports the result. Groups that exist in the spool are skipped, because a job has pushed to them since. The exit status is 1 if a group could not be copied.
 
-Pushgateway gives instance="" to what was pushed without an instance; here that label is left out, unless --push.empty-instance-label is given. If the agent has other --push flags than their defaults, give them here as well.
+Pushgateway adds instance="" to pushes without an instance. The label is omitted here unless --push.empty-instance-label is given. If the agent has other --push flags than the defaults, repeat them here.
 
 Example, with both running until every job pushes to the new one:
 
   promspool migrate --from http://pushgateway:9091 --dry-run
 
   promspool migrate --from http://pushgateway:9091`)
-	cmd.Flag("from", "The URL of the Pushgateway, with its route prefix if it has one.").Required().StringVar(&m.from.url)
-	cmd.Flag("dry-run", "Only say what would be done.").BoolVar(&m.dryRun)
-	cmd.Flag("overwrite", "Replace groups that are there already.").BoolVar(&m.overwrite)
-	cmd.Flag("url", "Push the groups to the agent at this URL, instead of writing to the spool.").IsSetByUser(&m.to.given).StringVar(&m.to.url)
-	cmd.Flag("timeout", "How long one request may take.").Default("1m").DurationVar(&m.from.timeout)
+	cmd.Flag("from", "URL of the Pushgateway with its route prefix.").Required().StringVar(&m.from.url)
+	cmd.Flag("dry-run", "List the groups only.").BoolVar(&m.dryRun)
+	cmd.Flag("overwrite", "Replace existing groups.").BoolVar(&m.overwrite)
+	cmd.Flag("url", "URL of an agent to push the groups to, instead of writing to the spool.").IsSetByUser(&m.to.given).StringVar(&m.to.url)
+	cmd.Flag("timeout", "Maximum time for a request.").Default("1m").DurationVar(&m.from.timeout)
 	m.pushLimits.addFlags(cmd)
 	commands[cmd.FullCommand()] = m.run
 }

@@ -98,7 +98,7 @@ func printDocument(w io.Writer, doc any) error {
 	return enc.Encode(doc)
 }
 
-// isTerminal reports whether people read what is written there.
+// isTerminal reports whether a writer is a terminal.
 func isTerminal(w io.Writer) bool {
 	if text, ok := w.(plainText); ok {
 		w = text.Writer
@@ -108,7 +108,11 @@ func isTerminal(w io.Writer) bool {
 		return false
 	}
 	fi, err := f.Stat()
-	return err == nil && fi.Mode()&os.ModeCharDevice != 0
+	if err != nil || fi.Mode()&os.ModeCharDevice == 0 {
+		return false
+	}
+	null, err := os.Stat(os.DevNull) // the other character device that programs get
+	return err != nil || !os.SameFile(fi, null)
 }
 
 // brief says how long d is, the second unit only where that matters.

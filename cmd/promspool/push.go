@@ -41,14 +41,14 @@ type pushed struct {
 }
 
 func (p *pushed) addFlags(cmd *kingpin.CmdClause) {
-	cmd.Flag("allow-empty", "Accept input without samples. With --replace it empties the group, else it sets the push time.").BoolVar(&p.empty)
-	cmd.Flag("file", "Read this file instead of standard input.").StringVar(&p.file)
+	cmd.Flag("allow-empty", "Accept input without samples. With --replace it empties the group, otherwise it sets the push time.").BoolVar(&p.empty)
+	cmd.Flag("file", "File to read instead of standard input.").StringVar(&p.file)
 	cmd.Flag("replace", "Replace the whole group, as PUT does.").BoolVar(&p.replace)
-	cmd.Flag("delete", "Remove the group; there is no input.").BoolVar(&p.remove)
-	cmd.Flag("ttl", "Lifetime of the group from this push on, such as 24h or 7d; 0 for none. After it only the push times are served.").StringVar(&p.ttl)
-	cmd.Flag("accumulate", "Add counters and histograms to what the group holds.").BoolVar(&p.add)
+	cmd.Flag("delete", "Delete the group; the command reads no input.").BoolVar(&p.remove)
+	cmd.Flag("ttl", "Lifetime of the group from this push, such as 24h or 7d; 0 for none. After it only the push times are served.").StringVar(&p.ttl)
+	cmd.Flag("accumulate", "Add counters and histograms to those of the group.").BoolVar(&p.add)
 	p.pushLimits.addFlags(cmd)
-	cmd.Arg("label", "LABEL=VALUE, the grouping key: job and whatever else tells the group from others.").Required().StringsVar(&p.labels)
+	cmd.Arg("label", "LABEL=VALUE, the grouping key: job and the other labels of the group.").Required().StringsVar(&p.labels)
 }
 
 // check returns the group, if the flags make sense together, and what they ask
@@ -71,11 +71,11 @@ func (p *pushed) check() (g grouping.Key, o record.PushOptions, query url.Values
 
 func addPush(app *kingpin.Application, c *common, commands map[string]func() error) {
 	p := &push{common: c}
-	cmd := app.Command("push", `Push standard input, or a file, to a group.
+	cmd := app.Command("push", `Push standard input or a file to a group.
 
-Metrics of the names in the input are replaced, the group's others stay, as with POST; with --replace the group holds nothing else afterwards, as with PUT. The push goes straight into the spool and it does not matter whether an agent is running; with --url it goes to an agent or Pushgateway. It is checked as over HTTP, is all or nothing, and is on the disk when the command ends with status 0. Whoever may write to the spool may push this way.
+Replaces the metrics named in the input and keeps the others, as POST does, or with --replace the whole group, as PUT does. The push goes to the spool, with or without a running agent, or with --url to an agent or Pushgateway. It is checked as over HTTP, is applied completely or not at all, and is on disk when the command exits with 0. Write permission for the spool is permission to push.
 
-If the agent has other --push flags than their defaults, give them here as well, or use --url. A Pushgateway knows no --ttl and no --accumulate, and ignores them.
+If the agent has other --push flags than the defaults, repeat them here or use --url. A Pushgateway ignores --ttl and --accumulate.
 
 Examples:
 

@@ -36,11 +36,11 @@ type rm struct {
 
 func addRm(app *kingpin.Application, c *common, commands map[string]func() error) {
 	r := &rm{common: c}
-	cmd := app.Command("rm", `Remove groups, by name or by what is asked of them.
+	cmd := app.Command("rm", `Delete groups by name or by matchers.
 
-A GROUP, such as job=backup,instance=db1, or a file of the spool is removed at once. What --match selects is only listed, until --yes is given as well. It does not matter whether an agent is running. When the command ends the removal is on the disk; if it is interrupted each file is as it was or removed. With --url an agent is asked instead, which for --match has to run with --web.enable-admin-api.
+A group such as job=backup,instance=db1 or a file of the spool is deleted at once. Groups that --match selects are only listed without --yes. No agent needs to run. When the command exits, the deletion is on disk; an interruption leaves each file unchanged or deleted. With --url an agent deletes the groups; --match then needs --web.enable-admin-api there.
 
-The age for --older-than is that of the last push; of a group that never took one, of the last that was refused.
+--older-than counts from the last push, or from the last rejected push of a group without a successful one.
 
 Examples:
 
@@ -49,12 +49,12 @@ Examples:
   promspool rm --match='{job=~"ci_.*"}' --older-than=7d
 
   promspool rm --match='{job=~"ci_.*"}' --older-than=7d --yes`)
-	cmd.Flag("match", `Select groups by matchers of their labels, such as {job=~"ci_.*",instance!=""}; repeatable, for groups that match one of them.`).StringsVar(&r.match)
-	cmd.Flag("older-than", "Of these, only groups whose last push is that long ago, such as 12h or 7d.").SetValue(&r.older)
-	cmd.Flag("yes", "Remove what --match selects.").BoolVar(&r.yes)
+	cmd.Flag("match", `Select groups by matchers, such as {job=~"ci_.*",instance!=""}; repeatable, for groups that match any.`).StringsVar(&r.match)
+	cmd.Flag("older-than", "Select only groups whose last push is at least this old, such as 12h or 7d.").SetValue(&r.older)
+	cmd.Flag("yes", "Delete the groups that --match selects.").BoolVar(&r.yes)
 	cmd.Flag("json", "Print a JSON object with dry_run and the list groups, each with name, labels, size_bytes, series, last_push and last_failure.").BoolVar(&r.json)
 	r.remote.addFlags(cmd)
-	cmd.Arg("name", "A group such as job=backup,instance=db1, or the name of a file in the spool.").StringsVar(&r.names)
+	cmd.Arg("name", "Group such as job=backup,instance=db1, or name of a file in the spool.").StringsVar(&r.names)
 	commands[cmd.FullCommand()] = r.run
 }
 

@@ -32,30 +32,30 @@ func addRun(app *kingpin.Application, c *common, commands map[string]func() erro
 	r := &jobRun{common: c, killAfter: model.Duration(10 * time.Second)}
 	cmd := app.Command("run", `Run a command as a job and record its runs.
 
-That it has started is on the disk before the command is, and after it has ended how that was: when, how long it took, its exit code, the CPU time and memory, and how many runs ended in which way, counted over all runs. No agent need be running. If promspool is killed or the host fails, the run is recorded as lost later on.
+The start is recorded on disk before the command runs; afterwards its end time, duration, exit code, CPU time and memory, and the number of runs by outcome. No agent needs to run. If promspool is killed or the host fails, the run is later recorded as lost.
 
-The command gets standard input, output and error as they are, and the signals that promspool gets; its exit status becomes that of promspool, and if a signal ends it, the same signal ends promspool. What cannot be recorded is told in a line on standard error and changes nothing else, unless --strict is given.
+The command gets standard input, output and error unchanged, and the signals that promspool gets. promspool exits with its exit status or by its signal. If recording fails, a line on standard error reports it; only --strict changes the exit status.
 
-$PROMSPOOL_TEXTFILE names a file to which the command may write metrics of its own. They become part of the job's group when it ends.
+The command may write metrics to the file $PROMSPOOL_TEXTFILE. They are added to the job's group when it ends.
 
-Exit statuses of its own: 124 if the command was stopped by --timeout, 125 if it was not run (--lock=fail, --strict), 126 if it could not be started, 127 if it was not found.
+Exit statuses of promspool itself: 124 if the command was stopped by --timeout, 125 if it was not run (--lock=fail, --strict), 126 if it could not be started, 127 if it was not found.
 
 Examples:
 
   promspool run -- /usr/local/bin/backup --full
 
   promspool run --job=backup --every=24h --grace=1h --lock=skip -- sh -c 'pg_dump db | gzip > db.gz'`)
-	cmd.Flag("job", "Name of the job: its label job; default is the base name of the command.").StringVar(&r.name)
-	cmd.Flag("label", "A further label that the job is known by, as NAME=VALUE; repeatable.").PlaceHolder("NAME=VALUE").StringsVar(&r.labels)
+	cmd.Flag("job", "Name of the job, its label job; default is the base name of the command.").StringVar(&r.name)
+	cmd.Flag("label", "Further label of the job, as NAME=VALUE; repeatable.").PlaceHolder("NAME=VALUE").StringsVar(&r.labels)
 	r.expect.add(cmd)
-	cmd.Flag("timeout", "Stop the command with SIGTERM when it has run for so long.").SetValue(&r.timeout)
-	cmd.Flag("kill-after", "How long after that it is stopped with SIGKILL.").Default("10s").SetValue(&r.killAfter)
-	cmd.Flag("lock", "What to do if the job is running already: skip this run and exit with 0, wait until the other has ended, or fail.").EnumVar(&r.lock, "skip", "wait", "fail")
-	cmd.Flag("strict", "Do not run what cannot be recorded, and fail if that it has ended cannot be recorded.").BoolVar(&r.strict)
-	cmd.Flag("push.start-time", "Give counters, histograms and summaries that the command writes the end of the run as start time.").BoolVar(&r.startTime)
-	cmd.Flag("push-url", "Record the run at this promspool or Pushgateway instead of in the spool, and in the spool if it does not answer.").PlaceHolder("URL").StringVar(&r.pushURL)
-	cmd.Flag("patience", "How long to wait for the record, for tests.").Hidden().Default(jobrun.DefaultPatience.String()).DurationVar(&r.patience)
-	cmd.Arg("command", "The command and its arguments. Flags of promspool stand before it.").Required().StringsVar(&r.command)
+	cmd.Flag("timeout", "Duration after which the command is stopped with SIGTERM.").SetValue(&r.timeout)
+	cmd.Flag("kill-after", "Delay between SIGTERM and SIGKILL.").Default("10s").SetValue(&r.killAfter)
+	cmd.Flag("lock", "Action if the job is running already: skip this run and exit with 0, wait for its end, or fail.").EnumVar(&r.lock, "skip", "wait", "fail")
+	cmd.Flag("strict", "Do not run the command if its start cannot be recorded, and exit non-zero if its end cannot.").BoolVar(&r.strict)
+	cmd.Flag("push.start-time", "Set the start time of counters, histograms and summaries that the command writes to the end of the run.").BoolVar(&r.startTime)
+	cmd.Flag("push-url", "Promspool or Pushgateway that records the run instead of the spool; the spool is used if it does not answer.").PlaceHolder("URL").StringVar(&r.pushURL)
+	cmd.Flag("patience", "Maximum time for the record, for tests.").Hidden().Default(jobrun.DefaultPatience.String()).DurationVar(&r.patience)
+	cmd.Arg("command", "The command and its arguments, after the flags of promspool.").Required().StringsVar(&r.command)
 	commands[cmd.FullCommand()] = r.run
 }
 

@@ -27,9 +27,9 @@ type show struct {
 
 func addShow(app *kingpin.Application, c *common, commands map[string]func() error) {
 	s := &show{common: c}
-	cmd := app.Command("show", `Show what a group, or a file of the spool, holds, and what is known of it.
+	cmd := app.Command("show", `Show the state and the content of a group or file of the spool.
 
-What is known comes first, as comments, so that the whole is in the text format if the file is. Characters that a terminal acts upon are printed as \uXXXX; cat prints the file as it is.
+The state is printed as comments, so the output is in the text format if the file is. Control characters are printed as \uXXXX; cat prints the file unchanged.
 
 Examples:
 
@@ -38,8 +38,8 @@ Examples:
   promspool show my-script.prom
 
   promspool show --json job=backup`)
-	cmd.Flag("json", "Print a JSON object: what /api/v1/files answers of the file, and its content.").BoolVar(&s.json)
-	cmd.Arg("name", "A group such as job=backup,instance=db1, or the name of a file in the spool.").Required().StringVar(&s.name)
+	cmd.Flag("json", "Print a JSON object with the members of /api/v1/files and the content.").BoolVar(&s.json)
+	cmd.Arg("name", "Group such as job=backup,instance=db1, or name of a file in the spool.").Required().StringVar(&s.name)
 	commands[cmd.FullCommand()] = s.run
 }
 

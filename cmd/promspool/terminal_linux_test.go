@@ -44,6 +44,32 @@ func onTerminal(t *testing.T, args ...string) string {
 	return strings.ReplaceAll(shown.String(), "\r\n", "\n")
 }
 
+// TestNoArguments starts promspool without arguments: on a terminal it prints its help on
+// one screen, elsewhere it is the agent, which fails here for its spool.
+func TestNoArguments(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	agenttest.NoError(t, os.WriteFile(file, nil, 0o644))
+	t.Setenv("PROMSPOOL_SPOOL_DIRECTORY", file)
+	help := onTerminal(t)
+	if lines := strings.Count(help, "\n"); !strings.Contains(help, "\n  serve    Run the agent") || lines > 30 {
+		t.Errorf("on a terminal it prints %d lines:\n%s", lines, help)
+	}
+	for line := range strings.Lines(help) {
+		if len(line) > 82 {
+			t.Errorf("a line of the help is longer than 80 columns: %s", line)
+		}
+	}
+	refuses(t, agenttest.Command{}, 1, file)
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	agenttest.NoError(t, err)
+	defer null.Close()
+	cmd := exec.CommandContext(t.Context(), agenttest.Promspool)
+	cmd.Stdout = null
+	if err := cmd.Run(); cmd.ProcessState.ExitCode() != 1 {
+		t.Errorf("with the output in %s: %v, want exit status 1", os.DevNull, err)
+	}
+}
+
 // TestTerminal looks at what people see: a table, and nothing that could act upon
 // their terminal.
 func TestTerminal(t *testing.T) {

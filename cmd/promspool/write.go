@@ -29,11 +29,11 @@ type write struct {
 
 func addWrite(app *kingpin.Application, c *common, commands map[string]func() error) {
 	w := &write{common: c}
-	cmd := app.Command("write", `Write standard input to the file NAME.prom in the spool, once it has ended and has been checked.
+	cmd := app.Command("write", `Store standard input as the file NAME.prom in the spool.
 
-The file is replaced at once and flushed to the disk. If the input is not in the text format, breaks off in mid-line, is empty, or contradicts itself or other files of the spool, the file stays as it is and the exit status is 1. HELP and TYPE lines without samples are a result, that of a script that found nothing, and are stored. It does not matter whether an agent is running.
+The input is read to its end and checked. Then the file is replaced atomically and synced. If the input is invalid, incomplete, empty or conflicts with other files of the spool, the file stays unchanged and the exit status is 1. HELP and TYPE lines without samples are stored: they are the result of a script that found nothing. No agent needs to run.
 
-A pipe does not tell that the program before it has failed, and half of what that prints may be well-formed. Where it matters take the second example.
+A pipe hides the failure of the program before it, whose partial output may be valid. The second example avoids that.
 
 Examples:
 
@@ -41,8 +41,8 @@ Examples:
 
   out=$(my-script) && printf '%s\n' "$out" | promspool write my-script`)
 	cmd.Flag("allow-empty", "Accept input without samples, HELP and TYPE lines.").BoolVar(&w.allowEmpty)
-	cmd.Flag("force", "Accept input that contradicts itself or other files; part of it, or of them, will not be served.").BoolVar(&w.force)
-	cmd.Flag("max-bytes", "Size up to which input is taken.").Default("16MiB").SetValue(&w.maxBytes)
+	cmd.Flag("force", "Accept conflicting input; the scrape omits conflicting series.").BoolVar(&w.force)
+	cmd.Flag("max-bytes", "Maximum size of the input.").Default("16MiB").SetValue(&w.maxBytes)
 	cmd.Flag("ttl", "Lifetime of the file from now on, such as 24h or 7d. After it the file is not served until it is written again.").StringVar(&w.ttl)
 	cmd.Arg("name", "Name of the file, with or without .prom.").Required().StringVar(&w.name)
 	commands[cmd.FullCommand()] = w.run

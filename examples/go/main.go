@@ -1,4 +1,4 @@
-// Runs a backup and pushes how it went, with the official client:
+// Runs a backup and pushes its result, with the official client:
 //
 //	go run . COMMAND [ARGUMENT...]
 package main
@@ -40,13 +40,13 @@ func main() {
 		Collector(gauge("backup_duration_seconds", "How long the last run took.", time.Since(start).Seconds())).
 		Collector(gauge("backup_exit_status", "Exit status of the last run.", float64(status)))
 	if status == 0 {
-		// Only now: Add (a POST) leaves alone what it does not have, so after a run
-		// that failed the time of the last success stays what it was.
+		// Add (a POST) keeps metrics that it does not have, so after a failed run the
+		// time of the last success remains.
 		pusher.Collector(gauge("backup_last_success_timestamp_seconds", "When the last successful run ended.", float64(time.Now().Unix())))
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	if err := pusher.AddContext(ctx); err != nil { // not a reason for the backup to fail
+	if err := pusher.AddContext(ctx); err != nil { // independent of the result of the backup
 		fmt.Fprintln(os.Stderr, "backup: the push failed:", err)
 	}
 	if status != 0 {

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Runs a backup and pushes how it went, with the official client.
+"""Runs a backup and pushes its result, with the official client.
 
     backup.py COMMAND [ARGUMENT...]
 
@@ -13,8 +13,7 @@ import time
 
 from prometheus_client import CollectorRegistry, Gauge, pushadd_to_gateway
 
-# A registry of its own: the default one also has metrics of this process, which
-# nobody wants to know of once it has ended.
+# Not the default registry, which also has metrics of this process.
 registry = CollectorRegistry()
 duration = Gauge('backup_duration_seconds', 'How long the last run took.', registry=registry)
 status = Gauge('backup_exit_status', 'Exit status of the last run.', registry=registry)
@@ -24,13 +23,13 @@ result = subprocess.run(sys.argv[1:])
 duration.set(time.monotonic() - start)
 status.set(result.returncode)
 if result.returncode == 0:
-    # Only now: pushadd (a POST) leaves alone what it does not have, so after a run
-    # that failed the time of the last success stays what it was.
+    # pushadd (a POST) keeps metrics that it does not have, so after a failed run the
+    # time of the last success remains.
     success = Gauge('backup_last_success_timestamp_seconds', 'When the last successful run ended.', registry=registry)
     success.set_to_current_time()
 
 try:
     pushadd_to_gateway(os.environ.get('PROMSPOOL', 'localhost:9091'), job='backup', registry=registry, timeout=10)
-except OSError as e: # not a reason for the backup to fail
+except OSError as e: # independent of the result of the backup
     print(f'backup.py: the push failed: {e}', file=sys.stderr)
 sys.exit(result.returncode)

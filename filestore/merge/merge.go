@@ -142,7 +142,7 @@ func New(own map[string]Own) *Merger {
 			}
 		}
 	}
-	m.fileError = m.stateFamily("promspool_file_error", "Whether a file, or a part of it, is not served, and why: 1 for each reason. The log and the page say more.")
+	m.fileError = m.stateFamily("promspool_file_error", "1 if a file is not, or not completely, served, with the reason. The log and the page have details.")
 	m.fileTime = m.stateFamily("promspool_file_mtime_seconds", "Unix time of the last change of a dropped file.")
 	m.fileHeld = m.stateFamily("promspool_file_held_since_seconds", "Unix time since when the last good content of a file is served in place of what it holds, because a writer is at work or has just left it broken.")
 	return m

@@ -217,7 +217,7 @@ func TestBalancerExample(t *testing.T) {
 				agenttest.WantNone(t, m.Page(), `zone="z0"`)
 			}
 			back.Stop()
-			if _, stderr, status := everywhere.Run(t); status != 1 || !strings.Contains(stderr, back.listens+" was not asked") {
+			if _, stderr, status := everywhere.Run(t); status != 1 || !strings.Contains(stderr, back.listens+" did not answer") {
 				t.Errorf("with a member away it ends with status %d and says %q", status, stderr)
 			}
 		})

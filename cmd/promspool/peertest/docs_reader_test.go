@@ -22,7 +22,8 @@ type reader struct {
 	t      *testing.T
 	dir    string
 	agent  *agenttest.Agent
-	groups []int // processes, by their leader
+	prom   string // address for the reader's Prometheus
+	groups []int  // processes, by their leader
 }
 
 func newReader(t *testing.T) *reader {
@@ -32,6 +33,7 @@ func newReader(t *testing.T) *reader {
 	agenttest.NoError(t, os.Symlink(agenttest.Promspool, r.dir+"/bin/promspool"))
 	agenttest.NoError(t, os.WriteFile(r.dir+"/.curlrc", []byte("silent\nfail-with-body\n"), 0o644))
 	r.agent = agenttest.StartAgent(t, r.dir+"/spool")
+	r.prom = freeAddress(t)
 	t.Cleanup(func() {
 		for _, leader := range r.groups {
 			_ = syscall.Kill(-leader, syscall.SIGKILL) // mostly there are none
@@ -85,7 +87,7 @@ func (r *reader) follow(t *testing.T, b docBlock) {
 // here returns a text with the addresses and paths of this test, there with
 // those of the document.
 func (r *reader) here(text string) string {
-	return strings.NewReplacer("localhost:9091", r.agent.Addr, "/var/lib/promspool/spool", r.agent.Spool, "/run/promspool", r.dir).Replace(text)
+	return strings.NewReplacer("localhost:9091", r.agent.Addr, "localhost:9090", r.prom, "/var/lib/promspool/spool", r.agent.Spool, "/run/promspool", r.dir).Replace(text)
 }
 
 func (r *reader) there(text string) string {

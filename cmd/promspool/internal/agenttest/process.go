@@ -342,3 +342,26 @@ func InNamespace(t *testing.T, script string, env ...string) Command {
 func MigrateFrom(url string, args ...string) Command {
 	return Command{Name: Promspool, Args: append([]string{"migrate", "--from=" + url}, args...)}
 }
+
+// CompareFile compares a generated file of the repository with the text that it must
+// have. With PROMSPOOL_UPDATE=1, as "make docs" sets it, it writes the file instead.
+func CompareFile(t *testing.T, path, want string) {
+	t.Helper()
+	path = filepath.Join(Repository, path)
+	if os.Getenv("PROMSPOOL_UPDATE") != "" {
+		NoError(t, os.WriteFile(path, []byte(want), 0o644))
+		return
+	}
+	got, err := os.ReadFile(path)
+	NoError(t, err)
+	if string(got) == want {
+		return
+	}
+	gotLines, wantLines := strings.Split(string(got), "\n"), strings.Split(want, "\n")
+	for i := range max(len(gotLines), len(wantLines)) {
+		if i >= len(gotLines) || i >= len(wantLines) || gotLines[i] != wantLines[i] {
+			t.Errorf("%s is not current from line %d on: run make docs", path, i+1)
+			return
+		}
+	}
+}
