@@ -33,13 +33,14 @@ func boot(t *testing.T) *bootedRoot {
 		"--register=no", "--keep-unit", "--console=pipe")
 	cmd.Stdout, cmd.Stderr = &said, &said
 	agenttest.NoError(t, cmd.Start())
+	booted := false
 	exited := make(chan struct{})
 	go func() {
 		_ = cmd.Wait() // what it said tells more
 		close(exited)
 	}()
 	t.Cleanup(func() {
-		if r.leader != "" && t.Failed() {
+		if booted && t.Failed() {
 			c := r.inside("journalctl", "--no-pager", "--lines=200") // not to be run with the context of the test, which is over
 			out, _ := exec.Command(c.Name, c.Args...).CombinedOutput()
 			t.Logf("the journal:\n%s", out)
@@ -49,6 +50,9 @@ func boot(t *testing.T) *bootedRoot {
 		case <-exited:
 		case <-time.After(agenttest.Timeout):
 			_ = cmd.Process.Kill()
+			if pid, err := strconv.Atoi(r.leader); err == nil {
+				_ = syscall.Kill(pid, syscall.SIGKILL) // and with it all that runs in the container
+			}
 			<-exited
 		}
 		removeScopes()
@@ -68,11 +72,11 @@ func boot(t *testing.T) *bootedRoot {
 		if r.leader = strings.TrimSpace(string(children)); r.leader != "" && !strings.Contains(r.leader, " ") {
 			// Degraded is what it is with a unit that cannot run in a container.
 			if state, _, _ := r.inside("systemctl", "is-system-running").Run(t); state == "running\n" || state == "degraded\n" {
+				booted = true
 				return r
 			}
 		}
 		if ended() || time.Now().After(deadline) {
-			r.leader = ""
 			if os.Getenv("CI") == "true" {
 				t.Fatalf("systemd-nspawn cannot boot a root: %s", &said)
 			}
