@@ -38,10 +38,17 @@ func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Net: "unix"} }
 func servePipes(t *testing.T, limit int, handler http.Handler) *pipes {
 	t.Helper()
 	p := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
+	serveOn(t, p, limit, handler)
+	return p
+}
+
+// serveOn serves the handler as the agent would, until the end of the test.
+func serveOn(t *testing.T, l net.Listener, limit int, handler http.Handler) {
+	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error)
 	go func() {
-		ended <- Serve(ctx, []net.Listener{p}, Config{
+		ended <- Serve(ctx, []net.Listener{l}, Config{
 			Handler: handler, ReadTimeout: 10 * time.Second, MaxConnections: limit, Logger: slog.New(slog.DiscardHandler),
 			Serve: func(l net.Listener, srv *http.Server) error {
 				srv.Protocols = new(http.Protocols)
@@ -57,7 +64,6 @@ func servePipes(t *testing.T, limit int, handler http.Handler) *pipes {
 			t.Error(err)
 		}
 	})
-	return p
 }
 
 // connect returns the client's end of a connection that was taken from the queue.
