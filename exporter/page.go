@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/grouping"
 	"github.com/promspool/promspool/filestore/merge"
 	"github.com/promspool/promspool/filestore/record"
 	"github.com/promspool/promspool/filestore/wording"
@@ -105,7 +106,8 @@ func (e *Exporter) pageSize(r *http.Request) int64 {
 }
 
 func (e *Exporter) pageData(r *http.Request, now time.Time) *pageData {
-	v, q := e.cfg.View(), r.URL.Query()
+	v := e.cfg.View()
+	q, malformed := grouping.ParseQuery(r.URL.RawQuery, nil)
 	mayWrite := e.cfg.CanWrite != nil && e.cfg.CanWrite(r)
 	p := &pageData{
 		Host:    e.cfg.Info.Host,
@@ -139,6 +141,14 @@ func (e *Exporter) pageData(r *http.Request, now time.Time) *pageData {
 		p.Title, p.List = "Groups", newListData(v, q, view, conflicts, now, mayWrite)
 		if mayWrite && e.cfg.Admin {
 			p.List.RemoveAll = "All pushed groups are removed (" + count(v.Totals().Groups) + "), whatever is searched for. Dropped files stay."
+		}
+	}
+	if malformed != nil { // what could be read of the query is shown
+		switch wrong := wording.Visible(malformed.Error()); {
+		case p.List != nil:
+			p.List.Wrong = wrong
+		case p.Jobs != nil:
+			p.Jobs.Wrong = wrong
 		}
 	}
 	totals := v.Totals()

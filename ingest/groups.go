@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -111,9 +110,9 @@ func (h *Handler) removeGroups(r *http.Request) (*Removed, error) {
 // is given twice, is refused: without the limit that was meant by it too much
 // would be removed.
 func parseSelection(query string, now time.Time) (sel *record.Selection, dryRun bool, err error) {
-	values, err := url.ParseQuery(query)
+	values, err := grouping.ParseQuery(query, nil)
 	if err != nil {
-		return nil, false, errors.New("the query is not percent-encoded as it should be")
+		return nil, false, err
 	}
 	sel = &record.Selection{Now: now}
 	for name, given := range values {

@@ -95,7 +95,7 @@ func TestRemoveGroupsRefused(t *testing.T) {
 		query("job=a") + "&older_than=":     "is no duration",
 		query("job=a") + "&dry_run=perhaps": "neither true nor false",
 		query("job=a") + "&older_than=1h&older_than=2h": "older_than is given twice",
-		"match[]=%zz":       "percent-encoded",
+		"match[]=%zz":       `"match[]=%zz": write %25`,
 		query("job=a", "{"): "the braces are not closed",
 	} {
 		if got := a.want(400, "DELETE", bulk+"?"+query, ""); !strings.Contains(got.body, sentence) {

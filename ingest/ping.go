@@ -155,9 +155,9 @@ func parsePing(path, query string) (p ping, err error) {
 		}
 	}
 	p.slug, p.run = parts[len(parts)-1], pingID
-	values, err := url.ParseQuery(query)
+	values, err := grouping.ParseQuery(query, nil)
 	if err != nil {
-		return p, refuse(http.StatusBadRequest, "the query cannot be read")
+		return p, refuse(http.StatusBadRequest, "%s", err)
 	}
 	if rid := values.Get("rid"); values.Has("rid") { // an empty one is an unset variable
 		if !runIDs.MatchString(rid) {

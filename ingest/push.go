@@ -228,10 +228,12 @@ const (
 	startParameter      = "start"
 )
 
+// parameters are those that a push reads from its query.
+var parameters = []string{ttlParameter, accumulateParameter, startParameter}
+
 // checkNames returns an error for a parameter or header that would say nothing although
 // it was probably meant to.
 func checkNames(query url.Values, header http.Header) error {
-	parameters := []string{ttlParameter, accumulateParameter, startParameter}
 	for _, name := range slices.Sorted(maps.Keys(query)) {
 		if slices.Contains(parameters, name) {
 			continue
@@ -288,7 +290,12 @@ func ParseStart(text string) (time.Time, error) {
 
 // pushOptions reads what the request asks for.
 func pushOptions(r *http.Request) (o record.PushOptions, err error) {
-	query := r.URL.Query()
+	query, err := grouping.ParseQuery(r.URL.RawQuery, func(name string) bool {
+		return slices.Contains(parameters, name) || wording.Nearest(name, parameters...) != ""
+	})
+	if err != nil {
+		return o, refuse(http.StatusBadRequest, "%s", err)
+	}
 	if err := checkNames(query, r.Header); err != nil {
 		return o, err
 	}
