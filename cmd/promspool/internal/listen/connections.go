@@ -91,7 +91,7 @@ type rank int
 const (
 	inUse  rank = iota // it must stay
 	idle               // its client has all of the last answer and no new request
-	silent             // there was no request so far
+	silent             // it had no request yet
 	unread             // its client does not read
 )
 
@@ -174,8 +174,8 @@ func (x *connection) abort() {
 // NetConn returns the connection below, as that of TLS does.
 func (x *connection) NetConn() net.Conn { return x.Conn }
 
-// connectionOf returns what a server's connection is based on, nil if that is
-// none of ours.
+// connectionOf returns the connection below one of the server, or nil if it was
+// not accepted by this package.
 func connectionOf(conn net.Conn) *connection {
 	if secure, ok := conn.(*tls.Conn); ok {
 		conn = secure.NetConn()

@@ -210,7 +210,7 @@ func TestConnectionsMakeRoom(t *testing.T) {
 			get(t, idle[2])
 		})
 	})
-	t.Run("then who says nothing", func(t *testing.T) {
+	t.Run("then a silent one", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := servePipes(t, 3, http.HandlerFunc(ok))
 			first := p.connect(t)
@@ -228,7 +228,7 @@ func TestConnectionsMakeRoom(t *testing.T) {
 			wantClosed(t, first, 0)
 		})
 	})
-	t.Run("who is served is waited for", func(t *testing.T) {
+	t.Run("a request in progress keeps its connection", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			work := make(chan struct{})
 			p := servePipes(t, 2, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-work }))
@@ -246,7 +246,7 @@ func TestConnectionsMakeRoom(t *testing.T) {
 			time.Sleep(5 * time.Second)
 			select {
 			case <-answered:
-				t.Fatal("the third was served beside two")
+				t.Fatal("the third was served although the limit is two")
 			default:
 			}
 			go func() { _, _ = io.Copy(io.Discard, at[0]) }()

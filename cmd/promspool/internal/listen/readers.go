@@ -50,8 +50,7 @@ func streamsAtOnce(connections int) int {
 	return min(max(streamsInAll/connections, leastStreams), mostStreams)
 }
 
-// progress is what is known of how a client sends its requests and reads the
-// answers.
+// progress tracks how a client sends requests and reads answers.
 type progress struct {
 	mu       sync.Mutex // guards all below, and the write deadline of the connection; taken after that of connections
 	deadline time.Time  // as the server has set it; zero for none
@@ -114,8 +113,8 @@ func (p *transfer) waitsForReader() (since time.Time, waits bool) {
 	return since, false
 }
 
-// slow reports whether the client reads so slowly that the kernel has had no room
-// for what is sent for a while.
+// slow reports whether the kernel's buffer has been full for a while because the
+// client reads slowly.
 func (p *progress) slow() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -213,7 +212,7 @@ func (x *connection) arm(at time.Time) {
 	if !x.deadline.IsZero() && x.deadline.Before(at) {
 		at = x.deadline
 	}
-	_ = x.Conn.SetWriteDeadline(at) // the write says what is wrong
+	_ = x.Conn.SetWriteDeadline(at) // the write fails as well
 }
 
 // SetWriteDeadline sets the deadline for all writes, those under way as well.
@@ -284,7 +283,7 @@ func (s *stream) Write(b []byte) (n int, err error) {
 	return n, err
 }
 
-// Flush sends what is there so far.
+// Flush sends the buffered part of the answer.
 func (s *stream) Flush() {
 	s.wait(func() { _ = http.NewResponseController(s.ResponseWriter).Flush() })
 }

@@ -54,8 +54,8 @@ func dial(t *testing.T, l net.Listener) net.Conn {
 	return conn
 }
 
-// Connections may be closed for new ones only while their clients have sent no
-// request and read nothing, whatever the server believes to be finished.
+// A connection may be replaced only while its client sends and reads nothing,
+// even if the server has finished the answer.
 func TestConnectionsInUseStay(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("the kernel is asked only on Linux")
