@@ -51,7 +51,7 @@ func TestLifetimeOfAPush(t *testing.T) {
 	}
 }
 
-// A malformed query is rejected where a parameter of ours could be lost with it.
+// A malformed parameter is rejected if it may be one that promspool reads.
 func TestMalformedQueries(t *testing.T) {
 	a := start(t, nil, nil)
 	for _, query := range []string{"ttl=1s;accumulate=1", "ttl=%zz", "x=%&accumulate=%", "token=a;ttl=1s"} {
