@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/grouping"
 	"github.com/promspool/promspool/filestore/merge"
 	"github.com/promspool/promspool/filestore/record"
 )
@@ -243,7 +244,11 @@ type fileConflict struct {
 }
 
 func (e *Exporter) serveFiles(w http.ResponseWriter, r *http.Request) {
-	l, err := parseListing(r.URL.Query())
+	q, err := grouping.ParseQuery(r.URL.RawQuery, nil)
+	var l listing
+	if err == nil {
+		l, err = parseListing(q)
+	}
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return

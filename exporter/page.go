@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/grouping"
 	"github.com/promspool/promspool/filestore/merge"
 	"github.com/promspool/promspool/filestore/record"
 	"github.com/promspool/promspool/filestore/wording"
@@ -104,7 +105,8 @@ func (e *Exporter) pageSize(r *http.Request) int64 {
 }
 
 func (e *Exporter) pageData(r *http.Request, now time.Time) *pageData {
-	v, q := e.cfg.View(), r.URL.Query()
+	v := e.cfg.View()
+	q, malformed := grouping.ParseQuery(r.URL.RawQuery, nil)
 	var may rights
 	may.write = e.cfg.CanWrite != nil && e.cfg.CanWrite(r)
 	may.bulk = may.write && e.cfg.Admin
@@ -140,6 +142,14 @@ func (e *Exporter) pageData(r *http.Request, now time.Time) *pageData {
 		view = viewGroups
 		p.Title, p.List = "Groups", newListData(v, q, view, conflicts, &sum.groups, now, may)
 		p.List.PushURL = pushURL(r)
+	}
+	if malformed != nil { // the readable part of the query applies
+		switch wrong := wording.Visible(malformed.Error()); {
+		case p.List != nil:
+			p.List.Wrong = wrong
+		case p.Jobs != nil:
+			p.Jobs.Wrong = wrong
+		}
 	}
 	p.Tabs = sum.tabs(view, p.Trouble != "")
 	return p

@@ -100,7 +100,7 @@ func TestFilesAreListedAsAskedFor(t *testing.T) {
 		}
 	}
 	for query, word := range map[string]string{
-		"limit=x": "limit", "offset=-1": "offset", "sort=colour": "sort", "kind=x": "kind", "state=x": "state", "search=%7Bjob%3Dx": "braces", "search=" + strings.Repeat("x", 1001): "search",
+		"limit=x": "limit", "state=faulty;limit=1": `"state=faulty;limit=1"`, "search=%zz": `"search=%zz"`, "offset=-1": "offset", "sort=colour": "sort", "kind=x": "kind", "state=x": "state", "search=%7Bjob%3Dx": "braces", "search=" + strings.Repeat("x", 1001): "search",
 	} {
 		if w := get(e.APIFiles, "/?"+query); w.Code != 400 || !strings.Contains(w.Body.String(), word) {
 			t.Errorf("%s gives %d %q", query, w.Code, w.Body)

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
+	"github.com/promspool/promspool/filestore/grouping"
 	"github.com/promspool/promspool/filestore/merge"
 )
 
@@ -23,7 +24,12 @@ type body struct {
 
 func (e *Exporter) serveMetrics(w http.ResponseWriter, r *http.Request) {
 	var only filter
-	for _, name := range r.URL.Query()["name[]"] {
+	query, err := grouping.ParseQuery(r.URL.RawQuery, func(name string) bool { return name == "name[]" })
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	for _, name := range query["name[]"] {
 		if only == nil {
 			only = make(filter)
 		}

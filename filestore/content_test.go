@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/promspool/promspool/filestore"
+	"github.com/promspool/promspool/filestore/exposition"
 	"github.com/promspool/promspool/filestore/record"
 )
 
@@ -43,6 +44,42 @@ func TestContent(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"link.prom", "pipe.prom", "zero.prom", "large.prom"} { // a merge of files knows none
+		must(t, os.Remove(path(name)))
+	}
+}
+
+// A file that the kernel makes when it is read is none that is served: its size
+// and its times say nothing.
+func TestLinksToPseudoFilesAreReported(t *testing.T) {
+	s := open(t, t.TempDir(), nil)
+	path := func(name string) string { return filepath.Join(s.Path(), name) }
+	must(t, os.WriteFile(path("empty.prom"), nil, 0o644))
+	must(t, os.WriteFile(path("target"), nil, 0o644))
+	must(t, os.Symlink("target", path("link.prom")))
+	pseudo := []string{}
+	for name, target := range map[string]string{
+		"environ.prom": "/proc/self/environ", "uptime.prom": "/proc/uptime", "sys.prom": "/sys/kernel/mm/transparent_hugepage/enabled", "mounts.prom": "/proc/mounts",
+	} {
+		if data, err := os.ReadFile(target); err == nil && len(data) > 0 {
+			must(t, os.Symlink(target, path(name)))
+			pseudo = append(pseudo, name)
+		}
+	}
+	if len(pseudo) == 0 {
+		t.Skip("there are no such files")
+	}
+	rescan(t, s)
+	for _, name := range pseudo {
+		if f := s.View().File(name); f == nil || f.Problem() == nil || f.Problem().Reason != exposition.NotRegular {
+			t.Errorf("%s is served", name)
+		}
+	}
+	for _, name := range []string{"empty.prom", "link.prom"} {
+		if f := s.View().File(name); f == nil || f.Problem() != nil {
+			t.Errorf("%s is reported", name)
+		}
+	}
+	for _, name := range append(pseudo, "link.prom") { // a merge of files knows none
 		must(t, os.Remove(path(name)))
 	}
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/promspool/promspool/ingest"
 )
 
-// agent is a server with nothing but the push API, on a spool of its own.
+// agent is a server with only the push API, on its own spool.
 type agent struct {
 	t     testing.TB
 	store *filestore.Store
@@ -29,7 +29,7 @@ type agent struct {
 // path returns the path of a file in the spool.
 func (a *agent) path(name string) string { return filepath.Join(a.dir, name) }
 
-// start runs an agent for a test. Edit may change what it accepts.
+// start runs an agent for a test. Edit may change its configuration.
 func start(t testing.TB, opts *filestore.Options, edit func(*ingest.Config)) *agent {
 	t.Helper()
 	dir := t.TempDir()

@@ -30,9 +30,9 @@ type Options struct {
 	StartTime bool
 }
 
-// Decode reads the body of a push in any encoding and format that the header
-// says it has. What exceeds MaxBytes gives an *http.MaxBytesError, what is not
-// as it should be a *filestore.SyntaxError or an error with a sentence.
+// Decode reads the body of a push in the encoding and format of the header. It
+// returns an *http.MaxBytesError if the body exceeds MaxBytes, and an
+// *exposition.SyntaxError or another error if it is invalid.
 func Decode(body io.Reader, header http.Header, o Options) (*exposition.Families, error) {
 	if o.MaxBytes <= 0 {
 		o.MaxBytes = defaultMaxBytes
@@ -77,14 +77,14 @@ func decodeFamilies(body []byte, header http.Header, o Options) (*exposition.Fam
 	return f, explain(err, body, header)
 }
 
-// wasRead reports whether an error of the Store is about what a push says, so that the Store
-// has kept it with the group.
+// wasRead reports whether the Store has rejected the content of a push. The Store
+// then has recorded the failure with the group.
 func wasRead(err error) bool {
 	var conflict *record.Conflict
 	return errors.As(err, &conflict) || wasDecoded(err)
 }
 
-// wasDecoded reports whether a body was read and only what it says is wrong.
+// wasDecoded reports whether a body was decoded and only its content is invalid.
 func wasDecoded(err error) bool {
 	var bad *exposition.SyntaxError
 	return errors.As(err, &bad) && bad.Decoded
@@ -128,7 +128,7 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 	return b, err
 }
 
-// A readError is why a body did not come to its end.
+// A readError reports that a body was cut off.
 type readError struct{ err error }
 
 func (e *readError) Error() string { return fmt.Sprintf("the body breaks off: %v", e.err) }
@@ -181,9 +181,8 @@ var (
 	snappyCodec = codec{name: "snappy", pool: sync.Pool{New: func() any { return snappyReader{snappy.NewReader(nil)} }}}
 
 	zstdCodec = codec{name: "zstd", pool: sync.Pool{New: func() any {
-		// What RFC 9659 allows in HTTP bounds the memory, whatever a body
-		// announces. With a concurrency of one nothing runs beside Read, and no
-		// body is small enough to be decoded as a whole before Read has a say.
+		// The window is limited to that of RFC 9659, which bounds the memory. With a
+		// concurrency of one and no buffer limit, decoding happens only inside Read.
 		d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(8<<20), zstd.WithDecodeBuffersBelow(0))
 		if err != nil {
 			panic("ingest: " + err.Error()) // the options are wrong
@@ -192,8 +191,8 @@ var (
 	}}}
 )
 
-// decompress returns a body without the encoding that its header names. What
-// comes to more than the limit is an error.
+// decompress decodes a body by its Content-Encoding. It returns an error if the
+// result exceeds the limit.
 func decompress(body []byte, encoding string, limit int64) ([]byte, error) {
 	if encoding == "" { // the usual case
 		return body, nil
@@ -224,7 +223,7 @@ func decompress(body []byte, encoding string, limit int64) ([]byte, error) {
 	return nil, refuse(http.StatusBadRequest, "the Content-Encoding %s is not supported: use gzip, snappy or zstd, or send the body as it is", exposition.Quote(encoding))
 }
 
-// isCoding has the names of encodings. What is not here says nothing of the body.
+// isCoding has the names of encodings. Other names are ignored.
 var isCoding = map[string]bool{
 	"gzip": true, "x-gzip": true, "snappy": true, "x-snappy-framed": true, "zstd": true,
 	"deflate": true, "br": true, "compress": true, "x-compress": true, "bzip2": true, "x-bzip2": true, "xz": true, "lz4": true, "dcb": true, "dcz": true, "exi": true, "pack200-gzip": true, "aes128gcm": true,
@@ -240,7 +239,7 @@ func (c *codec) decompress(body []byte, limit int64) ([]byte, error) {
 	if err == nil {
 		plain, err = readAll(d, 4*int64(len(body)), limit)
 	}
-	// Let go of the body. The error is that nothing is no gzip data either.
+	// Release the body. The error is that an empty body is not valid gzip data.
 	_ = d.Reset(bytes.NewReader(nil))
 	c.pool.Put(d)
 	if _, large := err.(*http.MaxBytesError); err != nil && !large {

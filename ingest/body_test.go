@@ -65,12 +65,12 @@ func TestEncodings(t *testing.T) {
 			whole := compressed(t, known, text)
 			for n := range len(whole) {
 				if known == "snappy" && n == 10 {
-					continue // the header alone is a stream of nothing, there is no mark of the end
+					continue // the header alone is an empty stream, which has no end mark
 				}
 				a.wantBytes(400, "PUT", "/metrics/job/j", whole[:n], "Content-Encoding", encoding)
 			}
 			broken := bytes.Clone(whole)
-			broken[len(broken)-1] ^= 1 // of a length, of a checksum or of what it covers
+			broken[len(broken)-1] ^= 1 // in a length, a checksum or the data
 			a.wantBytes(400, "PUT", "/metrics/job/j", broken, "Content-Encoding", encoding)
 			a.wantBytes(400, "PUT", "/metrics/job/j", append(bytes.Clone(whole), "garbage"...), "Content-Encoding", encoding)
 			a.wantBytes(400, "PUT", "/metrics/job/j", text, "Content-Encoding", encoding)
@@ -114,8 +114,7 @@ func TestEncodingsThatAreNone(t *testing.T) {
 	a.wantSamples(`a{job="j"} 1`)
 }
 
-// What is compressed in a way that is not known is rejected, as the body is not what it
-// seems.
+// A body with an unknown encoding is rejected, because its text may be misread.
 func TestUnknownEncodingIsRefusedByName(t *testing.T) {
 	a := start(t, nil, nil)
 	a.want(200, "PUT", "/metrics/job/j", "a 1\n", "Content-Encoding", "utf-8")

@@ -47,7 +47,7 @@ func TestRequestsShareOneWait(t *testing.T) {
 			r.Header.Set("Content-Encoding", encoding)
 			w := httptest.NewRecorder()
 			if !h.Serve(w, r, path) {
-				t.Errorf("%s %s is no route", method, path)
+				t.Errorf("%s %s is not a route", method, path)
 			}
 			return w.Code
 		}
@@ -97,7 +97,7 @@ func TestTheLimitOfJobsIsOne(t *testing.T) {
 	if n := a.store.View().Totals().Groups; n != 10 || refused.Load() == 0 {
 		t.Errorf("%d jobs are on record, %d pings were taken and %d refused; want 10 jobs", n, taken.Load(), refused.Load())
 	}
-	for i := range 10 { // what is on record goes on
+	for i := range 10 { // recorded jobs still get pings
 		for f := range a.store.View().Files() {
 			if code, body := a.request("GET", "/ping/"+f.Group().Label("job")); code != http.StatusOK {
 				t.Errorf("ping %d of a job on record = %d %s", i, code, body)

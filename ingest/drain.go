@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// drainTime is how long a request that is rejected may go on sending.
+// drainTime bounds how long the rest of a rejected request is read.
 const drainTime = time.Second
 
-// drainLeast is the least that such a request may go on to send, in bytes.
+// drainLeast is the minimum of bytes that are read of it.
 const drainLeast = 1 << 20
 
 // Drain reads on for a moment what a request that is going to be rejected still sends.

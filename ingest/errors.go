@@ -27,11 +27,11 @@ func refuse(code int, format string, args ...any) error {
 	return &refusal{code, fmt.Sprintf(format, args...)}
 }
 
-// statusOf is the one table from an error to the status code and the sentence
-// that a client gets. The fault of a client is never a 5xx and ours never a 4xx.
+// statusOf returns the status code and the message for an error. An error of the
+// client is never a 5xx, and one of the server never a 4xx.
 //
-// 413 is for all limits of a body: of its size and of what is in it. The limits
-// of a path are a 400.
+// 413 is for all limits of a body, of its size and of its content. The limits of a
+// path are a 400.
 func statusOf(err error) (code int, sentence string) {
 	var (
 		refused  *refusal
@@ -67,8 +67,8 @@ func statusOf(err error) (code int, sentence string) {
 	return http.StatusInternalServerError, err.Error()
 }
 
-// noteFailed returns what went wrong when the refusal of a push was noted in its
-// group. That is ours, though the status is about the fault of the client.
+// noteFailed returns the error of recording a rejected push in its group. It is an
+// error of the server, although the status blames the client.
 func noteFailed(err error) error {
 	var joined interface{ Unwrap() []error }
 	if !errors.As(err, &joined) {

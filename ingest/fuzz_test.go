@@ -31,7 +31,7 @@ func FuzzParsePath(f *testing.F) {
 			return
 		}
 		if decoded, _ := url.PathUnescape(path); emptyComponent(path, decoded) {
-			t.Errorf("ParsePath(%q) = %v in spite of an empty component", path, g)
+			t.Errorf("ParsePath(%q) = %v, want an error for an empty component", path, g)
 		}
 		name := g.FileName()
 		if name != g.FileName() || len(name) > 220 || strings.Contains(name, "/") || !grouping.IsSpoolFile(name) {
@@ -118,7 +118,7 @@ func FuzzDecode(f *testing.F) {
 			return
 		}
 		if err := store.Replace(g, families, record.PushOptions{Strip: []string{"y"}}); err != nil {
-			return // what is wrong with it shows only when it is put together
+			return // the fault shows only in the merge
 		}
 		checkScrape(t, store.View().AppendTo(nil))
 	})

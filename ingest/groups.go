@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -26,14 +25,14 @@ type RemovedGroup struct {
 	LastFailure *time.Time        `json:"last_failure,omitempty"`
 }
 
-// Removed are the data of the answer to a deletion in bulk: what was removed,
-// or would be.
+// Removed is the answer to a bulk deletion: the groups that were deleted, or would
+// be in a dry run.
 type Removed struct {
 	DryRun bool           `json:"dry_run"`
 	Groups []RemovedGroup `json:"groups"`
 }
 
-// NewRemoved describes files that were removed.
+// NewRemoved describes deleted files.
 func NewRemoved(files []*record.File, dryRun bool) *Removed {
 	r := &Removed{DryRun: dryRun, Groups: make([]RemovedGroup, 0, len(files))}
 	for _, f := range files {
@@ -52,15 +51,14 @@ func NewRemoved(files []*record.File, dryRun bool) *Removed {
 	return r
 }
 
-// RemoveGroups answers a request to remove the groups that are selected. If that
-// is not offered there is no such route.
+// RemoveGroups deletes the selected groups. Without Config.Admin it answers 404.
 func (h *Handler) RemoveGroups(w http.ResponseWriter, r *http.Request) {
 	var none grouping.Key
 	switch {
 	case !h.admin:
 		h.answer(w, r, "groups", none, 0, refuse(http.StatusNotFound, "404 page not found"))
 	case r.Method != http.MethodDelete:
-		h.otherMethod(w, r, "groups", "DELETE, OPTIONS", "to remove groups use DELETE, to see what it would remove add dry_run=1")
+		h.otherMethod(w, r, "groups", "DELETE, OPTIONS", "use DELETE to delete groups; add dry_run=1 to list them only")
 	default:
 		removed, err := h.removeGroups(r)
 		if err != nil {
@@ -107,13 +105,12 @@ func (h *Handler) removeGroups(r *http.Request) (*Removed, error) {
 	return NewRemoved(files, false), err
 }
 
-// parseSelection reads the parameters of a deletion. One that is not known, or
-// is given twice, is refused: without the limit that was meant by it too much
-// would be removed.
+// parseSelection parses the parameters of a deletion. It rejects unknown and
+// repeated ones, because ignoring a limit would delete too much.
 func parseSelection(query string, now time.Time) (sel *record.Selection, dryRun bool, err error) {
-	values, err := url.ParseQuery(query)
+	values, err := grouping.ParseQuery(query, nil)
 	if err != nil {
-		return nil, false, errors.New("the query is not percent-encoded as it should be")
+		return nil, false, err
 	}
 	sel = &record.Selection{Now: now}
 	for name, given := range values {
@@ -137,7 +134,7 @@ func parseSelection(query string, now time.Time) (sel *record.Selection, dryRun 
 			var d model.Duration
 			d, err = model.ParseDuration(given[0])
 			if err != nil {
-				err = fmt.Errorf("older_than: %q is no duration such as 12h or 7d", given[0])
+				err = fmt.Errorf("older_than: invalid duration %q: use e.g. 12h or 7d", given[0])
 			}
 			sel.OlderThan = time.Duration(d)
 		case "dry_run":

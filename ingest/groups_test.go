@@ -71,7 +71,7 @@ func TestRemoveGroups(t *testing.T) {
 	}
 	a.wantSamples(`m{job="ci_3"} 1`, `m{job="keep"} 1`)
 
-	// The answer says what is lost.
+	// The answer lists the deleted groups.
 	got := a.do("DELETE", bulk+"?"+query("job=ci_3"), nil)
 	want := `{"status":"success","data":{"dry_run":false,"groups":[{"name":"job=ci_3.prom","labels":{"job":"ci_3"},"size_bytes":`
 	if !strings.HasPrefix(got.body, want) || !strings.Contains(got.body, `"series":3,"last_push":"`) || strings.Contains(got.body, "last_failure") {
@@ -90,12 +90,12 @@ func TestRemoveGroupsRefused(t *testing.T) {
 		"match[]=up":                        "expected one of",
 		"match=job%3Da":                     `the parameter "match" is not known`,
 		query("job=a") + "&older_then=7d":   `the parameter "older_then" is not known`,
-		query("job=a") + "&older_than=x":    `older_than: "x" is no duration`,
-		query("job=a") + "&older_than=-1h":  "is no duration",
-		query("job=a") + "&older_than=":     "is no duration",
+		query("job=a") + "&older_than=x":    `older_than: invalid duration "x"`,
+		query("job=a") + "&older_than=-1h":  "invalid duration",
+		query("job=a") + "&older_than=":     "invalid duration",
 		query("job=a") + "&dry_run=perhaps": "neither true nor false",
 		query("job=a") + "&older_than=1h&older_than=2h": "older_than is given twice",
-		"match[]=%zz":       "percent-encoded",
+		"match[]=%zz":       `"match[]=%zz": write %25`,
 		query("job=a", "{"): "the braces are not closed",
 	} {
 		if got := a.want(400, "DELETE", bulk+"?"+query, ""); !strings.Contains(got.body, sentence) {

@@ -68,9 +68,8 @@ type HostRule struct {
 
 var errHost = refuse(http.StatusMisdirectedRequest, "this host does not go by that name for browsers, unless the agent runs with --web.allowed-host and the name")
 
-// NewHostRule returns the rule for this host: its names are what the system says
-// (if that has dots, also what is before the first), and those that are given;
-// they may have a port, which does not matter.
+// NewHostRule returns the rule for this host. Its names are the host name of the
+// system, with and without the domain, and the given ones. Ports are ignored.
 func NewHostRule(allowed ...string) *HostRule {
 	rule := &HostRule{names: map[string]bool{"localhost": true}}
 	if name, err := os.Hostname(); err == nil {
@@ -100,8 +99,8 @@ func (rule *HostRule) Allowed(r *http.Request) bool {
 	return err == nil
 }
 
-// Handler returns a handler that refuses with 421 what is not allowed and
-// hands on the rest.
+// Handler returns a handler that answers 421 to requests that are not allowed and
+// passes on the others.
 func (rule *HostRule) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !rule.Allowed(r) {

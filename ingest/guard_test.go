@@ -65,7 +65,7 @@ func TestOnlyThisHostMayWrite(t *testing.T) {
 				}
 				w := httptest.NewRecorder()
 				if !h.Serve(w, r, r.URL.EscapedPath()) {
-					t.Fatalf("%s is no route", req.path)
+					t.Fatalf("%s is not a route", req.path)
 				}
 				want := test.want
 				if want == 200 && (req.method == "DELETE" || req.path[1] == 'a') {

@@ -34,29 +34,29 @@
 // # Answers
 //
 //	200  the push is on stable storage and in every later scrape (202 if pushes are not checked),
-//	     or the groups that the answer lists are removed
-//	202  the group, or all, is removed, or was never there
-//	400  the path, the body, or what it says beside the rest of the spool is wrong
-//	403  not from this host, from a page of another origin, or for somebody else's group
-//	404  there is no such route
+//	     or the listed groups are deleted
+//	202  the group, or all, is deleted, or did not exist
+//	400  the path, the body, or a conflict with the rest of the spool
+//	403  not from this host, from a page of another origin, or for another user's group
+//	404  unknown route
 //	405  another method is needed
 //	408  the body did not arrive in time
 //	413  the body, or something in it, is larger than a limit
 //	421  a browser addressed this host by a name that is not its own
-//	500  the spool cannot be written, or it is not known whether the change is durable
-//	503  another process holds the spool; try again
+//	500  the spool cannot be written, or the outcome of the sync is unknown
+//	503  another process holds the lock of the spool; retry
 //	507  the disk, a quota or the spool is full
 //
-// Every refusal explains itself in one sentence of plain text. After a 4xx, 503
-// or 507 the group is as it was, but for the time of its last failure: that is
-// set when a push was refused for its timestamps or because it does not fit
-// beside the rest, and creates the group if it is missing, as in the Pushgateway.
+// Every rejection has a one-line explanation in plain text. After a 4xx, 503 or 507
+// the group is unchanged except for the time of its last failure. A push that is
+// rejected for its timestamps or for a conflict sets that time, and creates the
+// group if it does not exist, as in Pushgateway.
 //
-// # Who may write
+// # Access control
 //
-// Writes are accepted from this host only, unless Config.AllowRemote. A proxy
-// on this host counts as this host. Pages in a browser are kept out by their
-// origin and, against DNS rebinding, by the name that they use: see HostRule.
+// Writes are accepted from this host only, unless Config.AllowRemote is set. A
+// proxy on this host counts as this host. Requests from web pages are rejected by
+// their origin and, against DNS rebinding, by their host name: see HostRule.
 package ingest
 
 import (
@@ -74,8 +74,7 @@ import (
 	"github.com/promspool/promspool/filestore/exposition"
 )
 
-// A Config says what a Handler writes to and what it accepts. All but the Store
-// may be left zero.
+// A Config configures a Handler. Only the Store is required.
 type Config struct {
 	Store        *filestore.Store
 	Limits       exposition.Limits // of a body, and of the labels in a path
@@ -84,13 +83,13 @@ type Config struct {
 	Unchecked    bool              // answer a push with 202; the Store has to be opened unchecked, too
 	AllowRemote  bool              // accept writes from other hosts
 	AllowedHosts []string          // further names of this host, see NewHostRule
-	Admin        bool              // offer to wipe and to remove in bulk
-	Ownership    *Ownership        // nil if everybody who may write may change every group
+	Admin        bool              // allow bulk deletions
+	Ownership    *Ownership        // nil if every client may change every group
 	Logger       *slog.Logger      // nil for none
 
-	Pings    bool   // take pings of jobs
-	MaxSlugs int    // number of jobs on record up to which a ping adds one; default 1000
-	Boot     string // which boot of the host this is; empty if not known
+	Pings    bool   // accept pings of jobs
+	MaxSlugs int    // maximum number of recorded jobs for a ping to add one; default 1000
+	Boot     string // identifies this boot of the host; empty if unknown
 
 	// Registerer gets the sizes and durations of pushes; may be nil.
 	Registerer prometheus.Registerer
@@ -108,8 +107,8 @@ const defaultMaxSlugs = 1000
 // bodiesAtOnce is how many bodies of the largest size are decoded at a time.
 const bodiesAtOnce = 4
 
-// roomPatience is how long a push waits for its turn to be decoded.
-const roomPatience = 30 * time.Second
+// decodeTimeout is how long a push waits for its turn to be decoded.
+const decodeTimeout = 30 * time.Second
 
 // A Handler answers the push API. It is safe for concurrent use.
 type Handler struct {
@@ -191,9 +190,8 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, path string) boo
 	return true
 }
 
-// pushPath returns what follows "/metrics/" in a path that leads to a push,
-// still encoded. Such a path goes on with job or job@base64 and something
-// after it. What that is, and whether it is any good, is for ParsePath to say.
+// pushPath returns the part of a push path after "/metrics/", still encoded. It
+// begins with job or job@base64 and a slash. ParsePath checks the rest.
 func pushPath(path string) (string, bool) {
 	const prefix = "/metrics/"
 	decoded, err := url.PathUnescape(path)

@@ -48,7 +48,7 @@ func TestLimitsOfBodies(t *testing.T) {
 	a.wantSamples(`a{job="j"} 1`)
 }
 
-// What is short on the wire must not become long in memory.
+// A body that is small on the wire must not become large in memory.
 func TestBombsStaySmall(t *testing.T) {
 	const limit = 1 << 20
 	a := start(t, nil, func(c *ingest.Config) { c.MaxBytes = limit })
@@ -79,7 +79,7 @@ func TestBombsStaySmall(t *testing.T) {
 			if got.code != test.code {
 				t.Errorf("PUT = %d %q, want %d", got.code, got.body, test.code)
 			}
-			// All that was allocated, not what was in use at any one time.
+			// The sum of all allocations, not the memory in use.
 			if n := after.TotalAlloc - before.TotalAlloc; n > 64*limit {
 				t.Errorf("a body of %d bytes made %d MiB", len(test.body), n>>20)
 			}

@@ -22,7 +22,7 @@ type message struct {
 	want   string // without the newline at the end
 }
 
-// TestMessages is the table of what clients are told, to be read as a whole.
+// TestMessages is the table of all messages to clients, to be read as a whole.
 func TestMessages(t *testing.T) {
 	own := map[string]merge.Own{
 		"process_cpu_seconds_total":  {Type: exposition.Counter},
@@ -279,7 +279,7 @@ func TestMessages(t *testing.T) {
 			want: `line 2: metric "h_bucket": the sample of a histogram has no label le: give it one that is a number`,
 		},
 		{
-			name: "le that is no number", body: "# TYPE h histogram\nh_bucket{le=\"x\"} 1\n",
+			name: "le that is not a number", body: "# TYPE h histogram\nh_bucket{le=\"x\"} 1\n",
 			want: `line 2: metric "h_bucket": invalid value "x" of label le of a histogram: it must be a number`,
 		},
 		{
@@ -460,7 +460,7 @@ func TestMessages(t *testing.T) {
 		},
 		{
 			name: "protobuf without length", body: string(delimited(t, gaugeFamily("abc", 1))[1:]), header: []string{"Content-Type", protobufType},
-			want: "message 1 of the body is no metric family: not protobuf; the body is one message without its length: write the length before it",
+			want: "message 1 of the body is not a metric family: not protobuf; the body is one message without its length: write the length before it",
 		},
 		{
 			name: "protobuf name", body: string(delimited(t, gaugeFamily("db.rows", 1))), header: []string{"Content-Type", protobufType},

@@ -9,10 +9,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics are those of one Handler. They are registered together, as one
-// collector, so that there is no registering half of them.
+// metrics are the metrics of one Handler. They are one collector, so they are
+// registered all or none.
 type metrics struct {
-	requests *prometheus.CounterVec // nil if nobody counts
+	requests *prometheus.CounterVec // nil if requests are not counted
 	size     *prometheus.HistogramVec
 	duration *prometheus.HistogramVec
 	refused  *prometheus.CounterVec
@@ -59,7 +59,7 @@ func (m *metrics) of(method string) pushMetrics {
 	return m.post
 }
 
-// received notes a body that came to its end.
+// received records the size of a complete body.
 func (m *metrics) received(method string, bytes int) {
 	m.of(method).size.Observe(float64(bytes))
 }

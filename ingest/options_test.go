@@ -2,6 +2,7 @@ package ingest_test
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -48,6 +49,21 @@ func TestLifetimeOfAPush(t *testing.T) {
 	if got := a.scrape(); got != before {
 		t.Errorf("refused pushes have left\n%s\nof\n%s", got, before)
 	}
+}
+
+// A malformed parameter is rejected if it may be one that promspool reads.
+func TestMalformedQueries(t *testing.T) {
+	a := start(t, nil, nil)
+	for _, query := range []string{"ttl=1s;accumulate=1", "ttl=%zz", "x=%&accumulate=%", "token=a;ttl=1s"} {
+		for _, method := range []string{"PUT", "POST"} {
+			if got := a.want(400, method, "/metrics/job/j?"+query, "m 1\n"); !strings.Contains(got.body, strconv.Quote(query[strings.Index(query, "&")+1:])) {
+				t.Errorf("%s ?%s is answered with %q", method, query, got.body)
+			}
+		}
+	}
+	a.wantSamples()
+	a.want(200, "PUT", "/metrics/job/j?token=a%3Bttl=1s&x=%zz;y", "m 1\n")
+	a.wantSamples(`m{job="j"} 1`)
 }
 
 // Each request that is acknowledged counts once, and no other.

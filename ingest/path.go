@@ -24,8 +24,8 @@ const base64Suffix = "@base64"
 // an error, except for one plain slash after the job: it comes from a value with
 // slashes or without content, and the rest would name another group.
 //
-// Strip lists the labels with an empty value in base64, name@base64/=: they are no part
-// of the group, and yet have to be taken off the samples that are pushed to it.
+// Strip lists the labels with an empty value in base64, name@base64/=: they do not
+// belong to the group, but pushed samples must lose them.
 func ParsePath(path string, utf8Names bool) (g grouping.Key, strip []string, err error) {
 	return parsePath(path, utf8Names, exposition.Limits{})
 }

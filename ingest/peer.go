@@ -9,8 +9,8 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// A peer is the user at the other end of a unix socket, as the kernel knows him:
-// what he was when he connected.
+// A peer is the user at the other end of a unix socket at the time of the
+// connection, as the kernel reports it.
 type peer struct {
 	uid    uint32
 	groups []uint32
@@ -18,9 +18,8 @@ type peer struct {
 
 type peerKey struct{}
 
-// WithPeer is for http.Server.ConnContext: it lets a Handler know who is at the
-// other end, which only a unix socket tells. Without it, and over every other
-// connection, who pushes is nobody in particular.
+// WithPeer is for http.Server.ConnContext. It gives a Handler the user at the other
+// end of a unix socket. Without it, and over other connections, the user is unknown.
 func WithPeer(ctx context.Context, conn net.Conn) context.Context {
 	for {
 		switch c := conn.(type) {
@@ -37,15 +36,14 @@ func WithPeer(ctx context.Context, conn net.Conn) context.Context {
 	}
 }
 
-// An Ownership says who may change which groups: the user who created a group,
-// root, and the members of one group of users. Users are known over unix sockets
-// only; whoever pushes otherwise may change what nobody owns. It is immutable.
+// An Ownership restricts changes of a group to the user that created it, root, and
+// the members of one group of users. Users are known only over unix sockets; other
+// clients may change groups without an owner. It is immutable.
 type Ownership struct {
 	AdminGroup int // -1 for none
 }
 
-// writer returns in whose name a request changes groups, nil where they have no
-// owners.
+// writer returns the user of a request, or nil if groups have no owners.
 func (o *Ownership) writer(r *http.Request) *record.Writer {
 	if o == nil {
 		return nil
@@ -58,7 +56,7 @@ func (o *Ownership) writer(r *http.Request) *record.Writer {
 	return &record.Writer{UID: p.uid, Known: true, Admin: admin}
 }
 
-// checkAdmin refuses what is about the groups of everybody.
+// checkAdmin rejects requests about all groups, except from administrators.
 func (o *Ownership) checkAdmin(r *http.Request) error {
 	if w := o.writer(r); w != nil && !w.Admin {
 		return refuse(http.StatusForbidden, "with --push.owner-check only root and the members of --push.admin-group may remove many groups at once, over the unix socket")

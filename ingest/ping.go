@@ -32,12 +32,11 @@ type ping struct {
 	run  string // ID of the run
 }
 
-// Ping answers a ping of a job. The path is what follows "/ping/", still
+// Ping records a ping of a job. The path is the part after "/ping/", still
 // percent-encoded.
 //
-// It is the guard's business that a GET writes here: a page in a browser can
-// have the browser send one anywhere, and CrossOriginProtection takes it for
-// harmless. Pings come from programs, so what has a browser's marks is refused.
+// Here a GET writes. CrossOriginProtection allows a GET from any web page, so
+// requests with a browser's header fields are rejected: pings come from programs.
 func (h *Handler) Ping(w http.ResponseWriter, r *http.Request, path string) {
 	var g grouping.Key
 	var err error
@@ -51,7 +50,7 @@ func (h *Handler) Ping(w http.ResponseWriter, r *http.Request, path string) {
 		err = refuse(http.StatusForbidden, "a ping comes from a program, not from a browser")
 	default:
 		if err = h.guard.check(r); err == nil {
-			_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, 128<<10)) // output of the job, for which there is no room in metrics
+			_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, 128<<10)) // output of the job, which is not recorded
 			g, err = h.ping(r, path)
 		}
 	}
@@ -88,7 +87,7 @@ func (h *Handler) ping(r *http.Request, path string) (g grouping.Key, err error)
 	now := time.Now()
 	if p.verb == "start" {
 		boot := ""
-		if fromThisHost(r) { // a job elsewhere goes on whatever happens here
+		if fromThisHost(r) { // a boot of this host does not end a job on another host
 			boot = h.boot
 		}
 		return g, job.Begin(h.store, g, job.Start{ID: p.run, At: now, Boot: boot})
@@ -147,21 +146,21 @@ func parsePing(path, query string) (p ping, err error) {
 	}
 	if last := parts[len(parts)-1]; len(parts) > 1 && number.MatchString(last) {
 		// With a key before it that might be a slug, but then every exit code above 255 would be a success of another job.
-		return p, refuse(http.StatusBadRequest, "%s is no exit code from 0 to 255", grouping.QuoteShort(last))
+		return p, refuse(http.StatusBadRequest, "invalid exit code %s: want 0 to 255", grouping.QuoteShort(last))
 	}
 	for _, part := range parts {
 		if !slugs.MatchString(part) {
-			return p, refuse(http.StatusBadRequest, "%s is no slug: 1 to 128 letters, digits, dots, dashes and underscores", grouping.QuoteShort(part))
+			return p, refuse(http.StatusBadRequest, "invalid slug %s: want 1 to 128 letters, digits, dots, dashes and underscores", grouping.QuoteShort(part))
 		}
 	}
 	p.slug, p.run = parts[len(parts)-1], pingID
-	values, err := url.ParseQuery(query)
+	values, err := grouping.ParseQuery(query, nil)
 	if err != nil {
-		return p, refuse(http.StatusBadRequest, "the query cannot be read")
+		return p, refuse(http.StatusBadRequest, "%s", err)
 	}
 	if rid := values.Get("rid"); values.Has("rid") { // an empty one is an unset variable
 		if !runIDs.MatchString(rid) {
-			return p, refuse(http.StatusBadRequest, "%s is no run ID: 1 to 64 letters, digits, dots, dashes and underscores", grouping.QuoteShort(rid))
+			return p, refuse(http.StatusBadRequest, "invalid run ID %s: want 1 to 64 letters, digits, dots, dashes and underscores", grouping.QuoteShort(rid))
 		}
 		p.run += "-" + rid
 	}

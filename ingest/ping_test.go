@@ -99,7 +99,7 @@ func TestPingsBecomeTheMetricsOfAJob(t *testing.T) {
 	}
 	a.request("GET", "/ping/5f1c2b1e-0000-4000-8000-000000000009")
 	if got := a.values("5f1c2b1e-0000-4000-8000-000000000009"); got["success"] != 1 {
-		t.Errorf("a UUID for a slug comes to %v", got)
+		t.Errorf("a UUID as the slug gives %v", got)
 	}
 }
 
@@ -115,26 +115,26 @@ func TestPingsThatAreRefused(t *testing.T) {
 		says         string
 	}{
 		{"GET", "/ping/three", nil, 507, "--ping.max-slugs"},
-		{"GET", "/ping/", nil, 400, "no slug"},
+		{"GET", "/ping/", nil, 400, "invalid slug"},
 		{"GET", "/ping/start", nil, 507, "max-slugs"}, // it is a slug
-		{"GET", "/ping//start", nil, 400, "no slug"},
+		{"GET", "/ping//start", nil, 400, "invalid slug"},
 		{"GET", "/ping/one/two/three/start", nil, 404, "/ping/SLUG"},
-		{"GET", "/ping/one/256", nil, 400, "no exit code"},
-		{"GET", "/ping/one/-1", nil, 400, "no exit code"},
+		{"GET", "/ping/one/256", nil, 400, "invalid exit code"},
+		{"GET", "/ping/one/-1", nil, 400, "invalid exit code"},
 		{"GET", "/ping/key/one/256", nil, 404, "/ping/SLUG"},
-		{"GET", "/ping/a%2Fb", nil, 400, "no slug"},
-		{"GET", "/ping/" + strings.Repeat("a", 129), nil, 400, "no slug"},
-		{"GET", "/ping/one/", nil, 400, "no slug"},
-		{"GET", "/ping//one", nil, 400, "no slug"},
-		{"GET", "/ping/one//start", nil, 400, "no slug"},
-		{"GET", "/ping/one/%2Fstart", nil, 400, "no slug"},
-		{"GET", "/ping/%2Fone", nil, 400, "no slug"},
-		{"GET", "/ping/one%2Fstart", nil, 400, "no slug"},
-		{"GET", "/ping/one%2F", nil, 400, "no slug"},
+		{"GET", "/ping/a%2Fb", nil, 400, "invalid slug"},
+		{"GET", "/ping/" + strings.Repeat("a", 129), nil, 400, "invalid slug"},
+		{"GET", "/ping/one/", nil, 400, "invalid slug"},
+		{"GET", "/ping//one", nil, 400, "invalid slug"},
+		{"GET", "/ping/one//start", nil, 400, "invalid slug"},
+		{"GET", "/ping/one/%2Fstart", nil, 400, "invalid slug"},
+		{"GET", "/ping/%2Fone", nil, 400, "invalid slug"},
+		{"GET", "/ping/one%2Fstart", nil, 400, "invalid slug"},
+		{"GET", "/ping/one%2F", nil, 400, "invalid slug"},
 		{"GET", "/ping/key/one/", nil, 404, "/ping/SLUG"},
-		{"GET", "/ping/one?rid=", nil, 400, "no run ID"},
-		{"GET", "/ping/one?rid=a%20b", nil, 400, "no run ID"},
-		{"GET", "/ping/one?rid=" + strings.Repeat("a", 65), nil, 400, "no run ID"},
+		{"GET", "/ping/one?rid=", nil, 400, "invalid run ID"},
+		{"GET", "/ping/one?rid=a%20b", nil, 400, "invalid run ID"},
+		{"GET", "/ping/one?rid=" + strings.Repeat("a", 65), nil, 400, "invalid run ID"},
 		{"PUT", "/ping/one", nil, 405, "GET, HEAD or POST"},
 		{"DELETE", "/ping/one", nil, 405, ""},
 		{"GET", "/ping/one", []string{"Sec-Fetch-Site: cross-site"}, 403, "browser"},
@@ -164,8 +164,8 @@ func TestPingsAreOffUnlessEnabled(t *testing.T) {
 	}
 }
 
-// TestPingFromElsewhere has another host ping, which is refused, and if it is
-// allowed says nothing about what goes on after a boot of this one.
+// TestPingFromElsewhere: a ping of another host is rejected by default. If allowed,
+// its run does not end with a boot of this host.
 func TestPingFromElsewhere(t *testing.T) {
 	for _, allow := range []bool{false, true} {
 		store, err := filestore.Open(t.TempDir(), nil)

@@ -31,13 +31,13 @@ func decodeProtobuf(body []byte, o Options) (*exposition.Families, error) {
 		left--
 		switch err := weigh(message, descriptor, &left); {
 		case errors.Is(err, errHeavy):
-			return nil, refuse(http.StatusRequestEntityTooLarge, "the body has more than %d parts, which is what --push.max-bytes comes to", most)
+			return nil, refuse(http.StatusRequestEntityTooLarge, "the body has more than %d parts, the limit that follows from --push.max-bytes", most)
 		case err != nil:
-			return nil, refuse(http.StatusBadRequest, "message %d of the body%s is no metric family: %v%s", n, after(families), err, undelimited(all, n))
+			return nil, refuse(http.StatusBadRequest, "message %d of the body%s is not a metric family: %v%s", n, after(families), err, undelimited(all, n))
 		}
 		family := new(dto.MetricFamily)
 		if err := proto.Unmarshal(message, family); err != nil {
-			return nil, refuse(http.StatusBadRequest, "message %d of the body%s is no metric family", n, after(families))
+			return nil, refuse(http.StatusBadRequest, "message %d of the body%s is not a metric family", n, after(families))
 		}
 		families = append(families, family)
 		if s := o.Limits.Series; s > 0 && (len(families) > s || len(family.GetMetric()) > s) {

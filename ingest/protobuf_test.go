@@ -80,7 +80,7 @@ func TestProtobufBodies(t *testing.T) {
 	}
 }
 
-// What is pushed as OpenMetrics keeps its start times; in classic text they are gauges.
+// A push in OpenMetrics keeps its start times; in classic text they are gauges.
 func TestOpenMetricsBodies(t *testing.T) {
 	const body = "# TYPE rows counter\n# UNIT rows rows\nrows_total 1.0 # {t=\"u\"} 1.0 5\nrows_created 1000\n# EOF\n"
 	a := start(t, nil, nil)

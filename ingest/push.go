@@ -75,18 +75,18 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request, g grouping.Key
 		return err
 	}
 	h.metrics.received(r.Method, len(body))
-	// What a body comes to in memory is known only when it is decompressed, so
-	// few large ones are decoded and stored at a time. The wait is short, as no
-	// client is waited for here. That of this request may have closed its end
-	// already, as it has sent everything, and still want the answer.
+	// The size in memory is known only after decompression, so few large bodies are
+	// decoded and stored at a time. The wait is short because it does not depend on
+	// other clients. This client may have closed its side after the body, and still
+	// want the answer.
 	weight := int64(len(body))
 	if r.Header.Get("Content-Encoding") != "" {
 		weight = h.options.MaxBytes
 	}
-	patience, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), roomPatience)
+	wait, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), decodeTimeout)
 	defer cancel()
-	if err := h.room.Acquire(patience, weight); err != nil {
-		return refuse(http.StatusServiceUnavailable, "pushes under way come to %d times --push.max-bytes=%d, try again", bodiesAtOnce, h.options.MaxBytes)
+	if err := h.room.Acquire(wait, weight); err != nil {
+		return refuse(http.StatusServiceUnavailable, "pushes in progress have %d times --push.max-bytes=%d: retry later", bodiesAtOnce, h.options.MaxBytes)
 	}
 	defer func() { h.room.Release(weight) }()
 	plain, err := decompress(body, r.Header.Get("Content-Encoding"), h.options.MaxBytes)
@@ -163,11 +163,11 @@ func (h *Handler) Permit(w http.ResponseWriter, r *http.Request) bool {
 	return err == nil
 }
 
-// MayWrite reports whether whoever sent the request may write. A request to
-// read tells less than one to write: it has no origin to be judged by.
+// MayWrite reports whether the client of a request may write. It is a guess for a
+// read request, which has no origin to check.
 func (h *Handler) MayWrite(r *http.Request) bool { return h.guard.check(r) == nil }
 
-// otherMethod answers OPTIONS and refuses what is not allowed.
+// otherMethod answers OPTIONS, and rejects other methods with 405.
 func (h *Handler) otherMethod(w http.ResponseWriter, r *http.Request, handler, allow, hint string) {
 	w.Header().Set("Allow", allow)
 	var err error
@@ -196,8 +196,8 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, handler string,
 	h.metrics.answered(handler, r.Method, code)
 }
 
-// logRefusal logs what clients did wrong for those who look for it, and what we
-// could not do for everybody.
+// logRefusal logs an error of the client at debug level, and one of the server as an
+// error.
 func (h *Handler) logRefusal(r *http.Request, handler string, g grouping.Key, code int, err error) {
 	level := slog.LevelDebug
 	if code >= http.StatusInternalServerError || noteFailed(err) != nil {
@@ -211,10 +211,9 @@ func (h *Handler) logRefusal(r *http.Request, handler string, g grouping.Key, co
 		slog.String("remote", r.RemoteAddr), slog.Int("code", code), slog.Any("err", err))
 }
 
-// What a push asks for beside its body stands in the query of its URL or in its
-// header, for clients that cannot change the one or the other. The query goes
-// first. Other parameters are not looked at, as in Pushgateway, unless they look like a
-// misspelled name.
+// Options of a push are in the query of its URL or in its header, for clients that
+// can set only one of them. The query has priority. Other parameters are ignored,
+// as in Pushgateway, unless they look like a misspelled name.
 const (
 	ttlHeader  = "X-Promspool-TTL"
 	modeHeader = "X-Promspool-Mode"
@@ -228,10 +227,12 @@ const (
 	startParameter      = "start"
 )
 
+// parameters are those that a push reads from its query.
+var parameters = []string{ttlParameter, accumulateParameter, startParameter}
+
 // checkNames returns an error for a parameter or header that would say nothing although
 // it was probably meant to.
 func checkNames(query url.Values, header http.Header) error {
-	parameters := []string{ttlParameter, accumulateParameter, startParameter}
 	for _, name := range slices.Sorted(maps.Keys(query)) {
 		if slices.Contains(parameters, name) {
 			continue
@@ -281,14 +282,19 @@ func ParseStart(text string) (time.Time, error) {
 	}
 	at, err := time.Parse(time.RFC3339, text)
 	if err != nil || at.Year() < 1970 {
-		return at, fmt.Errorf("%s is no time: use Unix time in seconds, or 2006-01-02T15:04:05Z", grouping.QuoteShort(text))
+		return at, fmt.Errorf("invalid time %s: use Unix time in seconds, or 2006-01-02T15:04:05Z", grouping.QuoteShort(text))
 	}
 	return at, nil
 }
 
 // pushOptions reads what the request asks for.
 func pushOptions(r *http.Request) (o record.PushOptions, err error) {
-	query := r.URL.Query()
+	query, err := grouping.ParseQuery(r.URL.RawQuery, func(name string) bool {
+		return slices.Contains(parameters, name) || wording.Nearest(name, parameters...) != ""
+	})
+	if err != nil {
+		return o, refuse(http.StatusBadRequest, "%s", err)
+	}
 	if err := checkNames(query, r.Header); err != nil {
 		return o, err
 	}
@@ -308,7 +314,7 @@ func pushOptions(r *http.Request) (o record.PushOptions, err error) {
 	case "accumulate":
 		o.Accumulate = true
 	default:
-		return o, refuse(http.StatusBadRequest, "header %s: %q is no mode; there is only accumulate", modeHeader, mode)
+		return o, refuse(http.StatusBadRequest, "header %s: invalid mode %q: use accumulate", modeHeader, mode)
 	}
 	if query.Has("accumulate") {
 		switch v := query.Get("accumulate"); v {

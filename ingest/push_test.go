@@ -211,7 +211,7 @@ func TestHostileValues(t *testing.T) {
 	}
 	above, err := os.ReadDir(dir + "/..")
 	if err != nil || len(above) != 1 {
-		t.Errorf("beside the spool is %v, %v", above, err)
+		t.Errorf("next to the spool is %v, %v", above, err)
 	}
 	got := a.want(400, "PUT", "/metrics/job/other", "# TYPE m counter\nm 1\n")
 	if strings.Contains(got.body, "\x1b") {
@@ -221,7 +221,7 @@ func TestHostileValues(t *testing.T) {
 		a.want(400, "PUT", "/metrics/"+bad, "m 1\n")
 		a.want(400, "PUT", "/metrics/"+bad, "m 1 1000\n")
 	}
-	if n := a.store.View().Totals().Groups; n != 10 { // the tenth has nothing but the time of its failure
+	if n := a.store.View().Totals().Groups; n != 10 { // the tenth has only the time of its failure
 		t.Errorf("%d groups are stored, want 10", n)
 	}
 	a.want(200, "PUT", "/metrics/job/next", "n 1\n")
@@ -257,8 +257,7 @@ func TestSpoolThatIsGone(t *testing.T) {
 	}
 }
 
-// Every answer is about one state: what is read after a 200 is what was
-// written, and no push is lost or half done.
+// A read after a 200 returns the pushed metrics. No push is lost or applied in part.
 func TestConcurrentPushes(t *testing.T) {
 	a := start(t, nil, nil)
 	var wg sync.WaitGroup

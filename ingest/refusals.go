@@ -16,7 +16,7 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// reasonsOf are the reasons of refusals beside those of the body, by status code.
+// reasonsOf maps status codes to the reasons of rejections that are not about the body.
 var reasonsOf = map[int]string{
 	http.StatusBadRequest:            "request",
 	http.StatusForbidden:             "forbidden",
@@ -98,10 +98,10 @@ func (h *Handler) keepRefusal(r *http.Request, g grouping.Key, err error) {
 	}
 }
 
-// logEvery is how often the log has a line for the refusals of one group for one reason.
+// logEvery is the minimum time between two log lines about one group and reason.
 const logEvery = time.Minute
 
-// mostLogged bounds how many groups and reasons are told apart.
+// mostLogged is the maximum number of distinct groups and reasons.
 const mostLogged = 1000
 
 // logLimit decides which refusals are logged. Its zero value is ready.

@@ -134,7 +134,7 @@ func TestRefusalsAreLoggedAndCounted(t *testing.T) {
 		}
 	}
 	if strings.Contains(log.String(), "s3cr3t") {
-		t.Errorf("the log quotes what was pushed:\n%s", log.String())
+		t.Errorf("the log quotes the body:\n%s", log.String())
 	}
 	want := `# HELP promspool_push_refusals_total Rejected pushes by reason.
 # TYPE promspool_push_refusals_total counter

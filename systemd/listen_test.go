@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// child prints what it was given: one line NAME ADDRESS per listener, or the error.
+// child prints its sockets: one line NAME ADDRESS per listener, or the error.
 func child() {
 	byName, err := systemd.Listeners()
 	if err != nil {

@@ -11,14 +11,14 @@ import (
 // line that "systemctl status" shows. A unit of Type=notify counts as started
 // only now, and units ordered after it wait for this.
 //
-// An error means that the manager does not know: it will end the process when
-// its start time-out passes, so the error is worth a line in the log.
+// After an error the manager ends the process at its start timeout, so the caller
+// should log the error.
 func Ready(status string) error {
 	return notify(daemon.SdNotifyReady, "STATUS="+oneLine(status))
 }
 
-// Stopping tells the service manager that the shutdown has begun, so that the
-// end of the process is no surprise to it.
+// Stopping tells the service manager that the shutdown has begun, so that it
+// expects the process to exit.
 func Stopping() error {
 	return notify(daemon.SdNotifyStopping)
 }

@@ -12,13 +12,13 @@ import (
 // ends; then it returns nil. It runs check at once and then twice per
 // WatchdogSec=, so that one late answer is not yet a missed ping.
 //
-// Silence is the alarm: after a check that fails there is no ping, and after
-// WatchdogSec= of silence the manager ends the process and starts it again. A
-// check that hangs is silence too; Watchdog neither waits for it when ctx ends
-// nor starts a second one beside it. What was wrong is for check to log. A ping
-// that cannot be sent is silence like any other and is tried again at the next turn.
+// A check that fails sends no ping, and after WatchdogSec= without one the manager
+// restarts the process. A check that hangs sends no ping either;
+// Watchdog does not wait for it when ctx ends and does not start a second one
+// meanwhile. The check logs its own errors. A ping that cannot be sent is retried
+// at the next interval.
 //
-// Where no watchdog is asked for Watchdog returns nil at once and never calls
+// Without a watchdog in the unit, Watchdog returns nil at once and never calls
 // check. An error means that the environment is malformed, and that there will
 // be no pings.
 func Watchdog(ctx context.Context, check func() error) error {
@@ -31,8 +31,8 @@ func Watchdog(ctx context.Context, check func() error) error {
 	}
 	turns := time.NewTicker(timeout / 2)
 	defer turns.Stop()
-	// The check has a goroutine of its own because it may hang, and the channel
-	// room for its result because then nobody may be left to take it.
+	// The check runs in its own goroutine because it may hang. The channel is
+	// buffered because Watchdog may have returned before the result.
 	result := make(chan error, 1)
 	running := true
 	go func() { result <- check() }()

@@ -203,7 +203,7 @@ func TestStormWithASlowTarget(t *testing.T) {
 	}
 }
 
-// TestOverflow: before Run nobody listens, so that the kernel's queue runs full.
+// TestOverflow fills the kernel's queue before Run listens.
 func TestOverflow(t *testing.T) {
 	if _, err := os.Stat("/proc/sys/fs/inotify/max_queued_events"); err != nil {
 		t.Skip("only inotify has a queue")

@@ -11,7 +11,7 @@ import (
 	"github.com/promspool/promspool/watcher"
 )
 
-// A printer is a Target that says what it is told and stops after the first file.
+// A printer is a Target that prints its calls and stops after the first file.
 type printer struct{ done func() }
 
 func (p printer) Reload(names ...string) (again []string, err error) {
@@ -38,7 +38,7 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	// From here on nothing is missed, though nobody listens yet.
+	// From here on the kernel queues all events.
 	if err := os.WriteFile(filepath.Join(dir, "backup.prom"), []byte("up 1\n"), 0o644); err != nil {
 		log.Fatal(err)
 	}

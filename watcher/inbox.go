@@ -9,27 +9,27 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// An inbox lies between the goroutine that listens to the kernel and the one
-// that calls the Target: the first only ever adds to it and never waits.
+// An inbox connects the goroutine that listens to the kernel with the one that calls
+// the Target. The first only adds to it and never waits.
 type inbox struct {
 	dir    string
 	match  func(string) bool
 	settle time.Duration
 
-	// wake holds a token when there is something new to look at.
+	// wake holds a token when there is something new.
 	wake chan struct{}
 
 	mu      sync.Mutex
 	pending pending
-	follows bool      // somebody wants to know that the directory was stirred
-	stirred time.Time // when first, since unstir; zero if not
+	follows bool      // the time of events is recorded in stirred
+	stirred time.Time // first event since unstir; zero without one
 	trouble trouble   // the first one reported
 }
 
-// trouble is why reports cannot be relied on any more. The zero value is none.
+// trouble is a reason why events may be lost. The zero value is none.
 type trouble struct {
 	cause cause
-	err   error // says more, never nil
+	err   error // the details, never nil
 }
 
 var (
@@ -41,7 +41,7 @@ func newInbox(dir string, match func(string) bool, settle time.Duration) *inbox 
 	return &inbox{dir: dir, match: match, settle: settle, wake: make(chan struct{}, 1)}
 }
 
-// listen reads what the kernel reports until the channel of events is closed.
+// listen reads events of the kernel until their channel is closed.
 // This is the loop that must keep up: nothing in it waits for a file or for the
 // Target.
 func (b *inbox) listen(events <-chan fsnotify.Event, errs <-chan error, m *metrics) {
@@ -87,8 +87,7 @@ func (b *inbox) receive(e fsnotify.Event) {
 	b.put(name, time.Now().Add(b.settle), 0)
 }
 
-// again has a name asked for once more that could not be settled this many
-// times in a row.
+// again schedules a retry of a name, after this many attempts in a row.
 func (b *inbox) again(name string, tries int) {
 	b.put(name, time.Now().Add(backoff(tries)), tries)
 }
@@ -102,8 +101,8 @@ func (b *inbox) put(name string, due time.Time, tries int) {
 	}
 }
 
-// closed has a name asked for whose writer has closed the file, or which was
-// renamed in. It must not wait.
+// closed schedules a name whose writer has closed the file, or which was renamed
+// into the directory. It must not wait.
 func (b *inbox) closed(name string) {
 	now := time.Now()
 	b.mu.Lock()
@@ -114,14 +113,14 @@ func (b *inbox) closed(name string) {
 	}
 }
 
-// follow has it noted from now on that the directory was stirred.
+// follow starts to record the time of events.
 func (b *inbox) follow() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.follows = true
 }
 
-// stir notes that something has happened in the directory.
+// stir records that the directory had an event.
 func (b *inbox) stir() {
 	b.mu.Lock()
 	isNew := b.follows && b.stirred.IsZero()
@@ -134,21 +133,21 @@ func (b *inbox) stir() {
 	}
 }
 
-// unstir begins to wait for the next time.
+// unstir waits for the next event.
 func (b *inbox) unstir() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.stirred = time.Time{}
 }
 
-// stirredAt returns when something happened first since unstir, zero if nothing did.
+// stirredAt returns the time of the first event since unstir, zero without one.
 func (b *inbox) stirredAt() time.Time {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.stirred
 }
 
-// report says that reports cannot be relied on any more.
+// report records that events may be lost.
 func (b *inbox) report(c cause, err error) {
 	b.mu.Lock()
 	isNew := b.trouble.cause == ""
@@ -161,7 +160,7 @@ func (b *inbox) report(c cause, err error) {
 	}
 }
 
-// forget drops a trouble that is being cured.
+// forget drops a trouble that is being handled.
 func (b *inbox) forget() {
 	b.mu.Lock()
 	b.trouble = trouble{}
@@ -182,7 +181,7 @@ func (b *inbox) take(now time.Time) []*entry {
 	return b.pending.take(now)
 }
 
-// state returns the trouble there is and when the next name is due.
+// state returns the trouble and the time when the next name is due.
 func (b *inbox) state() (t trouble, next time.Time, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -190,7 +189,7 @@ func (b *inbox) state() (t trouble, next time.Time, ok bool) {
 	return b.trouble, next, ok
 }
 
-// len counts the names that wait.
+// len returns the number of waiting names.
 func (b *inbox) len() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -26,8 +26,8 @@ type kernel struct {
 	errors  chan error
 	opened  int
 	closed  int
-	openErr error // if set, there are no watches to be had
-	gone    error // if set, the directory is not what it was
+	openErr error // if set, no watch can be opened
+	gone    error // if set, the directory was replaced
 	partial string
 	onOpen  func()
 }
@@ -134,7 +134,7 @@ func (d *diary) set(change func(*diary)) {
 	change(d)
 }
 
-// take waits until nothing moves any more, and tears out what is written.
+// take waits until the output is complete, and removes and returns it.
 func (d *diary) take() []string {
 	synctest.Wait()
 	d.mu.Lock()

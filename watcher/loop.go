@@ -5,19 +5,18 @@ import (
 	"time"
 )
 
-// A loop is the state of one Run. It belongs to Run's goroutine alone and calls
-// the Target from there.
+// A loop is the state of one Run. Only Run's goroutine uses it and calls the Target.
 type loop struct {
 	*Watcher
 	target Target
 	log    *slog.Logger
 
-	watch     *watch        // nil while there is none, and then we poll
-	checkedAt time.Time     // when it was last asked whether it still is on the directory
-	unchecked bool          // something was reported after that
-	listening chan struct{} // closed when nobody listens to the watch any more
-	lostTo    cause         // why there is none
-	attempts  int           // to get a new one, in vain
+	watch     *watch        // nil without one; the loop then polls
+	checkedAt time.Time     // time of the last check that it is still on the directory
+	unchecked bool          // events were reported after that
+	listening chan struct{} // closed when listening to the watch has ended
+	lostTo    cause         // why there is no watch
+	attempts  int           // failed ones to get a new watch
 	retryAt   time.Time     // the next attempt
 
 	follower  Follower  // the target; nil if it has no links
@@ -53,9 +52,9 @@ func newLoop(w *Watcher, t Target) *loop {
 	return l
 }
 
-// start takes over the watch that New made and does the first pass, if nobody
-// has done it. Listening comes first: the pass may take long, and the kernel
-// keeps only so many events.
+// start takes the watch of New and does the first pass, unless the Target is loaded.
+// It listens before the pass, because the pass may take long and the kernel's queue
+// is bounded.
 func (l *loop) start() {
 	if l.first != nil {
 		l.adopt(l.first)
@@ -74,13 +73,11 @@ func (l *loop) start() {
 	l.rescan(causeStart)
 }
 
-// step does what is due now.
+// step does the work that is due.
 func (l *loop) step() {
-	// One stat. It is done every time and not only each second because of a
-	// peculiarity: while a descriptor of a directory is open, and we hold one, the
-	// kernel does not report the removal of the directory. But its files were
-	// removed before it, and those reports brought us here.
-	// Reports that come close together share it.
+	// One stat after each group of events, not only each second: while the Target
+	// has a descriptor of the directory open, the kernel does not report that the
+	// directory was deleted. It does report that its files were deleted before.
 	now := time.Now()
 	if l.watch != nil && now.Sub(l.checkedAt) >= checkPause {
 		l.checkedAt = now
@@ -100,18 +97,18 @@ func (l *loop) step() {
 		l.losing.note(trouble.err)
 		l.disarm()
 		l.arm()
-		// With a new watch or without: if the directory is gone, so is what it held.
+		// Rescan also without a new watch: if the directory was deleted, its files were too.
 		l.rescan(trouble.cause)
 	}
 	if !now.Before(l.rescanAt) {
 		l.rescan(l.routine())
-		l.losing.note(nil) // it was quiet so long that the next trouble is news
+		l.losing.note(nil) // after such a pause the next trouble is logged
 	}
 	l.follow(time.Now())
 	l.reload(time.Now())
 }
 
-// follow looks at the links if it is time.
+// follow checks the links if that is due.
 func (l *loop) follow(now time.Time) {
 	if l.follower == nil || now.Before(l.followDue()) {
 		return
@@ -128,7 +125,7 @@ func (l *loop) follow(now time.Time) {
 	l.followAt = end.Add(l.followed.interval(followEvery))
 }
 
-// followDue is when the links are due to be looked at.
+// followDue returns when the links are due to be checked.
 func (l *loop) followDue() time.Time {
 	due := l.followAt
 	if stirred := l.inbox.stirredAt(); !stirred.IsZero() {
@@ -141,7 +138,7 @@ func (l *loop) followDue() time.Time {
 	return due
 }
 
-// next is when step has something to do again unless the inbox rings before.
+// next returns when step has work to do, unless the inbox gets something before.
 func (l *loop) next() time.Time {
 	at := earlier(l.rescanAt, time.Now().Add(checkEvery))
 	if l.unchecked {
@@ -162,7 +159,7 @@ func (l *loop) next() time.Time {
 	return at
 }
 
-// rescan does a pass over everything.
+// rescan does a pass over the directory.
 func (l *loop) rescan(c cause) {
 	l.metrics.rescans[c].Inc()
 	start := time.Now()
@@ -193,7 +190,7 @@ func (l *loop) schedule(err error) {
 	l.rescanAt = now.Add(l.pace.interval(base))
 }
 
-// routine is the cause of a pass that comes because it is time.
+// routine returns the cause of a regular pass.
 func (l *loop) routine() cause {
 	if l.watch == nil {
 		return causePoll
@@ -201,7 +198,7 @@ func (l *loop) routine() cause {
 	return causeResync
 }
 
-// reload asks for the names that are due, all of them at once.
+// reload asks for all names that are due, in one call.
 func (l *loop) reload(now time.Time) {
 	due := l.inbox.take(now)
 	if len(due) == 0 {
@@ -237,7 +234,7 @@ func (l *loop) arm() bool {
 	return true
 }
 
-// unarmed notes that there is no watch because of err.
+// unarmed records that err prevents a watch.
 func (l *loop) unarmed(err error) {
 	l.attempts++
 	l.retryAt = time.Now().Add(rearm(l.attempts, err))
@@ -245,7 +242,7 @@ func (l *loop) unarmed(err error) {
 	l.arming.note(err)
 }
 
-// adopt puts x in use.
+// adopt starts to use x.
 func (l *loop) adopt(x *watch) {
 	listening := make(chan struct{})
 	go func() {
@@ -264,8 +261,8 @@ func (l *loop) adopt(x *watch) {
 	l.partial = x.partial
 }
 
-// disarm ends the watch, if there is one. What its end stirs up is forgotten;
-// names that were marked stay.
+// disarm ends the watch, if there is one. It drops the trouble that the end reports;
+// marked names stay.
 func (l *loop) disarm() {
 	if l.watch == nil {
 		return
@@ -289,12 +286,12 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// A complaint is an error that may come again and again. It is logged when it
-// comes first, when its text changes and when it is over.
+// A complaint is an error that may be repeated. It is logged when it first occurs,
+// when its text changes and when it has ended.
 type complaint struct {
 	log       *slog.Logger
 	bad, good string // the messages; an empty one is not logged
-	text      string // of the last error, empty if all is well
+	text      string // of the last error, empty if there is none
 }
 
 func (c *complaint) note(err error) {

@@ -290,7 +290,7 @@ func TestLoadedTargetIsNotReadAgain(t *testing.T) {
 	})
 }
 
-// TestLoadedTargetWithoutAWatch is read again: nobody has told what has changed.
+// TestLoadedTargetWithoutAWatch: without a watch changes may have been missed, so Run begins with a Rescan.
 func TestLoadedTargetWithoutAWatch(t *testing.T) {
 	k, d := &kernel{openErr: syscall.ENOSPC}, &diary{}
 	synctest.Test(t, func(t *testing.T) {
@@ -309,7 +309,7 @@ func TestLoadedTargetWithoutAWatch(t *testing.T) {
 	})
 }
 
-// TestFailedRescan: it is repeated soon, and the log tells what is new only.
+// TestFailedRescan: it is repeated soon, and only a new error is logged.
 func TestFailedRescan(t *testing.T) {
 	k, d := &kernel{}, &diary{rescanErr: errors.New("reading the spool: permission denied")}
 	var log bytes.Buffer

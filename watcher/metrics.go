@@ -2,20 +2,20 @@ package watcher
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// A cause is why everything is looked at again.
+// A cause is the reason of a Rescan.
 type cause string
 
 const (
-	causeStart     cause = "start"     // the first time
-	causeResync    cause = "resync"    // it was time
-	causePoll      cause = "poll"      // it was time, and there is no watch
+	causeStart     cause = "start"     // the first pass
+	causeResync    cause = "resync"    // the interval has passed
+	causePoll      cause = "poll"      // the same, without a watch
 	causeOverflow  cause = "overflow"  // the kernel's queue was full
 	causeError     cause = "error"     // the watch failed
 	causeDirectory cause = "directory" // the directory was removed, replaced or changed its mode
 )
 
-// metrics are those of one Watcher. They are registered together, as one
-// collector, so that there is no registering half of them.
+// metrics are the metrics of one Watcher. They are one collector, so they are
+// registered all or none.
 type metrics struct {
 	events    prometheus.Counter
 	overflows prometheus.Counter

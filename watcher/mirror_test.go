@@ -80,7 +80,7 @@ func (m *mirror) tell() {
 	}
 }
 
-// eventually waits until what is true of the mirror, and returns how long that took.
+// eventually waits until the condition is true of the mirror, and returns how long that took.
 func (m *mirror) eventually(t *testing.T, what func() bool) time.Duration {
 	t.Helper()
 	start := time.Now()
@@ -112,7 +112,7 @@ func (m *mirror) holds(t *testing.T, pairs ...string) time.Duration {
 }
 
 // watch has a mirror of dir kept by a Watcher until the test ends. A Rescan
-// comes only in an hour, so that what is noticed is noticed through the kernel.
+// comes only in an hour, so changes are detected only by events.
 func watch(t *testing.T, dir string) (*mirror, *watcher.Watcher, *prometheus.Registry) {
 	t.Helper()
 	reg := prometheus.NewRegistry()

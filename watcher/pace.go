@@ -12,36 +12,34 @@ const (
 	partialEvery = 5 * time.Second // Rescans where not everything is reported
 	checkPause   = 50 * time.Millisecond
 	checkEvery   = time.Second      // is the directory still the one that is watched?
-	followEvery  = time.Second      // looks at the targets of symbolic links
-	slowest      = 10 * time.Minute // no directory is so large that it is left alone for longer
+	followEvery  = time.Second      // checks of the targets of symbolic links
+	slowest      = 10 * time.Minute // maximum interval, also for large directories
 )
 
-// pace remembers what passes over the whole directory cost.
+// pace records the cost of passes over the whole directory.
 type pace struct{ last, previous time.Duration }
 
 func (p *pace) note(d time.Duration) { p.previous, p.last = p.last, d }
 
-// cost is the shorter one of the last two passes. The first pass reads every
-// file, and any pass can be held up by something else; neither says what the next
-// one will take.
+// cost is the shorter one of the last two passes. The first pass reads every file,
+// and other processes can delay a pass; neither predicts the next one.
 func (p pace) cost() time.Duration { return min(p.previous, p.last) }
 
-// interval is the time to the next pass: base, or so much more that passes take
-// no more than 1 % of a core.
+// interval is the time to the next pass: base, or more to keep passes below 1 % of a
+// core.
 func (p pace) interval(base time.Duration) time.Duration {
 	return max(base, min(100*p.cost(), slowest))
 }
 
-// pause is the time that must pass before a trouble is answered with a further
-// pass. Whoever can make troubles at will must not get more than about a tenth of
-// a core for them.
+// pause is the minimum time before a further pass because of a trouble. It limits
+// passes to about a tenth of a core, as a user may cause troubles on purpose.
 func (p pace) pause() time.Duration {
 	return min(max(100*time.Millisecond, 10*p.cost()), 10*time.Second)
 }
 
-// backoff is the time to the next look at a file that could not be settled this
-// many times: from 2 ms to 50 ms, because a writer is usually done soon, and,
-// if after some 2 s it still is not, on to 1 s.
+// backoff is the time to the next attempt to read a file after this many attempts.
+// It grows from 2 ms to 50 ms, because a writer usually finishes soon, and after
+// about 2 s to 1 s.
 func backoff(tries int) time.Duration {
 	const many = 40
 	d := 2 * time.Millisecond
@@ -54,8 +52,8 @@ func backoff(tries int) time.Duration {
 	return min(d, time.Second)
 }
 
-// closeRetry is the time between two looks at a file that comes to rest only for
-// moments, each after a report that a writer has closed it.
+// closeRetry is the minimum time between two attempts to read a file that writers
+// open and close continuously.
 func closeRetry(tries int) time.Duration {
 	if tries < 40 {
 		return 5 * time.Millisecond
@@ -63,9 +61,9 @@ func closeRetry(tries int) time.Duration {
 	return 50 * time.Millisecond
 }
 
-// rearm is the time to the next attempt to get a watch. A missing directory is
-// looked for often, since that costs next to nothing and somebody may be about to
-// make it; limits of the kernel and permissions are not worth asking often.
+// rearm is the time to the next attempt to get a watch. It is short for a missing
+// directory, which is cheap to check and may be created soon, and long for limits of
+// the kernel and permissions.
 func rearm(tries int, err error) time.Duration {
 	longest := 30 * time.Second
 	if isMissing(err) {
@@ -78,7 +76,7 @@ func rearm(tries int, err error) time.Duration {
 	return min(d, longest)
 }
 
-// isMissing reports whether err says that there is no directory of that name.
+// isMissing reports whether err means that the directory does not exist.
 func isMissing(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, errReplaced)
 }

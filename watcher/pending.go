@@ -16,13 +16,13 @@ type entry struct {
 	name  string
 	due   time.Time
 	since time.Time // when it was put
-	tries int       // how often in a row the Target could not settle it
+	tries int       // how often in a row the Target had to retry it
 	index int       // in the queue
 }
 
-// put has the name due at the given time, or earlier if it was. A time already
-// set never moves away: what is due is due, however much happens meanwhile.
-// It reports whether the whole set is due earlier than before.
+// put makes the name due at the given time, or earlier if it was. Further events
+// never postpone a name. put reports whether the whole set is due earlier than
+// before.
 func (p *pending) put(name string, due time.Time, tries int) (sooner bool) {
 	e := p.byName[name]
 	switch {
@@ -44,8 +44,8 @@ func (p *pending) put(name string, due time.Time, tries int) (sooner bool) {
 	return p.queue[0] == e
 }
 
-// rested returns when a name is to be asked for whose writer has just closed the
-// file: at once if that is what it waits for, but not too often.
+// rested returns when a name is due whose writer has just closed the file: at once
+// if the name waits for that, but with a minimum interval.
 func (p *pending) rested(name string, now, due time.Time) time.Time {
 	e := p.byName[name]
 	if e == nil || e.tries == 0 {
@@ -57,7 +57,7 @@ func (p *pending) rested(name string, now, due time.Time) time.Time {
 	return now
 }
 
-// take removes and returns what is due.
+// take removes and returns the names that are due.
 func (p *pending) take(now time.Time) []*entry {
 	var due []*entry
 	for len(p.queue) > 0 && !now.Before(p.queue[0].due) {

@@ -10,10 +10,9 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// A watch is one watch of the kernel on one directory, from the day it is
-// opened to the day the directory or the watch goes bad. It is not mended: a new
-// one takes its place, which also leaves no registration behind on a directory
-// that used to have the name.
+// A watch is one watch of the kernel on one directory. If the directory or the watch
+// fails, a new watch replaces it. This also leaves no registration on a directory
+// that had the name before.
 type watch struct {
 	events <-chan fsnotify.Event
 	errors <-chan error
@@ -22,14 +21,14 @@ type watch struct {
 	// every change, else empty.
 	partial string
 
-	// writers knows of the writers in the directory; nil if that is not possible.
+	// writers tracks the writers in the directory; nil if that is not possible.
 	writers *writers
 
 	// check returns nil while the path leads to the very directory that is
 	// watched and the kernel has not dropped the watch.
 	check func() error
 
-	// close ends the watch and closes both channels. It needs nobody to read them.
+	// close ends the watch and closes both channels. It does not wait for a reader.
 	close func()
 }
 
@@ -38,15 +37,15 @@ var (
 	errDropped  = errors.New("the kernel has dropped the watch")
 )
 
-// A directoryError says that the fault is with the directory and not with the
-// kernel's limits: it is not there, or may not be read.
+// A directoryError is an error of the directory, which is missing or unreadable, and
+// not of the kernel's limits.
 type directoryError struct{ err error }
 
 func (e *directoryError) Error() string { return e.err.Error() }
 func (e *directoryError) Unwrap() error { return e.err }
 
-// ofDirectory wraps an error of opening or looking at the directory, unless it
-// is a shortage that has nothing to do with that directory.
+// ofDirectory wraps an error of opening the directory, unless the cause is a shortage
+// of resources.
 func ofDirectory(err error) error {
 	if err == nil || errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM) {
 		return err
@@ -54,8 +53,8 @@ func ofDirectory(err error) error {
 	return &directoryError{err}
 }
 
-// IsDirectoryError reports whether an error of [Probe] is about the directory
-// itself, which is missing or cannot be read, and not about limits of the kernel.
+// IsDirectoryError reports whether an error of [Probe] means that the directory is
+// missing or unreadable. Other errors are limits of the kernel.
 func IsDirectoryError(err error) bool {
 	var d *directoryError
 	return errors.As(err, &d) || isMissing(err) || errors.Is(err, fs.ErrPermission)
@@ -105,7 +104,7 @@ func openWatch(dir string, match func(string) bool) (*watch, error) {
 			if x.writers != nil {
 				x.writers.close()
 			}
-			// fsnotify can be stuck telling an error with a lock held that Close needs.
+			// fsnotify can block in reporting an error, with a lock that Close needs.
 			go func() {
 				for range fs.Errors {
 				}
@@ -117,7 +116,7 @@ func openWatch(dir string, match func(string) bool) (*watch, error) {
 		x.close()
 		return nil, fmt.Errorf("adding a watch on %s: %w", dir, err)
 	}
-	// Without it everything works but that it takes longer to see that a writer is done.
+	// Without it only the end of a writer is detected later.
 	if writers, err := watchWriters(dir, match); err == nil {
 		x.writers = writers
 	}
@@ -130,8 +129,8 @@ func openWatch(dir string, match func(string) bool) (*watch, error) {
 	return x, nil
 }
 
-// Probe reports why the kernel would not watch the directory for this process,
-// nil if it would: its limits are those of the user.
+// Probe returns nil if the kernel can watch the directory for this process, within
+// the limits of its user.
 func Probe(dir string) error {
 	w, err := openWatch(dir, func(string) bool { return false })
 	if err != nil {

@@ -1,26 +1,24 @@
-// Package watcher turns what happens in a directory into two verbs.
+// Package watcher watches a directory and requests reloads or rescans.
 //
-// What the kernel reports about a directory is a hint and never the truth:
-// reports are merged, they overflow, they are missing altogether for some file
-// systems, for memory maps and hard links, and a directory that was replaced
-// keeps reporting under a name that now belongs to another. So nothing is
-// concluded from a report. Whatever happens ends in one of two requests: look
-// at these names again (Reload), or look at everything again (Rescan). Both ask
-// the directory itself, so an extra one is never wrong, only a missing one is.
+// The kernel's events are only hints. They are merged and overflow. Some file
+// systems, memory maps and hard links have none. A directory that was replaced
+// still reports under a name that now belongs to another. So each event leads to
+// one of two requests: read these names again (Reload), or read everything again
+// (Rescan). Both read the directory itself, so an unnecessary request is harmless.
 //
-// From that follow the rules of the package:
+// The rules of the package follow from that:
 //
 //   - Watch first, then scan: New arms the watch, and the first thing that Run
-//     does is a Rescan. What happens in between waits in the kernel.
-//   - One goroutine takes reports from the kernel and only marks names; another
+//     does is a Rescan. The kernel queues events meanwhile.
+//   - One goroutine receives events from the kernel and only marks names; another
 //     one calls the Target. A slow Target never makes the kernel's queue overflow.
-//   - A marked name is due a fixed time after its first report. Waiting for
-//     quiet instead would let a busy writer postpone the reading for ever.
-//   - Every trouble has one cure: after an overflow, an error, or a directory
-//     that is removed, replaced, covered by a mount or unmounted, a new watch is
-//     made, and then comes a Rescan.
-//   - A Rescan comes from time to time in any case. It is all there is where
-//     there are no reports, and then the package polls. It never gives up.
+//   - A marked name is due a fixed time after its first event, so a busy writer
+//     cannot postpone the reading.
+//   - Every trouble is handled the same way. After an overflow, an error, or a
+//     directory that is deleted, replaced, covered by a mount or unmounted, the
+//     package creates a new watch and then requests a Rescan.
+//   - A Rescan is also requested at a regular interval. Where the kernel reports
+//     no events, the package polls.
 package watcher
 
 import (
@@ -36,24 +34,22 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// A Target is told what may have changed. All calls come from one goroutine,
-// the one in Run, one at a time.
+// A Target reads the directory on request. All calls come from the goroutine of Run,
+// one at a time.
 type Target interface {
 	// Reload brings the named files up to date: they may have appeared,
 	// changed or gone, or nothing may have happened to them. It returns the
-	// names that it could not settle yet (a writer still has the file open, or
-	// what was good has just turned bad); they are asked for again soon, at
-	// first after 2 ms, later less often, at last once a second. An error
-	// means that nothing is settled: all the names are asked for again.
+	// names to retry (a writer still has the file open, or a good file has just
+	// become bad), at first after 2 ms, later less often, at last once a second.
+	// After an error all names are retried.
 	//
 	// The names are base names, each of them once, in no useful order. The
 	// slice belongs to the Target.
 	Reload(names ...string) (again []string, err error)
 
-	// Rescan brings everything up to date. The names that it returns are asked
-	// for again through Reload. After an error it is called again in about a
-	// second. A directory that is not there is no reason to keep what it held:
-	// Rescan is called when the directory goes and when it comes back.
+	// Rescan brings everything up to date. The names that it returns are retried
+	// through Reload. After an error it is called again in about a second. It is
+	// called when the directory disappears, to drop its files, and when it is back.
 	Rescan() (again []string, err error)
 }
 
@@ -63,14 +59,14 @@ type Follower interface {
 	Target
 
 	// Follow brings all symbolic links up to date. The names that it returns are
-	// asked for again through Reload. It is called soon after anything was
+	// retried through Reload. It is called soon after anything was
 	// reported in the directory, since that may be a link that others lead over,
 	// and each second, for targets elsewhere; less often where the calls would
 	// otherwise take over 1 % of a core. A Target without links returns at once.
 	Follow() (again []string, err error)
 }
 
-// Config says what to watch for. The zero value is ready to use.
+// Config configures a Watcher. The zero value is ready to use.
 type Config struct {
 	// Match reports whether the file of this base name matters; nil means that
 	// all do. It is called for every report of the kernel, also while the
@@ -81,14 +77,13 @@ type Config struct {
 	// Zero means 20 ms.
 	Settle time.Duration
 
-	// Resync is the time from one Rescan to the next where nothing else asks
-	// for one; zero means 10 s. It is the age up to which a change can go
-	// unnoticed that the kernel does not report. A shorter one is used where
-	// there is no watch or the file system is known not to report everything, a
-	// longer one where passes would otherwise take over 1 % of a core.
+	// Resync is the regular interval of Rescans; zero means 10 s. It bounds the
+	// delay of changes that the kernel does not report. The interval is shorter
+	// without a watch or on a file system that does not report everything, and
+	// longer if passes would otherwise take over 1 % of a core.
 	Resync time.Duration
 
-	// Logger receives what an operator should know; nil discards it.
+	// Logger receives messages for operators; nil discards them.
 	Logger *slog.Logger
 
 	// Registerer receives the metrics of this Watcher; nil means none. Two
@@ -102,7 +97,7 @@ const (
 	defaultResync = 10 * time.Second
 )
 
-// A Watcher watches one directory. It is made by New and used up by one Run.
+// A Watcher watches one directory. New creates it, and it runs once.
 // Ping, Mode and Close are safe for concurrent use, also while Run runs.
 type Watcher struct {
 	dir     string
@@ -111,8 +106,8 @@ type Watcher struct {
 	inbox   *inbox
 	open    func(dir string) (*watch, error)
 
-	first    *watch // the watch that New made, nil if it could not; belongs to who claims
-	firstErr error  // why it could not
+	first    *watch // the watch of New, nil after an error; owned by the caller of claim
+	firstErr error  // the error of New
 	claimed  atomic.Bool
 	mode     atomic.Value // string
 	writers  atomic.Pointer[writers]
@@ -124,13 +119,11 @@ type Watcher struct {
 	closed  chan struct{}
 }
 
-// New starts to watch dir. The kernel keeps what it reports until Run reads it,
-// so nothing is lost in between.
+// New starts to watch dir. The kernel queues events until Run reads them.
 //
-// It does not matter whether dir can be watched now, or exists: without a watch
-// the Watcher polls and tries again from time to time; Mode and a metric tell.
-// An error means that the Config or dir is of no use, or that its metrics are
-// registered already. A Watcher that is not run must be closed.
+// dir need not exist. Without a watch the Watcher polls and retries; Mode and a
+// metric report that. An error means that the Config or dir is invalid, or that its
+// metrics are already registered. A Watcher that does not run must be closed.
 func New(dir string, cfg Config) (*Watcher, error) {
 	match := cfg.Match
 	if match == nil {
@@ -180,10 +173,9 @@ func newWatcher(dir string, cfg Config, open func(string) (*watch, error)) (*Wat
 	return w, nil
 }
 
-// Loaded says that the target has read the whole directory since New, but for
-// the names in again, which it could not settle. Run then does not begin with a
-// Rescan, unless there is no watch: what has changed since is reported. It must
-// not be called after Run.
+// Loaded declares that the Target has read the whole directory since New, except for
+// the given names to retry. Run then does not begin with a Rescan, unless it has no
+// watch. It must not be called after Run.
 func (w *Watcher) Loaded(again ...string) {
 	w.loaded = true
 	for _, name := range again {
@@ -191,11 +183,10 @@ func (w *Watcher) Loaded(again ...string) {
 	}
 }
 
-// Run tells t what may have changed until ctx ends or the Watcher is closed,
-// and then returns nil with everything released; a call of t that is under way
-// is waited for. It returns for no other reason, whatever happens to the
-// directory. A Watcher runs only once: a second Run returns an error at once,
-// as does one after Close.
+// Run calls t until ctx ends or the Watcher is closed. It waits for a running call of
+// t, releases everything and returns nil. It does not return because of the
+// directory. A Watcher runs only once: a second Run returns an error at once, as
+// does one after Close.
 func (w *Watcher) Run(ctx context.Context, t Target) error {
 	if !w.claimed.CompareAndSwap(false, true) {
 		return fmt.Errorf("running the watch on %s: it has been run or closed", w.dir)
@@ -215,7 +206,7 @@ func (w *Watcher) Run(ctx context.Context, t Target) error {
 		case <-w.inbox.wake:
 		case <-timer.C:
 		}
-		// Asked here once more, since select picks any of several.
+		// Checked once more, because select picks any ready case.
 		if ctx.Err() != nil || w.isClosed() {
 			return nil
 		}
@@ -224,9 +215,9 @@ func (w *Watcher) Run(ctx context.Context, t Target) error {
 	}
 }
 
-// Ping returns nil as soon as Run is between two pieces of work, and not before
-// there is a Run: that it returns shows that no call of the Target hangs. After
-// Close it returns nil at once. It returns an error only when ctx ends.
+// Ping returns nil as soon as Run is between two steps, which shows that no call of
+// the Target hangs. Before Run it waits. After Close it returns nil at once. It
+// returns an error only when ctx ends.
 func (w *Watcher) Ping(ctx context.Context) error {
 	select {
 	case w.pings <- struct{}{}:
@@ -238,8 +229,8 @@ func (w *Watcher) Ping(ctx context.Context) error {
 	}
 }
 
-// Close releases the watch and unregisters the metrics. A Run under way returns soon after; where there was
-// none, there cannot be one any more. A second Close does nothing.
+// Close releases the watch and unregisters the metrics. A running Run returns soon after, and a later
+// one fails. A second Close does nothing.
 func (w *Watcher) Close() error {
 	w.closing.Do(func() {
 		close(w.closed)
@@ -262,16 +253,16 @@ func (w *Watcher) isClosed() bool {
 	}
 }
 
-// Mode says in a word or three how changes are noticed at this moment:
+// Mode returns how changes are detected at the moment:
 // "inotify" ("kqueue" outside Linux) if the kernel reports them, "inotify and
 // polling" if the file system is one that does not report all of them (network
 // file systems, FUSE, overlays), so that everything is read at least every 5 s,
-// and "polling" if there is no watch.
+// and "polling" without a watch.
 func (w *Watcher) Mode() string {
 	return w.mode.Load().(string)
 }
 
-// setMode notes which watch there is, or why there is none.
+// setMode records the kind of watch, or the error that prevents one.
 func (w *Watcher) setMode(x *watch, err error) {
 	if x == nil {
 		w.writers.Store(nil)
@@ -280,7 +271,7 @@ func (w *Watcher) setMode(x *watch, err error) {
 	}
 	switch {
 	case x == nil && IsDirectoryError(err):
-		// There is nothing to watch, which is no failure of watching.
+		// A missing directory is not a failure to watch.
 		w.mode.Store("polling")
 		w.metrics.armed.Set(1)
 	case x == nil:

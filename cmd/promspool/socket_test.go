@@ -122,9 +122,9 @@ func TestPushSocketThatCannotBe(t *testing.T) {
 		status     int
 		want       string
 	}{
-		{file, "", 1, file + " is there and is not a socket"},
-		{link, "", 1, link + " is there and is not a socket"},
-		{dir, "", 1, dir + " is there and is not a socket"},
+		{file, "", 1, file + " exists and is not a socket"},
+		{link, "", 1, link + " exists and is not a socket"},
+		{dir, "", 1, dir + " exists and is not a socket"},
 		{filepath.Join(dir, "none", "s"), "", 1, "no such file or directory"},
 		{filepath.Join(open, "s"), "", 1, "everybody may write to " + open},
 		{"@abstract", "", 2, "abstract socket"},

@@ -115,6 +115,9 @@ func (w *Walk) Open(name string, seen *unix.Stat_t) (fd int, st unix.Stat_t, err
 	if err = unix.Fstat(fd, &st); err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
 		err = unfit
 	}
+	if err == nil && len(w.makers) > 0 && isPseudo(fd) {
+		err = unfit // its size is not that of its content
+	}
 	if err == nil && !mayFollow(w.makers, st.Uid) {
 		err = ErrForeignLink
 	}

@@ -1,32 +1,30 @@
-// Package job says what the runs of a job come to in metrics: that it is
-// declared, that a run starts, ends, is skipped or lost.
+// Package job converts job runs to metrics: declarations, starts, ends, skipped and
+// lost runs.
 //
 // # The record
 //
-// A job is a group of the spool, and its record are the families of that group
-// whose names begin with promspool_job_. They are written before a run starts and
-// after it has ended, each time from what they were before, so counts go on over
-// runs, restarts and reboots, and it does not matter who writes: a command with no
-// agent running, or an agent that is pinged. Whatever else the group holds stays.
+// A job is a group of the spool. Its record consists of the families of that group
+// with names that begin with promspool_job_. Each start and end of a run updates
+// them from their previous values, so counts survive restarts and reboots. A
+// command without an agent and an agent that gets pings write the same record.
+// Other metrics of the group stay.
 //
-// Two things cannot be told from the metrics and stand in attributes of the
-// group's file:
+// Attributes of the group's file have the rest of the record:
 //
 //	# promspool:job declared=1790000000 every=86400 grace=3600
 //	# promspool:run id=5f0c… start=1790000000 boot=0d5c… locked=1
 //
-// The first says that the record is promspool's own, and what is expected of the
-// job. There is one of the second for each run that goes on. They are in the
-// file, and not beside it, so that the same rename that changes the metrics
-// changes them, and that they go where the file goes.
+// The first marks the record as written by promspool and has the expectations of the
+// job. There is one of the second for each running run. They are part of the file,
+// so one rename changes metrics and attributes together.
 //
 // # Lost runs
 //
-// Whoever runs a job holds the lock of the group (see filestore.Lock), and the
-// job inherits it. A run that is recorded as going on although nobody holds the
-// lock is lost: it was killed together with whoever should have told its end. A
-// run that holds no lock, since it is only reported, is lost if the host has
-// booted since. A run is never called lost while it may go on.
+// A run holds the lock of the group (see filestore.Lock), and its command inherits
+// the lock. If a run is recorded as running and the lock is free, the run is lost:
+// command and recorder were killed. A run that was only reported holds no lock. It
+// is lost if the host has booted since. A run is never reported as lost while it
+// may be running.
 package job
 
 import (
@@ -40,7 +38,7 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// An Outcome is how a run ended. The values are those of the label outcome.
+// An Outcome is the result of a run. The values are those of the label outcome.
 type Outcome string
 
 // The outcomes.
@@ -48,8 +46,8 @@ const (
 	Success Outcome = "success"
 	Failure Outcome = "failure"
 	Timeout Outcome = "timeout" // it took too long and was stopped
-	Lost    Outcome = "lost"    // nobody knows how it ended
-	Skipped Outcome = "skipped" // it did not start, because another run went on
+	Lost    Outcome = "lost"    // it ended without reporting an exit status
+	Skipped Outcome = "skipped" // it did not start, because another run was running
 )
 
 // Outcomes lists every Outcome. A record has a count of each.
@@ -58,20 +56,20 @@ var Outcomes = []Outcome{Success, Failure, Timeout, Lost, Skipped}
 // UnknownExitCode stands for the exit code of a run that is lost.
 const UnknownExitCode = -1
 
-// An Expectation is what is expected of a job. Zero durations expect nothing.
+// An Expectation has the expected times of a job. Zero durations expect nothing.
 type Expectation struct {
 	Every      time.Duration // from the start of one run to the start of the next
-	Grace      time.Duration // how much later than that a start may be
+	Grace      time.Duration // how late a start may be
 	MaxRuntime time.Duration
 }
 
 // A Start is the start of a run.
 type Start struct {
-	ID     string // of the run; what starts under the ID of a run that goes on takes its place
+	ID     string // of the run; a start with the ID of a running run replaces it
 	At     time.Time
-	Boot   string   // which boot of the host it belongs to; empty if it is not known to be on this host
+	Boot   string   // identifies the boot of the host; empty if the run may be on another host
 	Locked bool     // it holds the lock of the group, see Lock
-	Gone   []string // IDs of earlier runs that held it and do not any more
+	Gone   []string // IDs of earlier runs that no longer hold it
 	Expect *Expectation
 }
 
@@ -87,24 +85,23 @@ type End struct {
 	Own      []byte // the job's own metrics, checked with CheckOwn
 }
 
-// Usage is what a run took of the host, it and the processes that it waited for.
+// Usage is the resource usage of a run and of the processes that it waited for.
 type Usage struct {
 	User, System time.Duration
 	MaxResident  int64 // bytes
 }
 
 // Lock takes the lock of a job for a run, as filestore.Lock does, and returns
-// the IDs of runs that the record has as going on under the lock, and that do not.
+// the IDs of runs that are recorded as running under the lock, and are not.
 func Lock(s *filestore.Store, g grouping.Key, share bool) (l *filestore.Lock, gone []string, err error) {
 	l, err = s.Lock(g, share, func() {
-		gone, _ = locked(s, g) // or it is for the next look
+		gone, _ = locked(s, g) // or the next Look finds them
 	})
 	return l, gone, err
 }
 
-// Release ends what Lock began. If clean is set the file of the lock is removed
-// when the record has no other run that holds it: by a lock that nobody has it
-// shows that such a run is lost.
+// Release releases the lock. If clean is set, it deletes the file of the lock unless
+// the record has another run that holds it: a free lock shows that a run is lost.
 func Release(s *filestore.Store, g grouping.Key, l *filestore.Lock, clean bool) {
 	if clean {
 		l.Release(func() bool { return unlocked(s, g) })
@@ -113,8 +110,7 @@ func Release(s *filestore.Store, g grouping.Key, l *filestore.Lock, clean bool) 
 	}
 }
 
-// locked returns the IDs of the runs that the record has as going on under the
-// lock.
+// locked returns the IDs of the runs that are recorded as running under the lock.
 func locked(s *filestore.Store, g grouping.Key) (ids []string, err error) {
 	if _, err := s.Reload(g.FileName()); err != nil {
 		return nil, err
@@ -129,42 +125,41 @@ func locked(s *filestore.Store, g grouping.Key) (ids []string, err error) {
 	return ids, nil
 }
 
-// unlocked reports whether the record has no run that goes on under the lock.
+// unlocked reports whether the record has no running run under the lock.
 func unlocked(s *filestore.Store, g grouping.Key) bool {
 	ids, err := locked(s, g)
 	return err == nil && len(ids) == 0
 }
 
-// Begin records that a run has started, and that those which went on before are
-// lost if that is certain.
+// Begin records the start of a run. Earlier runs that are certainly not running any
+// more are recorded as lost.
 func Begin(s *filestore.Store, g grouping.Key, start Start) error {
 	return amend(s, g, nil, func(r *Record) bool { r.Begin(start); return true })
 }
 
-// Finish records that a run has ended. A run of whose start the record knows
-// nothing counts as well.
+// Finish records the end of a run, also of one without a recorded start.
 func Finish(s *filestore.Store, g grouping.Key, end End) error {
 	return amend(s, g, end.Own, func(r *Record) bool { r.Finish(end); return true })
 }
 
-// Skip records that a run did not start because another went on.
+// Skip records that a run did not start because another was running.
 func Skip(s *filestore.Store, g grouping.Key, at time.Time) error {
 	return amend(s, g, nil, func(r *Record) bool { r.Skip(at); return true })
 }
 
-// Declare records what is expected of a job, whether or not it ever ran. What
-// the record knows of its runs stays.
+// Declare records the expectations of a job, even if it never ran. The record of its
+// runs stays.
 func Declare(s *filestore.Store, g grouping.Key, at time.Time, expect Expectation) error {
 	return amend(s, g, nil, func(r *Record) bool { r.expect(at, &expect); return true })
 }
 
-// ErrUnknown is what Forget returns if there is no record of the job.
+// ErrUnknown is returned by Forget for a job without a record.
 var ErrUnknown = errors.New("no such job is on record")
 
-// ErrRunning is what Forget returns for a job that is running.
+// ErrRunning is returned by Forget for a job that is running.
 var ErrRunning = errors.New("the job is running")
 
-// Forget removes a job's group, with the metrics that are not of its record.
+// Forget deletes a job's group, including metrics that are not part of the record.
 func Forget(s *filestore.Store, g grouping.Key) error {
 	f := s.View().File(g.FileName())
 	if f == nil || f.Group() != g || f.Attributes(record.RecordAttribute) == nil {
@@ -180,8 +175,8 @@ func Forget(s *filestore.Store, g grouping.Key) error {
 	return nil
 }
 
-// Look records which runs of the job are lost and returns how many. Boot is the
-// boot of the host that this is, or empty if that is not known.
+// Look records lost runs of the job and returns their number. Boot identifies this
+// boot of the host; it is empty if unknown.
 func Look(s *filestore.Store, g grouping.Key, at time.Time, boot string) (lost int, err error) {
 	err = amend(s, g, nil, func(r *Record) bool {
 		locked, known := s.Locked(g)
@@ -202,8 +197,8 @@ func Look(s *filestore.Store, g grouping.Key, at time.Time, boot string) (lost i
 	return lost, nil
 }
 
-// Running reports whether the record in a file says that a run goes on: then it
-// is worth a Look.
+// Running reports whether a file has a record of a running run, so that Look may
+// find a lost one.
 func Running(f *record.File) bool {
 	return !f.Group().IsZero() && f.Attributes(runAttribute) != nil
 }
@@ -224,8 +219,8 @@ func amend(s *filestore.Store, g grouping.Key, own []byte, transition func(*Reco
 	})
 }
 
-// CheckGroup returns why a group cannot be that of a job: labels of its metrics
-// would take the place of those that tell the record's series apart.
+// CheckGroup returns an error if a group cannot be that of a job, because its labels
+// would replace labels of the record's series.
 func CheckGroup(g grouping.Key) error {
 	for _, name := range [...]string{"mode", "outcome"} {
 		if g.Label(name) != "" {
@@ -235,8 +230,8 @@ func CheckGroup(g grouping.Key) error {
 	return nil
 }
 
-// CheckOwn returns what is wrong with the metrics that a job has written: they
-// are held to what is asked of a push, and must not be those of the record.
+// CheckOwn checks metrics that a job has written. They must be valid as a push, and
+// must not have the names of the record.
 func CheckOwn(own []byte) error {
 	f, err := exposition.Parse(own, exposition.Limits{}, false)
 	if err != nil {

@@ -169,7 +169,7 @@ func TestEachOutcomeIsThereFromTheStart(t *testing.T) {
 		}
 	}
 	if !strings.Contains(text, "# TYPE promspool_job_runs_total counter\n") {
-		t.Errorf("runs are no counter:\n%s", text)
+		t.Errorf("runs are not a counter:\n%s", text)
 	}
 }
 
@@ -198,7 +198,7 @@ func TestLookFindsLostRunsOnly(t *testing.T) {
 		start job.Start
 		boot  string // at the time of the look
 		held  bool   // the lock
-		none  bool   // there is no file to lock
+		none  bool   // without a file to lock
 		lost  int
 	}
 	for name, s := range map[string]step{
@@ -265,7 +265,7 @@ func TestStartTellsWhatWasLost(t *testing.T) {
 		lost, running string
 	}{
 		"gone":                {job.Start{ID: "1", Locked: true}, job.Start{ID: "2", Locked: true, Gone: []string{"1"}, At: at(9)}, "runs lost 1", "running 1"},
-		"beside another":      {job.Start{ID: "1", Locked: true}, job.Start{ID: "2", Locked: true, At: at(9)}, "", "running 2"},
+		"with another":        {job.Start{ID: "1", Locked: true}, job.Start{ID: "2", Locked: true, At: at(9)}, "", "running 2"},
 		"reported, not held":  {job.Start{ID: "1"}, job.Start{ID: "2", Locked: true, Gone: []string{"1"}, At: at(9)}, "", "running 2"},
 		"after a boot":        {job.Start{ID: "1", Boot: "x"}, job.Start{ID: "2", Boot: "y", At: at(9)}, "runs lost 1", "running 1"},
 		"reported again soon": {job.Start{ID: "1"}, job.Start{ID: "1", At: at(9)}, "", "running 1"},
@@ -290,7 +290,7 @@ func TestRunsThatNeverEndAreBounded(t *testing.T) {
 		b.begin(job.Start{ID: fmt.Sprint(i), At: at(float64(i))})
 	}
 	if got := b.record(); !strings.Contains(got, "running 100\n") || !strings.Contains(got, "runs lost 30\n") {
-		t.Errorf("want 100 that go on and 30 lost:\n%s", got)
+		t.Errorf("want 100 running and 30 lost:\n%s", got)
 	}
 }
 
@@ -357,7 +357,7 @@ func TestForget(t *testing.T) {
 	}
 	b.must(b.store.Replace(b.group, parse(t, "pushed 1\n"), record.PushOptions{}))
 	if err := job.Forget(b.store, b.group); !errors.Is(err, job.ErrUnknown) {
-		t.Errorf("Forget of what is no job = %v", err)
+		t.Errorf("Forget of another group = %v", err)
 	}
 	l, err := b.store.Lock(b.group, true, nil)
 	b.must(err)
@@ -374,7 +374,7 @@ func TestForget(t *testing.T) {
 	}
 }
 
-// A run that is killed while another goes on is lost when that has ended, and not
+// A run that is killed while another is running is lost when that has ended, and not
 // only with the next run.
 func TestRunThatIsLostBesideAnother(t *testing.T) {
 	b := newBench(t)
@@ -386,7 +386,7 @@ func TestRunThatIsLostBesideAnother(t *testing.T) {
 	b.begin(job.Start{ID: "other", At: at(2), Boot: "x", Locked: true})
 	b.must(killed.File().Close()) // as the kernel does
 	if n, err := job.Look(b.store, b.group, at(3), "x"); err != nil || n != 0 {
-		t.Errorf("Look while the other goes on = %d, %v", n, err)
+		t.Errorf("Look while the other is running = %d, %v", n, err)
 	}
 	b.must(job.Finish(b.store, b.group, job.End{ID: "other", At: at(4), Took: -1, Outcome: job.Success}))
 	job.Release(b.store, b.group, other, true)

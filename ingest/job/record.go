@@ -11,9 +11,9 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// The metrics of a record. Their HELP texts are part of what must not change: one
-// text stands for a family in all files of a spool, and commands write theirs
-// without having read the others.
+// The metrics of a record. Their HELP texts must not change: all files of a spool
+// must have the same text for a family, and a command writes its file without
+// reading the others.
 const (
 	startTime   = jobstate.StartTime
 	endTime     = jobstate.EndTime
@@ -47,18 +47,18 @@ var metrics = []metric{
 	{successTime, "gauge", "Unix time at which a run of the job last ended with success; 0 if none has.", true},
 }
 
-// A Record is what is known of a job. Times are Unix times in seconds.
+// A Record is the record of a job. Times are Unix times in seconds.
 type Record struct {
 	declared     float64
 	every, grace time.Duration
-	runs         []Run // that go on, by their starts
+	runs         []Run // running ones, by start
 
 	values map[string]float64  // of the metrics without a label of their own
 	counts map[Outcome]float64 // of runsTotal
 	usage  map[string]float64  // of cpu, by mode
 }
 
-// A Run is one that goes on.
+// A Run is a run that is running.
 type Run struct {
 	ID     string
 	Start  float64
@@ -66,16 +66,16 @@ type Run struct {
 	Locked bool
 }
 
-// otherBoot reports whether the run belongs to another boot of the host than this.
+// otherBoot reports whether the run started in another boot of the host.
 func (r Run) otherBoot(boot string) bool { return r.Boot != "" && boot != "" && r.Boot != boot }
 
-// Families are where a record is read from.
+// Families are the source of a record.
 type Families interface {
 	Family(name string) (exposition.Family, bool)
 	Attributes(key string) []string
 }
 
-// Read returns the record that a group holds; an empty one if it holds none.
+// Read returns the record of a group, which may be empty.
 func Read(held Families) *Record {
 	r := &Record{values: map[string]float64{}, counts: map[Outcome]float64{}, usage: map[string]float64{}}
 	for _, m := range metrics {
@@ -104,7 +104,7 @@ func Read(held Families) *Record {
 	return r
 }
 
-// runsOf returns the runs that go on.
+// runsOf returns the running runs.
 func runsOf(held interface{ Attributes(key string) []string }) []Run {
 	var runs []Run
 	for _, text := range held.Attributes(runAttribute) {
@@ -123,12 +123,12 @@ func label(m exposition.Metric, name string) string {
 	return ""
 }
 
-// maxRuns bounds how many runs of a job are known to go on. More than that are
-// reports of starts whose ends are never reported.
+// maxRuns is the maximum number of running runs of a job. More than that are
+// starts whose ends are never reported.
 const maxRuns = 100
 
-// retryWindow is how long after a start the same start may be reported once more
-// by a client that has not seen the answer.
+// retryWindow is the time in which a client may report a start once more, because it
+// has not received the answer.
 const retryWindow = time.Minute
 
 // Begin is the transition of [Begin].
@@ -162,7 +162,7 @@ func (r *Record) Finish(e End) {
 		return true
 	})
 	if start := at - max(took, 0); !known && start > r.values[startTime]+1 {
-		r.values[startTime] = start // it was not told, or the group was removed meanwhile
+		r.values[startTime] = start // it was not reported, or the group was deleted meanwhile
 	}
 	r.values[endTime] = at
 	delete(r.values, duration)
@@ -189,8 +189,7 @@ func (r *Record) Skip(at time.Time) {
 	r.expect(at, nil)
 }
 
-// lose takes the runs that are lost off those that go on and returns how many
-// they are.
+// lose removes lost runs from the running ones and returns their number.
 func (r *Record) lose(at time.Time, lost func(Run) bool) int {
 	before := len(r.runs)
 	r.runs = slices.DeleteFunc(r.runs, lost)
@@ -207,7 +206,7 @@ func (r *Record) lose(at time.Time, lost func(Run) bool) int {
 	return n
 }
 
-// expect sets what is expected of the job, if that is told, and when it is due.
+// expect sets the expectations of the job, if given, and the deadline of the next start.
 func (r *Record) expect(at time.Time, e *Expectation) {
 	if r.declared == 0 {
 		r.declared = seconds(at)
@@ -264,7 +263,7 @@ func (r *Record) has(m metric) bool {
 	return m.always || ok || m.name == cpu && len(r.usage) > 0
 }
 
-// absent returns the names of metrics that the record does not have now.
+// absent returns the names of metrics that the record does not have.
 func (r *Record) absent() []string {
 	var names []string
 	for _, m := range metrics {
@@ -275,7 +274,7 @@ func (r *Record) absent() []string {
 	return names
 }
 
-// runAttribute is the key of the attribute of a run that goes on.
+// runAttribute is the key of the attribute of a running run.
 const runAttribute = "run"
 
 func (r *Record) attributes() map[string][]string {
@@ -297,7 +296,7 @@ func (r *Record) attributes() map[string][]string {
 	return map[string][]string{record.RecordAttribute: {about.String()}, runAttribute: runs}
 }
 
-// fields are what stands in an attribute: words NAME=VALUE without blanks in them.
+// fields are the content of an attribute: words NAME=VALUE without blanks.
 type fields map[string]string
 
 func parseFields(text string) fields {

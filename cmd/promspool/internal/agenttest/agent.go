@@ -138,7 +138,7 @@ func Files(t *testing.T, dir string) []string {
 func (a *Agent) Curl(script string, env ...string) string {
 	a.T.Helper()
 	Need(a.T, "curl")
-	home := a.T.TempDir() // without somebody's .curlrc
+	home := a.T.TempDir() // without a .curlrc
 	NoError(a.T, os.WriteFile(filepath.Join(home, ".curlrc"), []byte("silent\nwrite-out = \" %{http_code}\"\n"), 0o600))
 	env = append(env, "URL="+a.URL, "HOME="+home, "CURL_HOME="+home)
 	return Command{Name: "/bin/sh", Args: []string{"-c", script}, Env: env}.Must(a.T)
@@ -168,7 +168,7 @@ func Samples(page string) []string {
 // Base64 returns a label value as the path of a push has it.
 func Base64(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
 
-// PushJob pushes what is recorded of the runs of a job, given by name and value.
+// PushJob pushes metrics of the runs of a job, given by name and value.
 func (a *Agent) PushJob(job string, pairs ...any) {
 	a.T.Helper()
 	names := map[string]string{

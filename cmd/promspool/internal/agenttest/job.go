@@ -16,7 +16,7 @@ func RunJob(spool, script string, flags ...string) Command {
 	return Command{Name: Promspool, Args: append(args, "--", "sh", "-c", script)}
 }
 
-// A JobRun is a promspool run whose command goes on until it is let go.
+// A JobRun is a promspool run whose command runs until it is released.
 type JobRun struct {
 	T      *testing.T
 	Cmd    *exec.Cmd

@@ -102,8 +102,8 @@ func listSources() {
 }
 
 // UnignoreSignals starts programs with the default action for signals that this
-// process ignores, after nohup or as a command does. They would inherit that, and a
-// test that sends one would wait for ever. The process goes on to ignore them.
+// process ignores, after nohup or as a command does. Otherwise the programs would
+// ignore them too, and a test that sends one would hang. This process still ignores them.
 func UnignoreSignals() {
 	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGTERM} {
 		if signal.Ignored(s) {
@@ -300,7 +300,7 @@ func (b *Buffer) Write(p []byte) (int, error) {
 	return b.b.Write(p)
 }
 
-// String returns what was written so far.
+// String returns the output so far.
 func (b *Buffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -16,14 +16,14 @@ import (
 	"github.com/promspool/promspool/ingest/job"
 )
 
-// An ending is how a command came to its end.
+// An ending describes how a command ended.
 type ending struct {
 	job.End
 	signal syscall.Signal // that killed it, unless that was ours
 }
 
-// execute runs the command to its end. It inherits all that we have, and the
-// descriptor given, which is closed here.
+// execute runs the command and waits for it. The command inherits our environment,
+// our standard files and the given descriptor, which execute closes.
 func (r *jobRun) execute(inherited *os.File, own *textfile) ending {
 	cmd := exec.Command(r.Command[0], r.Command[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
@@ -39,7 +39,7 @@ func (r *jobRun) execute(inherited *os.File, own *textfile) ending {
 
 	signals := make(chan os.Signal, 32)
 	signal.Notify(signals, forwarded()...)
-	// A line on a standard error that nobody reads must not be our end.
+	// Without this, a line on a standard error without a reader would end promspool.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	cmd, err := start(cmd)
 	if inherited != nil {
@@ -51,7 +51,7 @@ func (r *jobRun) execute(inherited *os.File, own *textfile) ending {
 
 	exited := make(chan struct{})
 	go func() {
-		_ = cmd.Wait() // its state says it all
+		_ = cmd.Wait() // its state has the result
 		close(exited)
 	}()
 	p := process{pid: cmd.Process.Pid, group: grouped}
@@ -63,7 +63,7 @@ func (r *jobRun) execute(inherited *os.File, own *textfile) ending {
 	for {
 		select {
 		case s := <-signals:
-			// What is typed at a terminal goes to all of its foreground.
+			// A terminal sends its signals to the whole foreground group.
 			if s := s.(syscall.Signal); grouped || !typed(s) || !inForeground() {
 				p.signal(s)
 			}
@@ -145,9 +145,8 @@ func usageOf(state *os.ProcessState) *job.Usage {
 	return u
 }
 
-// forwarded returns the signals that are handed on: those that services and jobs
-// are commanded with. What whoever started us has us ignore, as nohup does, the
-// command ignores as well.
+// forwarded returns the signals that are passed on to the command. A signal that
+// was ignored when promspool started, as by nohup, the command ignores as well.
 func forwarded() []os.Signal {
 	var all []os.Signal
 	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGALRM, syscall.SIGWINCH} {
@@ -163,7 +162,7 @@ func typed(s syscall.Signal) bool {
 	return s == syscall.SIGINT || s == syscall.SIGQUIT || s == syscall.SIGWINCH
 }
 
-// inForeground reports whether we are what a terminal is occupied with.
+// inForeground reports whether promspool is in the foreground of a terminal.
 func inForeground() bool {
 	tty, err := os.OpenFile("/dev/tty", os.O_RDWR|syscall.O_NOCTTY, 0)
 	if err != nil {
@@ -174,13 +173,13 @@ func inForeground() bool {
 	return err == nil && group == unix.Getpgrp()
 }
 
-// A process is what signals go to.
+// A process is the target of signals.
 type process struct {
 	pid   int
 	group bool // all of its group
 }
 
-// signal sends a signal and reports whether there was somebody to get it.
+// signal sends a signal and reports whether a process has received it.
 func (p process) signal(s syscall.Signal) bool {
 	if p.group {
 		return syscall.Kill(-p.pid, s) == nil
@@ -188,7 +187,7 @@ func (p process) signal(s syscall.Signal) bool {
 	return syscall.Kill(p.pid, s) == nil
 }
 
-// stopRest stops what is left of a group whose first process has ended.
+// stopRest stops the other processes of a group whose first process has ended.
 func (p process) stopRest(kill <-chan time.Time) {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -200,5 +199,5 @@ func (p process) stopRest(kill <-chan time.Time) {
 			kill = nil
 		}
 	}
-	p.signal(syscall.SIGKILL) // there may be nobody
+	p.signal(syscall.SIGKILL) // there may be no process left
 }

@@ -4,8 +4,8 @@ package jobrun
 
 import "syscall"
 
-// dieOf does nothing: the exit status says which signal it was.
+// dieOf does nothing: the exit status reports the signal.
 func dieOf(syscall.Signal) {}
 
-// adoptOrphans does nothing: there are no orphans but those of the first process.
+// adoptOrphans does nothing: only the first process of the system adopts orphans.
 func adoptOrphans() {}

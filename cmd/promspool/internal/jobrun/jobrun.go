@@ -2,27 +2,27 @@
 //
 // # The idea
 //
-// [Run] is the life of one run: take the lock of the job, record the start, start
-// the command, hand signals on, wait for its end, record that. The record is
-// written into the spool by package ingest/job, with no agent needed, or over
-// HTTP to a promspool or Pushgateway, and then into the spool where that does not
-// answer.
+// [Run] takes the lock of the job, records the start, runs the command, passes on
+// signals and records the end. Package ingest/job writes the record into the
+// spool, which needs no agent. With a URL the record goes over HTTP to a promspool
+// or Pushgateway, and into the spool if the server does not answer.
 //
 // # The promise
 //
 //   - The command runs as it would without: same input, output, signals and exit
-//     status, and the same signal ends both. With Strict unset nothing that goes
-//     wrong with the record changes that.
+//     status, and the same signal ends both. Unless Strict is set, a
+//     failure to record does not change that.
 //   - Recording delays the command and its end by no more than a few times Patience,
 //     whatever the disk or the network does.
-//   - The start is on the disk before the command is started. If the end is not
-//     recorded, the run is found to be lost later on.
+//   - The start is on disk before the command starts. If the end is not recorded,
+//     the run is later detected as lost.
 //
 // # Limits
 //
-// A record over HTTP has neither a lock nor what is declared of the job, so a lost
-// run is not seen there. Where the kernel is not Linux the command is never the
-// parent of what it leaves behind, and its signal does not end this process.
+// A record over HTTP has no lock and no declaration, so lost runs are not detected
+// there. On systems other than Linux, promspool does not become the parent of
+// processes that the command leaves behind, and does not end by the signal that
+// ended the command.
 package jobrun
 
 import (
@@ -42,25 +42,24 @@ import (
 	"github.com/promspool/promspool/ingest/job"
 )
 
-// The exit statuses of a run that are not the command's: those of env, nohup and
-// timeout.
+// Exit statuses of promspool run itself, as env, nohup and timeout have them.
 const (
 	exitTimeout    = 124
-	exitNotRun     = 125 // promspool's own refusal
+	exitNotRun     = 125 // promspool did not start the command
 	exitNotStarted = 126
 	exitNotFound   = 127
 )
 
-// An ExitStatus is the error of a run that has said what there is to say.
+// An ExitStatus is the error of a run that has already reported its errors.
 type ExitStatus int
 
 // Error returns the number.
 func (s ExitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
 
-// DefaultPatience is how long a run usually waits for its record.
+// DefaultPatience is the default of Config.Patience.
 const DefaultPatience = 2 * time.Second
 
-// Config says what to run and how. Command, Group, Open, Patience and Stderr are
+// Config configures [Run]. Command, Group, Open, Patience and Stderr are
 // required.
 type Config struct {
 	// Command is the command and its arguments.
@@ -70,30 +69,30 @@ type Config struct {
 	// Open opens the spool, with all its files or with that of the group alone. It
 	// may be called again while an earlier call still hangs.
 	Open func(all bool) (*filestore.Store, error)
-	// Explain adds to an error of the spool, or nil, what can be done about it.
+	// Explain adds advice to an error of the spool. It returns nil for nil.
 	Explain func(error) error
-	// Remote has the record in place of the spool; nil for the spool.
+	// Remote stores the record instead of the spool; nil for the spool.
 	Remote *Remote
-	// Expect is what is expected of the job; nil leaves what was declared.
+	// Expect is the expectation of the job; nil keeps the declared one.
 	Expect *job.Expectation
 	// Boot identifies this boot of the host, see [BootID].
 	Boot string
-	// Timeout is how long the command may run before it gets SIGTERM; zero for ever.
+	// Timeout is how long the command may run before SIGTERM; zero means any time.
 	Timeout time.Duration
-	// KillAfter is how long after that it gets SIGKILL.
+	// KillAfter is the delay between SIGTERM and SIGKILL.
 	KillAfter time.Duration
-	// Lock says what to do if the job is running already: skip, wait or fail;
-	// empty to run beside it.
+	// Lock is the action if the job is running already: skip, wait or fail; empty
+	// to run at the same time.
 	Lock string
-	// Strict makes what cannot be recorded an error of the run.
+	// Strict makes a failure to record an error of the run.
 	Strict bool
-	// StartTime gives the metrics of the command's own the end of the run as their start
-	// time. Scrapes during the run have the values of the last one, and Prometheus
-	// ignores a start time before its last sample.
+	// StartTime sets the start time of the command's own metrics to the end of the run:
+	// during the run Prometheus scrapes the values of the last one, and it ignores a
+	// start time before its last sample.
 	StartTime bool
-	// Patience is how long to wait for the record before the command is started.
+	// Patience bounds the wait for the record before the command starts.
 	Patience time.Duration
-	// Stderr gets a line for what cannot be recorded.
+	// Stderr gets a line for each failure to record.
 	Stderr io.Writer
 }
 
@@ -103,8 +102,8 @@ type Remote struct {
 	Client *http.Client
 }
 
-// BootID tells one boot of the host from another. It is empty where the kernel
-// has no such thing.
+// BootID returns an identifier of this boot of the host. It is empty if the kernel
+// has none.
 func BootID() string {
 	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
@@ -156,9 +155,9 @@ func Run(c Config) error {
 	if end.Own, err = own.read(); r.StartTime && len(end.Own) > 0 {
 		end.Own = exposition.WithStart(end.Own, end.At)
 	}
-	failed = r.complain("what it wrote to $PROMSPOOL_TEXTFILE is refused", err) || failed
+	failed = r.complain("$PROMSPOOL_TEXTFILE was rejected", err) || failed
 	refused, err := rec.finish(end.End)
-	failed = r.complain("what it wrote to $PROMSPOOL_TEXTFILE is refused", refused) || failed
+	failed = r.complain("$PROMSPOOL_TEXTFILE was rejected", refused) || failed
 	failed = r.complain("its end is not recorded", r.Explain(err)) || failed
 	rec.release(err == nil)
 	own.remove()
@@ -173,7 +172,7 @@ func Run(c Config) error {
 	return ExitStatus(end.ExitCode)
 }
 
-// locked ends a run that did not start since another goes on.
+// locked ends a run that did not start because another one is running.
 func (r *jobRun) locked(rec *recorder) error {
 	failed := r.complain("that it was skipped is not recorded", r.Explain(rec.skip(time.Now())))
 	switch {

@@ -29,7 +29,7 @@ type recorder struct {
 	*Config
 	id      string
 	remote  *remoteRecord    // nil without a URL
-	hanging bool             // something that was begun has not come to its end
+	hanging bool             // an operation has timed out and is still running
 	lock    *filestore.Lock  // nil without one
 	store   *filestore.Store // of the lock
 	gone    []string         // runs that had it before
@@ -46,8 +46,8 @@ func newRecorder(c *Config) *recorder {
 	return rec
 }
 
-// within does something that may hang, and gives it up after a while. It must
-// not touch what others have: it may still be at it when they are.
+// within calls do, which may hang, and returns without it after a timeout. do must
+// not use shared data: it may still be running afterwards.
 func within[T any](rec *recorder, patience time.Duration, do func() (T, error)) (T, error) {
 	type result struct {
 		v   T
@@ -103,7 +103,7 @@ func (rec *recorder) takeLock(how string) error {
 		rec.store, rec.lock, rec.gone = t.store, t.lock, t.gone
 		switch {
 		case how == "" && errors.Is(err, filestore.ErrLocked):
-			return nil // by one who wants to be alone, which we did not ask for
+			return nil // an exclusive lock of another run, and none was requested
 		case how != "wait" || !errors.Is(err, filestore.ErrLocked):
 			return err
 		}
@@ -111,9 +111,9 @@ func (rec *recorder) takeLock(how string) error {
 	}
 }
 
-// inheritance returns a descriptor of the lock for the command to inherit, so
-// that its run goes on for as long as it does, whatever becomes of us. It is a
-// high one, which is in nobody's way. Nil if there is no lock.
+// inheritance returns a descriptor of the lock for the command to inherit. So the
+// lock is held as long as the command runs, even if promspool is killed. Its
+// number is high, to keep low ones free. It returns nil without a lock.
 func (rec *recorder) inheritance() *os.File {
 	if rec.lock == nil {
 		return nil
@@ -195,7 +195,7 @@ func (rec *recorder) finish(end job.End) (refused, err error) {
 	return refused, besides(remote, rec.inSpool(endPatience*rec.Patience, false, func(s *filestore.Store) error { return job.Finish(s, rec.Group, end) }))
 }
 
-// isRefusal reports whether metrics were refused for what they say.
+// isRefusal reports whether metrics were rejected because of their content.
 func isRefusal(err error) bool {
 	var clash *record.Conflict
 	var bad *exposition.SyntaxError

@@ -22,10 +22,9 @@ import (
 	"github.com/promspool/promspool/ingest/job"
 )
 
-// A remoteRecord is the record of a job at a promspool or Pushgateway, in place of
-// the spool.
-// It knows nothing of attributes and locks, so the record there tells neither
-// that a run was lost nor what was declared here.
+// A remoteRecord is the record of a job on a promspool or Pushgateway, instead of
+// the spool. It has no attributes and no locks, so it shows no lost runs and no
+// local declarations.
 type remoteRecord struct {
 	base   string
 	group  grouping.Key
@@ -36,10 +35,10 @@ func newRemoteRecord(r Remote, g grouping.Key) *remoteRecord {
 	return &remoteRecord{strings.TrimSuffix(r.URL.String(), "/"), g, r.Client}
 }
 
-// amend reads the record, applies the transition and writes it back, trying for
-// as long as patience lasts.
-func (r *remoteRecord) amend(patience time.Duration, own []byte, transition func(*job.Record)) error {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+// amend reads the record, applies the transition and writes it back. It retries
+// until the timeout.
+func (r *remoteRecord) amend(timeout time.Duration, own []byte, transition func(*job.Record)) error {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	var held families
 	err := retry(ctx, func() (err error) {
@@ -52,11 +51,11 @@ func (r *remoteRecord) amend(patience time.Duration, own []byte, transition func
 	record := job.Read(held)
 	transition(record)
 	text := record.AppendText(slices.Clip(own))
-	// From here on the numbers are fixed, so that trying again counts nothing twice.
+	// From here on the numbers are fixed, so that a retry counts nothing twice.
 	return retry(ctx, func() error { return r.write(ctx, text) })
 }
 
-// errFinal wraps what trying again does not help against.
+// errFinal wraps an error that a retry cannot cure.
 type errFinal struct{ error }
 
 func (e errFinal) Unwrap() error { return e.error }

@@ -12,15 +12,15 @@ import (
 	"github.com/promspool/promspool/ingest/job"
 )
 
-// textfileVariable is the name of the variable that has the path of the file
-// where a command may leave metrics of its own.
+// textfileVariable is the environment variable with the path of the file to which
+// the command may write its own metrics.
 const textfileVariable = "PROMSPOOL_TEXTFILE"
 
-// maxTextfile is the size up to which such a file is taken.
+// maxTextfile is the maximum size of such a file.
 const maxTextfile = 16 << 20
 
-// A textfile is that file, in a directory that nobody else may enter, so that
-// the command may as well rename another one to its name.
+// A textfile is that file. Its directory is private, so the command may also
+// create the file by a rename.
 type textfile struct{ dir string }
 
 func newTextfile() (*textfile, error) {
@@ -30,7 +30,7 @@ func newTextfile() (*textfile, error) {
 
 func (f *textfile) path() string { return filepath.Join(f.dir, "metrics.prom") }
 
-// read returns what the command has left, if that is nothing to complain of.
+// read returns the metrics of the command, or an error if they are invalid.
 func (f *textfile) read() ([]byte, error) {
 	if f.dir == "" {
 		return nil, nil
@@ -45,7 +45,7 @@ func (f *textfile) read() ([]byte, error) {
 	return data, nil
 }
 
-// readRegular reads a file that may be missing, or something else than a file.
+// readRegular reads a regular file. It returns nil if the file does not exist.
 func readRegular(path string) ([]byte, error) {
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	switch {
@@ -67,12 +67,12 @@ func readRegular(path string) ([]byte, error) {
 
 func (f *textfile) remove() {
 	if f.dir != "" {
-		_ = os.RemoveAll(f.dir) // what is left there harms nobody
+		_ = os.RemoveAll(f.dir) // leftover files are harmless
 		f.dir = ""
 	}
 }
 
-// HasSamples reports whether there is more than comments and blanks.
+// HasSamples reports whether the text has more than comments and blank lines.
 func HasSamples(data []byte) bool {
 	for line := range bytes.Lines(data) {
 		if line = bytes.TrimSpace(line); len(line) > 0 && line[0] != '#' {

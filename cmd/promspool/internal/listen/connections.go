@@ -8,12 +8,11 @@ import (
 	"time"
 )
 
-// connections bounds how many connections of one listener are open. A new
-// connection beyond that takes the place of another one, in this order: one that
-// is idle between two requests, one that has not sent anything, one whose
-// client does not read its answer. While all others are at work the new one
-// waits, which the timeouts of the server bound. So clients that keep connections,
-// open them for nothing or never read do not shut out a scrape.
+// connections bounds the number of open connections of one listener. A new
+// connection beyond the limit replaces another one: one that is idle between two
+// requests, else one without a request so far, else one whose client does not
+// read. While all others are in use the new one waits, which the timeouts of the
+// server bound.
 type connections struct {
 	net.Listener
 	limit int // 0 for none
@@ -35,8 +34,8 @@ type connection struct {
 	since time.Time
 }
 
-// quiet is how long a connection may be open without a word before another may
-// take its place: clients send their request at once.
+// quiet is how long a connection may be open without a request before another may
+// replace it: clients send their request at once.
 const quiet = time.Second
 
 // limitConnections bounds the connections of the listener, which srv is going to
@@ -59,62 +58,89 @@ func (c *connections) Accept() (net.Conn, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for c.limit > 0 && len(c.open) >= c.limit && !c.closed {
-		spare, in := c.spare()
-		if spare == nil {
+		spare, in := c.spare(time.Now())
+		if spare.connection == nil {
 			retry := time.AfterFunc(in, c.room.Broadcast)
 			c.room.Wait()
 			retry.Stop()
 			continue
 		}
-		delete(c.open, spare)
-		spare.abort()
+		delete(c.open, spare.connection)
+		if spare.rank == unread {
+			spare.abort()
+		} else {
+			_ = spare.Conn.Close() // its client has taken all
+		}
 	}
 	// The last one before Close may be one too many.
 	c.open[added] = struct{}{}
 	return added, nil
 }
 
-// spare returns the connection to give up, or in how long there may be one if
-// nothing happens.
-func (c *connections) spare() (spare *connection, in time.Duration) {
-	now := time.Now()
+// A candidate is a connection that may be closed for a new one.
+type candidate struct {
+	*connection
+	rank  rank
+	since time.Time // of its last activity
+}
+
+// A rank says why a connection may be closed. The lowest one goes first, and of a
+// rank the connection that has been inactive for longest.
+type rank int
+
+const (
+	inUse  rank = iota // it must stay
+	idle               // its client has all of the last answer and no new request
+	silent             // it had no request yet
+	unread             // its client does not read
+)
+
+// spare returns the connection to close. If there is none it returns the time
+// after which to look for one.
+func (c *connections) spare(now time.Time) (spare candidate, in time.Duration) {
 	in = recheck
-	var best int
-	var since time.Time
 	for x := range c.open {
-		rank, from, free := x.spareFrom()
+		rank, since, free := x.spareFrom(now)
 		switch wait := free.Sub(now); {
-		case rank == 0:
 		case wait > 0:
 			in = min(in, wait)
-		case spare == nil || rank < best || rank == best && from.Before(since):
-			spare, best, since = x, rank, from
+		case rank == inUse:
+		case spare.connection == nil || rank < spare.rank || rank == spare.rank && since.Before(spare.since):
+			spare = candidate{x, rank, since}
 		}
 	}
 	return spare, in
 }
 
-// recheck is how often connections are looked at while a new one waits: no event
-// says that a client has stopped reading.
-const recheck = time.Second
+const (
+	// recheck is the longest wait between two searches for a connection to close:
+	// no event says that a client has stopped reading.
+	recheck = time.Second
+	// soon is the wait where the server is between two states.
+	soon = 10 * time.Millisecond
+)
 
-// spareFrom returns the moment from which the connection may be given up and
-// since when nothing has happened on it. The lowest rank is given up first; zero
-// means that the connection is at work.
-func (x *connection) spareFrom() (rank int, since, free time.Time) {
-	switch x.state {
-	case http.StateIdle:
-		if x.hasStreams() { // its last answer may still be in a buffer of the server
-			return 1, x.since, x.since.Add(quiet)
+// spareFrom returns the moment from which the connection may be closed, and the
+// time of its last activity.
+func (x *connection) spareFrom(now time.Time) (rank rank, since, free time.Time) {
+	p := x.look(now)
+	switch {
+	case x.state != http.StateIdle && x.state != http.StateNew:
+		if since, waits := p.waitsForReader(); waits {
+			return unread, since, since.Add(stuckReader)
 		}
-		return 1, x.since, x.since
-	case http.StateNew:
-		return 2, x.since, x.since.Add(quiet)
+		return inUse, since, free
+	case p.queued > 0:
+		// The handler has ended, and the kernel still sends its answer.
+		return unread, p.taken, p.taken.Add(stuckReader)
+	case !p.reads || unreceived(x.Conn) > 0:
+		return inUse, since, now.Add(soon) // the server has a request to read
+	case !p.requested:
+		return silent, x.since, x.since.Add(quiet)
+	case p.http2: // its last answer may still be in a buffer of the server
+		return idle, x.since, x.since.Add(quiet)
 	}
-	if since, stuck := x.stuck(); stuck {
-		return 3, since, since.Add(stuckReader)
-	}
-	return 0, since, free
+	return idle, x.since, x.since
 }
 
 // Close closes the listener. Open connections stay.
@@ -148,8 +174,8 @@ func (x *connection) abort() {
 // NetConn returns the connection below, as that of TLS does.
 func (x *connection) NetConn() net.Conn { return x.Conn }
 
-// connectionOf returns what a server's connection is based on, nil if that is
-// none of ours.
+// connectionOf returns the connection below one of the server, or nil if it was
+// not accepted by this package.
 func connectionOf(conn net.Conn) *connection {
 	if secure, ok := conn.(*tls.Conn); ok {
 		conn = secure.NetConn()

@@ -38,10 +38,17 @@ func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Net: "unix"} }
 func servePipes(t *testing.T, limit int, handler http.Handler) *pipes {
 	t.Helper()
 	p := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
+	serveOn(t, p, limit, handler)
+	return p
+}
+
+// serveOn serves the handler as the agent would, until the end of the test.
+func serveOn(t *testing.T, l net.Listener, limit int, handler http.Handler) {
+	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error)
 	go func() {
-		ended <- Serve(ctx, []net.Listener{p}, Config{
+		ended <- Serve(ctx, []net.Listener{l}, Config{
 			Handler: handler, ReadTimeout: 10 * time.Second, MaxConnections: limit, Logger: slog.New(slog.DiscardHandler),
 			Serve: func(l net.Listener, srv *http.Server) error {
 				srv.Protocols = new(http.Protocols)
@@ -57,7 +64,6 @@ func servePipes(t *testing.T, limit int, handler http.Handler) *pipes {
 			t.Error(err)
 		}
 	})
-	return p
 }
 
 // connect returns the client's end of a connection that was taken from the queue.
@@ -204,7 +210,7 @@ func TestConnectionsMakeRoom(t *testing.T) {
 			get(t, idle[2])
 		})
 	})
-	t.Run("then who says nothing", func(t *testing.T) {
+	t.Run("then a silent one", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := servePipes(t, 3, http.HandlerFunc(ok))
 			first := p.connect(t)
@@ -222,7 +228,7 @@ func TestConnectionsMakeRoom(t *testing.T) {
 			wantClosed(t, first, 0)
 		})
 	})
-	t.Run("who is served is waited for", func(t *testing.T) {
+	t.Run("a request in progress keeps its connection", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			work := make(chan struct{})
 			p := servePipes(t, 2, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-work }))
@@ -240,7 +246,7 @@ func TestConnectionsMakeRoom(t *testing.T) {
 			time.Sleep(5 * time.Second)
 			select {
 			case <-answered:
-				t.Fatal("the third was served beside two")
+				t.Fatal("the third was served although the limit is two")
 			default:
 			}
 			go func() { _, _ = io.Copy(io.Discard, at[0]) }()

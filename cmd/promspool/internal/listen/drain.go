@@ -8,27 +8,27 @@ import (
 	"time"
 )
 
-// drainPatience is how long a connection may take to bring its first request
-// once the agent stops. A program that connects has one to send.
-const drainPatience = time.Second
+// drainTimeout bounds the wait for the first request of a connection once the
+// agent stops. A program that connects has one to send.
+const drainTimeout = time.Second
 
-// A drain is a listener for one server, whose end loses no connection that was
-// accepted. [http.Server.Shutdown] would: it hangs up on a connection whose first
-// request is still on its way. So accepting ends first, while the server goes
-// on, and the server is told only when every connection has come as far as the
-// handler. Where the service manager holds the socket, what is not accepted any
-// more waits for the next agent.
+// A drain is a listener for one server that loses no accepted connection when it
+// stops. [http.Server.Shutdown] closes a connection whose first request is still
+// on its way. So the drain stops accepting first, while the server still runs, and
+// reports the end to the server only when every connection has reached the
+// handler. Where the service manager holds the socket, later connections wait for
+// the next agent.
 type drain struct {
 	net.Listener
 	stop     func() error  // closes the listener below, once
 	ended    chan struct{} // closed when no connection is accepted any more
 	release  func()        // closes released, once
-	released chan struct{} // closed when the server may know that
+	released chan struct{} // closed when Accept may report that
 
 	mu      sync.Mutex
 	silent  map[net.Conn]bool // connections without a request so far
 	stopped bool
-	none    chan struct{} // closed when silent is empty; nil while nobody waits for that
+	none    chan struct{} // closed when silent is empty; nil while finish does not wait
 }
 
 // newDrain sets the server up for it, whose handler and hooks must be complete.
@@ -67,39 +67,39 @@ func newDrain(l net.Listener, srv *http.Server) *drain {
 	return d
 }
 
-// Accept hides from the server that the drain has stopped: it would return, and
-// leave it at that.
+// Accept hides from the server that the drain has stopped, because the server
+// would stop serving as well.
 func (d *drain) Accept() (net.Conn, error) {
 	c, err := d.Listener.Accept()
 	d.mu.Lock()
 	stopped := d.stopped
 	d.mu.Unlock()
 	if err != nil && stopped {
-		close(d.ended) // the server is in here once, and does not come again
+		close(d.ended) // the server calls Accept from one goroutine, which does not return
 		<-d.released
 	}
 	return c, err
 }
 
-// Close is what the server calls in its Shutdown, or when it fails.
+// Close stops accepting. The server calls it in Shutdown and when it fails.
 func (d *drain) Close() error {
 	defer d.release()
 	return d.stop()
 }
 
-// finish ends accepting and waits for the first requests of what was accepted,
-// as long as that has patience.
+// finish stops accepting. It waits up to [drainTimeout] for the first request of
+// each accepted connection.
 func (d *drain) finish(srv *http.Server) {
-	patience := time.NewTimer(drainPatience)
-	defer patience.Stop()
+	timeout := time.NewTimer(drainTimeout)
+	defer timeout.Stop()
 	d.mu.Lock()
 	d.stopped = true
 	d.mu.Unlock()
-	_ = d.stop()                    // the server would be told by Accept
+	_ = d.stop()                    // Accept reports an error
 	srv.SetKeepAlivesEnabled(false) // closes idle connections, and others after their answer
 	select {
 	case <-d.ended:
-	case <-patience.C:
+	case <-timeout.C:
 		return
 	}
 	d.mu.Lock()
@@ -109,11 +109,11 @@ func (d *drain) finish(srv *http.Server) {
 	d.heard(nil) // there may be none already
 	select {
 	case <-none:
-	case <-patience.C:
+	case <-timeout.C:
 	}
 }
 
-// heard notes that a connection has brought a request, or is gone.
+// heard records that a connection has had a request, or was closed.
 func (d *drain) heard(c net.Conn) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

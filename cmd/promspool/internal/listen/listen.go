@@ -3,25 +3,25 @@
 // # The idea
 //
 // A listener, a connection and a server each wrap one of net and net/http, and
-// know nothing of what is served. Addresses are opened by [On], a unix socket
-// with rights of its own by [Socket], and [Serve] answers on all of them with
-// one handler until its context ends.
+// do not depend on the handler. [On] opens addresses, [Socket] opens a unix
+// socket with its own permissions, and [Serve] serves one handler on all of them
+// until its context ends.
 //
 // # The promise
 //
 //   - Clients that open connections, keep them or never read do not shut out
-//     others: the number of connections at each address is bounded, a new one
-//     takes the place of one that is idle, silent or stuck, and a client that
-//     reads nothing for ten seconds is given up, over HTTP/2 its stream alone.
-//   - An end loses nothing that was accepted: requests on connections that are
-//     open are answered before Serve returns, within a bounded time.
-//   - A unix socket never has other rights than it is to have, and takes the
-//     place only of one on which no process listens.
+//     others. The number of connections at each address is bounded. A new one
+//     replaces one that is idle, silent or unread. A client that reads nothing for
+//     ten seconds is disconnected; over HTTP/2 its stream is reset.
+//   - A stop loses no accepted request: requests on open connections are answered
+//     before Serve returns, within a bounded time.
+//   - A unix socket has its final permissions from the start, and replaces only one
+//     on which no process listens.
 //
 // # Limits
 //
-// How far a client has read is known exactly only on Linux. Elsewhere progress is
-// what the kernel takes into its buffer.
+// Only Linux reports how far a client has read. On other systems the kernel's
+// buffer counts as read.
 package listen
 
 import (
@@ -55,12 +55,12 @@ func listenOn(address string) (net.Listener, error) {
 	}
 	n, err := strconv.ParseUint(port, 10, 32)
 	if err != nil {
-		return nil, fmt.Errorf("%q is no port", port)
+		return nil, fmt.Errorf("invalid port %q", port)
 	}
 	return vsock.Listen(uint32(n), nil)
 }
 
-// plainCause is the error below the address, which the sentence has already.
+// plainCause returns the error without the address, which the message has already.
 func plainCause(err error) error {
 	var op *net.OpError
 	if errors.As(err, &op) {
@@ -69,13 +69,11 @@ func plainCause(err error) error {
 	return err
 }
 
-// Config says what [Serve] answers with. Handler, ReadTimeout and Logger are
-// required.
+// Config configures [Serve]. Handler, ReadTimeout and Logger are required.
 type Config struct {
 	// Handler answers all requests. It is called from many goroutines at once.
 	Handler http.Handler
-	// MaxConnections bounds the connections that are open at each address; zero is
-	// any number.
+	// MaxConnections bounds the open connections of each address; zero means any number.
 	MaxConnections int
 	// ReadTimeout is how long a request may take to arrive.
 	ReadTimeout time.Duration
@@ -85,15 +83,15 @@ type Config struct {
 	Serve func(l net.Listener, srv *http.Server) error
 	// Stopping is called for each listener when its end begins; nil is not called.
 	Stopping func()
-	// Logger is told of faulty connections, at the level of debugging.
+	// Logger gets errors of connections, at debug level.
 	Logger *slog.Logger
 }
 
-// shutdownPatience is how long requests in flight have to end after a signal.
-const shutdownPatience = 15 * time.Second
+// shutdownTimeout bounds the wait for requests in flight after a signal.
+const shutdownTimeout = 15 * time.Second
 
-// Serve answers on the listeners until ctx ends, and then what is in flight. If
-// one of them fails all end. It closes the listeners.
+// Serve serves the listeners until ctx ends, and then answers the requests in
+// flight. If one listener fails, all stop. It closes the listeners.
 func Serve(ctx context.Context, listeners []net.Listener, c Config) error {
 	serve := c.Serve
 	if serve == nil {
@@ -118,10 +116,10 @@ func Serve(ctx context.Context, listeners []net.Listener, c Config) error {
 				c.Stopping()
 			}
 			l.finish(srv)
-			ctx, cancel := context.WithTimeout(context.Background(), shutdownPatience)
+			ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
 			defer cancel()
 			if err := srv.Shutdown(ctx); err != nil {
-				return fmt.Errorf("stopping: requests were still in flight after %s", shutdownPatience)
+				return fmt.Errorf("stopping: requests were still in flight after %s", shutdownTimeout)
 			}
 			return nil
 		})

@@ -22,6 +22,8 @@ const (
 	stuckReader = 2 * time.Second
 	// progressTick is how often a blocked write is looked at.
 	progressTick = time.Second
+	// firstTick is when it is looked at first, to learn what the kernel has taken at once.
+	firstTick = time.Second / 10
 	// streamsInAll bounds the HTTP/2 streams that are served at once over all
 	// connections of a listener: each costs some 45 KiB even if its client reads nothing.
 	// It is shared out evenly, so that no connection takes the streams of others. A
@@ -32,6 +34,9 @@ const (
 	// streamPiece is how much of an answer must get through in readerTimeout over
 	// HTTP/2, where nothing tells about less. It is the usual size of a frame.
 	streamPiece = 16 << 10
+	// leastData is the size of a write over HTTP/2 that is progress of a stream. A
+	// smaller one may be an answer to a ping.
+	leastData = 1000
 	// streamRest is how much the server may have of an answer when its handler ends.
 	streamRest = 4 << 10
 )
@@ -45,13 +50,22 @@ func streamsAtOnce(connections int) int {
 	return min(max(streamsInAll/connections, leastStreams), mostStreams)
 }
 
-// progress is what is known of how a client reads from its connection.
+// progress tracks how a client sends requests and reads answers.
 type progress struct {
-	mu       sync.Mutex // guards all below, and the write deadline of the connection
+	mu       sync.Mutex // guards all below, and the write deadline of the connection; taken after that of connections
 	deadline time.Time  // as the server has set it; zero for none
-	writes   int        // calls of Write that run
-	began    time.Time  // when they did
-	moved    time.Time  // when the client last took something
+	transfer
+}
+
+// transfer is the state of a connection at one moment.
+type transfer struct {
+	reads     bool      // a call of Read runs
+	requested bool      // there was a request
+	writes    int       // calls of Write that run
+	began     time.Time // when they did
+	moved     time.Time // progress of these calls
+	queued    int       // bytes that the kernel had to send when it was last asked; -1 if that is not known
+	taken     time.Time // when the client last took a part of an answer, as far as is known
 
 	// HTTP/2 only.
 	http2        bool
@@ -60,35 +74,58 @@ type progress struct {
 	streamsMoved time.Time // when a stream last began, took something or ended
 }
 
-// stuck returns since when the client has read nothing, and whether the connection
-// waits for that alone.
-func (p *progress) stuck() (since time.Time, stuck bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+// look updates the progress with what the kernel has sent, and returns it.
+func (x *connection) look(now time.Time) transfer {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.ask(now)
+	return x.transfer
+}
+
+// ask updates the progress with what the kernel has sent. The caller holds the lock.
+func (x *connection) ask(now time.Time) {
+	left, known := unsent(x.Conn)
+	switch {
+	case !known:
+		x.queued = -1
+		return
+	case x.writes > 0 && left != x.queued:
+		x.moved = now // more than before is progress as well: the kernel has had room
+	case left < x.queued:
+		x.taken = now
+	}
+	x.queued = left
+}
+
+// waitsForReader returns the time since which the client has read nothing, and
+// whether the connection waits for that alone.
+func (p *transfer) waitsForReader() (since time.Time, waits bool) {
 	switch {
 	case p.writes > 0:
 		return p.moved, true
-	case p.http2:
+	case p.http2 && p.handlers == p.blocked:
 		// An answer that its handler has left is under way without a call of Write.
-		return p.streamsMoved, p.handlers == p.blocked
+		if p.taken.After(p.streamsMoved) {
+			return p.taken, true
+		}
+		return p.streamsMoved, true
 	}
 	return since, false
 }
 
-// slow reports whether the client reads so slowly that the kernel has had no room
-// for what is sent for a while.
+// slow reports whether the kernel's buffer has been full for a while because the
+// client reads slowly.
 func (p *progress) slow() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.writes > 0 && time.Since(p.began) >= progressTick
 }
 
-// hasStreams reports whether the connection is one of HTTP/2, once it has had a
-// request.
-func (p *progress) hasStreams() bool {
+// setRequested records that there was a request.
+func (p *progress) setRequested() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.http2
+	p.requested = true
 }
 
 // stream counts a change of the streams of the connection.
@@ -104,36 +141,57 @@ func (p *progress) stream(handlers, blocked int) {
 // errStuckReader says why a connection was closed.
 var errStuckReader = errors.New("the client has read nothing for " + readerTimeout.String())
 
+// Read reads a part of a request.
+func (x *connection) Read(b []byte) (int, error) {
+	x.setReads(true)
+	defer x.setReads(false)
+	return x.Conn.Read(b)
+}
+
+func (x *connection) setReads(reads bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.reads = reads
+}
+
 // Write writes b. It fails at the deadline of the server, and before that if
 // the client takes nothing for [readerTimeout]. What the client has taken of b so
 // far is progress, however little it is.
 func (x *connection) Write(b []byte) (n int, err error) {
+	start := time.Now()
 	x.mu.Lock()
-	x.moved = time.Now()
+	x.moved, x.queued = start, -1
 	if x.writes++; x.writes == 1 {
-		x.began = x.moved
+		x.began = start
 	}
 	x.mu.Unlock()
 	defer func() {
 		x.mu.Lock()
+		defer x.mu.Unlock()
+		now := time.Now()
+		x.ask(now)
 		x.writes--
-		x.mu.Unlock()
+		if !x.http2 || len(b) >= leastData {
+			x.taken = now
+		}
 	}()
-	queued := -1 // bytes that the kernel had still to send at the last tick
-	for {
-		x.arm()
+	for next := start.Add(firstTick); ; {
+		x.arm(next)
 		m, err := x.Conn.Write(b[n:])
 		n += m
 		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return n, err
 		}
 		now := time.Now()
+		x.mu.Lock()
 		// The kernel takes more only when a good part of its buffer is free, which
 		// can be seconds of a slow client. So ask how much it has sent.
-		left, known := unsent(x.Conn)
-		x.mu.Lock()
-		if m > 0 || known && queued > left {
+		if x.ask(now); m > 0 {
 			x.moved = now
+		}
+		next = now.Add(progressTick)
+		if last := x.moved.Add(readerTimeout); last.Before(next) {
+			next = last
 		}
 		stuck, over := now.Sub(x.moved) >= readerTimeout, !x.deadline.IsZero() && !x.deadline.After(now)
 		x.mu.Unlock()
@@ -144,21 +202,17 @@ func (x *connection) Write(b []byte) (n int, err error) {
 			x.abort()
 			return n, errStuckReader
 		}
-		if queued = -1; known {
-			queued = left
-		}
 	}
 }
 
 // arm sets the deadline for the next look at a write.
-func (x *connection) arm() {
+func (x *connection) arm(at time.Time) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	at := time.Now().Add(progressTick)
 	if !x.deadline.IsZero() && x.deadline.Before(at) {
 		at = x.deadline
 	}
-	_ = x.Conn.SetWriteDeadline(at) // the write says what is wrong
+	_ = x.Conn.SetWriteDeadline(at) // the write fails as well
 }
 
 // SetWriteDeadline sets the deadline for all writes, those under way as well.
@@ -190,6 +244,9 @@ func withConnection(ctx context.Context, conn net.Conn) context.Context {
 func paceStreams(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		conn, _ := r.Context().Value(connectionKey{}).(*connection)
+		if conn != nil {
+			conn.setRequested()
+		}
 		if r.ProtoMajor < 2 || conn == nil {
 			next.ServeHTTP(w, r)
 			return
@@ -226,7 +283,7 @@ func (s *stream) Write(b []byte) (n int, err error) {
 	return n, err
 }
 
-// Flush sends what is there so far.
+// Flush sends the buffered part of the answer.
 func (s *stream) Flush() {
 	s.wait(func() { _ = http.NewResponseController(s.ResponseWriter).Flush() })
 }

@@ -120,7 +120,7 @@ func (c *h2) send(t *testing.T, b []byte) {
 	}
 }
 
-// state returns what became of a stream, and after which time.
+// state returns the state of a stream, and the time after which it ended.
 func (c *h2) state(stream uint32) (state string, got int, after time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -261,7 +261,7 @@ func TestSlowReadersGetTheirAnswer(t *testing.T) {
 			}
 		})
 	})
-	t.Run("not for ever", func(t *testing.T) {
+	t.Run("with a time limit", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c := newH2(t, servePipes(t, 0, http.HandlerFunc(answerOf)), 0, 0)
 			c.send(t, ask(1, "/10000000"))
@@ -277,8 +277,8 @@ func TestSlowReadersGetTheirAnswer(t *testing.T) {
 	})
 }
 
-// An answer over HTTP/2 is what it was: its length is known if it is small, and
-// what is flushed is sent.
+// The wrapper for HTTP/2 keeps the length of a small answer, and sends data that
+// the handler flushes.
 func TestStreamsAreAnswered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		flushed := make(chan struct{})
@@ -463,8 +463,7 @@ func isTimeout(err error) bool {
 	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
-// The kernel says how much of what was written the client has not taken, where
-// it is asked.
+// On Linux unsent returns the number of bytes that the client has not taken.
 func TestUnsentFollowsTheReader(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -13,33 +13,34 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Socket is a unix socket. Which users may connect to it is for the rights of
-// the file to say, and what comes over it is from this host.
+// A Socket is a unix socket. The permissions of the file decide which users may
+// connect. Requests over it are from this host.
 type Socket struct {
 	Path string
 	Mode fs.FileMode
 	GID  int // group of the file; negative to leave it to the system
 }
 
-// CheckPath returns why no socket can have that path, on any directory.
+// CheckPath returns an error if no socket can have that path, whatever the
+// directory contains.
 func CheckPath(path string) error {
 	if strings.HasPrefix(path, "@") {
-		return fmt.Errorf("%q is an abstract socket, to which everybody could connect: name a file", path)
+		return fmt.Errorf("%q is an abstract socket, to which any process could connect: use the path of a file", path)
 	}
-	// The name beside it is longer than most.
+	// The temporary name is usually longer.
 	if limit := len(unix.RawSockaddrUnix{}.Path) - 1; max(len(path), len(filepath.Dir(path))+len("/.s4294967295/s")) > limit {
 		return fmt.Errorf("the path is too long for a socket, of which the system takes %d bytes", limit)
 	}
 	return nil
 }
 
-// Listen makes the socket. It never has other rights than it is to have, and
-// takes the place of one that nobody listens on in one step. Close removes it.
+// Listen creates the socket with its final permissions. It atomically replaces a
+// socket on which no process listens. Close removes it.
 func (p Socket) Listen() (net.Listener, error) {
 	if err := p.free(); err != nil {
 		return nil, err
 	}
-	// It is made in a directory of our own, and appears when all is well with it.
+	// It is created in a private directory and renamed when it is complete.
 	aside, err := os.MkdirTemp(filepath.Dir(p.Path), ".s")
 	if err != nil {
 		return nil, err
@@ -65,21 +66,21 @@ func (p Socket) Listen() (net.Listener, error) {
 		err = os.Rename(name, p.Path)
 	}
 	if err != nil {
-		_ = l.Close() // nobody knows of it
+		_ = l.Close() // it has had no clients
 		return nil, err
 	}
 	return &socketListener{UnixListener: l, path: p.Path, made: made}, nil
 }
 
-// free returns an error unless the path can be taken: there is nothing, or a
-// socket that nobody listens on.
+// free returns an error unless the path is free: it does not exist, or is a
+// socket on which no process listens.
 func (p Socket) free() error {
 	dir, err := os.Stat(filepath.Dir(p.Path))
 	if err != nil {
 		return err
 	}
 	if dir.Mode().Perm()&0o002 != 0 && dir.Mode()&fs.ModeSticky == 0 {
-		return fmt.Errorf("everybody may write to %s and could put another socket there: take another directory", filepath.Dir(p.Path))
+		return fmt.Errorf("any user may write to %s and could replace the socket: use another directory", filepath.Dir(p.Path))
 	}
 	there, err := os.Lstat(p.Path)
 	switch {
@@ -88,7 +89,7 @@ func (p Socket) free() error {
 	case err != nil:
 		return err
 	case there.Mode().Type() != fs.ModeSocket:
-		return fmt.Errorf("%s is there and is not a socket: remove it or take another name", p.Path)
+		return fmt.Errorf("%s exists and is not a socket: delete it or use another path", p.Path)
 	}
 	conn, err := net.Dial("unix", p.Path)
 	switch {
@@ -98,7 +99,7 @@ func (p Socket) free() error {
 	case errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.ENOENT):
 		return nil
 	}
-	return fmt.Errorf("it cannot be told whether another process listens on %s: %w", p.Path, plainCause(err))
+	return fmt.Errorf("cannot detect whether another process listens on %s: %w", p.Path, plainCause(err))
 }
 
 // socketListener removes its file when it is closed, unless another one is there

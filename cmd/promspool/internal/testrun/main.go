@@ -1,9 +1,9 @@
-// Command testrun runs go test and says in its last line what was skipped, and why.
+// Command testrun runs go test and reports skipped tests in its last line, with the
+// reasons.
 //
-// Its arguments are those of go test. A "--" begins those of another go test, which
-// runs even if the one before has failed. What it prints is what go test prints,
-// with -v if that is among the arguments. The exit status is the first of go test
-// that is not 0.
+// Its arguments are those of go test. A "--" begins the arguments of another go
+// test, which runs even if the one before has failed. The output is that of go test,
+// verbose only with -v. The exit status is the first one of go test that is not 0.
 package main
 
 import (
@@ -84,7 +84,7 @@ func newReport(w io.Writer) *report {
 	return &report{w: w, held: map[string]map[string][]string{}, skips: map[string]int{}}
 }
 
-// read reports the events until there are no more.
+// read reports all events.
 func (r *report) read(from io.Reader) {
 	in := bufio.NewReader(from)
 	for {
@@ -145,8 +145,8 @@ func (r *report) skip(output []string) {
 	r.skips[why]++
 }
 
-// end prints what was held of a test that has failed, or of a package: of one that
-// has passed its last line, else all that is left, also of tests that never ended.
+// end prints the output of a failed test or of a package. For a passed package that is
+// its last line, else all remaining output, also of tests that have not ended.
 func (r *report) end(e event, print bool) {
 	tests := r.held[e.Package]
 	show := func(lines []string) {
@@ -176,7 +176,7 @@ func (r *report) end(e event, print bool) {
 	delete(r.held, e.Package)
 }
 
-// summary returns the line about what was skipped.
+// summary returns the line about skipped tests.
 func (r *report) summary() string {
 	parts := r.left
 	reasons := slices.SortedFunc(maps.Keys(r.skips), func(a, b string) int { return cmp.Or(r.skips[b]-r.skips[a], cmp.Compare(a, b)) })
