@@ -27,7 +27,7 @@ QUICK     = $$(go list ./... | grep -vE '/cmd/promspool/(browsertest|peertest|to
 CI_ONLY   = $(if $(filter true,$(CI)),.ci/packages && export PROMSPOOL_TEST_NO_SKIP=1 &&)
 PLATFORMS = linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 freebsd/amd64
 
-.PHONY: build run test test-all test-browser test-peers test-torture race torture lint vet format staticcheck portable vuln fuzz bench bench-peers conformance man completions install packages test-packages dist clean help
+.PHONY: build run test test-all test-browser test-peers test-torture race torture lint vet format staticcheck portable vuln fuzz bench bench-peers conformance man completions install packages test-packages test-deploy dist clean help
 
 build: ## build ./promspool, a static binary
 	$(BUILD) -o promspool ./cmd/promspool
@@ -124,6 +124,9 @@ packages: ## build .deb and .rpm for each architecture of Linux into dist/
 
 test-packages: ## build the packages twice, compare, and install, run, upgrade and remove them in a root of their own
 	.ci/test-packages
+
+test-deploy: ## render what examples/kubernetes deploys, and check it
+	cd .tools/deploy && go vet ./... && go test -count=1 ./...
 
 dist: ## build for each platform into dist/, with packages and checksums
 	rm -rf dist
