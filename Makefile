@@ -31,7 +31,7 @@ CI_PEERS  = $(if $(filter true,$(CI)),$(MAKE) peers &&)
 PEER      = CGO_ENABLED=0 nice -n 10 go build -modfile=$< -trimpath -buildvcs=false -ldflags '-s -w' -o $@
 PLATFORMS = linux-amd64 linux-arm64 linux-armv7 darwin-amd64 darwin-arm64 freebsd-amd64
 
-.PHONY: build run test test-all test-browser test-peers test-torture peers race torture lint vet format staticcheck portable scripts yaml words vuln fuzz bench bench-peers conformance man completions docs install packages test-packages dist test-dist test-container release-check clean help
+.PHONY: build run test test-all test-browser test-peers test-torture peers race torture lint vet format staticcheck portable scripts yaml words vuln fuzz bench bench-peers conformance man completions docs install packages test-packages dist test-dist test-container test-deploy release-check clean help
 
 build: ## build ./promspool, a static binary
 	$(BUILD) -o $(OUTPUT) ./cmd/promspool
@@ -149,6 +149,9 @@ packages: ## build .deb and .rpm for each architecture of Linux into dist/
 
 test-packages: ## install, run, upgrade and remove the packages in a root of their own
 	.ci/test-packages
+
+test-deploy: ## render what examples/kubernetes deploys, and check it
+	cd .tools/deploy && go vet ./... && go test -count=1 ./...
 
 dist: ## build a release into dist/: tarballs, packages, SBOMs and checksums
 	.nfpm/dist $(VERSION) $(PLATFORMS)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -177,7 +178,7 @@ func (a *agent) route() error {
 	}
 	host, _ := os.Hostname() // the page is not about any other
 	read := exporter.New(exporter.Config{
-		View: a.store.View, Own: a.reg, Process: a.process, OwnFamilies: a.own, Health: a.store.Health, CORSOrigin: a.set.cors, Requests: a.requests, Logger: a.logger, CanWrite: push.MayWrite, Admin: a.admin, OpenMetrics: a.openMetrics,
+		View: a.store.View, Own: a.reg, Process: a.process, OwnFamilies: a.own, Health: a.store.Health, CORSOrigin: a.set.cors, Requests: a.requests, Logger: a.logger, CanWrite: func(r *http.Request) bool { return !isReadOnly(r) && push.MayWrite(r) }, Admin: a.admin, OpenMetrics: a.openMetrics,
 		Info: exporter.Info{Build: buildInfo(), Start: a.start, Flags: a.flags(), Spool: a.spool, Host: host, MetricsPath: a.telemetryPath, Watch: a.watch.Mode},
 	})
 	a.router = &router{prefix: a.set.prefix, metrics: a.telemetryPath, push: push, read: read, lifecycle: a.lifecycle, quit: a.quit}
@@ -200,25 +201,29 @@ func (a *agent) serve(ctx context.Context, socks sockets) error {
 
 	view := a.store.View().Totals()
 	a.logger.Info("Serving", "spool", a.spool, "groups", view.Groups, "files", view.Dropped, "series", view.Series,
-		"on", addresses(socks.web), "metrics", a.set.prefix+a.telemetryPath, "version", version.Version)
+		"on", cmp.Or(addresses(socks.web), "sockets only"), "metrics", a.set.prefix+a.telemetryPath, "version", version.Version)
 	if len(socks.push) > 0 {
 		a.logger.Info("Taking pushes over a socket as well", "socket", addresses(socks.push))
 	}
+	if len(socks.read) > 0 {
+		a.logger.Info("Serving over a read-only socket as well", "socket", addresses(socks.read))
+	}
 	var group errgroup.Group
-	group.Go(func() error {
-		defer stop()
-		return a.answer(running, socks.web, a.handler(), func(l net.Listener, srv *http.Server) error {
-			return web.Serve(l, srv, a.web, a.logger)
-		})
-	})
-	group.Go(func() error {
-		// The rights of the file stand for users and TLS.
-		err := a.answer(running, socks.push, a.hosts.Handler(a.router.onlyPushAndRead()), nil)
-		if err != nil {
-			stop()
+	serve := func(listeners []net.Listener, handler http.Handler, how func(net.Listener, *http.Server) error) {
+		if len(listeners) == 0 {
+			return // the agent stops when one of them ends
 		}
-		return err
+		group.Go(func() error {
+			defer stop()
+			return a.answer(running, listeners, handler, how)
+		})
+	}
+	serve(socks.web, a.handler(), func(l net.Listener, srv *http.Server) error {
+		return web.Serve(l, srv, a.web, a.logger)
 	})
+	// The rights of the file stand for users and TLS.
+	serve(socks.push, a.hosts.Handler(a.router.onlyPushAndRead()), nil)
+	serve(socks.read, a.hosts.Handler(a.router.onlyRead()), nil)
 	group.Go(func() error { return a.watch.Run(running, reported{a.store, a.report}) })
 	group.Go(func() error {
 		return systemd.Watchdog(running, func() error {

@@ -20,7 +20,7 @@ import (
 // emptyFlags are the flags whose empty value has a meaning: that of the default.
 // Unit files written for Pushgateway may have them.
 var emptyFlags = map[string]bool{
-	"persistence.file": true, "web.config.file": true, "web.cors.origin": true, "web.external-url": true, "web.route-prefix": true,
+	"persistence.file": true, "web.config.file": true, "web.cors.origin": true, "web.external-url": true, "web.listen-address": true, "web.route-prefix": true,
 }
 
 // urlFlags are the flags that reject an empty value themselves, as they do every

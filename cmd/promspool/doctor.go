@@ -138,9 +138,19 @@ type agentSeen struct {
 	flags map[string]string
 }
 
-// checkAgent asks the agent, if there is one.
+// metricsSocket is where promspool-metrics.socket listens.
+const metricsSocket = "/run/promspool/metrics.sock"
+
+// checkAgent asks the agent, if there is one. Without --url it is also looked for at
+// the socket of an agent that has no port.
 func (d *doctor) checkAgent(store *filestore.Store) *agentSeen {
 	answer, err := d.remote.do(http.MethodGet, "/api/v1/status", nil, nil)
+	if err != nil && !d.urlGiven {
+		socket := remote{url: "unix://" + metricsSocket, timeout: d.remote.timeout}
+		if found, errSocket := socket.do(http.MethodGet, "/api/v1/status", nil, nil); errSocket == nil {
+			answer, err, d.remote = found, nil, socket
+		}
+	}
 	if err != nil {
 		level := note
 		if d.urlGiven {

@@ -123,7 +123,8 @@ type scrapeConfig struct {
 	HonorLabels  bool   `yaml:"honor_labels"`
 	MetricsPath  string `yaml:"metrics_path"`
 	StaticConfig []struct {
-		Targets []string `yaml:"targets"`
+		Targets []string          `yaml:"targets"`
+		Labels  map[string]string `yaml:"labels"`
 	} `yaml:"static_configs"`
 }
 
@@ -147,24 +148,33 @@ func (d *doctor) checkPrometheus(agent *agentSeen) {
 		d.say(wrong, "prometheus", "promtool check config "+d.prometheus+" says more", "%v", err)
 		return
 	}
-	u, err := url.Parse(d.remote.url)
-	if err != nil || u.Host == "" {
-		d.say(skipped, "prometheus", "", "--url names no port to look for in %s", d.prometheus)
-		return
-	}
+	u, _ := url.Parse(d.remote.url) // it was asked already
 	port := u.Port()
 	if port == "" {
 		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
 	}
+	sockets := []string{metricsSocket}
+	if u.Scheme == "unix" {
+		sockets = append(sockets, u.Path)
+	}
+	if agent != nil && agent.flags["web.metrics-socket"] != "" {
+		sockets = append(sockets, agent.flags["web.metrics-socket"])
+	}
 	var scraping []scrapeConfig
 	for _, job := range jobs {
 		for _, static := range job.StaticConfig {
+			socket := static.Labels["__unix_socket__"] // is connected to in place of the address
 			for _, target := range static.Targets {
-				if d.isThisHost(target, u.Hostname(), port) {
+				if socket == "" && d.isThisHost(target, u.Hostname(), port) || socket != "" && slices.ContainsFunc(sockets, func(s string) bool { same, _ := samePath(s, socket); return same }) {
 					scraping = append(scraping, job)
 				}
 			}
 		}
+	}
+	if len(scraping) == 0 && u.Scheme == "unix" {
+		d.say(note, "prometheus", "add a job with the label __unix_socket__: "+u.Path+" and honor_labels: true, if this Prometheus is the one that scrapes the agent",
+			"no job in %s has the socket %s in a label __unix_socket__ of its static targets; other kinds of discovery are not followed", d.prometheus, u.Path)
+		return
 	}
 	if len(scraping) == 0 {
 		d.say(note, "prometheus", "add a job for localhost:"+port+" with honor_labels: true, if this Prometheus is the one that scrapes the agent",

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,6 +29,7 @@ type jobCommand struct {
 	labels []string
 	name   string
 	expect expectFlags
+	timer  string // a unit of systemd, or empty
 }
 
 func addJob(app *kingpin.Application, c *common, commands map[string]func() error) {
@@ -37,12 +39,17 @@ func addJob(app *kingpin.Application, c *common, commands map[string]func() erro
 
 Its metrics exist from then on, so an alert can detect a job that never runs. For a known job only the expectations change.
 
-Example:
+With --from-timer the expectation is that of a systemd timer: --every is the longest time between two starts, and its accuracy and random delay are added to --grace. The name is by default that of the unit that the timer starts. It is read once: declare the job again after a change of the timer.
 
-  promspool job declare backup --every=24h --grace=1h --max-runtime=2h`)
+Examples:
+
+  promspool job declare backup --every=24h --grace=1h --max-runtime=2h
+
+  promspool job declare --from-timer=backup.timer`)
+	declare.Flag("from-timer", "Take --every and the name from this systemd timer.").PlaceHolder("UNIT").StringVar(&d.timer)
 	declare.Flag("label", "Further label of the job, as NAME=VALUE; repeatable.").PlaceHolder("NAME=VALUE").StringsVar(&d.labels)
 	d.expect.add(declare)
-	declare.Arg("name", "Name of the job: its label job.").Required().StringVar(&d.name)
+	declare.Arg("name", "Name of the job: its label job. Required without --from-timer.").StringVar(&d.name)
 	commands[declare.FullCommand()] = d.declare
 
 	f := &jobCommand{common: c}
@@ -59,6 +66,27 @@ Example:
 }
 
 func (j *jobCommand) declare() error {
+	expect, at := j.expect.expectation(), time.Now()
+	var from timer
+	switch {
+	case j.timer == "" && j.name == "":
+		return &usageError{errors.New("give the name of the job, or --from-timer")}
+	case j.timer != "" && j.expect.given[0]:
+		return &usageError{errors.New("--every and --from-timer exclude each other")}
+	case j.timer != "":
+		var err error
+		if from, err = readTimer(j.timer); err != nil {
+			return err
+		}
+		j.name = cmp.Or(j.name, from.job)
+		expect.Every, expect.Grace = from.every, expect.Grace+from.late
+		if !from.next.IsZero() {
+			// A job that never ran is due at the next start of the timer.
+			if start := from.next.Add(-from.every); start.Before(at) {
+				at = start
+			}
+		}
+	}
 	g, err := jobGroup(j.name, j.labels)
 	if err != nil {
 		return &usageError{err}
@@ -68,7 +96,11 @@ func (j *jobCommand) declare() error {
 		return err
 	}
 	defer store.Close() //nolint:errcheck // nothing to lose
-	return denied(j.spool, job.Declare(store, g, time.Now(), j.expect.expectation()), "")
+	err = denied(j.spool, job.Declare(store, g, at, expect), "")
+	if err == nil && j.timer != "" {
+		_, err = fmt.Fprintf(j.stdout, "declared %s: every %s, grace %s\n", g, model.Duration(expect.Every), model.Duration(expect.Grace))
+	}
+	return err
 }
 
 func (j *jobCommand) forget() error {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"net/http"
 	"net/http/pprof"
 	"net/url"
@@ -21,6 +22,7 @@ type router struct {
 	lifecycle bool
 	quit      func()
 	profiles  http.Handler // nil unless they are switched on
+	readOnly  bool         // nothing that is asked for here changes the spool or the agent
 }
 
 // profiles serves what the runtime knows of itself.
@@ -35,6 +37,12 @@ func profiles(prefix string) http.Handler {
 }
 
 func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if rt.readOnly {
+		if rt.refuseWrite(w, r) {
+			return
+		}
+		r = r.WithContext(context.WithValue(r.Context(), readOnlyKey{}, true))
+	}
 	if r.URL.Path == "/-/quit" { // has no prefix, as in Pushgateway
 		rt.serveQuit(w, r)
 		return
@@ -45,7 +53,7 @@ func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		notFound(w)
 		return
 	}
-	if rt.push.Serve(w, r, path) {
+	if !rt.readOnly && rt.push.Serve(w, r, path) {
 		return
 	}
 	if rt.profiles != nil && strings.HasPrefix(path, "/debug/pprof/") {
@@ -151,3 +159,34 @@ func (rt *router) onlyPushAndRead() http.Handler {
 	public.lifecycle, public.profiles = false, nil
 	return &public
 }
+
+// onlyRead answers what is read and rejects everything else.
+func (rt *router) onlyRead() http.Handler {
+	public := *rt
+	public.lifecycle, public.profiles, public.readOnly = false, nil, true
+	return &public
+}
+
+// refuseWrite answers requests that do not only read. Pings write with GET as well.
+func (rt *router) refuseWrite(w http.ResponseWriter, r *http.Request) bool {
+	const sentence = "this socket is read-only: push to the port of the agent or to --push.socket"
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions:
+		path, _ := strings.CutPrefix(rawPath(r.URL), rt.prefix)
+		if !strings.HasPrefix(path, "/ping/") {
+			return false
+		}
+		http.Error(w, sentence, http.StatusForbidden)
+	default:
+		rt.push.Drain(w, r)
+		w.Header().Set("Allow", "GET, HEAD, OPTIONS")
+		http.Error(w, sentence, http.StatusMethodNotAllowed)
+	}
+	return true
+}
+
+// readOnlyKey is the key of the context of requests to a router that is read-only.
+type readOnlyKey struct{}
+
+// isReadOnly reports whether the request came to a router that is read-only.
+func isReadOnly(r *http.Request) bool { return r.Context().Value(readOnlyKey{}) != nil }

@@ -49,6 +49,7 @@ type serveCommand struct {
 	ownerCheck  bool
 	adminGroup  string
 	pushSocket  socketFlags
+	readSocket  socketFlags
 	allowRemote bool
 
 	textfiles   []string
@@ -80,9 +81,8 @@ func addServe(app *kingpin.Application, c *common, commands map[string]func() er
 	cmd.Flag("web.allowed-host", "Further name of this host that browsers may use; repeatable.").StringsVar(&s.allowedHosts)
 	cmd.Flag("web.read-timeout", "Maximum time for a request to arrive.").Default("10s").DurationVar(&s.readTimeout)
 	cmd.Flag("web.max-connections", "Maximum number of open connections per address; 0 for no limit. A new connection replaces an idle one.").Default("512").IntVar(&s.maxConnections)
-	cmd.Flag("push.socket", "Path of a unix socket for pushes; write permission for the file is permission to push.").StringVar(&s.pushSocket.path)
-	cmd.Flag("push.socket-mode", "Mode of --push.socket.").Default("0660").StringVar(&s.pushSocket.mode)
-	cmd.Flag("push.socket-group", "Group of --push.socket, by name or number; default is the agent's.").StringVar(&s.pushSocket.group)
+	s.readSocket.addFlags(cmd, "web.metrics-socket", "Path of a read-only unix socket for metrics, health, the page and the JSON API.", "0666")
+	s.pushSocket.addFlags(cmd, "push.socket", "Path of a unix socket for pushes; write permission for the file is permission to push.", "0660")
 	cmd.Flag("push.owner-check", "Allow changes to a group only to the user who created it, root and --push.admin-group. Users are identified over --push.socket.").BoolVar(&s.ownerCheck)
 	cmd.Flag("push.admin-group", "Group, by name or number, whose members may change all groups regardless of --push.owner-check.").StringVar(&s.adminGroup)
 	s.pushLimits.addFlags(cmd)
@@ -193,18 +193,24 @@ func (s *serveCommand) flags() map[string]string {
 	return flags
 }
 
-// passedForPushes is the FileDescriptorName= of the unix socket for pushes.
+// Values of FileDescriptorName= of the unix sockets for pushes and for reading.
 // Sockets of every other name take the place of --web.listen-address.
-const passedForPushes = "push"
+const (
+	passedForPushes  = "push"
+	passedForReading = "metrics"
+)
 
 // sockets are what the agent answers on.
 type sockets struct {
 	web  []net.Listener
 	push []net.Listener // unix sockets for pushes
+	read []net.Listener // unix sockets that are read-only
 }
 
+func (s *sockets) all() []net.Listener { return slices.Concat(s.web, s.push, s.read) }
+
 func (s *sockets) close() {
-	for _, l := range slices.Concat(s.web, s.push) {
+	for _, l := range s.all() {
 		_ = l.Close() // the server has closed it, if it came to that
 	}
 }
@@ -222,9 +228,12 @@ func (s *serveCommand) listen(logger *slog.Logger) (socks sockets, err error) {
 		return socks, fmt.Errorf("taking the sockets of the service manager: %w", err)
 	}
 	for name, ls := range passed {
-		if name == passedForPushes {
+		switch name {
+		case passedForPushes:
 			socks.push = append(socks.push, ls...)
-		} else {
+		case passedForReading:
+			socks.read = append(socks.read, ls...)
+		default:
 			socks.web = append(socks.web, ls...)
 		}
 	}
@@ -235,6 +244,9 @@ func (s *serveCommand) listen(logger *slog.Logger) (socks sockets, err error) {
 		return socks, errors.New("--web.systemd-socket is given, but the service manager has passed no socket")
 	default:
 		for _, address := range *s.web.WebListenAddresses {
+			if address == "" {
+				continue // no port
+			}
 			l, err := listen.On(address)
 			if err != nil {
 				return socks, err
@@ -242,38 +254,55 @@ func (s *serveCommand) listen(logger *slog.Logger) (socks sockets, err error) {
 			socks.web = append(socks.web, l)
 		}
 	}
-	if s.pushSocket.path != "" {
-		l, err := s.pushSocket.listen()
+	for _, unix := range []struct {
+		flags *socketFlags
+		to    *[]net.Listener
+	}{{&s.pushSocket, &socks.push}, {&s.readSocket, &socks.read}} {
+		if unix.flags.path == "" {
+			continue
+		}
+		l, err := unix.flags.listen()
 		if err != nil {
 			return socks, err
 		}
-		socks.push = append(socks.push, l)
+		*unix.to = append(*unix.to, l)
+	}
+	if len(socks.all()) == 0 {
+		return socks, &usageError{errors.New("--web.listen-address is empty and there is no socket: give an address, --web.metrics-socket or --push.socket")}
 	}
 	return socks, nil
 }
 
-// socketFlags are the flags of the unix socket for pushes.
+// socketFlags are the flags of a unix socket.
 type socketFlags struct {
+	flag  string // the one with the path
 	path  string
 	mode  string // octal
 	group string // name or number; empty to leave it to the system
 }
 
+func (f *socketFlags) addFlags(cmd *kingpin.CmdClause, flag, help, mode string) {
+	f.flag = flag
+	cmd.Flag(flag, help).StringVar(&f.path)
+	cmd.Flag(flag+"-mode", "Mode of --"+flag+".").Default(mode).StringVar(&f.mode)
+	cmd.Flag(flag+"-group", "Group of --"+flag+", by name or number; default is that of the agent.").StringVar(&f.group)
+}
+
 func (f *socketFlags) listen() (net.Listener, error) {
 	mode, err := strconv.ParseUint(f.mode, 8, 32)
 	if err != nil || mode > 0o777 {
-		return nil, &usageError{fmt.Errorf("--push.socket-mode: %q is no mode such as 0660", f.mode)}
+		return nil, &usageError{fmt.Errorf("--%s-mode: %q is no mode such as 0660", f.flag, f.mode)}
 	}
 	if err := listen.CheckPath(f.path); err != nil {
-		return nil, &usageError{fmt.Errorf("--push.socket: %w", err)}
+		return nil, &usageError{fmt.Errorf("--%s: %w", f.flag, err)}
 	}
 	gid, err := groupNumber(f.group)
 	if err != nil {
-		return nil, fmt.Errorf("--push.socket-group: %w", err)
+		return nil, fmt.Errorf("--%s-group: %w", f.flag, err)
 	}
 	l, err := listen.Socket{Path: f.path, Mode: fs.FileMode(mode), GID: gid}.Listen()
 	if err != nil {
-		return nil, fmt.Errorf("--push.socket: %w", err)
+		return nil, fmt.Errorf("--%s: %w", f.flag, err)
 	}
 	return l, nil
 }

@@ -2,6 +2,7 @@ package peertest
 
 import (
 	"net/http"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -74,6 +75,7 @@ type (
 		VolumeMounts   []struct {
 			Name      string
 			MountPath string `yaml:"mountPath"`
+			ReadOnly  bool   `yaml:"readOnly"`
 		} `yaml:"volumeMounts"`
 	}
 	k8sPod struct {
@@ -172,6 +174,21 @@ func TestKubernetesExample(t *testing.T) {
 	}
 	agenttest.Need(t, "curl")
 	agenttest.Command{Name: run.Command[0], Args: append(run.Command[1:], run.Args...), Env: []string{run.Env[1].Name + "=" + a.URL}}.Must(t)
+	if !strings.Contains(a.Page(), `backup_last_success_timestamp_seconds{job="backup"} 1`) {
+		t.Errorf("the job has not pushed:\n%s", a.Merge())
+	}
+}
+
+// TestKubernetesSocketExample runs the script of the job that pushes over a socket.
+func TestKubernetesSocketExample(t *testing.T) {
+	t.Parallel()
+	agenttest.Need(t, "curl")
+	var job k8sCronJob
+	agenttest.NoError(t, yaml.UnmarshalStrict([]byte(example(t, "kubernetes/cronjob-socket.yaml")), &job))
+	socket := filepath.Join(t.TempDir(), "push.sock")
+	a := agenttest.StartAgent(t, "", "--push.socket="+socket, "--push.socket-mode=0666")
+	run := job.Spec.JobTemplate.Spec.Template.Spec.Containers[0]
+	agenttest.Command{Name: run.Command[0], Args: append(run.Command[1:], replace(t, run.Args[0], "/run/promspool/push.sock", socket))}.Must(t)
 	if !strings.Contains(a.Page(), `backup_last_success_timestamp_seconds{job="backup"} 1`) {
 		t.Errorf("the job has not pushed:\n%s", a.Merge())
 	}

@@ -58,6 +58,7 @@ var packageFiles = []string{
 	"/etc/default/promspool",
 	"/etc/promspool/jobs",
 	"/usr/bin/promspool",
+	"/usr/lib/systemd/system/promspool-metrics.socket",
 	"/usr/lib/systemd/system/promspool-push.socket",
 	"/usr/lib/systemd/system/promspool-run@.service",
 	"/usr/lib/systemd/system/promspool-run@.timer",
@@ -219,7 +220,7 @@ func lifeOfDeb(t *testing.T, r *cleanRoot) {
 		t.Errorf("the service is not enabled: %q, %v", to, err)
 	}
 	r.inside("systemd-analyze", "verify", "--man=no", "--recursive-errors=one",
-		"promspool.service", "promspool.socket", "promspool-push.socket", "promspool-run@backup.service", "promspool-run@backup.timer").Must(t)
+		"promspool.service", "promspool.socket", "promspool-push.socket", "promspool-metrics.socket", "promspool-run@backup.service", "promspool-run@backup.timer").Must(t)
 
 	r.write("/etc/default/promspool", packageFlags, 0o644)
 	a := r.start()
@@ -252,7 +253,7 @@ func lifeOfDeb(t *testing.T, r *cleanRoot) {
 	a.Stop()
 
 	r.inside("dpkg", "--remove", "promspool").Must(t)
-	if got := r.asked(); !strings.Contains(got, "stop promspool.socket promspool-push.socket promspool.service\n") {
+	if got := r.asked(); !strings.Contains(got, "stop promspool.socket promspool-push.socket promspool-metrics.socket promspool.service\n") {
 		t.Errorf("in a removal systemctl is asked %q, want to stop the service and its sockets", got)
 	}
 	if got := r.read("/etc/default/promspool"); got != packageFlags {
@@ -338,7 +339,7 @@ func lifeOfRPM(t *testing.T, r *cleanRoot) {
 	a.Stop()
 
 	do("--nodeps", "--erase", "promspool")
-	if got := r.asked(); !strings.Contains(got, "stop promspool.socket promspool-push.socket promspool.service\n") || strings.Contains(got, "restart") {
+	if got := r.asked(); !strings.Contains(got, "stop promspool.socket promspool-push.socket promspool-metrics.socket promspool.service\n") || strings.Contains(got, "restart") {
 		t.Errorf("in a removal systemctl is asked %q, want to stop and disable", got)
 	}
 	agenttest.NoError(t, os.Rename(r.dir+"/etc/default/promspool.rpmsave", r.dir+"/etc/default/kept")) // the administrator's

@@ -32,6 +32,37 @@ func startPrometheus(t *testing.T, name string, targets ...string) *realPromethe
 		"--config.file="+file, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address=127.0.0.1:0")}
 }
 
+// TestPrometheusScrapesSocket scrapes over the socket where Prometheus can: from 3.15 on.
+func TestPrometheusScrapesSocket(t *testing.T) {
+	t.Parallel()
+	program := agenttest.Need(t, "prometheus")
+	config := example(t, "prometheus/unix-socket.yml")
+	agenttest.Command{Name: agenttest.Need(t, "promtool"), Args: []string{"check", "config", filepath.Join(examples, "prometheus", "unix-socket.yml")}}.Must(t)
+	unit, err := os.ReadFile(agenttest.Repository + "/systemd/promspool-metrics.socket")
+	agenttest.NoError(t, err)
+	if _, path, _ := strings.Cut(config, "__unix_socket__: "); !strings.Contains(string(unit), "ListenStream="+strings.TrimSpace(path)+"\n") {
+		t.Errorf("the unit does not listen at %q", path)
+	}
+	said, more, _ := agenttest.Command{Name: program, Args: []string{"--version"}}.Run(t)
+	var major, minor int
+	if _, err := fmt.Sscanf(said+more, "prometheus, version %d.%d", &major, &minor); err != nil || major < 3 || major == 3 && minor < 15 {
+		t.Logf("not scraped: Prometheus %d.%d has no unix sockets", major, minor)
+		return
+	}
+	dir := t.TempDir()
+	socket, file := filepath.Join(dir, "metrics.sock"), filepath.Join(dir, "prometheus.yml")
+	a := agenttest.StartAgent(t, "", "--web.metrics-socket="+socket)
+	a.Push("/metrics/job/backup", "backup_ok 1\n")
+	config = replace(t, replace(t, config, "/run/promspool/metrics.sock", socket), "scrape_interval: 15s", "scrape_interval: 1s")
+	agenttest.NoError(t, os.WriteFile(file, []byte(config), 0o644))
+	p := &realPrometheus{agenttest.StartServer(t, listensOn, program,
+		"--config.file="+file, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address=127.0.0.1:0")}
+	agenttest.WaitFor(t, "the push is scraped over the socket", func() bool {
+		series, value := p.query(`backup_ok{job="backup",instance="localhost:9091"}`)
+		return len(series) == 1 && value == "1"
+	})
+}
+
 // labels is the labels of a series.
 type labels = map[string]string
 
