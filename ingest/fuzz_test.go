@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +15,7 @@ import (
 	"github.com/promspool/promspool/filestore"
 	"github.com/promspool/promspool/filestore/exposition"
 	"github.com/promspool/promspool/filestore/grouping"
+	"github.com/promspool/promspool/filestore/merge"
 	"github.com/promspool/promspool/filestore/record"
 	"github.com/promspool/promspool/ingest"
 )
@@ -94,6 +97,7 @@ func FuzzDecode(f *testing.F) {
 		f.Add(compressed(f, encoding, text), uint8(i), false, true)
 		f.Add(compressed(f, encoding, delimited(f, gaugeFamily("a", 1, "x", "1"), gaugeFamily("b.c", 2))), uint8(i), true, true)
 	}
+	f.Add(delimited(f, javaFamilies()...), uint8(0), true, false)
 	dir := f.TempDir()
 	store, err := filestore.Open(dir, nil)
 	if err != nil {
@@ -121,5 +125,22 @@ func FuzzDecode(f *testing.F) {
 			return // the fault shows only in the merge
 		}
 		checkScrape(t, store.View().AppendTo(nil))
+		// What is read back from the file is the same by protobuf.
+		text, err := os.ReadFile(filepath.Join(dir, g.FileName()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		again := encodedOf(merge.Merge(nil, map[string][]byte{g.FileName(): text}))
+		if got := encodedOf(store.View()); !bytes.Equal(got, again) {
+			t.Errorf("from the push it is\n%q\nand from the file\n%q", got, again)
+		}
 	})
+}
+
+// encodedOf returns a view as protobuf.
+func encodedOf(v *merge.View) (b []byte) {
+	for _, p := range v.Encoded().Parts {
+		b = append(b, p.Raw()...)
+	}
+	return b
 }

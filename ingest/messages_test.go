@@ -264,7 +264,7 @@ func TestMessages(t *testing.T) {
 		},
 		{
 			name: "gauge histogram", body: "# TYPE m gaugehistogram\n",
-			want: `line 1: family "m": invalid type "gaugehistogram": the text format cannot hold gauge histograms; use gauges`,
+			want: `line 1: family "m": invalid type "gaugehistogram": gauge histograms are kept from protobuf alone; push protobuf, or use gauges`,
 		},
 		{
 			name: "name in a TYPE line", body: "# TYPE a-b gauge\n",

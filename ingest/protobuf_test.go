@@ -2,14 +2,21 @@ package ingest_test
 
 import (
 	"bytes"
+	"math"
+	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	dto "github.com/prometheus/client_model/go"
 	"google.golang.org/protobuf/encoding/protodelim"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/promspool/promspool/filestore"
 	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/grouping"
+	"github.com/promspool/promspool/filestore/record"
 	"github.com/promspool/promspool/ingest"
 )
 
@@ -116,6 +123,66 @@ func TestStartTimes(t *testing.T) {
 		}
 		if got := strings.Contains(parts[0].Extra, " st@"); got != startTime || parts[1].Extra != "" {
 			t.Errorf("with --push.start-time %v the parts are %+v", startTime, parts)
+		}
+	}
+}
+
+// javaFamilies are what client_java 1.x pushes by default, made anew from the source of its
+// protobuf writer: a counter with a created time in milliseconds, and a histogram with
+// its classic buckets and native ones of schema 5, exemplars on the classic buckets and
+// no created time. Info metrics and state sets are gauges there.
+func javaFamilies() []*dto.MetricFamily {
+	at := timestamppb.New(time.UnixMilli(1795907660218))
+	exemplar := func(v float64) *dto.Exemplar {
+		return &dto.Exemplar{Value: &v, Timestamp: at, Label: []*dto.LabelPair{{Name: proto.String("span_id"), Value: proto.String("1")}, {Name: proto.String("trace_id"), Value: proto.String("2")}}}
+	}
+	h := &dto.Histogram{
+		Schema: proto.Int32(5), ZeroCount: proto.Uint64(0), ZeroThreshold: proto.Float64(math.Pow(2, -128)), SampleCount: proto.Uint64(3), SampleSum: proto.Float64(0.6),
+		PositiveSpan: []*dto.BucketSpan{{Offset: proto.Int32(-106), Length: proto.Uint32(1)}, {Offset: proto.Int32(31), Length: proto.Uint32(2)}}, PositiveDelta: []int64{1, 0, 0},
+	}
+	for _, bound := range []float64{0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, math.Inf(1)} {
+		b := &dto.Bucket{UpperBound: proto.Float64(bound), CumulativeCount: proto.Uint64(0)}
+		switch {
+		case bound == 0.1:
+			b.CumulativeCount, b.Exemplar = proto.Uint64(1), exemplar(0.1)
+		case bound > 0.1:
+			b.CumulativeCount = proto.Uint64(3)
+		}
+		h.Bucket = append(h.Bucket, b)
+	}
+	return []*dto.MetricFamily{
+		{Name: proto.String("h_seconds"), Help: proto.String("H."), Type: dto.MetricType_HISTOGRAM.Enum(), Metric: []*dto.Metric{{Histogram: h}}},
+		{Name: proto.String("rows_total"), Help: proto.String("R."), Type: dto.MetricType_COUNTER.Enum(), Metric: []*dto.Metric{{Counter: &dto.Counter{Value: proto.Float64(42), Exemplar: exemplar(42), CreatedTimestamp: at}}}},
+	}
+}
+
+// All that client_java pushes is in the exposition by protobuf.
+func TestJavaClient(t *testing.T) {
+	store, err := filestore.Open(t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	g, err := grouping.New(exposition.Label{Name: "job", Value: "j"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := javaFamilies()
+	families, err := ingest.Decode(bytes.NewReader(delimited(t, want...)), http.Header{"Content-Type": {protobufType}}, ingest.Options{MaxBytes: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Replace(g, families, record.PushOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, mf := range want {
+		mf.Metric[0].Label = []*dto.LabelPair{{Name: proto.String("job"), Value: proto.String("j")}}
+		got := new(dto.MetricFamily)
+		if err := protodelim.UnmarshalFrom(bytes.NewReader(store.View().AppendEncoded(nil, mf.GetName())), got); err != nil {
+			t.Fatal(err)
+		}
+		if !proto.Equal(got, mf) {
+			t.Errorf("%s is served as\n%v\nwant\n%v", mf.GetName(), got, mf)
 		}
 	}
 }

@@ -380,7 +380,7 @@ func (p *parser) typeLine(f *RawFamily) error {
 			f.suffix = "_info"
 		}
 	case "gaugehistogram", "gauge_histogram":
-		return p.failf(Syntax, "invalid type %s: the text format cannot hold gauge histograms; use gauges", token(word))
+		return p.failf(Syntax, "invalid type %s: gauge histograms are kept from protobuf alone; push protobuf, or use gauges", token(word))
 	case "unknown":
 		if p.lenient || p.openMetrics {
 			t = Untyped

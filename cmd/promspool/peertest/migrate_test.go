@@ -235,7 +235,7 @@ func pushedFamilies(t *testing.T, addr string) map[string]*dto.MetricFamily {
 			m.TimestampMs = nil
 			if h := m.Histogram; h != nil && len(h.Bucket) > 0 {
 				h.Exemplars = nil                                                                                            // the file has one list
-				h.Bucket = slices.DeleteFunc(h.Bucket, func(b *dto.Bucket) bool { return math.IsInf(b.GetUpperBound(), 1) }) // Go's client has it left out
+				h.Bucket = slices.DeleteFunc(h.Bucket, func(b *dto.Bucket) bool { return math.IsInf(b.GetUpperBound(), 1) }) // which Go's client omits
 			}
 		}
 		families[mf.GetName()] = mf
