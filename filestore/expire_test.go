@@ -46,7 +46,7 @@ const expiredFile = `# promspool:group {job="j"}
 # promspool:withheld # HELP m Some \\ text.
 # promspool:withheld # TYPE m gauge
 # promspool:withheld m{job="j",x="\\\n"} 1
-# HELP promspool_group_expired 1 for a group whose lifetime has ended, so that only its push times are served.
+# HELP promspool_group_expired 1 for a group past its lifetime, of which only the push times are served.
 # TYPE promspool_group_expired gauge
 promspool_group_expired{job="j"} 1
 # HELP push_failure_time_seconds Last Unix time when changing this group in the spool failed.

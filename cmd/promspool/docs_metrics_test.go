@@ -31,7 +31,7 @@ func TestMetricsPage(t *testing.T) {
 		var err error
 		families, err = parser.TextToMetricFamilies(strings.NewReader(a.Page()))
 		agenttest.NoError(t, err)
-		return families["promspool_group_expired"] != nil && families["promspool_job_next_due_timestamp_seconds"] != nil &&
+		return families["promspool_group_expired"] != nil && families["promspool_job_exit_code"] != nil &&
 			families["promspool_file_error"] != nil && families["promspool_file_mtime_seconds"] != nil && families["promspool_directory_error"] != nil
 	})
 	var b strings.Builder

@@ -32,7 +32,7 @@ const (
 	withheldDirective = "withheld"
 
 	GroupExpired     = "promspool_group_expired"
-	groupExpiredHelp = "1 for a group whose lifetime has ended, so that only its push times are served."
+	groupExpiredHelp = "1 for a group past its lifetime, of which only the push times are served."
 )
 
 // isRecord reports whether a family of a group's file belongs to its record and not

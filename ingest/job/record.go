@@ -34,17 +34,17 @@ type metric struct {
 }
 
 var metrics = []metric{
-	{cpu, "gauge", "CPU time that the last run of the job took.", false},
-	{duration, "gauge", "How long the last run of the job took.", false},
-	{endTime, "gauge", "Unix time at which the last run of the job ended, or was found to be lost; 0 if none has.", true},
-	{exitCode, "gauge", "Exit code of the last run of the job that ended; -1 if it was lost.", false},
-	{maxResident, "gauge", "Most memory that a process of the last run of the job had.", false},
-	{maxRuntime, "gauge", "How long a run of the job may take.", false},
-	{nextDue, "gauge", "Unix time by which the next run of the job has to have started.", false},
-	{running, "gauge", "How many runs of the job go on.", true},
-	{runsTotal, "counter", "Runs of the job by how they ended.", true},
-	{startTime, "gauge", "Unix time at which the last run of the job started; 0 if none has.", true},
-	{successTime, "gauge", "Unix time at which a run of the job last ended with success; 0 if none has.", true},
+	{cpu, "gauge", "CPU time of the last run of the job.", false},
+	{duration, "gauge", "Duration of the last run of the job.", false},
+	{endTime, "gauge", "Unix time of the end of the last run of the job, or of the detection of its loss; 0 before the first.", true},
+	{exitCode, "gauge", "Exit code of the last ended run of the job; -1 if it was lost.", false},
+	{maxResident, "gauge", "Maximum resident memory of a process of the last run of the job.", false},
+	{maxRuntime, "gauge", "Maximum duration of a run of the job.", false},
+	{nextDue, "gauge", "Unix time by which the next run of the job must start.", false},
+	{running, "gauge", "Number of runs of the job in progress.", true},
+	{runsTotal, "counter", "Runs of the job by outcome.", true},
+	{startTime, "gauge", "Unix time of the start of the last run of the job; 0 before the first.", true},
+	{successTime, "gauge", "Unix time of the end of the last successful run of the job; 0 before the first.", true},
 }
 
 // A Record is the record of a job. Times are Unix times in seconds.
