@@ -18,16 +18,15 @@ import (
 	"github.com/promspool/promspool/filestore/wording"
 )
 
-// remote is the agent, or Pushgateway, that a command talks to if it is told its
-// URL.
+// remote is the agent or Pushgateway that a command uses if --url is given.
 type remote struct {
 	url     string
-	given   bool // the URL, even if it is empty, as an unset variable makes it
+	given   bool // whether --url is set, even if empty
 	timeout time.Duration
 
-	flag        string // that has the URL, for errors; --url if empty
-	direct      bool   // do without the proxy that the environment names
-	contentType string // of what is sent; text if empty
+	flag        string // name of the flag, for errors; default --url
+	direct      bool   // ignore the proxy of the environment
+	contentType string // of the request body; default text
 }
 
 func (r *remote) addFlags(cmd *kingpin.CmdClause) {
@@ -35,11 +34,11 @@ func (r *remote) addFlags(cmd *kingpin.CmdClause) {
 	cmd.Flag("timeout", "How long to wait for the agent of --url.").Default("10s").DurationVar(&r.timeout)
 }
 
-// maxAnswer bounds what is read of an answer.
+// maxAnswer is the maximum size of a response in bytes.
 const maxAnswer = 256 << 20
 
-// do sends a request to a path of the agent and returns the body of its answer. An
-// answer that is no success is an error, with the sentence that came.
+// do sends a request to a path of the agent and returns the response body. A status
+// other than 2xx is an error with the message of the response.
 func (r *remote) do(method, path string, query url.Values, body io.Reader) ([]byte, error) {
 	u, client, err := r.parse()
 	if err != nil {
@@ -70,7 +69,7 @@ func (r *remote) do(method, path string, query url.Values, body io.Reader) ([]by
 		}
 		return nil, fmt.Errorf("asking %s: %w", r.name(u), err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // only read
+	defer resp.Body.Close() //nolint:errcheck // read only
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
 		return nil, fmt.Errorf("the answer of %s breaks off: %w", r.name(u), err)
@@ -82,7 +81,7 @@ func (r *remote) do(method, path string, query url.Values, body io.Reader) ([]by
 	return answer, nil
 }
 
-// refusal is an answer that is no success.
+// refusal is a response with a status other than 2xx.
 type refusal struct {
 	code     int
 	sentence string
@@ -90,8 +89,7 @@ type refusal struct {
 
 func (r *refusal) Error() string { return r.sentence }
 
-// name returns what the agent is called in a sentence, given what parse returned:
-// its URL without a password.
+// name returns the URL for messages, without a password. u is the result of parse.
 func (r *remote) name(u *url.URL) string {
 	if strings.HasPrefix(r.url, "unix:") {
 		return wording.Visible(r.url)
@@ -99,7 +97,7 @@ func (r *remote) name(u *url.URL) string {
 	return u.Redacted()
 }
 
-// parse returns the URL and a client that reaches it.
+// parse returns the URL and a client for it.
 func (r *remote) parse() (*url.URL, *http.Client, error) {
 	u, err := url.Parse(r.url)
 	flag := cmp.Or(r.flag, "--url")
@@ -123,11 +121,11 @@ func (r *remote) parse() (*url.URL, *http.Client, error) {
 	return u, client, nil
 }
 
-// noRedirect keeps a redirected PUT from becoming a GET that succeeds.
+// noRedirect keeps a redirected PUT from becoming a successful GET.
 func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
-// health asks an agent how it is, where there is no other program to do so: an
-// image of a container that holds nothing but promspool.
+// health checks a running agent. A container image with no program but promspool
+// needs it for its health check.
 type health struct {
 	*common
 	remote remote

@@ -36,7 +36,7 @@ func (d *doctor) checkSpool() *filestore.Store {
 		d.say(wrong, "spool", asSomebodyElse, "%v", err)
 		return nil
 	}
-	if _, err := settle(store); err != nil {
+	if _, err := waitForWriters(store); err != nil {
 		d.say(wrong, "spool", "look again when the directory is at rest", "%v", err)
 	}
 	totals := store.View().Totals()

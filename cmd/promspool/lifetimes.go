@@ -19,7 +19,7 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// lifetimes are the flags that say what becomes of what nobody renews.
+// lifetimes are the flags for expiry, retention and the archive.
 type lifetimes struct {
 	policy           []string
 	retention        duration
@@ -36,7 +36,7 @@ func (l *lifetimes) addFlags(cmd *kingpin.CmdClause) {
 	cmd.Flag("spool.expire-dropped", "Move dropped files to the archive as well, which state a lifetime themselves. Otherwise they are withheld and stay where they are.").BoolVar(&l.dropped)
 }
 
-// parse returns what the flags say.
+// parse returns the lifetimes of the flags.
 func (l *lifetimes) parse() (record.Lifetimes, error) {
 	parsed := record.Lifetimes{
 		Retention: time.Duration(l.retention), Archive: l.archive, ArchiveRetention: time.Duration(l.archiveRetention), Dropped: l.dropped,
@@ -54,7 +54,7 @@ func (l *lifetimes) parse() (record.Lifetimes, error) {
 	return parsed, nil
 }
 
-// expire does what the agent does with files whose lifetime has ended.
+// expire expires and archives files as the agent does.
 type expire struct {
 	*common
 	lifetimes
@@ -89,7 +89,7 @@ func (e *expire) run() error {
 		return err
 	}
 	defer store.Close() //nolint:errcheck // nothing to lose
-	if _, err := settle(store); err != nil {
+	if _, err := waitForWriters(store); err != nil {
 		return err
 	}
 	if e.dryRun {
@@ -104,7 +104,7 @@ func (e *expire) run() error {
 	})
 }
 
-// plan lists what is to come.
+// plan lists future steps.
 func (e *expire) plan(store *filestore.Store, l record.Lifetimes) error {
 	steps := store.Ageing()
 	archive, err := store.Archive()
@@ -128,7 +128,7 @@ func (e *expire) plan(store *filestore.Store, l record.Lifetimes) error {
 	return t.Flush()
 }
 
-// restore brings back what lifetimes have taken away.
+// restore serves expired groups and archived files again.
 type restore struct {
 	*common
 	archive string
@@ -161,7 +161,7 @@ func (r *restore) run() error {
 		return err
 	}
 	defer store.Close() //nolint:errcheck // nothing to lose
-	if _, err := settle(store); err != nil {
+	if _, err := waitForWriters(store); err != nil {
 		return err
 	}
 	if len(r.names) == 0 {

@@ -28,7 +28,7 @@ import (
 	"github.com/promspool/promspool/ingest"
 )
 
-// migrate takes over the groups of a running Pushgateway.
+// migrate copies the groups of a running Pushgateway to the spool.
 type migrate struct {
 	*common
 	pushLimits
@@ -37,7 +37,7 @@ type migrate struct {
 	dryRun    bool
 	overwrite bool
 
-	seen map[grouping.Key]bool // of this run
+	seen map[grouping.Key]bool // groups of this run
 }
 
 func addMigrate(app *kingpin.Application, c *common, commands map[string]func() error) {
@@ -84,7 +84,7 @@ func (m *migrate) run() error {
 		return err
 	}
 	defer end()
-	// A signal ends it between two groups.
+	// A signal stops it between two groups.
 	ctx, release := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer release()
 	verb := "taken"
@@ -119,7 +119,7 @@ func (m *migrate) run() error {
 	return nil
 }
 
-// summary says what there is in a group.
+// summary describes the content of a group.
 func (g *gatewayGroup) summary() string {
 	when := "never pushed successfully"
 	if g.pushed > 0 {
@@ -132,7 +132,7 @@ func (g *gatewayGroup) summary() string {
 	return fmt.Sprintf("%s in %s, %s", wording.Count(g.samples, "metric"), families, when)
 }
 
-// take takes one group, or says why not.
+// take copies one group.
 func (m *migrate) take(g *gatewayGroup, store func(grouping.Key, *gatewayGroup) error) error {
 	group, err := g.group()
 	switch {
@@ -147,7 +147,7 @@ func (m *migrate) take(g *gatewayGroup, store func(grouping.Key, *gatewayGroup) 
 	return store(group, g)
 }
 
-// target returns how to store a group, and what to do at the end.
+// target returns the function that stores a group and the one that ends the run.
 func (m *migrate) target() (store func(grouping.Key, *gatewayGroup) error, end func(), err error) {
 	if m.to.given {
 		there, err := m.groupsThere()
@@ -171,7 +171,7 @@ func (m *migrate) target() (store func(grouping.Key, *gatewayGroup) error, end f
 	}, func() { _ = s.Close() }, nil
 }
 
-// families returns what the group holds, if a push might hold it.
+// families returns the families of the group if a push of them is valid.
 func (m *migrate) families(group grouping.Key, g *gatewayGroup) (*exposition.Families, error) {
 	if err := ingest.CheckGroup(group, m.body()); err != nil {
 		return nil, err
@@ -179,7 +179,7 @@ func (m *migrate) families(group grouping.Key, g *gatewayGroup) (*exposition.Fam
 	return exposition.FromProto(g.families, m.limits, m.utf8Names)
 }
 
-// groupsThere returns the groups that the agent has.
+// groupsThere returns the groups of the agent.
 func (m *migrate) groupsThere() (map[grouping.Key]bool, error) {
 	groups, err := readGateway(&m.to, m.emptyInstance)
 	if err != nil {
@@ -209,18 +209,18 @@ func (m *migrate) send(group grouping.Key, g *gatewayGroup) error {
 	return err
 }
 
-// A gatewayGroup is one group as the JSON API of a Pushgateway tells it. That
-// API alone says what belongs to which group, and it gives every number in as
-// many digits as are needed to get the same one back.
+// A gatewayGroup is one group from the JSON API of a Pushgateway. No other API
+// assigns metrics to groups. Its numbers have enough digits to parse to the same
+// float.
 type gatewayGroup struct {
 	labels         map[string]string // the grouping key
 	families       []*dto.MetricFamily
 	samples        int
 	pushed, failed float64 // Unix time of the last push and the last failed one
-	err            error   // why the group cannot be used
+	err            error   // the group is invalid
 }
 
-// readGateway returns all groups of a Pushgateway, or promspool.
+// readGateway returns all groups of a Pushgateway or promspool.
 func readGateway(from *remote, keepEmptyInstance bool) ([]gatewayGroup, error) {
 	text, err := from.do(http.MethodGet, "/api/v1/metrics", nil, nil)
 	if err != nil {
@@ -245,7 +245,7 @@ func readGateway(from *remote, keepEmptyInstance bool) ([]gatewayGroup, error) {
 	return groups, nil
 }
 
-// String returns the grouping key, the job first.
+// String returns the grouping key, job first.
 func (g *gatewayGroup) String() string {
 	if group, err := g.group(); err == nil {
 		return group.String()
@@ -261,8 +261,8 @@ func (g *gatewayGroup) group() (grouping.Key, error) {
 	return grouping.New(labels...)
 }
 
-// The members of a group that are no metric families, unless there are families
-// of these names: these then take their place.
+// The members of a group that are not metric families. A family with such a name
+// replaces the member.
 const (
 	memberLabels  = "labels"
 	memberSuccess = "last_push_successful"
@@ -311,7 +311,7 @@ func parseGatewayGroup(raw map[string]json.RawMessage, keepEmptyInstance bool) g
 		case len(f.Metrics) != 1 || f.Metrics[0].Value == nil:
 		case name == pushTimeFamily:
 			g.pushed = float64(*f.Metrics[0].Value)
-			if hidden { // what it has for labels is what the group has
+			if hidden { // its labels are those of the group
 				g.labels = f.Metrics[0].Labels
 			}
 		default:
@@ -324,7 +324,7 @@ func parseGatewayGroup(raw map[string]json.RawMessage, keepEmptyInstance bool) g
 
 var errNative = errors.New("it is a native histogram, which the text format cannot hold")
 
-// proto returns the family as a client would push it.
+// proto returns the family in the form that a client would push.
 func (f *gatewayFamily) proto(name string, keepEmptyInstance bool) (*dto.MetricFamily, error) {
 	kind, ok := dto.MetricType_value[f.Type]
 	if !ok || f.Type == dto.MetricType_GAUGE_HISTOGRAM.String() {
@@ -369,7 +369,7 @@ func (m *gatewayMetric) proto(kind dto.MetricType, keepEmptyInstance bool) (*dto
 	case dto.MetricType_HISTOGRAM:
 		var buckets map[number]number
 		if err := json.Unmarshal(m.Buckets, &buckets); err != nil {
-			return nil, errNative // has a list
+			return nil, errNative // buckets are a list
 		}
 		h := &dto.Histogram{SampleSum: m.Sum.float()}
 		count, fraction, _ := m.Count.count()
@@ -385,10 +385,10 @@ func (m *gatewayMetric) proto(kind dto.MetricType, keepEmptyInstance bool) (*dto
 	return metric, nil
 }
 
-// A number is a float that stands in JSON as a string.
+// A number is a float encoded as a JSON string.
 type number float64
 
-// UnmarshalText takes what Go and Prometheus write for a float.
+// UnmarshalText parses a float in the notation of Go and Prometheus.
 func (n *number) UnmarshalText(text []byte) error {
 	v, err := strconv.ParseFloat(string(text), 64)
 	if err != nil {
@@ -403,7 +403,7 @@ func (n number) float() *float64 {
 	return &v
 }
 
-// count returns the number as an integer if it is one, and as a float if not.
+// count returns the number as an integer, or as a float if it is not one.
 func (n number) count() (whole uint64, fraction *float64, ok bool) {
 	if v := float64(n); v >= 0 && v < 1<<63 && v == math.Trunc(v) {
 		return uint64(v), nil, true

@@ -24,7 +24,7 @@ import (
 	"github.com/promspool/promspool/ingest"
 )
 
-// rm removes groups, and files by their names.
+// rm deletes groups, and files by name.
 type rm struct {
 	*common
 	remote remote
@@ -96,7 +96,7 @@ func (r *rm) removeHere() (*ingest.Removed, error) {
 		return nil, err
 	}
 	defer store.Close() //nolint:errcheck // nothing to lose
-	if _, err := settle(store); err != nil {
+	if _, err := waitForWriters(store); err != nil {
 		return nil, err
 	}
 	pick := sel.Has
@@ -121,7 +121,7 @@ func (r *rm) removeHere() (*ingest.Removed, error) {
 	return ingest.NewRemoved(files, false), err
 }
 
-// removeRemoteNames deletes groups as any client does.
+// removeRemoteNames deletes groups over HTTP.
 func (r *rm) removeRemoteNames() error {
 	var groups []grouping.Key
 	for _, name := range r.names {
@@ -191,7 +191,7 @@ func (r *rm) print(removed *ingest.Removed) error {
 	return err
 }
 
-// nameOfRemoved returns what a group was called on the command line, or the file.
+// nameOfRemoved returns the name of a deleted group on the command line, or the file.
 func nameOfRemoved(g *ingest.RemovedGroup) string {
 	var labels []exposition.Label
 	for name, value := range g.Labels {

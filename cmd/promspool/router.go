@@ -10,9 +10,9 @@ import (
 	"github.com/promspool/promspool/ingest"
 )
 
-// router leads a request to its handler by the path as it came. Other than
-// http.ServeMux it redirects only what is read: clients turn a redirected PUT into a
-// GET, and the push is lost.
+// router dispatches a request by its undecoded path. Unlike http.ServeMux it
+// redirects only GET and HEAD: clients turn a redirected PUT into a GET, which loses
+// the push.
 type router struct {
 	prefix    string
 	metrics   string // the path of the scrape
@@ -20,10 +20,10 @@ type router struct {
 	read      *exporter.Exporter
 	lifecycle bool
 	quit      func()
-	profiles  http.Handler // nil unless they are switched on
+	profiles  http.Handler // nil if disabled
 }
 
-// profiles serves what the runtime knows of itself.
+// profiles serves the profiles of Go's runtime.
 func profiles(prefix string) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
@@ -35,7 +35,7 @@ func profiles(prefix string) http.Handler {
 }
 
 func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path == "/-/quit" { // has no prefix, as in Pushgateway
+	if r.URL.Path == "/-/quit" { // without a prefix, as in Pushgateway
 		rt.serveQuit(w, r)
 		return
 	}
@@ -49,7 +49,7 @@ func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if rt.profiles != nil && strings.HasPrefix(path, "/debug/pprof/") {
-		if rt.push.Permit(w, r) { // whoever may not push has no business there either
+		if rt.push.Permit(w, r) { // deleting requires the permission to push
 			rt.profiles.ServeHTTP(w, r)
 		}
 		return
@@ -76,7 +76,7 @@ func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/", "/status":
 		rt.read.Page(w, r)
 	case "":
-		// The links on the page are relative. Nobody pushes here.
+		// The links on the page are relative. This path accepts no pushes.
 		http.Redirect(w, r, rt.prefix+"/", http.StatusFound)
 	default:
 		if strings.HasPrefix(path, "/ui/") {
@@ -96,8 +96,8 @@ func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// withoutSlash returns where a page is that was asked for with a slash at its end, as
-// Pushgateway does. Only what is read is redirected.
+// withoutSlash returns the page's path for a path with a trailing slash, as
+// Pushgateway does. Only GET and HEAD are redirected.
 func (rt *router) withoutSlash(r *http.Request, path string) (target string, ok bool) {
 	page, ok := strings.CutSuffix(path, "/")
 	if !ok || r.Method != http.MethodGet && r.Method != http.MethodHead {
@@ -115,9 +115,9 @@ func (rt *router) withoutSlash(r *http.Request, path string) (target string, ok 
 	return target, true
 }
 
-// rawPath returns the path as the client sent it. EscapedPath is not that: of a
-// path with a character that should be encoded and is not, it shows an encoded
-// slash as a plain one.
+// rawPath returns the path as the client sent it. EscapedPath differs: if a path
+// contains an unencoded character that should be encoded, EscapedPath shows an
+// encoded slash as a plain one.
 func rawPath(u *url.URL) string {
 	if u.RawPath != "" {
 		return u.RawPath
@@ -138,14 +138,14 @@ func (rt *router) serveQuit(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the agent is stopped over its port alone, and only with --web.enable-lifecycle", http.StatusForbidden)
 	case !rt.push.Permit(w, r):
 	default:
-		// The answer goes out first: the stop waits for what is in flight.
+		// The response must be sent first: the shutdown waits for requests in progress.
 		_, _ = w.Write([]byte("Stopping.\n"))
 		rt.quit()
 	}
 }
 
-// onlyPushAndRead hides what is for the operator's address alone: to stop the
-// agent and to look into it.
+// onlyPushAndRead hides the routes that only the operator's address has: stopping
+// the agent and profiling it.
 func (rt *router) onlyPushAndRead() http.Handler {
 	public := *rt
 	public.lifecycle, public.profiles = false, nil

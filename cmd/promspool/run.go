@@ -12,7 +12,7 @@ import (
 	"github.com/promspool/promspool/filestore"
 )
 
-// jobRun runs a command and records that, by package jobrun.
+// jobRun runs a command and records the run, using package jobrun.
 type jobRun struct {
 	*common
 	name      string

@@ -18,7 +18,7 @@ import (
 	"github.com/promspool/promspool/filestore/wording"
 )
 
-// show prints one file and what is known of it.
+// show prints the metadata and content of one file.
 type show struct {
 	*common
 	name string
@@ -49,7 +49,7 @@ func (s *show) run() error {
 		return err
 	}
 	defer store.Close() //nolint:errcheck // nothing to lose
-	if _, err := settle(store); err != nil {
+	if _, err := waitForWriters(store); err != nil {
 		return err
 	}
 	v, now := store.View(), time.Now()
@@ -87,7 +87,7 @@ func (s *show) run() error {
 	return err
 }
 
-// facts are what is known of a file beside its content, a line each.
+// facts returns the metadata of a file, one line each.
 func facts(v *merge.View, f *record.File, conflicts []*record.Conflict, now time.Time) []string {
 	var lines []string
 	say := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
