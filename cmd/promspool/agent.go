@@ -68,7 +68,7 @@ func (s *serveCommand) run() error {
 		return err
 	}
 	if s.persistenceFile != "" {
-		logger.Warn("--persistence.file is ignored, and what it holds is not read: every push is in the spool before it is answered", "spool", s.spool)
+		logger.Warn("--persistence.file is ignored and not read: every push is stored in the spool before the response", "spool", s.spool)
 	}
 	signaled, release := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer release() // only now: a second signal must not interrupt the shutdown
@@ -138,7 +138,7 @@ func (a *agent) open() error {
 		a.logger.Info("Created the spool", "spool", a.spool)
 	}
 	if fi, err := os.Stat(a.spool); err == nil && fi.Mode().Perm()&0o002 != 0 && fi.Mode()&fs.ModeSticky == 0 {
-		a.logger.Warn("Everybody may write to the spool, and remove and replace what others have put there", "spool", a.spool)
+		a.logger.Warn("The spool is world-writable: every user can replace and delete its files", "spool", a.spool)
 	}
 	var err error
 	if a.watch, err = watchDirectory(a.spool, a.resync, a.reg, a.logger); err != nil {
@@ -154,7 +154,7 @@ func (a *agent) open() error {
 	if err := a.store.Health(); errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EROFS) {
 		return err
 	} else if err != nil {
-		a.logger.Error("The spool cannot be written; what is there is served", "err", err)
+		a.logger.Error("The spool is not writable; its files are served", "err", err)
 	}
 	return nil
 }
@@ -200,7 +200,7 @@ func (a *agent) serve(ctx context.Context, socks sockets) error {
 	a.logger.Info("Serving", "spool", a.spool, "groups", view.Groups, "files", view.Dropped, "series", view.Series,
 		"on", addresses(socks.web), "metrics", a.set.prefix+a.telemetryPath, "version", version.Version)
 	if len(socks.push) > 0 {
-		a.logger.Info("Taking pushes over a socket as well", "socket", addresses(socks.push))
+		a.logger.Info("Accepting pushes on a unix socket", "socket", addresses(socks.push))
 	}
 	var group errgroup.Group
 	group.Go(func() error {
@@ -229,7 +229,7 @@ func (a *agent) serve(ctx context.Context, socks sockets) error {
 		func() { a.more.run(running) },
 		func() {
 			a.store.AlignHelp(running, func(err error) {
-				a.logger.Warn("HELP texts in files of groups could not be aligned; retrying", "err", err)
+				a.logger.Warn("Cannot align the HELP texts in group files; retrying", "err", err)
 			})
 		},
 		func() { findLost(running, a.store, a.bootID(), a.jobsInterval, a.logger) },
@@ -241,7 +241,7 @@ func (a *agent) serve(ctx context.Context, socks sockets) error {
 		group.Go(func() error { work(); return nil })
 	}
 	if err := systemd.Ready(status); err != nil {
-		a.logger.Warn("The service manager was not told that the agent is ready", "err", err)
+		a.logger.Warn("Cannot notify the service manager that the agent is ready", "err", err)
 	}
 	err := group.Wait()
 	a.logger.Info("Stopped")
@@ -301,7 +301,7 @@ func updateStatus(ctx context.Context, last string, line func() string, logger *
 		if err == nil {
 			last = now
 		} else if !failed {
-			logger.Warn("The status line of the service manager could not be updated; retrying each minute", "err", err)
+			logger.Warn("Cannot update the status line of the service manager; retrying each minute", "err", err)
 		}
 		failed = err != nil
 	}

@@ -50,7 +50,7 @@ func (k *check) run() error {
 	}
 	for _, path := range paths {
 		if path == "" || path == "-" {
-			return &usageError{fmt.Errorf("cannot check %q: name files or directories; what a script prints is checked by promspool write", path)}
+			return &usageError{fmt.Errorf("cannot check %q: pass files or directories; to check the output of a script, use promspool write", path)}
 		}
 	}
 	own, err := ownFamilies()

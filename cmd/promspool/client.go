@@ -65,14 +65,14 @@ func (r *remote) do(method, path string, query url.Values, body io.Reader) ([]by
 			err = asked.Err // the rest is repeated below, without a password
 		}
 		if errors.Is(err, context.DeadlineExceeded) {
-			err = fmt.Errorf("no answer within --timeout=%s", r.timeout)
+			err = fmt.Errorf("no response within --timeout=%s", r.timeout)
 		}
 		return nil, fmt.Errorf("asking %s: %w", r.name(u), err)
 	}
 	defer resp.Body.Close() //nolint:errcheck // read only
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
-		return nil, fmt.Errorf("the answer of %s breaks off: %w", r.name(u), err)
+		return nil, fmt.Errorf("reading the response of %s: %w", r.name(u), err)
 	}
 	if resp.StatusCode/100 != 2 {
 		sentence, _, _ := strings.Cut(strings.TrimSpace(string(answer[:min(len(answer), 4096)])), "\n")
@@ -110,9 +110,9 @@ func (r *remote) parse() (*url.URL, *http.Client, error) {
 		}
 		return &url.URL{Scheme: "http", Host: "localhost"}, &http.Client{Transport: &http.Transport{DialContext: dial}, CheckRedirect: noRedirect}, nil
 	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
-		return nil, nil, fmt.Errorf("%s: %q is no URL such as http://localhost:9091", flag, r.url)
+		return nil, nil, fmt.Errorf("%s: invalid URL %q: want e.g. http://localhost:9091", flag, r.url)
 	case u.RawQuery != "" || u.Fragment != "":
-		return nil, nil, fmt.Errorf("%s: %q has more than an address and a path", flag, u.Redacted())
+		return nil, nil, fmt.Errorf("%s: invalid URL %q: remove its query and fragment", flag, u.Redacted())
 	}
 	client := &http.Client{CheckRedirect: noRedirect}
 	if r.direct {

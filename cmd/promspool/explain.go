@@ -232,13 +232,13 @@ func (x *explanation) print(w io.Writer) error {
 		return err
 	}
 	for _, c := range x.Conflicts {
-		fmt.Fprintf(&b, "clashes: %s\n", c)
+		fmt.Fprintf(&b, "conflict: %s\n", c)
 	}
 	switch {
 	case x.delete && x.missing:
-		fmt.Fprintf(&b, "there is no group %s that would be removed\n", x.Group)
+		fmt.Fprintf(&b, "the group %s does not exist\n", x.Group)
 	case x.delete:
-		fmt.Fprintf(&b, "the group %s would be removed\n", x.Group)
+		fmt.Fprintf(&b, "the group %s would be deleted\n", x.Group)
 	case x.Accepted:
 		fmt.Fprintf(&b, "the push to %s would be accepted\n", x.Group)
 	default:

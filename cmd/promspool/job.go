@@ -85,7 +85,7 @@ func (j *jobCommand) forget() error {
 	case errors.Is(err, job.ErrUnknown):
 		return fmt.Errorf("no job %s is on record in %s", g, j.spool)
 	case errors.Is(err, job.ErrRunning):
-		return fmt.Errorf("job %s is running: forget it when it has ended", g)
+		return fmt.Errorf("job %s is running: forget it after it has ended", g)
 	default:
 		return denied(j.spool, err, "")
 	}
@@ -127,9 +127,9 @@ func jobGroup(name string, more []string) (grouping.Key, error) {
 		case value == "":
 			return grouping.Key{}, fmt.Errorf("--label: the value of %q is empty: give one, or leave out the flag", name)
 		case name == "job":
-			return grouping.Key{}, errors.New("the label job is the name of the job and cannot be given as another")
+			return grouping.Key{}, errors.New("the label job is already the name of the job: leave it out of --label")
 		case !model.LegacyValidation.IsValidLabelName(name):
-			return grouping.Key{}, fmt.Errorf("%q is no name of a label", name)
+			return grouping.Key{}, fmt.Errorf("invalid label name %q", name)
 		case strings.HasPrefix(name, model.ReservedLabelPrefix):
 			return grouping.Key{}, fmt.Errorf("label name %q begins with two underscores, which is reserved", name)
 		}
@@ -207,9 +207,9 @@ func findLost(ctx context.Context, store *filestore.Store, boot string, interval
 			lost, err := job.Look(store, g, time.Now(), boot)
 			switch {
 			case err != nil && ctx.Err() == nil:
-				logger.Error("Cannot record that a run of a job is lost, trying again", "group", g.String(), "err", err)
+				logger.Error("Cannot record that a job run is lost; retrying", "group", g.String(), "err", err)
 			case lost > 0:
-				logger.Warn("A run of a job is lost: it ended without telling how", "group", g.String(), "runs", lost)
+				logger.Warn("Job run lost: it ended without reporting an exit status", "group", g.String(), "runs", lost)
 			}
 		}
 		select {

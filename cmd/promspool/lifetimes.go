@@ -49,7 +49,7 @@ func (l *lifetimes) parse() (record.Lifetimes, error) {
 		parsed.Policy = append(parsed.Policy, lifetime)
 	}
 	if l.dropped && l.retention == 0 {
-		return parsed, &usageError{errors.New("--spool.expire-dropped needs a --spool.retention, after which files are moved")}
+		return parsed, &usageError{errors.New("--spool.expire-dropped requires --spool.retention")}
 	}
 	return parsed, nil
 }
@@ -180,9 +180,9 @@ func (r *restore) restore(store *filestore.Store, name string) error {
 	if notFound == nil {
 		switch {
 		case f.Expired().IsZero():
-			return fmt.Errorf("%s is in the spool, and nothing of it is withheld", oneLine(name))
+			return fmt.Errorf("%s has not expired: nothing to restore", oneLine(name))
 		case f.Group().IsZero():
-			return fmt.Errorf("%s is in the spool, and is served again when it is written or touched", oneLine(name))
+			return fmt.Errorf("%s is a dropped file: write or touch it to serve it again", oneLine(name))
 		}
 		return store.Restore(f.Group())
 	}
@@ -201,7 +201,7 @@ func (r *restore) restore(store *filestore.Store, name string) error {
 	case errors.Is(err, fs.ErrNotExist) && errors.As(notFound, &usage):
 		return notFound
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("neither the spool nor its archive has %s", oneLine(name))
+		return fmt.Errorf("%s is neither in the spool nor in its archive", oneLine(name))
 	}
 	return err
 }

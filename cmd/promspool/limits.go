@@ -58,7 +58,7 @@ func (n *size) Set(s string) error {
 	}
 	bytes, err := units.ParseBase2Bytes(s)
 	if err != nil {
-		return fmt.Errorf("%q is no size such as 16MiB or 65536", s)
+		return fmt.Errorf("invalid size %q: want e.g. 16MiB or 65536", s)
 	}
 	*n = size(bytes)
 	return nil
@@ -96,9 +96,9 @@ func checkBounds(all ...bound) error {
 		switch {
 		case b.value >= b.least:
 		case b.least == 0:
-			return &usageError{fmt.Errorf("--%s may not be negative", b.flag)}
+			return &usageError{fmt.Errorf("--%s must not be negative", b.flag)}
 		default:
-			return &usageError{fmt.Errorf("--%s has to be more than nothing", b.flag)}
+			return &usageError{fmt.Errorf("--%s must be greater than zero", b.flag)}
 		}
 	}
 	return nil
@@ -127,7 +127,7 @@ type duration time.Duration
 func (d *duration) Set(s string) error {
 	parsed, err := model.ParseDuration(s)
 	if err != nil {
-		return fmt.Errorf("%q is no duration such as 12h or 7d", s)
+		return fmt.Errorf("invalid duration %q: want e.g. 12h or 7d", s)
 	}
 	*d = duration(parsed)
 	return nil

@@ -78,23 +78,23 @@ func newAgeTeller(reg prometheus.Registerer, logger *slog.Logger) *expiryReporte
 func (t *expiryReporter) tell(a filestore.Aged) {
 	if a.Err != nil {
 		t.failed.Inc()
-		t.logger.Error("A file whose time has come could not be put aside, trying again", "file", record.PrintableName(a.File), "err", a.Err)
+		t.logger.Error("Cannot archive or delete an expired file; retrying", "file", record.PrintableName(a.File), "err", a.Err)
 		return
 	}
 	what := ""
 	switch {
 	case a.Step == filestore.Archived:
 		t.archived.Inc()
-		what = "A file was moved to the archive"
+		what = "Moved an expired file to the archive"
 	case a.Step == filestore.Removed:
 		t.removed.Inc()
-		what = "A file was removed from the archive"
+		what = "Deleted a file from the archive"
 	case a.Group.IsZero():
 		t.files.Inc()
-		what = "The lifetime of a dropped file has ended: it is withheld"
+		what = "A dropped file has expired: it is not served"
 	default:
 		t.groups.Inc()
-		what = "The lifetime of a group has ended: its metrics are withheld, its push times stay"
+		what = "A group has expired: only its push times are served"
 	}
 	t.logger.Info(what, "file", record.PrintableName(a.File), "since", a.Since.UTC().Format(time.RFC3339))
 }

@@ -97,7 +97,7 @@ func (m *migrate) run() error {
 	var taken, left, refused int
 	for i := range groups {
 		if ctx.Err() != nil {
-			return errors.New("stopped by a signal; what was taken stays, and running it again does the rest")
+			return errors.New("stopped by a signal: run it again to migrate the rest")
 		}
 		g := &groups[i]
 		switch err := m.take(g, take); {
@@ -141,7 +141,7 @@ func (m *migrate) take(g *gatewayGroup, store func(grouping.Key, *gatewayGroup) 
 	case err != nil:
 		return err
 	case m.seen[group]:
-		return errors.New("another group differs from it only in a label with an empty value, which is the same as none")
+		return errors.New("another group differs only in an empty label, which means no label")
 	}
 	m.seen[group] = true
 	return store(group, g)
@@ -183,7 +183,7 @@ func (m *migrate) families(group grouping.Key, g *gatewayGroup) (*exposition.Fam
 func (m *migrate) groupsThere() (map[grouping.Key]bool, error) {
 	groups, err := readGateway(&m.to, m.emptyInstance)
 	if err != nil {
-		return nil, fmt.Errorf("asking the agent what it has: %w", err)
+		return nil, fmt.Errorf("listing the groups of the agent: %w", err)
 	}
 	there := map[grouping.Key]bool{}
 	for i := range groups {
@@ -235,7 +235,7 @@ func readGateway(from *remote, keepEmptyInstance bool) ([]gatewayGroup, error) {
 		err = errors.New("success or data are missing")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("the answer is no list of groups: %w", err)
+		return nil, fmt.Errorf("the response is not a list of groups: %w", err)
 	}
 	groups := make([]gatewayGroup, len(*answer.Data))
 	for i, raw := range *answer.Data {
@@ -322,13 +322,13 @@ func parseGatewayGroup(raw map[string]json.RawMessage, keepEmptyInstance bool) g
 	return g
 }
 
-var errNative = errors.New("it is a native histogram, which the text format cannot hold")
+var errNative = errors.New("native histograms do not exist in the text format")
 
 // proto returns the family in the form that a client would push.
 func (f *gatewayFamily) proto(name string, keepEmptyInstance bool) (*dto.MetricFamily, error) {
 	kind, ok := dto.MetricType_value[f.Type]
 	if !ok || f.Type == dto.MetricType_GAUGE_HISTOGRAM.String() {
-		return nil, fmt.Errorf("its type is %s, which cannot be kept", f.Type)
+		return nil, fmt.Errorf("type %s is not supported", f.Type)
 	}
 	mf := &dto.MetricFamily{Name: &name, Help: f.Help, Type: dto.MetricType(kind).Enum()}
 	for _, m := range f.Metrics {
@@ -360,7 +360,7 @@ func (m *gatewayMetric) proto(kind dto.MetricType, keepEmptyInstance bool) (*dto
 	case dto.MetricType_SUMMARY:
 		count, _, ok := m.Count.count()
 		if !ok {
-			return nil, errors.New("the count of a summary is no integer")
+			return nil, errors.New("the count of a summary is not an integer")
 		}
 		metric.Summary = &dto.Summary{SampleCount: &count, SampleSum: m.Sum.float()}
 		for quantile, value := range m.Quantiles {
@@ -392,7 +392,7 @@ type number float64
 func (n *number) UnmarshalText(text []byte) error {
 	v, err := strconv.ParseFloat(string(text), 64)
 	if err != nil {
-		return fmt.Errorf("%q is no number", text)
+		return fmt.Errorf("invalid number %q", text)
 	}
 	*n = number(v)
 	return nil

@@ -25,7 +25,7 @@ func TestOwnerCheckOfOneUser(t *testing.T) {
 	if !strings.Contains(string(before), "\n# promspool:owner "+strconv.Itoa(os.Geteuid())+"\n") {
 		t.Errorf("the file is\n%s", before)
 	}
-	// Over the network nobody knows who pushes.
+	// Over the network the pushing user is unknown.
 	for _, tt := range []struct{ method, path, body string }{
 		{"PUT", "/metrics/job/mine", "m 2\n"},
 		{"POST", "/metrics/job/mine", "n 2\n"},

@@ -61,9 +61,9 @@ func (p *pushed) check() (g grouping.Key, o record.PushOptions, query url.Values
 	case err != nil:
 		return g, o, nil, err
 	case p.add && p.replace:
-		return g, o, nil, &usageError{errors.New("--accumulate adds to what the group holds, and --replace takes its place")}
+		return g, o, nil, &usageError{errors.New("--accumulate and --replace exclude each other")}
 	case p.remove && (p.replace || p.add || p.ttl != "" || p.file != ""):
-		return g, o, nil, &usageError{errors.New("--delete takes no input and nothing in the group's place")}
+		return g, o, nil, &usageError{errors.New("--delete takes no input, no --replace, --accumulate or --ttl")}
 	}
 	o, query, err = p.options()
 	return g, o, query, err
@@ -143,7 +143,7 @@ func (p *pushed) isResult(body []byte) bool {
 	return p.empty || jobrun.HasSamples(body) || p.replace && hasMetadata(body)
 }
 
-var errNoSamples = errors.New("the input has no samples, and --allow-empty is not given")
+var errNoSamples = errors.New("the input has no samples: pass --allow-empty if this is intended")
 
 // input reads standard input or a file to its end.
 func (c *common) input(file string, limit int64) ([]byte, error) {

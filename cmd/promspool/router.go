@@ -133,9 +133,9 @@ func (rt *router) serveQuit(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.Method != http.MethodPut && r.Method != http.MethodPost:
 		w.Header().Set("Allow", "POST, PUT")
-		http.Error(w, "only PUT and POST stop the agent", http.StatusMethodNotAllowed)
+		http.Error(w, "only PUT and POST are allowed", http.StatusMethodNotAllowed)
 	case !rt.lifecycle:
-		http.Error(w, "the agent is stopped over its port alone, and only with --web.enable-lifecycle", http.StatusForbidden)
+		http.Error(w, "/-/quit is only available on the TCP port, with --web.enable-lifecycle", http.StatusForbidden)
 	case !rt.push.Permit(w, r):
 	default:
 		// The response must be sent first: the shutdown waits for requests in progress.

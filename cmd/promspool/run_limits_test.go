@@ -11,7 +11,7 @@ import (
 	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
-// TestRunUnderLimits holds what docs/jobs.md says of runs under limits of the shell.
+// TestRunUnderLimits checks the statements of docs/jobs.md about shell limits.
 func TestRunUnderLimits(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
@@ -46,7 +46,7 @@ func TestRunUnderLimits(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root to be a user without other processes")
 	}
-	user := &syscall.Credential{Uid: 64998, Gid: 64998} // root has no limit of processes
+	user := &syscall.Credential{Uid: 64998, Gid: 64998} // the limit of processes does not apply to root
 	t.Run("enough processes", func(t *testing.T) {
 		if errs, status, ran, recorded := limited(t, "-u 40", user); errs != "" || status != 3 || !ran || !recorded {
 			t.Errorf("%.200q, %d, ran: %t, recorded: %t, want the status of the command and a record", errs, status, ran, recorded)
@@ -55,7 +55,7 @@ func TestRunUnderLimits(t *testing.T) {
 	t.Run("too few processes", func(t *testing.T) {
 		errs, status, ran, _ := limited(t, "-u 2", user)
 		if status != 2 || ran || !strings.Contains(errs, "failed to create new OS thread") {
-			t.Errorf("%.200q, %d, ran: %t, want 2, what is missing and no run", errs, status, ran)
+			t.Errorf("%.200q, %d, ran: %t, want 2, the missing command and no run", errs, status, ran)
 		}
 	})
 }

@@ -140,7 +140,7 @@ func (s *serveCommand) check() error {
 	}
 	for _, pattern := range s.textfiles {
 		if _, err := filepath.Match(pattern, ""); err != nil {
-			return fmt.Errorf("--spool.textfile-directory: %q is no pattern: %w", pattern, err)
+			return fmt.Errorf("--spool.textfile-directory: invalid pattern %q: %w", pattern, err)
 		}
 	}
 	if err := web.Validate(*s.web.WebConfigFile); err != nil {
@@ -260,7 +260,7 @@ type socketFlags struct {
 func (f *socketFlags) listen() (net.Listener, error) {
 	mode, err := strconv.ParseUint(f.mode, 8, 32)
 	if err != nil || mode > 0o777 {
-		return nil, &usageError{fmt.Errorf("--push.socket-mode: %q is no mode such as 0660", f.mode)}
+		return nil, &usageError{fmt.Errorf("--push.socket-mode: invalid mode %q: want e.g. 0660", f.mode)}
 	}
 	if err := listen.CheckPath(f.path); err != nil {
 		return nil, &usageError{fmt.Errorf("--push.socket: %w", err)}

@@ -148,7 +148,7 @@ func TestPushSocketThatCannotBe(t *testing.T) {
 	}
 }
 
-// TestPushSocketAsksForItsGroup has users connect who may and may not.
+// TestPushSocketAsksForItsGroup connects as users inside and outside the group.
 func TestPushSocketAsksForItsGroup(t *testing.T) {
 	t.Parallel()
 	agenttest.NeedRoot(t, "gives the socket to a group and becomes other users")

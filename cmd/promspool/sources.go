@@ -96,7 +96,7 @@ func (s *sources) remove(dir string, d *served) {
 	}
 	s.store.RemoveSource(d.target)
 	delete(s.served, dir)
-	s.logger.Info("A directory is gone", "directory", dir)
+	s.logger.Info("A directory was deleted", "directory", dir)
 }
 
 // close ends the watches. run must have ended.

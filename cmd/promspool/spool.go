@@ -38,7 +38,7 @@ func defaultSpool(state string) string {
 func openSpool(dir string, opts *filestore.Options) (*filestore.Store, error) {
 	store, err := filestore.Open(dir, opts)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%w: say with --spool.directory or PROMSPOOL_SPOOL_DIRECTORY where the spool is", err)
+		err = fmt.Errorf("%w: set --spool.directory or PROMSPOOL_SPOOL_DIRECTORY", err)
 	}
 	return store, denied(dir, err, "")
 }
@@ -52,7 +52,7 @@ type deniedError struct {
 func (e *deniedError) Unwrap() error { return e.error }
 
 func (e *deniedError) Error() string {
-	text := fmt.Sprintf("%v: this user may not do that in the spool %s: join the group that may (ls -ld)", e.error, oneLine(e.dir))
+	text := fmt.Sprintf("%v: the user lacks permission in the spool %s: join the group of the directory (see ls -ld)", e.error, oneLine(e.dir))
 	if e.flag != "" {
 		text += ", or send to the agent with " + e.flag
 	}
@@ -167,7 +167,7 @@ func waitForWriters(store *filestore.Store) (writing []string, err error) {
 // quotes of ls, or a group. An argument that cannot be a name is a usage error.
 func find(v *merge.View, arg string) (*record.File, error) {
 	if arg == grouping.Suffix {
-		return nil, &usageError{fmt.Errorf("the name of the file is empty, apart from its end %s", grouping.Suffix)}
+		return nil, &usageError{fmt.Errorf("the file name is empty except for the suffix %s", grouping.Suffix)}
 	}
 	unquoted, _ := strconv.Unquote(arg)
 	for _, name := range [...]string{arg, arg + grouping.Suffix, unquoted} {
@@ -196,7 +196,7 @@ func find(v *merge.View, arg string) (*record.File, error) {
 		}
 	}
 	if more > 0 {
-		return nil, fmt.Errorf("the spool has no group %s, but %s with further labels: --match selects groups by some of their labels", g.Name(), wording.Count(more, "group"))
+		return nil, fmt.Errorf("the spool has no group %s, but %s with more labels: select them with --match", g.Name(), wording.Count(more, "group"))
 	}
 	return nil, fmt.Errorf("the spool has no group %s", g.Name())
 }

@@ -68,7 +68,7 @@ func (w *write) run() error {
 	case int64(len(data)) > limit:
 		return fmt.Errorf("standard input is larger than %d bytes, the limit of --max-bytes", limit)
 	case !w.allowEmpty && !jobrun.HasSamples(data) && !hasMetadata(data):
-		return errors.New("standard input has no samples, and --allow-empty is not given: without HELP and TYPE lines either, the script has probably failed")
+		return errors.New("standard input has no samples, HELP or TYPE lines, so the script has probably failed: pass --allow-empty if this is intended")
 	}
 	if w.ttl != "" && (len(data) == 0 || data[len(data)-1] == '\n') { // else it is rejected, with its own line numbers
 		data = append(data, "# promspool:ttl "+w.ttl+"\n"...)
