@@ -18,8 +18,8 @@ func TestAlertsFire(t *testing.T) {
 	agenttest.Command{Name: agenttest.Need(t, "promtool"), Args: []string{"test", "rules", filepath.Join(examples, "alerts", "promspool.test.yml")}}.Must(t)
 }
 
-// TestDashboardHasData asks a Prometheus for what each panel shows, of an agent
-// for which none is empty.
+// TestDashboardHasData queries a Prometheus for each panel of the dashboard. The agent
+// has data for all of them.
 func TestDashboardHasData(t *testing.T) {
 	t.Parallel()
 	agenttest.Need(t, "prometheus")

@@ -28,7 +28,7 @@ func instructions(t *testing.T, text string) map[string][]string {
 		}
 		found := known.FindStringSubmatch(line)
 		if found == nil {
-			t.Fatalf("%q is no instruction that this test knows", line)
+			t.Fatalf("%q is not an instruction that this test supports", line)
 		}
 		if found[1] == "FROM" {
 			last = map[string][]string{}
@@ -38,8 +38,8 @@ func instructions(t *testing.T, text string) map[string][]string {
 	return last
 }
 
-// TestContainerExample runs what the image would run, in a root that holds what
-// the image would hold.
+// TestContainerExample runs the command of the image in a root directory with the
+// content of the image.
 func TestContainerExample(t *testing.T) {
 	t.Parallel()
 	stage := instructions(t, example(t, "container/Containerfile"))
@@ -55,10 +55,10 @@ func TestContainerExample(t *testing.T) {
 	agenttest.NeedRoot(t, "changes into a root of its own")
 
 	root := t.TempDir()
-	for _, dir := range []string{root, filepath.Dir(root)} { // another user passes through
+	for _, dir := range []string{root, filepath.Dir(root)} { // so that another user can enter
 		agenttest.NoError(t, os.Chmod(dir, 0o755))
 	}
-	volume := root + "/var/lib/promspool" // empty, as a directory of the host would be
+	volume := root + "/var/lib/promspool" // empty, like a directory of the host
 	spool := volume + "/spool"
 	agenttest.NoError(t, os.MkdirAll(volume, 0o755))
 	agenttest.NoError(t, os.Chown(volume, 65532, 65532))
@@ -85,8 +85,8 @@ func TestContainerExample(t *testing.T) {
 	}
 }
 
-// These are the fields that the examples use, as Kubernetes spells them:
-// decoding is strict, so any other spelling is an error.
+// The fields of Kubernetes that the examples use. Decoding is strict, so a misspelled
+// field is an error.
 type (
 	k8sMeta struct {
 		Name   string            `yaml:"name"`
