@@ -120,7 +120,7 @@ func newAgent(s *serveCommand, set settings, start time.Time, logger *slog.Logge
 		return nil, err
 	}
 	a.store.Observe(observers(a.reg))
-	a.aged = newAgeTeller(a.reg, logger)
+	a.aged = newExpiryReporter(a.reg, logger)
 	a.reg.MustRegister(exporter.NewCollector(a.store.View))
 	a.process.MustRegister(exporter.NewRoom(a.store.Space, s.maxGroups, int64(s.maxSpoolBytes)))
 	a.report = newReporter(a.store, logger)

@@ -53,13 +53,13 @@ func buildInfo() map[string]string {
 	}
 }
 
-// expiryReporter logs and counts what becomes of files with age.
+// expiryReporter logs and counts the steps of expiry.
 type expiryReporter struct {
 	logger                                   *slog.Logger
 	groups, files, archived, removed, failed prometheus.Counter
 }
 
-func newAgeTeller(reg prometheus.Registerer, logger *slog.Logger) *expiryReporter {
+func newExpiryReporter(reg prometheus.Registerer, logger *slog.Logger) *expiryReporter {
 	counter := func(name, help string) prometheus.Counter {
 		c := prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 		reg.MustRegister(c)

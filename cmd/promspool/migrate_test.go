@@ -81,8 +81,8 @@ func TestMigrateRefusesGroupsByThemselves(t *testing.T) {
 func TestMigrateSaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	spool := t.TempDir()
-	nobody := httptest.NewServer(http.NotFoundHandler())
-	t.Cleanup(nobody.Close)
+	missing := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(missing.Close)
 	for _, c := range []struct {
 		url    string
 		status int

@@ -26,7 +26,7 @@ import (
 	"github.com/promspool/promspool/systemd"
 )
 
-// serveCommand is the agent: its flags, and what is made of them.
+// serveCommand is the command serve and its flags.
 type serveCommand struct {
 	*common
 	app *kingpin.Application
@@ -99,16 +99,15 @@ func addServe(app *kingpin.Application, c *common, commands map[string]func() er
 	return s
 }
 
-// settings are what the flags come to, beside those that are taken as they are.
+// settings are the parsed values of flags.
 type settings struct {
 	prefix    string // of all routes
 	lifetimes record.Lifetimes
 	cors      *regexp.Regexp    // nil for none
-	ownership *ingest.Ownership // nil if everybody may change each group
+	ownership *ingest.Ownership // nil if every client can change each group
 }
 
-// settings returns what the flags say, or what is wrong with them. Who may change
-// which groups depends on the sockets, and is not in it.
+// settings parses the flags. It does not set ownership, which depends on the sockets.
 func (s *serveCommand) settings() (set settings, err error) {
 	if err := s.check(); err != nil {
 		return set, err
@@ -127,7 +126,7 @@ func (s *serveCommand) settings() (set settings, err error) {
 	return set, nil
 }
 
-// check looks at what the flags say before anything is opened.
+// check validates the flags before anything is opened.
 func (s *serveCommand) check() error {
 	if err := checkBounds(append(s.bounds(), bound{"web.max-connections", int64(s.maxConnections), 0}, bound{"web.read-timeout", int64(s.readTimeout), 1}, bound{"spool.settle", int64(s.settle), 0})...); err != nil {
 		return err
@@ -149,7 +148,7 @@ func (s *serveCommand) check() error {
 	return nil
 }
 
-// prefix returns the prefix of all routes, without a slash at its end.
+// prefix returns the prefix of all routes, without a trailing slash.
 func (s *serveCommand) prefix() (string, error) {
 	u, err := url.Parse(s.externalURL)
 	if err != nil {
@@ -171,7 +170,7 @@ func (s *serveCommand) prefix() (string, error) {
 	return p, nil
 }
 
-// flags returns the value of every flag of the agent, as the API tells them.
+// flags returns the value of every flag of the agent, for the API.
 func (s *serveCommand) flags() map[string]string {
 	flags := map[string]string{}
 	model := s.app.Model()
@@ -191,11 +190,11 @@ func (s *serveCommand) flags() map[string]string {
 	return flags
 }
 
-// passedForPushes is the FileDescriptorName= of the unix socket for pushes.
-// Sockets of every other name take the place of --web.listen-address.
+// passedForPushes is the FileDescriptorName= of the unix socket for pushes. Sockets
+// with other names replace --web.listen-address.
 const passedForPushes = "push"
 
-// sockets are what the agent answers on.
+// sockets are the listeners of the agent.
 type sockets struct {
 	web  []net.Listener
 	push []net.Listener // unix sockets for pushes
@@ -203,17 +202,16 @@ type sockets struct {
 
 func (s *sockets) close() {
 	for _, l := range slices.Concat(s.web, s.push) {
-		_ = l.Close() // the server has closed it, if it came to that
+		_ = l.Close() // the server may have closed it already
 	}
 }
 
-// listen opens the sockets first of all: a port that is taken is told at once,
-// and what connects while the spool is read waits and is answered then. The caller
-// closes them, those that were opened before an error as well.
+// listen opens the sockets before anything else. An address in use fails at once, and
+// clients that connect while the spool is read wait for their response. The caller
+// closes the sockets, after an error as well.
 //
-// Sockets that the service manager has opened are taken with or without
-// --web.systemd-socket, so that enabling promspool.socket is all there is to do;
-// the flag makes it an error if there are none.
+// Sockets of the service manager are used with or without --web.systemd-socket, so
+// that enabling promspool.socket is enough. With the flag their absence is an error.
 func (s *serveCommand) listen(logger *slog.Logger) (socks sockets, err error) {
 	passed, err := systemd.Listeners()
 	if err != nil {
@@ -254,7 +252,7 @@ func (s *serveCommand) listen(logger *slog.Logger) (socks sockets, err error) {
 type socketFlags struct {
 	path  string
 	mode  string // octal
-	group string // name or number; empty to leave it to the system
+	group string // name or number; empty for the default of the system
 }
 
 func (f *socketFlags) listen() (net.Listener, error) {
@@ -284,7 +282,7 @@ func addresses(listeners []net.Listener) string {
 	return strings.Join(all, " ")
 }
 
-// ownership returns who may change which groups, nil if everybody may each.
+// ownership returns the rule for who can change which groups, or nil for none.
 func (s *serveCommand) ownership(listeners []net.Listener) (*ingest.Ownership, error) {
 	switch {
 	case !s.ownerCheck && s.adminGroup != "":
@@ -303,8 +301,8 @@ func (s *serveCommand) ownership(listeners []net.Listener) (*ingest.Ownership, e
 	return &ingest.Ownership{AdminGroup: gid}, nil
 }
 
-// groupNumber returns the number of a group of users that is given by name or
-// number, -1 for none.
+// groupNumber returns the number of a user group given by name or number, or -1 for
+// none.
 func groupNumber(group string) (int, error) {
 	if group == "" {
 		return -1, nil
