@@ -7,18 +7,18 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
-// Ready tells the service manager that the start is complete, and sets the
-// line that "systemctl status" shows. A unit of Type=notify counts as started
-// only now, and units ordered after it wait for this.
+// Ready reports to the service manager that the start is complete, and sets the line
+// that "systemctl status" shows. A unit of Type=notify counts as started only now, and
+// units ordered after it wait for this.
 //
-// An error means that the manager does not know: it will end the process when
-// its start time-out passes, so the error is worth a line in the log.
+// After an error the manager stops the process when the start times out, so the caller
+// should log it.
 func Ready(status string) error {
 	return notify(daemon.SdNotifyReady, "STATUS="+oneLine(status))
 }
 
-// Stopping tells the service manager that the shutdown has begun, so that the
-// end of the process is no surprise to it.
+// Stopping reports to the service manager that the shutdown has begun, so that the
+// exit is expected.
 func Stopping() error {
 	return notify(daemon.SdNotifyStopping)
 }
@@ -28,8 +28,8 @@ func Status(status string) error {
 	return notify("STATUS=" + oneLine(status))
 }
 
-// notify sends the assignments in one datagram: the manager applies them
-// together. The environment keeps the address, because there is more to say.
+// notify sends the assignments in one datagram, which the manager applies together.
+// The environment keeps the address for later calls.
 func notify(assignments ...string) error {
 	if _, err := daemon.SdNotify(false, strings.Join(assignments, "\n")); err != nil {
 		return fmt.Errorf("service manager: %w", err)
@@ -37,8 +37,8 @@ func notify(assignments ...string) error {
 	return nil
 }
 
-// oneLine keeps a status from turning into further assignments: in a
-// notification a line end starts the next one.
+// oneLine removes line ends from a status. In a notification they would start another
+// assignment.
 func oneLine(s string) string {
 	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' }), " ")
 }

@@ -8,19 +8,17 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
-// Watchdog pings the service manager as long as check returns nil, until ctx
-// ends; then it returns nil. It runs check at once and then twice per
-// WatchdogSec=, so that one late answer is not yet a missed ping.
+// Watchdog pings the service manager as long as check returns nil. It returns nil when
+// ctx ends. It runs check at once and then twice per WatchdogSec=, so that one late
+// result is not a missed ping.
 //
-// Silence is the alarm: after a check that fails there is no ping, and after
-// WatchdogSec= of silence the manager ends the process and starts it again. A
-// check that hangs is silence too; Watchdog neither waits for it when ctx ends
-// nor starts a second one beside it. What was wrong is for check to log. A ping
-// that cannot be sent is silence like any other and is tried again at the next turn.
+// After a failed check there is no ping. After WatchdogSec= without a ping the manager
+// restarts the process. A check that hangs has the same effect: Watchdog does not wait
+// for it when ctx ends, and starts no second check meanwhile. The check logs its own
+// errors. A ping that cannot be sent is retried at the next interval.
 //
-// Where no watchdog is asked for Watchdog returns nil at once and never calls
-// check. An error means that the environment is malformed, and that there will
-// be no pings.
+// If the unit has no watchdog, Watchdog returns nil and never calls check. An error
+// means that the environment is invalid, and that there are no pings.
 func Watchdog(ctx context.Context, check func() error) error {
 	timeout, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
@@ -31,8 +29,8 @@ func Watchdog(ctx context.Context, check func() error) error {
 	}
 	turns := time.NewTicker(timeout / 2)
 	defer turns.Stop()
-	// The check has a goroutine of its own because it may hang, and the channel
-	// room for its result because then nobody may be left to take it.
+	// check runs in its own goroutine, as it may hang. The channel is buffered, as its
+	// result may come after Watchdog has returned.
 	result := make(chan error, 1)
 	running := true
 	go func() { result <- check() }()
