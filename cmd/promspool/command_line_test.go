@@ -77,12 +77,17 @@ func TestAgentThatCannotServeSaysWhyAndExits(t *testing.T) {
 	}
 }
 
+// unprivileged returns a user other than root, which can write everywhere, or nil for
+// the current user.
+func unprivileged() *syscall.Credential {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	return &syscall.Credential{Uid: 65534, Gid: 65534}
+}
+
 func TestAgentThatMayNotWriteItsSpoolSaysWhyAndExits(t *testing.T) {
 	t.Parallel()
-	var unprivileged *syscall.Credential // root can write everywhere
-	if os.Geteuid() == 0 {
-		unprivileged = &syscall.Credential{Uid: 65534, Gid: 65534}
-	}
 	spool := t.TempDir()
 	for _, dir := range []string{spool, filepath.Dir(spool)} {
 		agenttest.NoError(t, os.Chmod(dir, 0o555))
@@ -91,9 +96,34 @@ func TestAgentThatMayNotWriteItsSpoolSaysWhyAndExits(t *testing.T) {
 	for _, dir := range []string{spool, filepath.Join(spool, "new")} {
 		t.Run(filepath.Base(dir), func(t *testing.T) {
 			args := []string{"--web.listen-address=127.0.0.1:0", "--spool.directory=" + dir}
-			refuses(t, agenttest.Command{Args: args, User: unprivileged}, 1, dir+": permission denied")
+			refuses(t, agenttest.Command{Args: args, User: unprivileged()}, 1, dir+": permission denied")
 		})
 	}
+}
+
+// A user without permission is told the spool and the remedies.
+func TestCommandWithoutPermissionNamesSpoolAndRemedy(t *testing.T) {
+	t.Parallel()
+	spool := t.TempDir()
+	agenttest.NoError(t, os.WriteFile(filepath.Join(spool, "a.prom"), []byte("a 1\n"), 0o644))
+	for _, test := range []struct {
+		mode    os.FileMode
+		command string
+		remedy  string // after that for all commands
+	}{
+		{0o555, "push job=a", ", or send to the agent with --url"},
+		{0o555, "push --delete job=a", ", or send to the agent with --url"},
+		{0o555, "rm a.prom", ", or send to the agent with --url"},
+		{0o555, "write a", ""},
+		{0o555, "job declare a", ""},
+		{0o311, "ls", ""},
+		{0o311, "show a", ""},
+	} {
+		agenttest.NoError(t, os.Chmod(spool, test.mode))
+		c := agenttest.Command{Args: append([]string{"--spool.directory=" + spool}, strings.Fields(test.command)...), User: unprivileged(), Stdin: "b 1\n"}
+		refuses(t, c, 1, "permission denied: the user lacks permission in the spool "+spool+": join the group of the directory (see ls -ld)"+test.remedy+"\n")
+	}
+	agenttest.NoError(t, os.Chmod(spool, 0o755)) // so that it can be deleted
 }
 
 func TestLimitThatIsNoneExitsWith2(t *testing.T) {

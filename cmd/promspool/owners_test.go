@@ -57,10 +57,7 @@ func TestOwnerCheckOfManyUsers(t *testing.T) {
 	t.Parallel()
 	agenttest.NeedRoot(t, "pushes as other users")
 	curl := agenttest.Need(t, "curl")
-	dir := t.TempDir()
-	for _, d := range []string{dir, filepath.Dir(dir)} {
-		agenttest.NoError(t, os.Chmod(d, 0o755))
-	}
+	dir := openDir(t)
 	socket := filepath.Join(dir, "push.sock")
 	flags := []string{"--push.socket=" + socket, "--push.socket-mode=0666", "--push.owner-check", "--push.admin-group=4242", "--web.enable-admin-api"}
 	a := agenttest.StartAgent(t, "", flags...)

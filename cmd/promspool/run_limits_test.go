@@ -19,10 +19,7 @@ func TestRunUnderLimits(t *testing.T) {
 	}
 	static := staticPromspool(t)
 	limited := func(t *testing.T, limit string, user *syscall.Credential) (errs string, status int, ran, recorded bool) {
-		spool, out := t.TempDir(), t.TempDir()
-		for dir := spool; dir != "/tmp" && dir != "/"; dir = filepath.Dir(dir) {
-			agenttest.NoError(t, os.Chmod(dir, 0o755))
-		}
+		spool, out := openDir(t), openDir(t)
 		agenttest.NoError(t, os.Chmod(spool, 0o777))
 		agenttest.NoError(t, os.Chmod(out, 0o777))
 		c := agenttest.Command{Name: "bash", Args: []string{"-c", "ulimit " + limit + ` && exec "$0" "$@"`, static, "--spool.directory=" + spool, "run", "--job=a", "--", "bash", "-c", `echo >"$0"; exit 3`, out + "/ran"}, User: user}

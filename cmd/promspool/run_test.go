@@ -236,10 +236,7 @@ func TestRunAsAnotherUser(t *testing.T) {
 	t.Parallel()
 	agenttest.NeedRoot(t, "becomes another user")
 	const gid = 65533
-	spool := t.TempDir()
-	for dir := spool; dir != "/tmp" && dir != "/"; dir = filepath.Dir(dir) {
-		agenttest.NoError(t, os.Chmod(dir, 0o755))
-	}
+	spool := openDir(t)
 	agenttest.NoError(t, os.Chown(spool, 0, gid))
 	agenttest.NoError(t, os.Chmod(spool, 0o2775|os.ModeSetgid))
 	a := agenttest.StartAgent(t, spool, "--job.interval=10ms")

@@ -16,10 +16,7 @@ import (
 // staticPromspool builds the program as in a release.
 func staticPromspool(t *testing.T) string {
 	t.Helper()
-	dir := t.TempDir()
-	for _, dir := range []string{dir, filepath.Dir(dir)} { // so that other users can run it
-		agenttest.NoError(t, os.Chmod(dir, 0o755))
-	}
+	dir := openDir(t)
 	build := exec.Command("go", "build", "-buildvcs=false", "-o", dir+"/promspool", ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
@@ -79,10 +76,7 @@ func TestDefaultSpool(t *testing.T) {
 	static := staticPromspool(t)
 	const state = "/var/lib/promspool"
 	newRoot := func(t *testing.T, parent string) string {
-		root := t.TempDir()
-		for _, dir := range []string{root, filepath.Dir(root)} { // so that another user can enter
-			agenttest.NoError(t, os.Chmod(dir, 0o755))
-		}
+		root := openDir(t)
 		agenttest.NoError(t, os.Link(static, root+"/promspool"))
 		agenttest.NoError(t, os.MkdirAll(root+parent, 0o755))
 		return root
