@@ -45,8 +45,8 @@ func TestMigrateRefusesGroupsByThemselves(t *testing.T) {
 		`{"labels":{"x":"1"},"last_push_successful":true}`,
 	}, ",")+`]}`)
 	refused := []string{
-		`refused {job="native"}: family h: it is a native histogram`,
-		`refused {job="gaugehist"}: family h: its type is GAUGE_HISTOGRAM`,
+		`refused {job="native"}: family h: native histograms do not exist`,
+		`refused {job="gaugehist"}: family h: type GAUGE_HISTOGRAM is not supported`,
 		`refused {job="types2"}: family "t" has another type in "job=types1.prom"`,
 		`refused {job="rubbish"}: family t: invalid number "one"`,
 		`refused {job="utf8"}: invalid metric name`,

@@ -49,7 +49,7 @@ func TestKilledRunIsLostWhenItsCommandHasEnded(t *testing.T) {
 	agenttest.NoError(t, j.Input.Close())
 	a.Serves(agenttest.Runs("a", "lost", 1))
 	agenttest.WantLines(t, a.Page(), `promspool_job_running{job="a"} 0`, `promspool_job_exit_code{job="a"} -1`, agenttest.Runs("a", "success", 1))
-	agenttest.WaitFor(t, "the agent tells", func() bool { return strings.Contains(a.Log.String(), "A run of a job is lost") })
+	agenttest.WaitFor(t, "the agent logs it", func() bool { return strings.Contains(a.Log.String(), "Job run lost") })
 	agenttest.Command{Name: agenttest.Promspool, Args: []string{"--spool.directory=" + spool, "run", "--job=a", "--", "true"}}.Must(t)
 	a.Serves(`promspool_job_exit_code{job="a"} 0`)
 	agenttest.WantLines(t, a.Page(), agenttest.Runs("a", "lost", 1), agenttest.Runs("a", "success", 2))

@@ -167,7 +167,7 @@ func waitForWriters(store *filestore.Store) (writing []string, err error) {
 // quotes of ls, or a group. An argument that cannot be a name is a usage error.
 func find(v *merge.View, arg string) (*record.File, error) {
 	if arg == grouping.Suffix {
-		return nil, &usageError{fmt.Errorf("the file name is empty except for the suffix %s", grouping.Suffix)}
+		return nil, &usageError{fmt.Errorf("the name of the file is empty except for the suffix %s", grouping.Suffix)}
 	}
 	unquoted, _ := strconv.Unquote(arg)
 	for _, name := range [...]string{arg, arg + grouping.Suffix, unquoted} {
