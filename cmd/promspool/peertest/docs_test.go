@@ -179,7 +179,7 @@ func TestDocsNoticesWhatIsWrong(t *testing.T) {
 		"command fails":          {"console", "$ false\n$ true\n", false, "status 1"},
 		"last fails":             {"console", "$ true\n$ false\n", true, ""},
 		"only the last may fail": {"console", "$ false\n$ false\n", true, "status 1"},
-		"no command":             {"console", "1\n", false, "no command"},
+		"no command":             {"console", "1\n", false, "want a command"},
 		"shell ends":             {"console", "$ exit 0\n$ true\n", false, "ends the shell"},
 	} {
 		t.Run(name, func(t *testing.T) {
