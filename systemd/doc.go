@@ -1,13 +1,12 @@
-// Package systemd is the agent's side of a conversation with the service
-// manager: it says when it is ready and how it fares, shows that it is alive,
-// and takes over sockets that the manager has opened for it. The units that
-// the other side reads lie in the same directory; their directives are the
-// specification of this code (Type=notify of [Ready], WatchdogSec= of
-// [Watchdog], FileDescriptorName= of [Listeners]).
+// Package systemd implements the agent's side of the protocol with the service
+// manager: it reports readiness, status and liveness, and receives the sockets that
+// the manager has opened. The units are in the same directory. Their directives
+// specify this code: Type=notify for [Ready], WatchdogSec= for [Watchdog],
+// FileDescriptorName= for [Listeners].
 //
-// Without a service manager, on other systems too, every function does
-// nothing and reports no error, so that callers need not ask.
+// Without a service manager, and on other systems, every function does nothing and
+// returns no error.
 //
-// All functions are safe for concurrent use, except that Listeners takes the
-// sockets away from the environment: only its first call returns them.
+// All functions are safe for concurrent use. Listeners removes the sockets from the
+// environment, so only its first call returns them.
 package systemd

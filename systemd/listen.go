@@ -7,13 +7,13 @@ import (
 	"github.com/coreos/go-systemd/v22/activation"
 )
 
-// Listeners returns the sockets that the service manager has opened for this
-// process, by FileDescriptorName=; several may share a name. None is an empty
-// map. The caller owns the listeners, and the first call takes them all.
+// Listeners returns the sockets that the service manager has opened for this process,
+// by FileDescriptorName=. Several sockets may share a name. Without sockets the map is
+// empty. The caller owns the listeners, and the first call takes them all.
 //
-// Something that is not a listening stream socket is an error (a datagram
-// socket, say): the unit does not say what its author meant, and to serve on
-// fewer sockets than it names would hide that. Nothing is left open then.
+// A descriptor other than a listening stream socket, such as a datagram socket, is an
+// error: serving on fewer sockets than the unit names would hide a mistake in it. No
+// socket stays open after an error.
 func Listeners() (map[string][]net.Listener, error) {
 	byName := map[string][]net.Listener{}
 	var failed error

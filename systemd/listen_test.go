@@ -13,9 +13,9 @@ import (
 	"github.com/promspool/promspool/systemd"
 )
 
-// The passed descriptors start at 3 and LISTEN_PID names the process itself, so
-// the receiving side has to be a process of its own: this test binary again,
-// through a shell, which is what knows its pid before the exec.
+// The descriptors start at 3 and LISTEN_PID names the process itself. So the receiver
+// must be a new process: this test binary, started by a shell, which knows its pid
+// before the exec.
 const childEnv = "PROMSPOOL_TEST_LISTENERS"
 
 func TestMain(m *testing.M) {

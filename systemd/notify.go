@@ -7,9 +7,9 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
-// Ready tells the service manager that the start is complete, and sets the
-// line that "systemctl status" shows. A unit of Type=notify counts as started
-// only now, and units ordered after it wait for this.
+// Ready reports to the service manager that the start is complete, and sets the line
+// that "systemctl status" shows. A unit of Type=notify counts as started only now, and
+// units ordered after it wait for this.
 //
 // After an error the manager ends the process at its start timeout, so the caller
 // should log the error.
@@ -28,8 +28,8 @@ func Status(status string) error {
 	return notify("STATUS=" + oneLine(status))
 }
 
-// notify sends the assignments in one datagram: the manager applies them
-// together. The environment keeps the address, because there is more to say.
+// notify sends the assignments in one datagram, which the manager applies together.
+// The environment keeps the address for later calls.
 func notify(assignments ...string) error {
 	if _, err := daemon.SdNotify(false, strings.Join(assignments, "\n")); err != nil {
 		return fmt.Errorf("service manager: %w", err)
@@ -37,8 +37,8 @@ func notify(assignments ...string) error {
 	return nil
 }
 
-// oneLine keeps a status from turning into further assignments: in a
-// notification a line end starts the next one.
+// oneLine removes line ends from a status. In a notification they would start another
+// assignment.
 func oneLine(s string) string {
 	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' }), " ")
 }

@@ -12,9 +12,9 @@ import (
 	"github.com/promspool/promspool/systemd"
 )
 
-// manager is the receiving end of NOTIFY_SOCKET. It is a plain descriptor, not
-// a net.Conn: reading must neither wait nor involve the network poller, so that
-// it also serves under a fake clock.
+// manager is the receiving end of NOTIFY_SOCKET. It is a descriptor instead of a
+// net.Conn, as reading must neither block nor use the network poller: tests with a
+// fake clock use it as well.
 type manager struct {
 	t  *testing.T
 	fd int

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// program returns the path of a program that the test cannot do without. On a
-// machine that promises to have all of them, a missing one is a failure.
+// program returns the path of a program that the test requires. A missing program is
+// a failure with PROMSPOOL_TEST_NO_SKIP=1, else the test is skipped.
 func program(t *testing.T, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
@@ -30,8 +30,8 @@ func run(t *testing.T, name string, args ...string) {
 	}
 }
 
-// unitRoot returns a root directory with the units of this package, a program
-// for them to run, since verify wants one, and what the system's targets are.
+// unitRoot returns a root directory with the units of this package, the programs that
+// they run, since verify requires them, and the targets of the system.
 func unitRoot(t *testing.T) string {
 	t.Helper()
 	root := t.TempDir()
@@ -56,7 +56,7 @@ func unitRoot(t *testing.T) string {
 	return root
 }
 
-// units are the names to verify: those of the files and an instance of each template.
+// units are the names to verify: the files, and an instance of each template.
 func units(t *testing.T) []string {
 	t.Helper()
 	var names []string
@@ -90,7 +90,7 @@ func TestUnitIsConfined(t *testing.T) {
 	run(t, program(t, "systemd-analyze"), "security", "--offline=yes", "--root="+unitRoot(t), "--threshold=20", "promspool.service")
 }
 
-// TestUserAndDirectories applies both files, in their order, to an empty root.
+// TestUserAndDirectories applies both files, in order, to an empty root.
 func TestUserAndDirectories(t *testing.T) {
 	sysusers, tmpfiles := program(t, "systemd-sysusers"), program(t, "systemd-tmpfiles")
 	if os.Getuid() != 0 {

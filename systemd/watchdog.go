@@ -8,9 +8,9 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
-// Watchdog pings the service manager as long as check returns nil, until ctx
-// ends; then it returns nil. It runs check at once and then twice per
-// WatchdogSec=, so that one late answer is not yet a missed ping.
+// Watchdog pings the service manager as long as check returns nil. It returns nil when
+// ctx ends. It runs check at once and then twice per WatchdogSec=, so that one late
+// result is not a missed ping.
 //
 // A check that fails sends no ping, and after WatchdogSec= without one the manager
 // restarts the process. A check that hangs sends no ping either;

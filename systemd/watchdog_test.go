@@ -13,14 +13,14 @@ import (
 	"github.com/promspool/promspool/systemd"
 )
 
-// askForWatchdog does what WatchdogSec=10s in the unit does.
+// askForWatchdog sets the environment of WatchdogSec=10s.
 func askForWatchdog(t *testing.T) {
 	t.Helper()
 	t.Setenv("WATCHDOG_USEC", strconv.Itoa(int((10*time.Second)/time.Microsecond)))
 	t.Setenv("WATCHDOG_PID", strconv.Itoa(os.Getpid()))
 }
 
-// wantPings lets the time pass and compares what the manager got meanwhile.
+// wantPings advances the time and checks the pings received meanwhile.
 func wantPings(t *testing.T, m *manager, d time.Duration, want int) {
 	t.Helper()
 	time.Sleep(d)

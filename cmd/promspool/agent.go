@@ -36,9 +36,8 @@ import (
 	"github.com/promspool/promspool/watcher"
 )
 
-// An agent is what serves one spool: its directory as a Store, a watch on that, what
-// they tell as metrics, and the handlers of its pages. Everything that it begins
-// ends with close.
+// An agent serves one spool: the store of its directory, the watcher of that
+// directory, the metrics and the HTTP handlers. close ends everything it started.
 type agent struct {
 	*serveCommand
 	set    settings
@@ -47,13 +46,13 @@ type agent struct {
 
 	reg, process *prometheus.Registry
 	requests     *prometheus.CounterVec
-	own          map[string]merge.Own // the families of these
+	own          map[string]merge.Own // families of these registries
 
 	watch  *watcher.Watcher
 	store  *filestore.Store
 	report *reporter
 	more   *sources
-	aged   *ageTeller
+	aged   *expiryReporter
 	hosts  *ingest.HostRule
 	router *router
 
@@ -70,10 +69,10 @@ func (s *serveCommand) run() error {
 		return err
 	}
 	if s.persistenceFile != "" {
-		logger.Warn("--persistence.file is ignored, and what it holds is not read: every push is in the spool before it is answered", "spool", s.spool)
+		logger.Warn("--persistence.file is ignored and not read: every push is stored in the spool before the response", "spool", s.spool)
 	}
 	signaled, release := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer release() // and not before: a second signal must not cut the stop short
+	defer release() // only now: a second signal must not interrupt the shutdown
 	socks, err := s.listen(logger)
 	defer socks.close()
 	if err == nil {
@@ -92,8 +91,8 @@ func (s *serveCommand) run() error {
 	return a.serve(signaled, socks)
 }
 
-// newAgent opens the spool, which it creates if there is none, and reads it. It
-// serves nothing yet. The caller closes the agent.
+// newAgent creates the spool if it does not exist, and reads it. It serves nothing
+// yet. The caller closes the agent.
 func newAgent(s *serveCommand, set settings, start time.Time, logger *slog.Logger) (_ *agent, err error) {
 	a := &agent{serveCommand: s, set: set, logger: logger, start: start}
 	a.quitting, a.quit = context.WithCancel(context.Background())
@@ -122,7 +121,7 @@ func newAgent(s *serveCommand, set settings, start time.Time, logger *slog.Logge
 		return nil, err
 	}
 	a.store.Observe(observers(a.reg))
-	a.aged = newAgeTeller(a.reg, logger)
+	a.aged = newExpiryReporter(a.reg, logger)
 	a.reg.MustRegister(exporter.NewCollector(a.store.View))
 	a.process.MustRegister(exporter.NewRoom(a.store.Space, s.maxGroups, int64(s.maxSpoolBytes)))
 	a.report = newReporter(a.store, logger)
@@ -132,7 +131,7 @@ func newAgent(s *serveCommand, set settings, start time.Time, logger *slog.Logge
 	return a, a.route()
 }
 
-// open creates the spool if need be, watches it and then reads it.
+// open creates the spool if necessary, watches it, then reads it.
 func (a *agent) open() error {
 	if created, err := createSpool(a.spool); err != nil {
 		return err
@@ -140,7 +139,7 @@ func (a *agent) open() error {
 		a.logger.Info("Created the spool", "spool", a.spool)
 	}
 	if fi, err := os.Stat(a.spool); err == nil && fi.Mode().Perm()&0o002 != 0 && fi.Mode()&fs.ModeSticky == 0 {
-		a.logger.Warn("Everybody may write to the spool, and remove and replace what others have put there", "spool", a.spool)
+		a.logger.Warn("The spool is world-writable: every user can replace and delete its files", "spool", a.spool)
 	}
 	var err error
 	if a.watch, err = watchDirectory(a.spool, a.resync, a.reg, a.logger); err != nil {
@@ -156,12 +155,12 @@ func (a *agent) open() error {
 	if err := a.store.Health(); errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EROFS) {
 		return err
 	} else if err != nil {
-		a.logger.Error("The spool cannot be written; what is there is served", "err", err)
+		a.logger.Error("The spool is not writable; its files are served", "err", err)
 	}
 	return nil
 }
 
-// route makes the handlers.
+// route creates the handlers.
 func (a *agent) route() error {
 	allowed := slices.Clone(a.allowedHosts)
 	if u, err := url.Parse(a.externalURL); err == nil && u.Host != "" {
@@ -176,7 +175,7 @@ func (a *agent) route() error {
 	if err != nil {
 		return fmt.Errorf("registering metrics: %w", err)
 	}
-	host, _ := os.Hostname() // the page is not about any other
+	host, _ := os.Hostname() // shown in the page's title
 	read := exporter.New(exporter.Config{
 		View: a.store.View, Own: a.reg, Process: a.process, OwnFamilies: a.own, Health: a.store.Health, CORSOrigin: a.set.cors, Requests: a.requests, Logger: a.logger, CanWrite: func(r *http.Request) bool { return !isReadOnly(r) && push.MayWrite(r) }, Admin: a.admin, OpenMetrics: a.openMetrics,
 		Info: exporter.Info{Build: buildInfo(), Start: a.start, Flags: a.flags(), Spool: a.spool, Host: host, MetricsPath: a.telemetryPath, Watch: a.watch.Mode},
@@ -188,12 +187,11 @@ func (a *agent) route() error {
 	return nil
 }
 
-// handler returns the handler of the agent's addresses.
+// handler returns the handler of all addresses of the agent.
 func (a *agent) handler() http.Handler { return a.hosts.Handler(a.router) }
 
-// serve answers on the sockets and keeps the view up to date, until ctx ends or
-// the agent is asked to stop. What is in flight by then is answered. It closes
-// the sockets.
+// serve answers requests and keeps the view current until ctx ends or the agent is
+// asked to stop. Requests in progress are still answered. It closes the sockets.
 func (a *agent) serve(ctx context.Context, socks sockets) error {
 	running, stop := context.WithCancel(ctx)
 	defer stop()
@@ -203,7 +201,7 @@ func (a *agent) serve(ctx context.Context, socks sockets) error {
 	a.logger.Info("Serving", "spool", a.spool, "groups", view.Groups, "files", view.Dropped, "series", view.Series,
 		"on", cmp.Or(addresses(socks.web), "sockets only"), "metrics", a.set.prefix+a.telemetryPath, "version", version.Version)
 	if len(socks.push) > 0 {
-		a.logger.Info("Taking pushes over a socket as well", "socket", addresses(socks.push))
+		a.logger.Info("Accepting pushes on a unix socket", "socket", addresses(socks.push))
 	}
 	if len(socks.read) > 0 {
 		a.logger.Info("Serving over a read-only socket as well", "socket", addresses(socks.read))
@@ -227,7 +225,7 @@ func (a *agent) serve(ctx context.Context, socks sockets) error {
 	group.Go(func() error { return a.watch.Run(running, reported{a.store, a.report}) })
 	group.Go(func() error {
 		return systemd.Watchdog(running, func() error {
-			_ = a.store.Health() // a disk that says no is answering; one that hangs is not
+			_ = a.store.Health() // only a hanging disk fails the watchdog; one that returns errors does not
 			return a.watch.Ping(running)
 		})
 	})
@@ -236,7 +234,7 @@ func (a *agent) serve(ctx context.Context, socks sockets) error {
 		func() { a.more.run(running) },
 		func() {
 			a.store.AlignHelp(running, func(err error) {
-				a.logger.Warn("HELP texts in files of groups could not be aligned; retrying", "err", err)
+				a.logger.Warn("Cannot align the HELP texts in group files; retrying", "err", err)
 			})
 		},
 		func() { findLost(running, a.store, a.bootID(), a.jobsInterval, a.logger) },
@@ -248,7 +246,7 @@ func (a *agent) serve(ctx context.Context, socks sockets) error {
 		group.Go(func() error { work(); return nil })
 	}
 	if err := systemd.Ready(status); err != nil {
-		a.logger.Warn("The service manager was not told that the agent is ready", "err", err)
+		a.logger.Warn("Cannot notify the service manager that the agent is ready", "err", err)
 	}
 	err := group.Wait()
 	a.logger.Info("Stopped")
@@ -259,13 +257,13 @@ func (a *agent) serve(ctx context.Context, socks sockets) error {
 func (a *agent) answer(ctx context.Context, listeners []net.Listener, handler http.Handler, serve func(net.Listener, *http.Server) error) error {
 	return listen.Serve(ctx, listeners, listen.Config{
 		Handler: handler, MaxConnections: a.maxConnections, ReadTimeout: a.readTimeout, ConnContext: ingest.WithPeer, Serve: serve,
-		Stopping: func() { _ = systemd.Stopping() }, // only for a prettier status
+		Stopping: func() { _ = systemd.Stopping() }, // cosmetic: only the status line depends on it
 		Logger:   a.logger,
 	})
 }
 
-// close ends what newAgent has begun. Nothing is lost by it: every push is on the
-// disk before it is answered.
+// close ends everything that newAgent started. It loses nothing, as every push is
+// on disk before the response.
 func (a *agent) close() {
 	a.quit()
 	if a.more != nil {
@@ -279,7 +277,7 @@ func (a *agent) close() {
 	}
 }
 
-// statusInterval is the shortest time between two status lines.
+// statusInterval is the minimum time between two status lines.
 const statusInterval = time.Minute
 
 // statusLine returns the line that "systemctl status" shows.
@@ -287,9 +285,9 @@ func statusLine(t merge.Totals, spool string) string {
 	return "Serving " + wording.Count(t.Groups, "group") + " and " + wording.Count(t.Dropped, "file") + " from " + spool
 }
 
-// updateStatus sends the status line again when it has changed, until ctx ends.
-// Last is the line that the service manager has. A failure is retried after
-// [statusInterval]; it is logged once.
+// updateStatus sends the status line whenever it has changed, until ctx ends. last
+// is the line that was sent before. A failure is logged once and retried after
+// [statusInterval].
 func updateStatus(ctx context.Context, last string, line func() string, logger *slog.Logger) {
 	tick := time.NewTicker(statusInterval)
 	defer tick.Stop()
@@ -308,18 +306,17 @@ func updateStatus(ctx context.Context, last string, line func() string, logger *
 		if err == nil {
 			last = now
 		} else if !failed {
-			logger.Warn("The status line of the service manager could not be updated; retrying each minute", "err", err)
+			logger.Warn("Cannot update the status line of the service manager; retrying each minute", "err", err)
 		}
 		failed = err != nil
 	}
 }
 
-// loadingRuntime sets up Go's runtime for the reading of a spool, and
-// tuneRuntime for the work of an agent that has read it. What is set in the
-// environment stays.
+// loadingRuntime tunes Go's runtime for reading a spool, and tuneRuntime for serving
+// it. Environment variables override both.
 func loadingRuntime() {
 	if os.Getenv("GOGC") == "" {
-		// The heap grows to its size and little of it is garbage.
+		// The heap is growing and contains little garbage.
 		debug.SetGCPercent(200)
 	}
 }
@@ -329,31 +326,29 @@ func tuneRuntime() {
 		new(collector).tune()
 	}
 	if n := runtime.GOMAXPROCS(0); os.Getenv("GOMAXPROCS") == "" && n == runtime.NumCPU() {
-		// A goroutine that waits for a flush keeps its place among those that may
-		// run until the runtime looks. With a place for each core and many pushes
-		// at once the cores would be idle for a third of the time. Where a quota
-		// leaves less than the cores Go follows the quota.
+		// A goroutine that waits for fsync keeps its P until the runtime's monitor
+		// takes it away. With one P per core and many concurrent pushes, a third of
+		// the CPU time would be idle. A CPU quota below the number of cores is kept.
 		runtime.GOMAXPROCS(n + min(n, 8))
 	}
 }
 
-// A collector sets by how much the heap may grow between two collections: by two
-// fifths of what is alive, since most of it is text without pointers and cheap to
-// collect, but by so much at least that a small spool, in which the garbage of a
-// few pushes is half of the heap, does not collect all the time.
+// A collector sets GOGC. The heap may grow by two fifths between collections, since
+// most of it is text without pointers and cheap to collect. It may grow by
+// leastGrowth at least: in a small spool the garbage of a few pushes is half of the heap.
 type collector struct{ percent int }
 
 const leastGrowth = 8 << 20
 
-// tune sets it now and after each collection.
+// tune sets GOGC now and after each collection.
 func (c *collector) tune() {
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	metrics.Read(live)
 	percent := int(min(max(leastGrowth*100/max(live[0].Value.Uint64(), 1), 40), 400))
-	if d := percent - c.percent; d < -c.percent/8 || d > c.percent/8 { // else it is not worth it
+	if d := percent - c.percent; d < -c.percent/8 || d > c.percent/8 { // ignore small changes
 		c.percent = percent
 		debug.SetGCPercent(percent)
 	}
-	// The next collection finds this and tells.
+	// The next collection runs this cleanup.
 	runtime.AddCleanup(&struct{ _ *collector }{}, (*collector).tune, c)
 }

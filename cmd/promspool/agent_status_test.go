@@ -32,8 +32,8 @@ func TestStatusLineSingularAndPlural(t *testing.T) {
 	}
 }
 
-// notifySocket opens the receiving end of NOTIFY_SOCKET. The function that it
-// returns reads all messages so far without waiting, also under a fake clock.
+// notifySocket opens the receiving end of NOTIFY_SOCKET. The returned function
+// reads all messages so far without blocking, under a fake clock as well.
 func notifySocket(t *testing.T) (path string, received func() []string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "notify") // t.TempDir can be too long for a socket
@@ -67,7 +67,8 @@ func notifySocket(t *testing.T) (path string, received func() []string) {
 	}
 }
 
-// The status line follows the store, at most once a minute, and only if it has changed.
+// The status line follows the store. It is sent at most once a minute and only if it
+// has changed.
 func TestStatusIsUpdated(t *testing.T) {
 	path, received := notifySocket(t)
 	synctest.Test(t, func(t *testing.T) {

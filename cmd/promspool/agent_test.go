@@ -33,8 +33,8 @@ func openAgent(t *testing.T, spool string, flags ...string) (*agent, error) {
 	return newAgent(s, set, time.Now(), slog.New(slog.DiscardHandler))
 }
 
-// serveAgent serves on a port of its own and returns the URL, and the channel on
-// which the end of serve arrives.
+// serveAgent serves on a free port. It returns the URL and a channel that receives
+// the result of serve.
 func serveAgent(t *testing.T, ctx context.Context, a *agent) (base string, ended <-chan error) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -107,7 +107,7 @@ func TestAgentInTheProcess(t *testing.T) {
 			}
 		})
 	}
-	// What was pushed last is there for the next one, and for as many as there are.
+	// Every later agent has the last push.
 	for range 2 {
 		a, err := openAgent(t, spool)
 		if err != nil {
@@ -137,8 +137,8 @@ func TestAgentThatCannotStartLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestClosedAgentLeavesNothing opens and closes agents with further directories:
-// each has watches of its own.
+// TestClosedAgentLeavesNothing opens and closes agents with further directories,
+// each of which has its own watches.
 func TestClosedAgentLeavesNothing(t *testing.T) {
 	spool, more := t.TempDir(), t.TempDir()
 	open := func() {
@@ -148,7 +148,7 @@ func TestClosedAgentLeavesNothing(t *testing.T) {
 		}
 		a.close()
 	}
-	open() // what is opened once for the process
+	open() // opens the files that stay open once per process
 	before := openFiles(t)
 	for range 3 {
 		open()
@@ -158,7 +158,7 @@ func TestClosedAgentLeavesNothing(t *testing.T) {
 	}
 }
 
-// openFiles returns how many files this process has open.
+// openFiles returns the number of files that this process has open.
 func openFiles(t *testing.T) int {
 	t.Helper()
 	open, err := os.ReadDir("/dev/fd")

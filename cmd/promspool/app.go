@@ -23,15 +23,15 @@ var emptyFlags = map[string]bool{
 	"persistence.file": true, "web.config.file": true, "web.cors.origin": true, "web.external-url": true, "web.listen-address": true, "web.route-prefix": true,
 }
 
-// urlFlags are the flags that reject an empty value themselves, as they do every
-// other value that is no URL.
+// urlFlags are the flags that reject an empty value themselves, like every other
+// invalid URL.
 var urlFlags = map[string]bool{"url": true, "from": true}
 
 // rejectEmpty rejects a command line with an empty value, and an empty environment
-// variable. Such a value comes from an unset variable of a shell, and the default
-// in its place would be another job, file or spool.
+// variable. Such values come from unset shell variables, and the default would be
+// another job, file or spool.
 //
-// Arguments of a command that run starts may be empty.
+// Arguments of the command of "promspool run" may be empty.
 func rejectEmpty(app *kingpin.Application, context *kingpin.ParseContext) error {
 	given := map[string]bool{}
 	for _, e := range context.Elements {
@@ -76,7 +76,7 @@ are --spool.directory, --log.level, --log.format, --help and --version.
 //go:embed manual.1.tmpl
 var manual string
 
-// addManual makes --help-man print the manual.
+// addManual makes --help-man print the manual page.
 func addManual(app *kingpin.Application) {
 	kingpin.ManPageTemplate = manual
 	app.UsageFuncs(template.FuncMap{
@@ -92,7 +92,7 @@ func addManual(app *kingpin.Application) {
 	})
 }
 
-// date is that of the sources, in builds that are to be reproduced.
+// date returns the date of the sources, for reproducible builds.
 func date() string {
 	seconds, err := strconv.ParseInt(os.Getenv("SOURCE_DATE_EPOCH"), 10, 64)
 	if err != nil {
@@ -101,12 +101,12 @@ func date() string {
 	return time.Unix(seconds, 0).UTC().Format(time.DateOnly)
 }
 
-// roff escapes what has a meaning in the language of manual pages.
+// roff escapes the special characters of manual pages.
 func roff(s string) string {
 	return strings.NewReplacer(`\`, `\e`, `-`, `\-`, `^`, `\(ha`, `~`, `\(ti`, "`", `\(ga`, `'`, `\(aq`).Replace(s)
 }
 
-// text makes paragraphs of a help text: what is indented stays as it is.
+// text formats the paragraphs of a help text. Indented lines are kept.
 func text(s string) string {
 	var b strings.Builder
 	for i, paragraph := range strings.Split(strings.TrimSpace(s), "\n\n") {
@@ -130,8 +130,8 @@ func text(s string) string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-// value is the default of a flag, or else a word for its value. The default of
-// the spool depends on the host.
+// value returns the default of a flag, or a placeholder. The default of the spool
+// depends on the host.
 func value(f *kingpin.FlagModel) string {
 	if f.Name == "spool.directory" || len(f.Default) == 0 || f.Default[0] == "" {
 		return `\fIVALUE\fR`
@@ -139,9 +139,9 @@ func value(f *kingpin.FlagModel) string {
 	return `\fI` + roff(strings.Join(f.Default, ",")) + `\fR`
 }
 
-// addCompletions makes --completion-script-bash and --completion-script-zsh
-// print scripts that know the commands. Those of kingpin ask the program alone,
-// which takes every first word for one to its default command.
+// addCompletions makes --completion-script-bash and --completion-script-zsh print
+// scripts that include the commands. kingpin's own scripts ask the program, which
+// reads the first word as an argument of the default command.
 func addCompletions() {
 	kingpin.BashCompletionTemplate = bashCompletion
 	kingpin.ZshCompletionTemplate = zshCompletion
@@ -181,11 +181,11 @@ else
 fi
 `
 
-// usageWriter is where the library prints help to, which would take an error of
-// the write for a bug of its own.
+// usageWriter is the destination of help. The library treats a write error as a bug of
+// its own.
 type usageWriter struct {
 	io.Writer
-	err  error // the first
+	err  error // first error
 	mute bool
 }
 
@@ -196,8 +196,8 @@ func (w *usageWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// namedFlag returns the error of a command line with the flag whose value it is
-// about, if there is one. The library does not say which.
+// namedFlag returns the error of a command line with the name of the flag, which the
+// library omits.
 func namedFlag(app *kingpin.Application, args []string, err error) error {
 	context, parseErr := app.ParseContext(args)
 	if parseErr != nil {
@@ -216,8 +216,8 @@ func namedFlag(app *kingpin.Application, args []string, err error) error {
 	return err
 }
 
-// explained returns the error of a command line with the name that an unknown
-// command or flag was probably meant to be.
+// explained returns the error of a command line with the probable name of an unknown
+// command or flag.
 func explained(app *kingpin.Application, args []string, err error) error {
 	var command *kingpin.CmdModel
 	if context, _ := app.ParseContext(args); context != nil && context.SelectedCommand != nil {
@@ -247,7 +247,7 @@ func explained(app *kingpin.Application, args []string, err error) error {
 	return err
 }
 
-// flagNames returns the names of the flags that are shown in the help.
+// flagNames returns the names of the visible flags.
 func flagNames(flags []*kingpin.FlagModel) []string {
 	var names []string
 	for _, f := range flags {
@@ -258,7 +258,7 @@ func flagNames(flags []*kingpin.FlagModel) []string {
 	return names
 }
 
-// commandNames returns the names of the commands that are shown in the help.
+// commandNames returns the names of the visible commands.
 func commandNames(commands []*kingpin.CmdModel) []string {
 	var names []string
 	for _, c := range commands {

@@ -8,12 +8,12 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 )
 
-// parse parses a command line and runs no command.
+// parse parses a command line without running the command.
 func parse(args ...string) (command string, err error) {
 	return newProgram(args, strings.NewReader(""), io.Discard, io.Discard).app.Parse(args)
 }
 
-// A commandLine is a command with the least that it needs.
+// A commandLine is a command with its required arguments.
 type commandLine struct {
 	name  []string
 	flags []*kingpin.FlagModel
@@ -40,7 +40,7 @@ func allCommands(t *testing.T) (all []commandLine) {
 	return all
 }
 
-// least returns a command line that parses. Arg is the value of the arguments.
+// least returns the shortest valid command line. Arg is the value of the arguments.
 func (c commandLine) least(arg string) []string {
 	line := append([]string{}, c.name...)
 	for _, f := range c.flags {
@@ -54,8 +54,8 @@ func (c commandLine) least(arg string) []string {
 	return line
 }
 
-// An empty value is what an unset variable of a shell leaves. In place of a
-// usage error the default would be another job, file or spool.
+// Unset shell variables become empty values. Without a usage error the default would
+// be used, which is another job, file or spool.
 func TestEmptyValueOfAnyFlagIsAUsageError(t *testing.T) {
 	for _, c := range allCommands(t) {
 		if _, err := parse(c.least("job=x")...); err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/promspool/promspool/filestore/wording"
 )
 
-// check says what in files would not be served, and why.
+// check lists the parts of files that would not be served, and why.
 type check struct {
 	*common
 	paths        []string
@@ -50,7 +50,7 @@ func (k *check) run() error {
 	}
 	for _, path := range paths {
 		if path == "" || path == "-" {
-			return &usageError{fmt.Errorf("cannot check %q: name files or directories; what a script prints is checked by promspool write", path)}
+			return &usageError{fmt.Errorf("cannot check %q: pass files or directories; to check the output of a script, use promspool write", path)}
 		}
 	}
 	own, err := ownFamilies()
@@ -74,8 +74,7 @@ func (k *check) run() error {
 	return nil
 }
 
-// ownFamilies describes what an agent serves itself, which files cannot
-// displace.
+// ownFamilies describes the agent's own metrics, which files cannot replace.
 func ownFamilies() (map[string]merge.Own, error) {
 	reg, process, _ := newRegistry()
 	return exporter.OwnFamilies(prometheus.Gatherers{reg, process})

@@ -19,15 +19,15 @@ import (
 
 func TestScriptCheck(t *testing.T) { runScripts(t, "check") }
 
-// runScripts runs the scripts whose names begin with that of the command. Beside
-// testscript's own commands they have
+// runScripts runs the scripts whose names start with that of the command. It adds
+// these commands to those of testscript:
 //
-//	status N PROGRAM ARG…   which has to exit with that status
-//	entries DIR NAME…       which are all that the directory has to hold
-//	agent FLAG…             starts an agent on the script's spool, until the end of
-//	                        the script; $URL is where it is
-//	atport FILE…            puts the agent's port in the place of 9091
-//	eventually PATTERN PROGRAM ARG…  runs it until what it prints matches
+//	status N PROGRAM ARG…   run the program; it must exit with status N
+//	entries DIR NAME…       the directory must contain exactly these entries
+//	agent FLAG…             start an agent on the script's spool until the script
+//	                        ends; $URL is its address
+//	atport FILE…            replace the port 9091 in the files by the agent's
+//	eventually PATTERN PROGRAM ARG…  run the program until its output matches
 func runScripts(t *testing.T, name string) {
 	t.Helper()
 	t.Parallel()
@@ -40,7 +40,7 @@ func runScripts(t *testing.T, name string) {
 		Files: files,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PATH", filepath.Dir(agenttest.Promspool)+string(os.PathListSeparator)+env.Getenv("PATH"))
-			// It has no newline at its end and so has no place in an archive.
+			// Its last line has no newline, which a txtar archive cannot express.
 			return os.WriteFile(filepath.Join(env.WorkDir, "unfinished"), []byte("m 1\nm 2"), 0o644)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -90,7 +90,7 @@ func eventually(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	want := regexp.MustCompile("(?m)" + args[0])
 	within(ts, args[0], func() bool {
-		_ = ts.Exec(args[1], args[2:]...) // what it prints is what counts
+		_ = ts.Exec(args[1], args[2:]...) // only its output matters
 		return want.MatchString(ts.ReadFile("stdout"))
 	})
 }

@@ -18,11 +18,10 @@ import (
 	"github.com/promspool/promspool/filestore/wording"
 )
 
-// remote is the agent, or Pushgateway, that a command talks to if it is told its
-// URL.
+// remote is the agent or Pushgateway that a command uses if --url is given.
 type remote struct {
 	url     string
-	given   bool // the URL, even if it is empty, as an unset variable makes it
+	given   bool // whether --url is set, even if empty
 	timeout time.Duration
 
 	flag        string // that has the URL, for errors; --url if empty
@@ -36,11 +35,11 @@ func (r *remote) addFlags(cmd *kingpin.CmdClause) {
 	cmd.Flag("timeout", "Maximum time for the answer.").Default("10s").DurationVar(&r.timeout)
 }
 
-// maxAnswer bounds what is read of an answer.
+// maxAnswer is the maximum size of a response in bytes.
 const maxAnswer = 256 << 20
 
-// do sends a request to a path of the agent and returns the body of its answer. An
-// answer that is no success is an error, with the sentence that came.
+// do sends a request to a path of the agent and returns the response body. A status
+// other than 2xx is an error with the message of the response.
 func (r *remote) do(method, path string, query url.Values, body io.Reader) ([]byte, error) {
 	u, client, err := r.parse()
 	if err != nil {
@@ -70,14 +69,14 @@ func (r *remote) do(method, path string, query url.Values, body io.Reader) ([]by
 			err = asked.Err // the rest is repeated below, without a password
 		}
 		if errors.Is(err, context.DeadlineExceeded) {
-			err = fmt.Errorf("no answer within --timeout=%s", r.timeout)
+			err = fmt.Errorf("no response within --timeout=%s", r.timeout)
 		}
 		return nil, fmt.Errorf("asking %s: %w", r.name(u), err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // only read
+	defer resp.Body.Close() //nolint:errcheck // read only
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
-		return nil, fmt.Errorf("the answer of %s breaks off: %w", r.name(u), err)
+		return nil, fmt.Errorf("reading the response of %s: %w", r.name(u), err)
 	}
 	if resp.StatusCode/100 != 2 {
 		sentence, _, _ := strings.Cut(strings.TrimSpace(string(answer[:min(len(answer), 4096)])), "\n")
@@ -86,7 +85,7 @@ func (r *remote) do(method, path string, query url.Values, body io.Reader) ([]by
 	return answer, nil
 }
 
-// refusal is an answer that is no success.
+// refusal is a response with a status other than 2xx.
 type refusal struct {
 	code     int
 	sentence string
@@ -94,8 +93,7 @@ type refusal struct {
 
 func (r *refusal) Error() string { return r.sentence }
 
-// name returns what the agent is called in a sentence, given what parse returned:
-// its URL without a password.
+// name returns the URL for messages, without a password. u is the result of parse.
 func (r *remote) name(u *url.URL) string {
 	if strings.HasPrefix(r.url, "unix:") {
 		return wording.Visible(r.url)
@@ -103,7 +101,7 @@ func (r *remote) name(u *url.URL) string {
 	return u.Redacted()
 }
 
-// parse returns the URL and a client that reaches it.
+// parse returns the URL and a client for it.
 func (r *remote) parse() (*url.URL, *http.Client, error) {
 	u, err := url.Parse(r.url)
 	flag := cmp.Or(r.flag, "--url")
@@ -116,9 +114,9 @@ func (r *remote) parse() (*url.URL, *http.Client, error) {
 		}
 		return &url.URL{Scheme: "http", Host: "localhost"}, &http.Client{Transport: &http.Transport{DialContext: dial}, CheckRedirect: noRedirect}, nil
 	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
-		return nil, nil, fmt.Errorf("%s: %q is no URL such as http://localhost:9091", flag, r.url)
+		return nil, nil, fmt.Errorf("%s: invalid URL %q: want e.g. http://localhost:9091", flag, r.url)
 	case u.RawQuery != "" || u.Fragment != "":
-		return nil, nil, fmt.Errorf("%s: %q has more than an address and a path", flag, u.Redacted())
+		return nil, nil, fmt.Errorf("%s: invalid URL %q: remove its query and fragment", flag, u.Redacted())
 	}
 	client := &http.Client{CheckRedirect: noRedirect}
 	if r.direct {
@@ -127,11 +125,11 @@ func (r *remote) parse() (*url.URL, *http.Client, error) {
 	return u, client, nil
 }
 
-// noRedirect keeps a redirected PUT from becoming a GET that succeeds.
+// noRedirect keeps a redirected PUT from becoming a successful GET.
 func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
-// health asks an agent how it is, where there is no other program to do so: an
-// image of a container that holds nothing but promspool.
+// health checks a running agent. A container image with no program but promspool
+// needs it for its health check.
 type health struct {
 	*common
 	remote remote

@@ -61,9 +61,9 @@ func TestAgentThatCannotServeSaysWhyAndExits(t *testing.T) {
 		{"spool is a file", free, file, "", file},
 		{"spool is below a file", free, file + "/spool", "", file},
 		{"port is taken", taken, spool, "", taken + ": bind: address already in use"},
-		{"address is no address", "nonsense", spool, "", "nonsense"},
-		{"origin is no expression", free, spool, "--web.cors.origin=(", "--web.cors.origin"},
-		{"URL is no URL", free, spool, "--web.external-url=http://[/", "--web.external-url"},
+		{"invalid address", "nonsense", spool, "", "nonsense"},
+		{"invalid origin expression", free, spool, "--web.cors.origin=(", "--web.cors.origin"},
+		{"invalid URL", free, spool, "--web.external-url=http://[/", "--web.external-url"},
 		{"prefix is a URL", free, spool, "--web.route-prefix=http://host/promspool", "--web.external-url"},
 		{"no socket from the service manager", free, spool, "--web.systemd-socket", "--web.systemd-socket"},
 	} {
@@ -77,23 +77,53 @@ func TestAgentThatCannotServeSaysWhyAndExits(t *testing.T) {
 	}
 }
 
+// unprivileged returns a user other than root, which can write everywhere, or nil for
+// the current user.
+func unprivileged() *syscall.Credential {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	return &syscall.Credential{Uid: 65534, Gid: 65534}
+}
+
 func TestAgentThatMayNotWriteItsSpoolSaysWhyAndExits(t *testing.T) {
 	t.Parallel()
-	var nobody *syscall.Credential // root may write everywhere
-	if os.Geteuid() == 0 {
-		nobody = &syscall.Credential{Uid: 65534, Gid: 65534}
-	}
 	spool := t.TempDir()
 	for _, dir := range []string{spool, filepath.Dir(spool)} {
 		agenttest.NoError(t, os.Chmod(dir, 0o555))
-		t.Cleanup(func() { _ = os.Chmod(dir, 0o755) }) // so that it can be removed
+		t.Cleanup(func() { _ = os.Chmod(dir, 0o755) }) // so that it can be deleted
 	}
 	for _, dir := range []string{spool, filepath.Join(spool, "new")} {
 		t.Run(filepath.Base(dir), func(t *testing.T) {
 			args := []string{"--web.listen-address=127.0.0.1:0", "--spool.directory=" + dir}
-			refuses(t, agenttest.Command{Args: args, User: nobody}, 1, dir+": permission denied")
+			refuses(t, agenttest.Command{Args: args, User: unprivileged()}, 1, dir+": permission denied")
 		})
 	}
+}
+
+// A user without permission is told the spool and the remedies.
+func TestCommandWithoutPermissionNamesSpoolAndRemedy(t *testing.T) {
+	t.Parallel()
+	spool := t.TempDir()
+	agenttest.NoError(t, os.WriteFile(filepath.Join(spool, "a.prom"), []byte("a 1\n"), 0o644))
+	for _, test := range []struct {
+		mode    os.FileMode
+		command string
+		remedy  string // after that for all commands
+	}{
+		{0o555, "push job=a", ", or send to the agent with --url"},
+		{0o555, "push --delete job=a", ", or send to the agent with --url"},
+		{0o555, "rm a.prom", ", or send to the agent with --url"},
+		{0o555, "write a", ""},
+		{0o555, "job declare a", ""},
+		{0o311, "ls", ""},
+		{0o311, "show a", ""},
+	} {
+		agenttest.NoError(t, os.Chmod(spool, test.mode))
+		c := agenttest.Command{Args: append([]string{"--spool.directory=" + spool}, strings.Fields(test.command)...), User: unprivileged(), Stdin: "b 1\n"}
+		refuses(t, c, 1, "permission denied: the user lacks permission in the spool "+spool+": join the group of the directory (see ls -ld)"+test.remedy+"\n")
+	}
+	agenttest.NoError(t, os.Chmod(spool, 0o755)) // so that it can be deleted
 }
 
 func TestLimitThatIsNoneExitsWith2(t *testing.T) {
@@ -113,13 +143,13 @@ func TestLimitThatIsNoneExitsWith2(t *testing.T) {
 func TestWhatIsWrongWithAFlagNamesIt(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ args, want string }{
-		{"write --max-bytes=xx a", `--max-bytes: "xx" is no size such as 16MiB or 65536, try --help`},
-		{"write --max-bytes=-1 a", "--max-bytes has to be more than nothing"},
-		{"check --max-file-bytes=1x", `--max-file-bytes: "1x" is no size such as 16MiB or 65536, try --help`},
-		{"push --push.max-bytes=-3 job=a", "--push.max-bytes has to be more than nothing"},
+		{"write --max-bytes=xx a", `--max-bytes: invalid size "xx": want e.g. 16MiB or 65536, try --help`},
+		{"write --max-bytes=-1 a", "--max-bytes must be greater than zero"},
+		{"check --max-file-bytes=1x", `--max-file-bytes: invalid size "1x": want e.g. 16MiB or 65536, try --help`},
+		{"push --push.max-bytes=-3 job=a", "--push.max-bytes must be greater than zero"},
 		{"push --timeout=3 job=a", "--timeout: time: missing unit"},
-		{"push --url= job=a", `--url: "" is no URL such as`},
-		{"ls --stale=soon", `--stale: "soon" is no duration such as 12h or 7d, try --help`},
+		{"push --url= job=a", `--url: invalid URL "": want e.g.`},
+		{"ls --stale=soon", `--stale: invalid duration "soon": want e.g. 12h or 7d, try --help`},
 		{"ls --sort=what", "--sort: enum value must be one of"},
 		{"--log.level=loud ls", "--log.level: unrecognized log level loud, try --help"},
 		{"sevre", "unknown command sevre (did you mean serve?), try --help"},
@@ -140,7 +170,7 @@ func TestWhatIsWrongWithAFlagNamesIt(t *testing.T) {
 	}
 }
 
-// An empty name never stands for another one, whatever part of a line it is.
+// An empty name is an error in every part of a command line.
 func TestEmptyNameExitsWith2(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -151,7 +181,7 @@ func TestEmptyNameExitsWith2(t *testing.T) {
 		{[]string{"run", "--job", "", "--", "true"}, "--job: the value is empty"},
 		{[]string{"run", "--", ""}, "give a command"},
 		{[]string{"run", "--label=host=", "--", "true"}, `--label: the value of "host" is empty`},
-		{[]string{"run", "--label==a", "--", "true"}, `"" is no name of a label`},
+		{[]string{"run", "--label==a", "--", "true"}, `invalid label name ""`},
 		{[]string{"run", "--push-url=", "--", "true"}, "--push-url: the value is empty"},
 		{[]string{"job", "declare", "", "--every=1d"}, "give a name"},
 		{[]string{"job", "declare", "x", "--label=host="}, `--label: the value of "host" is empty`},
@@ -162,7 +192,7 @@ func TestEmptyNameExitsWith2(t *testing.T) {
 		{[]string{"push", `job=""`}, "job name is required"},
 		{[]string{"push", "--file=", "job=x"}, "--file: the value is empty"},
 		{[]string{"push", "--ttl=", "job=x"}, "--ttl: the value is empty"},
-		{[]string{"push", "--url=", "job=x"}, `--url: "" is no URL`},
+		{[]string{"push", "--url=", "job=x"}, `--url: invalid URL ""`},
 		{[]string{"push", "--delete", "job=x", ""}, "give a label"},
 		{[]string{"explain", "job="}, "expected a value"},
 		{[]string{"write", ""}, "give a name"},
@@ -175,14 +205,14 @@ func TestEmptyNameExitsWith2(t *testing.T) {
 		{[]string{"rm", "job=x,instance="}, "expected a value"},
 		{[]string{"rm", "--match="}, "--match: the value is empty"},
 		{[]string{"rm", "--match={job=}"}, "expected a value"},
-		{[]string{"rm", "--url=", "job=x"}, `--url: "" is no URL`},
+		{[]string{"rm", "--url=", "job=x"}, `--url: invalid URL ""`},
 		{[]string{"restore", "job="}, "expected a value"},
 		{[]string{"restore", ""}, "give a name"},
 		{[]string{"check", ""}, "give a path"},
-		{[]string{"health", "--url="}, `--url: "" is no URL`},
-		{[]string{"doctor", "--url="}, `--url: "" is no URL`},
-		{[]string{"migrate", "--from=http://localhost:1", "--url="}, `--url: "" is no URL`},
-		{[]string{"migrate", "--from="}, `--from: "" is no URL`},
+		{[]string{"health", "--url="}, `--url: invalid URL ""`},
+		{[]string{"doctor", "--url="}, `--url: invalid URL ""`},
+		{[]string{"migrate", "--from=http://localhost:1", "--url="}, `--url: invalid URL ""`},
+		{[]string{"migrate", "--from="}, `--from: invalid URL ""`},
 		{[]string{"--push.socket="}, "--push.socket: the value is empty"},
 		{[]string{"--spool.textfile-directory="}, "--spool.textfile-directory: the value is empty"},
 		{[]string{"--spool.directory=", "ls"}, "--spool.directory: the value is empty"},
@@ -224,7 +254,7 @@ func TestHelpThatCannotBePrinted(t *testing.T) {
 	}
 }
 
-// refuses runs promspool, which has to exit with the status and one sentence.
+// refuses runs promspool, which must exit with the status and a message.
 func refuses(t *testing.T, c agenttest.Command, status int, sentence string) {
 	t.Helper()
 	c.Name = agenttest.Promspool
@@ -237,8 +267,8 @@ func refuses(t *testing.T, c agenttest.Command, status int, sentence string) {
 	}
 }
 
-// TestSocketOfTheServiceManager starts the agent by the first connection, as
-// its socket unit would.
+// TestSocketOfTheServiceManager starts the agent on the first connection, like its
+// socket unit.
 func TestSocketOfTheServiceManager(t *testing.T) {
 	t.Parallel()
 	activate := agenttest.Need(t, "systemd-socket-activate")

@@ -12,7 +12,7 @@ import (
 	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
-// doctorOf runs the doctor for an agent.
+// doctorOf runs promspool doctor against an agent.
 func doctorOf(t *testing.T, a *agenttest.Agent) string {
 	t.Helper()
 	stdout, _, _ := agenttest.Command{
@@ -21,8 +21,8 @@ func doctorOf(t *testing.T, a *agenttest.Agent) string {
 	return stdout
 }
 
-// TestTextfileDirectoryThatCannotBeRead: series that vanish must not do so
-// without a word.
+// TestTextfileDirectoryThatCannotBeRead checks that series never vanish without a
+// message.
 func TestTextfileDirectoryThatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -76,7 +76,7 @@ func TestTextfileDirectoryThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// TestDirectoriesOfAPatternThatAreGone leave nothing behind.
+// TestDirectoriesOfAPatternThatAreGone checks that they leave nothing behind.
 func TestDirectoriesOfAPatternThatAreGone(t *testing.T) {
 	t.Parallel()
 	const many = 60
@@ -114,8 +114,8 @@ func TestDirectoriesOfAPatternThatAreGone(t *testing.T) {
 	agenttest.WantLines(t, a.Page(), "stays 1", "node_textfile_scrape_error 0")
 }
 
-// TestLinksWhoseTargetsChange are noticed long before everything is looked at
-// again.
+// TestLinksWhoseTargetsChange checks that a changed target is detected long before the
+// next rescan.
 func TestLinksWhoseTargetsChange(t *testing.T) {
 	t.Parallel()
 	dir, elsewhere := t.TempDir(), t.TempDir()

@@ -21,7 +21,7 @@ import (
 	"github.com/promspool/promspool/filestore/wording"
 )
 
-// doctor looks for what may be wrong with a spool and its surroundings.
+// doctor checks a spool and its surroundings.
 type doctor struct {
 	*common
 	remote     remote
@@ -40,17 +40,17 @@ type doctor struct {
 // The levels of a diagnosis.
 const (
 	fine    = "ok"
-	note    = "note"    // worth knowing, and may be meant
-	wrong   = "wrong"   // has to be mended
-	skipped = "skipped" // could not be looked at
+	note    = "note"    // a notice, possibly intended
+	wrong   = "wrong"   // needs a fix
+	skipped = "skipped" // could not be checked
 )
 
-// A diagnosis is one thing that was looked at.
+// A diagnosis is the result of one check.
 type diagnosis struct {
 	Level   string `json:"level"`
-	Check   string `json:"check"` // what was looked at, a stable word
+	Check   string `json:"check"` // the check, a stable word
 	Message string `json:"message"`
-	Do      string `json:"do,omitempty"` // what to do about it
+	Do      string `json:"do,omitempty"` // the remedy
 }
 
 func addDoctor(app *kingpin.Application, c *common, commands map[string]func() error) {
@@ -83,7 +83,7 @@ func (d *doctor) run() error {
 		return &usageError{err}
 	}
 	d.now = time.Now()
-	d.node = d.findNodeExporter() // first: whether it reads the spool decides what is wrong
+	d.node = d.findNodeExporter() // first: other checks depend on whether it reads the spool
 	store := d.checkSpool()
 	if store != nil {
 		defer store.Close() //nolint:errcheck // nothing to lose
@@ -110,7 +110,7 @@ func (d *doctor) run() error {
 	return err
 }
 
-// say adds a diagnosis. What to do may be empty.
+// say adds a diagnosis. The remedy may be empty.
 func (d *doctor) say(level, check, do, format string, args ...any) {
 	d.findings = append(d.findings, diagnosis{level, check, wording.Visible(fmt.Sprintf(format, args...)), do})
 }
@@ -130,10 +130,10 @@ func (d *doctor) print() error {
 	return err
 }
 
-// clockSlack is how far clocks may be apart.
+// clockSlack is the maximum difference of clocks.
 const clockSlack = 5 * time.Second
 
-// agentSeen is what the agent says of itself; nil if nobody answers.
+// agentSeen is the status of the agent; nil if there is no response.
 type agentSeen struct {
 	flags map[string]string
 }
@@ -156,7 +156,7 @@ func (d *doctor) checkAgent(store *filestore.Store) *agentSeen {
 		if d.urlGiven {
 			level = wrong
 		}
-		d.say(level, "agent", "start it (systemctl start promspool), or say with --url where it is", "no agent answers: %v", err)
+		d.say(level, "agent", "start it (systemctl start promspool), or set --url", "no agent answers: %v", err)
 		return nil
 	}
 	var doc struct {
@@ -166,7 +166,7 @@ func (d *doctor) checkAgent(store *filestore.Store) *agentSeen {
 		} `json:"data"`
 	}
 	if err := json.Unmarshal(answer, &doc); err != nil || doc.Data.Flags["spool.directory"] == "" {
-		d.say(wrong, "agent", "stop what runs there, or give promspool another --web.listen-address and say it with --url", "what answers at %s is no promspool, but perhaps a Pushgateway", d.remote.url)
+		d.say(wrong, "agent", "stop the other program, or start promspool with another --web.listen-address and pass it to --url", "the server at %s is not promspool, perhaps a Pushgateway", d.remote.url)
 		return nil
 	}
 	agent := &agentSeen{flags: doc.Data.Flags}
@@ -194,7 +194,7 @@ func orUnknown(s string) string {
 	return s
 }
 
-// checkSameSpool compares paths, or where the agent's is relative, names.
+// checkSameSpool compares paths or, if the agent's is relative, the files.
 func (d *doctor) checkSameSpool(agent *agentSeen, store *filestore.Store) {
 	theirs := agent.flags["spool.directory"]
 	if same, known := samePath(theirs, store.Path()); known && same {
@@ -212,7 +212,7 @@ func (d *doctor) checkSameSpool(agent *agentSeen, store *filestore.Store) {
 		err = json.Unmarshal(answer, &doc)
 	}
 	if err != nil {
-		d.say(skipped, "agent-spool", "", "whether the agent serves this spool cannot be told: %v", err)
+		d.say(skipped, "agent-spool", "", "cannot determine whether the agent serves this spool: %v", err)
 		return
 	}
 	files := map[string]int64{}
@@ -221,7 +221,7 @@ func (d *doctor) checkSameSpool(agent *agentSeen, store *filestore.Store) {
 	}
 	served := map[string]int64{}
 	for _, f := range doc.Data {
-		if f.ModTime != nil && !strings.ContainsRune(f.Name, filepath.Separator) { // not of a further directory
+		if f.ModTime != nil && !strings.ContainsRune(f.Name, filepath.Separator) { // only files of the spool
 			served[f.Name] = f.ModTime.UnixNano()
 		}
 	}
@@ -233,7 +233,7 @@ func (d *doctor) checkSameSpool(agent *agentSeen, store *filestore.Store) {
 	}
 	switch {
 	case len(files) == 0 && len(served) == 0:
-		d.say(note, "agent-spool", "give both the same absolute path", "the agent's spool is %s; whether that is %s cannot be told, as both are empty", theirs, store.Path())
+		d.say(note, "agent-spool", "give both the same absolute path", "the agent's spool is %s; cannot determine whether that is %s, as both are empty", theirs, store.Path())
 	case maps.Equal(files, served), 2*both > max(len(files), len(served)): // some may have changed since
 		d.say(fine, "agent-spool", "", "the agent serves this spool, as %s", theirs)
 	default:
@@ -241,8 +241,8 @@ func (d *doctor) checkSameSpool(agent *agentSeen, store *filestore.Store) {
 	}
 }
 
-// samePath reports whether two paths lead to one directory, if that can be told
-// from here.
+// samePath reports whether two paths lead to one directory. known is false if this
+// host cannot decide it.
 func samePath(a, b string) (same, known bool) {
 	if !filepath.IsAbs(a) {
 		return false, false
@@ -259,14 +259,14 @@ func samePath(a, b string) (same, known bool) {
 	return filepath.Clean(a) == filepath.Clean(b), true
 }
 
-// checkOpen looks at who may write.
+// checkOpen checks who can push.
 func (d *doctor) checkOpen(agent *agentSeen) {
 	if agent.flags["push.allow-remote"] == "true" && agent.flags["web.config.file"] == "" {
 		d.say(note, "agent-access", "run without --push.allow-remote, or with --web.config.file and client certificates or passwords", "every host that reaches the agent may push and delete")
 	}
 }
 
-// checkLimits looks at what the agent says of its limits in its metrics.
+// checkLimits checks the limits in the agent's metrics.
 func (d *doctor) checkLimits(agent *agentSeen) {
 	path := agent.flags["web.telemetry-path"]
 	if path == "" {
@@ -298,7 +298,7 @@ func (d *doctor) checkLimits(agent *agentSeen) {
 		}
 	}
 	if len(unwatched) > 0 {
-		d.say(wrong, "agent-limits", "raise fs.inotify.max_user_watches and fs.inotify.max_user_instances (sysctl), and see the log of the agent", "the kernel does not notify the agent of changes in %s; they are noticed only by looking again", few(unwatched))
+		d.say(wrong, "agent-limits", "raise fs.inotify.max_user_watches and fs.inotify.max_user_instances (sysctl), and see the log of the agent", "the kernel does not notify the agent of changes in %s; only periodic rescans detect them", few(unwatched))
 	}
 	open, most := values["process_open_fds"], values["process_max_fds"]
 	if len(open) == 1 && len(most) == 1 && most[0] > 0 && open[0] > 0.8*most[0] {
@@ -314,7 +314,7 @@ var ofDirectory = regexp.MustCompile(`^[a-z_]+\{directory="((?:[^"\\]|\\.)*)"(?:
 
 var unescapeLabel = strings.NewReplacer(`\\`, `\`, `\"`, `"`, `\n`, "\n")
 
-// sayDirectory says why the agent cannot read a directory.
+// sayDirectory reports why the agent cannot read a directory.
 func (d *doctor) sayDirectory(dir, reason string) {
 	text, do := "cannot be read by the agent", "look at the log of the agent"
 	switch record.DirectoryReason(reason) {

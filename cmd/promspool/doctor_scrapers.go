@@ -14,20 +14,20 @@ import (
 	"go.yaml.in/yaml/v2"
 )
 
-// nodeExporter is what is known of node_exporter on this host.
+// nodeExporter describes the node_exporter of this host.
 type nodeExporter struct {
 	known bool
-	from  string   // where that is known from
-	dirs  []string // that its textfile collector reads; patterns
+	from  string   // source of the information
+	dirs  []string // patterns of its textfile collector
 }
 
-// findNodeExporter looks for a running process, or else for its flags.
+// findNodeExporter looks for a running process, then for its default flags.
 func (d *doctor) findNodeExporter() nodeExporter {
 	processes, _ := filepath.Glob(filepath.Join(d.proc, "[0-9]*", "cmdline")) // the pattern is right
 	for _, name := range processes {
 		line, err := os.ReadFile(name)
 		if err != nil {
-			continue // gone, or not for this user
+			continue // ended, or not readable
 		}
 		args := strings.Split(strings.TrimSuffix(string(line), "\x00"), "\x00")
 		if base := filepath.Base(args[0]); base == "node_exporter" || base == "prometheus-node-exporter" {
@@ -46,8 +46,7 @@ func (d *doctor) findNodeExporter() nodeExporter {
 	return nodeExporter{}
 }
 
-// textfileDirs returns what the flags say. Debian's program has a directory of
-// its own if they do not.
+// textfileDirs returns the directories of the flags. Debian's program has a default.
 func textfileDirs(args []string, program string) []string {
 	given := false
 	var dirs []string
@@ -86,12 +85,12 @@ func (n *nodeExporter) reads(dir string) bool {
 	})
 }
 
-// checkNodeExporter says what node_exporter has to do with the spool.
+// checkNodeExporter checks whether node_exporter serves the spool as well.
 func (d *doctor) checkNodeExporter(agent *agentSeen) {
 	n := &d.node
 	switch {
 	case !n.known:
-		d.say(skipped, "node_exporter", "", "no running node_exporter is seen, and there is no %s", d.defaults)
+		d.say(skipped, "node_exporter", "", "no running node_exporter found, and %s does not exist", d.defaults)
 		return
 	case len(n.dirs) == 0:
 		d.say(fine, "node_exporter", "", "it reads no textfile directory (%s)", n.from)
@@ -117,7 +116,7 @@ func (d *doctor) checkNodeExporter(agent *agentSeen) {
 	d.say(fine, "node_exporter", "", "it reads %s (%s), not the spool", strings.Join(n.dirs, ", "), n.from)
 }
 
-// scrapeConfig is what matters here of a scrape_config of Prometheus.
+// scrapeConfig has the relevant fields of a scrape_config of Prometheus.
 type scrapeConfig struct {
 	Job          string `yaml:"job_name"`
 	HonorLabels  bool   `yaml:"honor_labels"`
@@ -128,24 +127,24 @@ type scrapeConfig struct {
 	} `yaml:"static_configs"`
 }
 
-// prometheusConfig is what matters here of a configuration file.
+// prometheusConfig has the relevant fields of a configuration file.
 type prometheusConfig struct {
 	Scrape      []scrapeConfig `yaml:"scrape_configs"`
 	ScrapeFiles []string       `yaml:"scrape_config_files"`
 }
 
-// checkPrometheus looks for the job that scrapes the agent.
+// checkPrometheus checks the job that scrapes the agent.
 func (d *doctor) checkPrometheus(agent *agentSeen) {
 	jobs, err := readScrapeConfigs(d.prometheus)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		d.say(skipped, "prometheus", "say with --prometheus.config where it is, if Prometheus runs here", "there is no %s", d.prometheus)
+		d.say(skipped, "prometheus", "set --prometheus.config if Prometheus runs on this host", "%s does not exist", d.prometheus)
 		return
 	case errors.Is(err, fs.ErrPermission):
 		d.say(skipped, "prometheus", "run promspool doctor as root", "%v", err)
 		return
 	case err != nil:
-		d.say(wrong, "prometheus", "promtool check config "+d.prometheus+" says more", "%v", err)
+		d.say(wrong, "prometheus", "run promtool check config "+d.prometheus+" for details", "%v", err)
 		return
 	}
 	u, _ := url.Parse(d.remote.url) // it was asked already
@@ -201,7 +200,7 @@ func (d *doctor) checkPrometheus(agent *agentSeen) {
 	}
 }
 
-// metricsPath returns where an agent with these flags serves its metrics.
+// metricsPath returns the path of the metrics of an agent with these flags.
 func metricsPath(flags map[string]string) string {
 	prefix := flags["web.route-prefix"]
 	if prefix == "" {
@@ -212,14 +211,14 @@ func metricsPath(flags map[string]string) string {
 	return path.Join("/", prefix, flags["web.telemetry-path"])
 }
 
-// isThisHost reports whether a target is the agent: by its port, and a name that
-// this host has.
+// isThisHost reports whether a target is the agent: the same port, and a name of this
+// host.
 func (d *doctor) isThisHost(target, name, port string) bool {
 	host, p, err := net.SplitHostPort(target)
 	if err != nil || p != port {
 		return false
 	}
-	own, _ := os.Hostname() // without a name there are others
+	own, _ := os.Hostname() // the other names remain after an error
 	short, _, _ := strings.Cut(own, ".")
 	targetShort, _, _ := strings.Cut(host, ".")
 	ip := net.ParseIP(host)
@@ -227,8 +226,7 @@ func (d *doctor) isThisHost(target, name, port string) bool {
 		own != "" && (strings.EqualFold(host, own) || ip == nil && strings.EqualFold(targetShort, short))
 }
 
-// readScrapeConfigs reads the jobs of a configuration, and of the files that it
-// names.
+// readScrapeConfigs reads the jobs of a configuration and of the files that it includes.
 func readScrapeConfigs(file string) ([]scrapeConfig, error) {
 	var config prometheusConfig
 	if err := readYAML(file, &config); err != nil {
@@ -241,7 +239,7 @@ func readScrapeConfigs(file string) ([]scrapeConfig, error) {
 		}
 		names, err := filepath.Glob(pattern)
 		if err != nil {
-			continue // Prometheus itself refuses it
+			continue // Prometheus itself rejects it
 		}
 		for _, name := range names {
 			var more prometheusConfig
@@ -265,7 +263,7 @@ func readYAML(file string, into any) error {
 		return err
 	}
 	if err := yaml.Unmarshal(text, into); err != nil {
-		// Its text quotes the file, where there may be a password.
+		// The error quotes the file, which may contain a password.
 		return errors.New(oneLine(file) + " is not the YAML that Prometheus reads")
 	}
 	return nil

@@ -19,8 +19,8 @@ import (
 
 const asSomebodyElse = "run promspool doctor as root, or join the group of the directory"
 
-// checkSpool looks at the directory. It returns the open spool, nil if it cannot
-// be read.
+// checkSpool checks the directory. It returns the open spool, or nil if it is not
+// readable.
 func (d *doctor) checkSpool() *filestore.Store {
 	x, err := filestore.Inspect(d.spool, d.now)
 	if errors.Is(err, fs.ErrPermission) {
@@ -28,7 +28,7 @@ func (d *doctor) checkSpool() *filestore.Store {
 		return nil
 	}
 	if err != nil {
-		d.say(wrong, "spool", "create it, or say with --spool.directory or PROMSPOOL_SPOOL_DIRECTORY where it is", "%v", err)
+		d.say(wrong, "spool", "create it, or set --spool.directory or PROMSPOOL_SPOOL_DIRECTORY", "%v", err)
 		return nil
 	}
 	store, err := d.open(&filestore.Options{})
@@ -36,15 +36,15 @@ func (d *doctor) checkSpool() *filestore.Store {
 		d.say(wrong, "spool", asSomebodyElse, "%v", err)
 		return nil
 	}
-	if _, err := settle(store); err != nil {
-		d.say(wrong, "spool", "look again when the directory is at rest", "%v", err)
+	if _, err := waitForWriters(store); err != nil {
+		d.say(wrong, "spool", "retry when no process changes the directory", "%v", err)
 	}
 	totals := store.View().Totals()
 	d.say(fine, "spool", "", "%s holds %s, %s and %s", d.spool, wording.Count(totals.Groups, "group"), wording.Count(totals.Dropped, "dropped file"), wording.Count(totals.Series, "sample"))
 	d.checkRights(x)
 	d.checkFileSystem(x)
 	if filestore.LockHeld(d.spool, time.Second) {
-		d.say(wrong, "lock", "find who it is (fuser -v "+filepath.Join(d.spool, ".promspool.lock")+") and end it", "somebody holds the lock of the spool: until he lets go every push is refused after some seconds")
+		d.say(wrong, "lock", "find the process (fuser -v "+filepath.Join(d.spool, ".promspool.lock")+") and stop it", "another process holds the lock of the spool: until it releases the lock every push fails after some seconds")
 	}
 	d.checkTimes(x, store)
 	if err := watcher.Probe(d.spool); watcher.IsDirectoryError(err) {
@@ -59,7 +59,7 @@ func (d *doctor) checkSpool() *filestore.Store {
 	return store
 }
 
-// checkPushes lists the groups whose last push was refused.
+// checkPushes lists the groups whose last push was rejected.
 func (d *doctor) checkPushes(store *filestore.Store) {
 	const most = 10
 	refused := 0
@@ -82,14 +82,14 @@ func (d *doctor) checkRights(x *filestore.Inspection) {
 	dir := x.Dir
 	owner := userName(dir.UID)
 	if dir.Mode.Perm()&0o002 != 0 && dir.Mode&os.ModeSticky == 0 {
-		d.say(wrong, "rights", "chmod o-w "+d.spool+", and put those who may drop files into the group of the directory",
-			"every user of this host may replace and remove every file: the spool has the mode %s", octal(dir.Mode))
+		d.say(wrong, "rights", "chmod o-w "+d.spool+", and add the users that write files to the group of the directory",
+			"every user of this host can replace and delete every file: the spool has mode %s", octal(dir.Mode))
 	}
 	if d.readByNode() && dir.Mode.Perm()&0o005 != 0o005 {
-		d.say(wrong, "rights", "chmod o+rx "+d.spool, "node_exporter, which serves the spool as well, may not read it: it has the mode %s", octal(dir.Mode))
+		d.say(wrong, "rights", "chmod o+rx "+d.spool, "node_exporter serves the spool as well and cannot read it: it has mode %s", octal(dir.Mode))
 	}
-	if !x.Writable && !d.mountOf(d.spool).readOnly { // else that is said
-		d.say(note, "rights", "as this user use an agent: promspool push --url=…", "the spool belongs to %s, and this user may not write to it", owner)
+	if !x.Writable && !d.mountOf(d.spool).readOnly { // else checkFileSystem reports it
+		d.say(note, "rights", "push through the agent as this user: promspool push --url=…", "the spool belongs to %s and is not writable for this user", owner)
 	}
 	var hidden, foreign []string
 	for _, f := range x.Files {
@@ -101,7 +101,7 @@ func (d *doctor) checkRights(x *filestore.Inspection) {
 		}
 	}
 	if len(hidden) > 0 {
-		d.say(wrong, "rights", "write them with the mode 0644, as promspool write does, or chmod o+r",
+		d.say(wrong, "rights", "write them with mode 0644, as promspool write does, or chmod o+r",
 			"other users, such as that of an agent or of node_exporter, may not read %s", few(hidden))
 	}
 	if len(foreign) > 0 {
@@ -109,12 +109,11 @@ func (d *doctor) checkRights(x *filestore.Inspection) {
 			"the directory has the sticky bit, so the agent, as %s, cannot replace %s of other users", owner, few(foreign))
 	}
 	if len(d.findings) == before {
-		d.say(fine, "rights", "", "the spool belongs to %s and has the mode %s, its files can be read by everybody", owner, octal(dir.Mode))
+		d.say(fine, "rights", "", "the spool belongs to %s and has the mode %s, its files are world-readable", owner, octal(dir.Mode))
 	}
 }
 
-// Least free space, as a part of the whole and absolutely. A file system with
-// the latter needs no more.
+// Minimum free space, relative and absolute. Reaching either is enough.
 const (
 	leastFree      = 0.05
 	plentyOfBytes  = 1 << 30
@@ -127,18 +126,18 @@ func (d *doctor) checkFileSystem(x *filestore.Inspection) {
 	case mount.readOnly:
 		d.say(wrong, "file-system", "mount "+mount.point+" for writing", "the file system of the spool is mounted read-only")
 	case isNetwork(mount.kind):
-		d.say(wrong, "file-system", "move the spool to a local file system", "the spool is on a network file system (%s): changes made elsewhere are noticed late, and renames are not promised to be atomic", mount.kind)
+		d.say(wrong, "file-system", "move the spool to a local file system", "the spool is on a network file system (%s): changes from other hosts are detected late, and renames may not be atomic", mount.kind)
 	case mount.kind == "tmpfs" || mount.kind == "ramfs":
-		d.say(note, "file-system", "move the spool to a disk, if what was pushed has to survive a reboot", "the spool is in memory (%s)", mount.kind)
+		d.say(note, "file-system", "move the spool to a disk if pushes must survive a reboot", "the spool is in memory (%s)", mount.kind)
 	case mount.kind == "overlay":
-		d.say(note, "file-system", "mount a volume at "+d.spool, "the spool is in the layer of a container (%s), and goes with it", mount.kind)
+		d.say(note, "file-system", "mount a volume at "+d.spool, "the spool is in the layer of a container (%s) and is deleted with it", mount.kind)
 	case d.hasNoJournal(mount):
 		d.say(note, "file-system", "move the spool to a file system that has one, or give it one (tune2fs -O has_journal, unmounted)",
-			"the spool is on %s without a journal, mounted at %s, which a power cut may leave without what was flushed", mount.kind, mount.point)
+			"the spool is on %s without a journal, mounted at %s, so a power cut may lose synced data", mount.kind, mount.point)
 	case mount.kind != "":
 		d.say(fine, "file-system", "", "the spool is on %s, mounted at %s", mount.kind, mount.point)
 	default:
-		d.say(skipped, "file-system", "", "the type of the file system cannot be told")
+		d.say(skipped, "file-system", "", "cannot determine the type of the file system")
 	}
 	low := func(free, total, plenty int64) bool {
 		return total > 0 && free < plenty && float64(free) < leastFree*float64(total)
@@ -148,7 +147,7 @@ func (d *doctor) checkFileSystem(x *filestore.Inspection) {
 		if q.Group {
 			of = "group " + strconv.FormatUint(uint64(q.ID), 10)
 		}
-		const do = "raise the quota (setquota), or delete groups: without room pushes are refused"
+		const do = "raise the quota (setquota), or delete groups: without space pushes fail"
 		switch {
 		case low(q.BytesLeft, q.Bytes, plentyOfBytes):
 			d.say(wrong, "quota", do, "the quota of %s leaves %s of %s", of, wording.Bytes(q.BytesLeft), wording.Bytes(q.Bytes))
@@ -160,16 +159,16 @@ func (d *doctor) checkFileSystem(x *filestore.Inspection) {
 	}
 	switch {
 	case low(x.Free, x.Total, plentyOfBytes):
-		d.say(wrong, "space", "make room: without it pushes are refused", "%s of %s are free", wording.Bytes(x.Free), wording.Bytes(x.Total))
+		d.say(wrong, "space", "free some space: without it pushes fail", "%s of %s are free", wording.Bytes(x.Free), wording.Bytes(x.Total))
 	case low(x.FreeFiles, x.TotalFiles, plentyOfInodes):
-		d.say(wrong, "space", "make room: each group is a file, and without an inode pushes are refused", "%d of %d inodes are free", x.FreeFiles, x.TotalFiles)
+		d.say(wrong, "space", "free some inodes: each group is a file, and without inodes pushes fail", "%d of %d inodes are free", x.FreeFiles, x.TotalFiles)
 	default:
 		d.say(fine, "space", "", "%s of %s are free", wording.Bytes(x.Free), wording.Bytes(x.Total))
 	}
 }
 
-// checkTimes looks for times that are still to come: a clock has been set back, or
-// another one was ahead, and what is judged by its age is wrong for so long.
+// checkTimes looks for times in the future. A clock was wrong, and ages are wrong until
+// then.
 func (d *doctor) checkTimes(x *filestore.Inspection, store *filestore.Store) {
 	var ahead []string
 	for _, f := range x.Files {
@@ -178,22 +177,22 @@ func (d *doctor) checkTimes(x *filestore.Inspection, store *filestore.Store) {
 		}
 	}
 	if len(ahead) > 0 {
-		d.say(wrong, "times", "check the clock (timedatectl), then push again or touch the files", "the last change of %s is still to come", few(ahead))
+		d.say(wrong, "times", "check the clock (timedatectl), then push again or touch the files", "the last change of %s is in the future", few(ahead))
 		return
 	}
-	d.say(fine, "times", "", "no time in the spool is still to come")
+	d.say(fine, "times", "", "no time in the spool is in the future")
 }
 
 func (d *doctor) checkLeftovers(x *filestore.Inspection) {
 	if len(x.Leftovers) > 0 {
-		d.say(note, "leftovers", "start the agent: it removes them", "killed processes have left %s", few(x.Leftovers))
+		d.say(note, "leftovers", "start the agent, which deletes them", "killed processes have left %s", few(x.Leftovers))
 	}
 	if len(x.Unread) > 0 {
-		d.say(note, "leftovers", "give files that are to be served a name that ends in .prom", "nobody reads %s", few(x.Unread))
+		d.say(note, "leftovers", "rename files with metrics to end in .prom", "not served: %s", few(x.Unread))
 	}
 }
 
-// checkFiles looks at what the files hold.
+// checkFiles checks the contents of the files.
 func (d *doctor) checkFiles(store *filestore.Store) {
 	own, err := ownFamilies()
 	if err != nil {
@@ -238,24 +237,24 @@ func (d *doctor) checkFiles(store *filestore.Store) {
 	}
 }
 
-// whatToDo says how to mend a file.
+// whatToDo returns the remedy for a file.
 func whatToDo(r exposition.Reason) string {
 	switch r {
 	case exposition.TypeConflict, exposition.Duplicate:
-		return "let one of the two use another name or another label, or remove the file that is out of date: promspool rm FILE"
+		return "use another name or label in one of the two, or delete the outdated file: promspool rm FILE"
 	case exposition.Reserved:
-		return "rename the metric: this name is taken"
+		return "rename the metric: the name is in use"
 	case exposition.NotRegular, exposition.Unreadable, exposition.TooLarge:
-		return "put a plain file that everybody may read in its place, or remove it"
+		return "replace it by a regular, world-readable file, or delete it"
 	case exposition.Busy:
-		return "have its writer write to a temporary file and rename it, best by sending its output through promspool write"
+		return "write to a temporary file and rename it, best by sending its output through promspool write"
 	case filestore.NodeExporterOnly:
-		return "write it as promspool write takes it, or have Prometheus scrape promspool instead"
+		return "write it with promspool write, or let Prometheus scrape promspool instead"
 	}
-	return "mend what writes the file, best by sending its output through promspool write, or remove the file: promspool rm FILE"
+	return "correct the program that writes the file, best by sending its output through promspool write, or remove the file: promspool rm FILE"
 }
 
-// few names some of many.
+// few lists some of many names.
 func few(names []string) string {
 	const most = 5
 	shown := make([]string, 0, most)
@@ -287,14 +286,14 @@ func userName(uid uint32) string {
 	return "user " + id
 }
 
-// mount is where a file system is in the tree.
+// mount is a mounted file system.
 type mount struct {
 	point, kind string
-	device      string // its numbers, as in 8:1
+	device      string // major:minor, such as 8:1
 	readOnly    bool
 }
 
-// mountOf returns the file system that a path is on, if the system tells.
+// mountOf returns the file system of a path, if the system reports it.
 func (d *doctor) mountOf(path string) mount {
 	path, err := filepath.Abs(path)
 	if err == nil {
@@ -320,13 +319,13 @@ func (d *doctor) mountOf(path string) mount {
 			continue
 		}
 		readOnly := slices.Contains(strings.Split(left[5], ","), "ro") || slices.Contains(strings.Split(right[2], ","), "ro")
-		best = mount{point, right[0], left[2], readOnly} // of several at one point the last one is on top
+		best = mount{point, right[0], left[2], readOnly} // the last of several at one point hides the others
 	}
 	return best
 }
 
-// hasNoJournal reports whether the kernel says of a file system of the family of
-// ext4 that no thread of it keeps a journal.
+// hasNoJournal reports whether a file system of the ext4 family has no journal: the
+// kernel lists no journal thread.
 func (d *doctor) hasNoJournal(m mount) bool {
 	if !strings.HasPrefix(m.kind, "ext") {
 		return false
@@ -339,7 +338,7 @@ func (d *doctor) hasNoJournal(m mount) bool {
 	return err == nil && strings.TrimSpace(string(task)) == "<none>"
 }
 
-// unescapeMount undoes the escapes of the kernel: \040 for a blank.
+// unescapeMount decodes the kernel's escapes, such as \040 for a space.
 func unescapeMount(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
@@ -355,7 +354,7 @@ func unescapeMount(s string) string {
 	return b.String()
 }
 
-// isNetwork reports whether other machines may change the file system.
+// isNetwork reports whether other hosts can change the file system.
 func isNetwork(kind string) bool {
 	switch kind {
 	case "fuse.fuseblk", "fuseblk":

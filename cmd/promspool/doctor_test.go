@@ -15,7 +15,7 @@ import (
 
 func TestScriptDoctor(t *testing.T) { runScripts(t, "doctor") }
 
-// TestDoctorOnALockedSpool: every other finding may be fine then, and no push succeeds.
+// TestDoctorOnALockedSpool has a lock that blocks every push. No other check finds it.
 func TestDoctorOnALockedSpool(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -25,22 +25,22 @@ func TestDoctorOnALockedSpool(t *testing.T) {
 		}.Run(t)
 		return stdout, status
 	}
-	store, err := filestore.Open(dir, nil) // makes the lock
+	store, err := filestore.Open(dir, nil) // creates the lock
 	agenttest.NoError(t, err)
 	defer store.Close()
 	if stdout, _ := run(); strings.Contains(stdout, "lock:") {
-		t.Errorf("with nobody at work:\n%s", stdout)
+		t.Errorf("without a lock:\n%s", stdout)
 	}
 	f, err := os.OpenFile(filepath.Join(dir, ".promspool.lock"), os.O_RDWR, 0)
 	agenttest.NoError(t, err)
 	defer f.Close()
 	agenttest.NoError(t, syscall.Flock(int(f.Fd()), syscall.LOCK_EX))
-	if stdout, status := run(); status != 1 || !strings.Contains(stdout, "wrong    lock: somebody holds the lock of the spool") {
+	if stdout, status := run(); status != 1 || !strings.Contains(stdout, "wrong    lock: another process holds the lock of the spool") {
 		t.Errorf("with the lock held: exit status %d\n%s", status, stdout)
 	}
 }
 
-// TestDoctorOnAnotherProgram asks what is no promspool.
+// TestDoctorOnAnotherProgram checks another program on the agent's port.
 func TestDoctorOnAnotherProgram(t *testing.T) {
 	t.Parallel()
 	for name, answer := range map[string]string{
@@ -53,7 +53,7 @@ func TestDoctorOnAnotherProgram(t *testing.T) {
 			stdout, stderr, status := agenttest.Command{
 				Name: agenttest.Promspool, Args: []string{"--spool.directory=" + t.TempDir(), "doctor", "--url=" + srv.URL, "--prometheus.config=none", "--node-exporter.defaults=none"},
 			}.Run(t)
-			if status != 1 || stderr != "" || !strings.Contains(stdout, "is no promspool, but perhaps a Pushgateway") {
+			if status != 1 || stderr != "" || !strings.Contains(stdout, "is not promspool, perhaps a Pushgateway") {
 				t.Errorf("exit status %d\n%s%s", status, stdout, stderr)
 			}
 		})

@@ -16,8 +16,8 @@ import (
 
 func TestScriptExpire(t *testing.T) { runScripts(t, "expire") }
 
-// Killed in the middle of a sweep, both of the agent and of the command, nothing
-// is lost and what is served is the same.
+// Killing the agent or the command during a sweep loses nothing and does not change
+// the metrics served.
 func TestKilledInTheMiddleOfASweep(t *testing.T) {
 	t.Parallel()
 	const groups = 300
@@ -66,7 +66,7 @@ func TestKilledInTheMiddleOfASweep(t *testing.T) {
 	a.Serves(`payload{job="007"} 7`)
 }
 
-// samplesIn leaves the samples of groups.
+// samplesIn keeps the samples of groups.
 func samplesIn(all []string) []string {
 	return slices.DeleteFunc(slices.Clone(all), func(s string) bool { return !strings.Contains(s, `{job="`) })
 }

@@ -22,7 +22,7 @@ import (
 	"github.com/promspool/promspool/ingest"
 )
 
-// explain says what a push would do, without doing it.
+// explain prints the effect of a push without making it.
 type explain struct {
 	*common
 	pushed
@@ -48,7 +48,7 @@ Examples:
 	commands[cmd.FullCommand()] = e.run
 }
 
-// An explanation is what a push would do.
+// An explanation is the effect of a push.
 type explanation struct {
 	Group     string         `json:"group"`
 	Accepted  bool           `json:"accepted"`
@@ -56,16 +56,16 @@ type explanation struct {
 	Families  []familyChange `json:"families"`
 	Conflicts []string       `json:"conflicts"`
 
-	delete  bool // it is no push
-	missing bool // there is no such group
+	delete  bool // a DELETE instead of a push
+	missing bool // the group does not exist
 }
 
-// A familyChange is what becomes of one family of the group.
+// A familyChange is the effect on one family of the group.
 type familyChange struct {
 	Family string `json:"family"`
 	Does   string `json:"does"` // adds, replaces, keeps, removes
 	Type   string `json:"type"`
-	Before int    `json:"before"` // metrics
+	Before int    `json:"before"` // number of metrics
 	After  int    `json:"after"`
 }
 
@@ -103,7 +103,7 @@ func (e *explain) explain(g grouping.Key, body []byte) (*explanation, error) {
 		return nil, err
 	}
 	defer store.Close() //nolint:errcheck // nothing to lose
-	if _, err := settle(store); err != nil {
+	if _, err := waitForWriters(store); err != nil {
 		return nil, err
 	}
 	f := store.View().File(g.FileName())
@@ -126,7 +126,7 @@ func (e *explain) explain(g grouping.Key, body []byte) (*explanation, error) {
 			known[c.Error()] = true
 		}
 		if err := e.dryRun(store, g, body); err != nil {
-			return x, nil // the first refusal says it
+			return x, nil // the first error is enough
 		}
 		for _, c := range store.View().Conflicts() {
 			if text := conflictText(c, g); !known[c.Error()] && !slices.Contains(x.Conflicts, text) {
@@ -139,7 +139,7 @@ func (e *explain) explain(g grouping.Key, body []byte) (*explanation, error) {
 	return x, nil
 }
 
-// dryRun pushes as the agent would, and writes nothing.
+// dryRun pushes like the agent and writes nothing.
 func (e *explain) dryRun(store *filestore.Store, g grouping.Key, body []byte) error {
 	if err := ingest.CheckGroup(g, e.body()); err != nil {
 		return err
@@ -157,8 +157,8 @@ func (e *explain) dryRun(store *filestore.Store, g grouping.Key, body []byte) er
 	return store.Update(g, families, e.opts)
 }
 
-// openUnchecked opens the spool once more, if it was a conflict that refused the
-// push, so that all of them can be told.
+// openUnchecked opens the spool without the check for conflicts if a conflict
+// caused the refusal. All conflicts can then be listed.
 func (e *explain) openUnchecked(refusal error) (*filestore.Store, error) {
 	var clash *record.Conflict
 	if !errors.As(refusal, &clash) {
@@ -169,8 +169,8 @@ func (e *explain) openUnchecked(refusal error) (*filestore.Store, error) {
 	return e.open(opts)
 }
 
-// conflictText says what contradicts the push, whichever of the two would give
-// way in the merge.
+// conflictText describes the conflict from the push's side, whichever file would
+// lose series in the merge.
 func conflictText(c *record.Conflict, g grouping.Key) string {
 	if c.File != g.FileName() {
 		other := *c
@@ -180,7 +180,7 @@ func conflictText(c *record.Conflict, g grouping.Key) string {
 	return wording.Visible(c.Error())
 }
 
-// familiesOf returns what the group holds, but for the times of its pushes.
+// familiesOf returns the families of the group except its push times.
 func familiesOf(v *merge.View, g grouping.Key) map[string]exposition.Family {
 	by := map[string]exposition.Family{}
 	f := v.File(g.FileName())
@@ -195,7 +195,7 @@ func familiesOf(v *merge.View, g grouping.Key) map[string]exposition.Family {
 	return by
 }
 
-// compare notes what has become of each family.
+// compare records the change of each family.
 func (x *explanation) compare(before, after map[string]exposition.Family) {
 	for name, old := range before {
 		c := familyChange{Family: name, Does: "removes", Type: old.Type.String(), Before: len(old.Metrics)}
@@ -232,13 +232,13 @@ func (x *explanation) print(w io.Writer) error {
 		return err
 	}
 	for _, c := range x.Conflicts {
-		fmt.Fprintf(&b, "clashes: %s\n", c)
+		fmt.Fprintf(&b, "conflict: %s\n", c)
 	}
 	switch {
 	case x.delete && x.missing:
-		fmt.Fprintf(&b, "there is no group %s that would be removed\n", x.Group)
+		fmt.Fprintf(&b, "the group %s does not exist\n", x.Group)
 	case x.delete:
-		fmt.Fprintf(&b, "the group %s would be removed\n", x.Group)
+		fmt.Fprintf(&b, "the group %s would be deleted\n", x.Group)
 	case x.Accepted:
 		fmt.Fprintf(&b, "the push to %s would be accepted\n", x.Group)
 	default:

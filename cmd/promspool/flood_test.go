@@ -8,8 +8,8 @@ import (
 	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
-// TestIdleConnectionsDoNotShutOutAScrape opens far more than the agent has room
-// for: silent ones, ones that stop within a request, and ones that keep alive.
+// TestIdleConnectionsDoNotShutOutAScrape opens many more connections than the limit:
+// silent ones, ones that stop within a request, and idle keep-alive ones.
 func TestIdleConnectionsDoNotShutOutAScrape(t *testing.T) {
 	t.Parallel()
 	a := agenttest.StartAgent(t, "", "--web.max-connections=8")

@@ -14,15 +14,15 @@ import (
 const module = "github.com/promspool/promspool"
 
 // arrows are the imports that packages of this module may have of each other.
-// A package that is not listed may have none.
+// Unlisted packages may have none.
 var arrows = map[string][]string{
 	"cmd/promspool": {"cmd/promspool/internal/jobrun", "cmd/promspool/internal/listen", "exporter", "filestore", "filestore/exposition", "filestore/grouping", "filestore/jobstate", "filestore/merge", "filestore/record", "filestore/wording", "ingest", "ingest/job", "systemd", "watcher"},
-	// Without flags: what runs a job could be a program of its own.
+	// No flags: running jobs could be a program of its own.
 	"cmd/promspool/internal/jobrun": {"filestore", "filestore/exposition", "filestore/grouping", "filestore/merge", "filestore/record", "filestore/wording", "ingest", "ingest/job"},
-	// Knows nothing of what is served.
+	// No knowledge of the metrics served.
 	"cmd/promspool/internal/listen": {},
 
-	// The exporter sees values only, never the Store.
+	// The exporter only sees values, never the Store.
 	"exporter":   {"filestore/exposition", "filestore/grouping", "filestore/jobstate", "filestore/merge", "filestore/record", "filestore/wording"},
 	"ingest":     {"filestore", "filestore/exposition", "filestore/grouping", "filestore/record", "filestore/wording", "ingest/job"},
 	"ingest/job": {"filestore", "filestore/exposition", "filestore/grouping", "filestore/jobstate", "filestore/record"},
@@ -34,8 +34,8 @@ var arrows = map[string][]string{
 	"filestore/nodeexporter": {"filestore/exposition"},
 }
 
-// homes says where a dependency may be imported, it and the packages below it:
-// what it can do is then done, and can be exchanged, in one place.
+// homes lists the packages that may import a dependency, including the packages
+// below them. A dependency with one home can be replaced there.
 var homes = map[string][]string{
 	"github.com/google/renameio":          {"filestore/disk"},
 	"github.com/fsnotify/fsnotify":        {"watcher"},
@@ -44,8 +44,8 @@ var homes = map[string][]string{
 	"github.com/mdlayher/vsock":           {"cmd/promspool/internal/listen"},
 }
 
-// TestImports keeps the drawing of the packages in DESIGN.md true. It asks for
-// each system, since files for one of them could hide an arrow.
+// TestImports compares the imports with the map of packages in DESIGN.md. It checks
+// each operating system, as files for one of them could hide an import.
 func TestImports(t *testing.T) {
 	for _, system := range []string{"linux", "darwin", "freebsd"} {
 		t.Run(system, func(t *testing.T) {

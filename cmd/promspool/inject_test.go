@@ -21,8 +21,8 @@ import (
 	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
-// injections are texts that would become something else, if they were put
-// somewhere as they are: a line, a series, a header, a tag, a command to a terminal.
+// injections are texts that change meaning if they are inserted unescaped: as a line,
+// a series, a header, a tag or a terminal command.
 var injections = map[string]string{
 	"line feed":        "a\nevil 1\n",
 	"carriage return":  "a\r\nX-Evil: 1\r\n\r\nevil",
@@ -46,8 +46,8 @@ var injections = map[string]string{
 	"other whitespace": "a\u00a0\u3000b",
 }
 
-// TestNothingIsInjected pushes and drops them wherever the agent takes text, and
-// looks at all that it says: files, scrape, log, answers, API and page.
+// TestNothingIsInjected pushes and drops them in every place that accepts text. It
+// checks all output: files, scrape, log, responses, API and page.
 func TestNothingIsInjected(t *testing.T) {
 	t.Parallel()
 	for _, format := range []string{"logfmt", "json"} {
@@ -103,7 +103,7 @@ func testInjections(t *testing.T, format string) {
 		if code := request("PUT", path, fmt.Sprintf("# HELP helped %s\nhelped{l=\"%s\"} 1\n", strings.NewReplacer(`\`, `\\`, "\n", `\n`).Replace(evil), escape(evil))); code != 200 {
 			t.Errorf("%s: PUT = %d, want 200", name, code)
 		}
-		// Refused, with something of it in the reason or in the log.
+		// Rejected, with part of the text in the reason or in the log.
 		request("POST", path, fmt.Sprintf("helped{l=\"%s\"} 1 1000\n", escape(evil)))
 		other, _, _ := strings.Cut(path, "/of@")
 		request("POST", other, "# TYPE helped counter\nhelped 1\n")
@@ -128,7 +128,7 @@ func testInjections(t *testing.T, format string) {
 		return strings.Contains(answer, fmt.Sprintf(`"matched":%d`, names))
 	})
 
-	// The scrape and the files have what was pushed, and nothing else.
+	// The scrape and the files have the pushed values only.
 	for _, path := range []string{"/metrics", "spool"} {
 		text := a.Page()
 		if path == "spool" {
@@ -180,8 +180,8 @@ func testInjections(t *testing.T, format string) {
 	}
 }
 
-// checkInjected parses a scrape or a file and wants that many series of helped,
-// with values as they were pushed.
+// checkInjected parses a scrape or a file. It must have the given number of series of
+// helped, with the values pushed.
 func checkInjected(t *testing.T, what, text string, want int) {
 	t.Helper()
 	if !utf8.ValidString(text) {

@@ -117,13 +117,13 @@ func (j *jobCommand) forget() error {
 	case errors.Is(err, job.ErrUnknown):
 		return fmt.Errorf("no job %s is on record in %s", g, j.spool)
 	case errors.Is(err, job.ErrRunning):
-		return fmt.Errorf("job %s is running: forget it when it has ended", g)
+		return fmt.Errorf("job %s is running: forget it after it has ended", g)
 	default:
 		return denied(j.spool, err, "")
 	}
 }
 
-// expectFlags are the flags for what is expected of a job.
+// expectFlags are the flags for the expectations of a job.
 type expectFlags struct {
 	every, grace, maxRuntime model.Duration
 	given                    [3]bool
@@ -139,7 +139,7 @@ func (e *expectFlags) expectation() job.Expectation {
 	return job.Expectation{Every: time.Duration(e.every), Grace: time.Duration(e.grace), MaxRuntime: time.Duration(e.maxRuntime)}
 }
 
-// ifGiven returns nil if none of the flags was given.
+// ifGiven returns the expectations, or nil if no flag was given.
 func (e *expectFlags) ifGiven() *job.Expectation {
 	if !slices.Contains(e.given[:], true) {
 		return nil
@@ -159,9 +159,9 @@ func jobGroup(name string, more []string) (grouping.Key, error) {
 		case value == "":
 			return grouping.Key{}, fmt.Errorf("--label: the value of %q is empty: give one, or leave out the flag", name)
 		case name == "job":
-			return grouping.Key{}, errors.New("the label job is the name of the job and cannot be given as another")
+			return grouping.Key{}, errors.New("the label job is already the name of the job: leave it out of --label")
 		case !model.LegacyValidation.IsValidLabelName(name):
-			return grouping.Key{}, fmt.Errorf("%q is no name of a label", name)
+			return grouping.Key{}, fmt.Errorf("invalid label name %q", name)
 		case strings.HasPrefix(name, model.ReservedLabelPrefix):
 			return grouping.Key{}, fmt.Errorf("label name %q begins with two underscores, which is reserved", name)
 		}
@@ -175,13 +175,13 @@ func jobGroup(name string, more []string) (grouping.Key, error) {
 }
 
 // openJob opens the spool for the group of one job. The record of a job cannot
-// contradict other files, so they need not be read.
+// conflict with other files, so it reads only that group.
 func openJob(spool string, g grouping.Key) (*filestore.Store, error) {
 	return openSpool(spool, &filestore.Options{Only: []string{g.FileName()}})
 }
 
-// jobText says how the job is whose record the group holds, in a few words;
-// nothing if there is none.
+// jobText describes the job that the group records in a few words. It is empty for
+// other groups.
 func jobText(v *merge.View, f *record.File, now time.Time) string {
 	s, ok := jobstate.Of(func(metric string) (float64, bool) { return v.Value(f, metric) }, now)
 	if !ok {
@@ -212,33 +212,33 @@ func jobText(v *merge.View, f *record.File, now time.Time) string {
 	return text
 }
 
-// jobsInterval is how often the agent looks whether runs were lost. That nobody
-// holds a lock any more is nothing that the kernel would report.
+// jobsInterval is how often the agent checks for lost runs. The kernel does not report
+// the release of a lock.
 const jobsInterval = 10 * time.Second
 
-// findLost records lost runs until ctx ends, those from before the agent started
-// at once.
+// findLost records lost runs until ctx ends. Runs from before the start of the agent
+// are recorded at once.
 func findLost(ctx context.Context, store *filestore.Store, boot string, interval time.Duration, logger *slog.Logger) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
-	var last weak.Pointer[merge.View] // a view that is held keeps the text of its time
-	var going []grouping.Key          // of the last view, those with runs that go on
+	var last weak.Pointer[merge.View] // weak: a view keeps its text in memory
+	var running []grouping.Key        // groups of the last view with a run in progress
 	for {
 		if v := store.View(); weak.Make(v) != last {
-			last, going = weak.Make(v), going[:0]
+			last, running = weak.Make(v), running[:0]
 			for f := range v.Files() {
 				if job.Running(f) {
-					going = append(going, f.Group())
+					running = append(running, f.Group())
 				}
 			}
 		}
-		for _, g := range going {
+		for _, g := range running {
 			lost, err := job.Look(store, g, time.Now(), boot)
 			switch {
 			case err != nil && ctx.Err() == nil:
-				logger.Error("Cannot record that a run of a job is lost, trying again", "group", g.String(), "err", err)
+				logger.Error("Cannot record that a job run is lost; retrying", "group", g.String(), "err", err)
 			case lost > 0:
-				logger.Warn("A run of a job is lost: it ended without telling how", "group", g.String(), "runs", lost)
+				logger.Warn("Job run lost: it ended without reporting an exit status", "group", g.String(), "runs", lost)
 			}
 		}
 		select {
@@ -249,8 +249,8 @@ func findLost(ctx context.Context, store *filestore.Store, boot string, interval
 	}
 }
 
-// recordLost has a command look once before it says which jobs are running. That
-// it may not write is no fault of its, and for the agent to see.
+// recordLost checks once for lost runs before a command prints the state of jobs. It
+// ignores errors: the agent records lost runs as well.
 func recordLost(store *filestore.Store, boot string) {
 	for f := range store.View().Files() {
 		if job.Running(f) {

@@ -19,7 +19,7 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// lifetimes are the flags that say what becomes of what nobody renews.
+// lifetimes are the flags for expiry, retention and the archive.
 type lifetimes struct {
 	policy           []string
 	retention        duration
@@ -36,7 +36,7 @@ func (l *lifetimes) addFlags(cmd *kingpin.CmdClause) {
 	cmd.Flag("spool.expire-dropped", "Also move expired dropped files to the archive; otherwise they stay and are not served.").BoolVar(&l.dropped)
 }
 
-// parse returns what the flags say.
+// parse returns the lifetimes of the flags.
 func (l *lifetimes) parse() (record.Lifetimes, error) {
 	parsed := record.Lifetimes{
 		Retention: time.Duration(l.retention), Archive: l.archive, ArchiveRetention: time.Duration(l.archiveRetention), Dropped: l.dropped,
@@ -49,12 +49,12 @@ func (l *lifetimes) parse() (record.Lifetimes, error) {
 		parsed.Policy = append(parsed.Policy, lifetime)
 	}
 	if l.dropped && l.retention == 0 {
-		return parsed, &usageError{errors.New("--spool.expire-dropped needs a --spool.retention, after which files are moved")}
+		return parsed, &usageError{errors.New("--spool.expire-dropped requires --spool.retention")}
 	}
 	return parsed, nil
 }
 
-// expire does what the agent does with files whose lifetime has ended.
+// expire expires and archives files as the agent does.
 type expire struct {
 	*common
 	lifetimes
@@ -89,7 +89,7 @@ func (e *expire) run() error {
 		return err
 	}
 	defer store.Close() //nolint:errcheck // nothing to lose
-	if _, err := settle(store); err != nil {
+	if _, err := waitForWriters(store); err != nil {
 		return err
 	}
 	if e.dryRun {
@@ -104,7 +104,7 @@ func (e *expire) run() error {
 	})
 }
 
-// plan lists what is to come.
+// plan lists future steps.
 func (e *expire) plan(store *filestore.Store, l record.Lifetimes) error {
 	steps := store.Ageing()
 	archive, err := store.Archive()
@@ -128,7 +128,7 @@ func (e *expire) plan(store *filestore.Store, l record.Lifetimes) error {
 	return t.Flush()
 }
 
-// restore brings back what lifetimes have taken away.
+// restore serves expired groups and archived files again.
 type restore struct {
 	*common
 	archive string
@@ -161,7 +161,7 @@ func (r *restore) run() error {
 		return err
 	}
 	defer store.Close() //nolint:errcheck // nothing to lose
-	if _, err := settle(store); err != nil {
+	if _, err := waitForWriters(store); err != nil {
 		return err
 	}
 	if len(r.names) == 0 {
@@ -180,9 +180,9 @@ func (r *restore) restore(store *filestore.Store, name string) error {
 	if notFound == nil {
 		switch {
 		case f.Expired().IsZero():
-			return fmt.Errorf("%s is in the spool, and nothing of it is withheld", oneLine(name))
+			return fmt.Errorf("%s has not expired: nothing to restore", oneLine(name))
 		case f.Group().IsZero():
-			return fmt.Errorf("%s is in the spool, and is served again when it is written or touched", oneLine(name))
+			return fmt.Errorf("%s is a dropped file: write or touch it to serve it again", oneLine(name))
 		}
 		return store.Restore(f.Group())
 	}
@@ -201,7 +201,7 @@ func (r *restore) restore(store *filestore.Store, name string) error {
 	case errors.Is(err, fs.ErrNotExist) && errors.As(notFound, &usage):
 		return notFound
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("neither the spool nor its archive has %s", oneLine(name))
+		return fmt.Errorf("%s is neither in the spool nor in its archive", oneLine(name))
 	}
 	return err
 }

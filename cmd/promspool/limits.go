@@ -15,8 +15,8 @@ import (
 	"github.com/promspool/promspool/ingest"
 )
 
-// pushLimits say what a push, and the spool, may hold. They are flags of the agent
-// and of every command that does without it: what one takes the other has to.
+// pushLimits are the limits of a push and of the spool. The agent and every command
+// that writes to the spool have them as flags, so that both accept the same pushes.
 type pushLimits struct {
 	emptyInstance bool
 	unchecked     bool
@@ -48,7 +48,7 @@ func (r *pushLimits) addFlags(cmd *kingpin.CmdClause) {
 	cmd.Flag("spool.max-file-bytes", "Maximum size of a file.").Default("16MiB").SetValue(&r.maxFileBytes)
 }
 
-// size is a flag that takes a number of bytes, such as 16MiB or 65536.
+// size is a flag value in bytes, such as 16MiB or 65536.
 type size int64
 
 func (n *size) Set(s string) error {
@@ -58,7 +58,7 @@ func (n *size) Set(s string) error {
 	}
 	bytes, err := units.ParseBase2Bytes(s)
 	if err != nil {
-		return fmt.Errorf("%q is no size such as 16MiB or 65536", s)
+		return fmt.Errorf("invalid size %q: want e.g. 16MiB or 65536", s)
 	}
 	*n = size(bytes)
 	return nil
@@ -66,7 +66,7 @@ func (n *size) Set(s string) error {
 
 func (n *size) String() string { return units.Base2Bytes(*n).String() }
 
-// bounds are those of the flags that are limits.
+// bounds returns the limits that need a lower bound.
 func (r *pushLimits) bounds() []bound {
 	return []bound{
 		{"push.max-bytes", int64(r.maxBytes), 1},
@@ -83,51 +83,51 @@ func (r *pushLimits) bounds() []bound {
 	}
 }
 
-// bound is the value of a flag and the least that makes sense, 0 or 1.
+// bound is the value of a flag and its minimum, 0 or 1.
 type bound struct {
 	flag  string
 	value int64
 	least int64
 }
 
-// checkBounds refuses what would be no limit at all, or no agent.
+// checkBounds rejects values below the minimum.
 func checkBounds(all ...bound) error {
 	for _, b := range all {
 		switch {
 		case b.value >= b.least:
 		case b.least == 0:
-			return &usageError{fmt.Errorf("--%s may not be negative", b.flag)}
+			return &usageError{fmt.Errorf("--%s must not be negative", b.flag)}
 		default:
-			return &usageError{fmt.Errorf("--%s has to be more than nothing", b.flag)}
+			return &usageError{fmt.Errorf("--%s must be greater than zero", b.flag)}
 		}
 	}
 	return nil
 }
 
-// store returns the options of a Store under these limits.
+// store returns the options of a store with these limits.
 func (r *pushLimits) store(own map[string]merge.Own) *filestore.Options {
 	opts := &filestore.Options{
 		Own: own, EmptyInstance: r.emptyInstance, Unchecked: r.unchecked,
 		MaxGroups: r.maxGroups, MaxBytes: int64(r.maxSpoolBytes), MaxFailedGroups: r.maxFailed, MaxFileBytes: int64(r.maxFileBytes),
 	}
 	if opts.MaxFailedGroups == 0 {
-		opts.MaxFailedGroups = -1 // none, and not the default
+		opts.MaxFailedGroups = -1 // none instead of the default
 	}
 	return opts
 }
 
-// body returns what the body of a push may be.
+// body returns the limits of a request body.
 func (r *pushLimits) body() ingest.Options {
 	return ingest.Options{Limits: r.limits, MaxBytes: int64(r.maxBytes), UTF8Names: r.utf8Names, StartTime: r.startTime}
 }
 
-// duration is a flag that takes what Prometheus takes, such as 7d or 1h30m.
+// duration is a flag value in Prometheus' notation, such as 7d or 1h30m.
 type duration time.Duration
 
 func (d *duration) Set(s string) error {
 	parsed, err := model.ParseDuration(s)
 	if err != nil {
-		return fmt.Errorf("%q is no duration such as 12h or 7d", s)
+		return fmt.Errorf("invalid duration %q: want e.g. 12h or 7d", s)
 	}
 	*d = duration(parsed)
 	return nil

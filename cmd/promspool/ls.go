@@ -64,7 +64,7 @@ func (l *ls) run() error {
 		return err
 	}
 	defer store.Close() //nolint:errcheck // nothing to lose
-	writing, err := settle(store)
+	writing, err := waitForWriters(store)
 	if err != nil {
 		return err
 	}
@@ -103,8 +103,8 @@ func (l *ls) run() error {
 	return printColumns(l.stdout, rows)
 }
 
-// lists reports whether the file is asked for. The selection is one of groups,
-// but without matchers files are listed as well.
+// lists reports whether the file is selected. The selection applies to groups;
+// without matchers files are listed as well.
 func (l *ls) lists(sel *record.Selection, f *record.File, now time.Time) bool {
 	if l.match == nil {
 		return l.older == 0 || f.Age(now) >= time.Duration(l.older)
@@ -130,7 +130,7 @@ func (l *ls) sort(files []*record.File, now time.Time) {
 // row is one line of the list.
 type row struct {
 	name, state string
-	file        *record.File // nil if it cannot be read yet
+	file        *record.File // nil if it is not readable yet
 	age         time.Duration
 	failed      time.Duration // since the last refused push; negative if there was none
 	job         string
@@ -148,7 +148,7 @@ func newRow(f *record.File, conflicts []*record.Conflict, now time.Time) row {
 	return r
 }
 
-// stateOf says in a word how the file is.
+// stateOf returns the state of the file in one word.
 func stateOf(f *record.File, conflicts []*record.Conflict) string {
 	switch {
 	case !f.Expired().IsZero():
@@ -171,7 +171,7 @@ func isRefused(f *record.File) bool {
 	return refused
 }
 
-// nameOf returns what a file is called on the command line.
+// nameOf returns the name of a file on the command line.
 func nameOf(f *record.File) string {
 	if g := f.Group(); !g.IsZero() {
 		return g.Name()
@@ -220,7 +220,7 @@ func printColumns(w io.Writer, rows []row) error {
 	return err
 }
 
-// printEntries prints files as the API does.
+// printEntries prints files in the format of the API.
 func printEntries(w io.Writer, v *merge.View, files []*record.File, now time.Time) error {
 	conflicts := exporter.ConflictsByFile(v)
 	list := make([]json.RawMessage, 0, len(files))

@@ -21,13 +21,13 @@ import (
 // The exit statuses of every command.
 const (
 	exitDone    = 0
-	exitRefused = 1 // it could not be done, or something was found
-	exitUsage   = 2 // the command line makes no sense
+	exitRefused = 1 // failed, or the check found something
+	exitUsage   = 2 // invalid command line
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
 
-// A program is the command line and what its commands do.
+// A program is the command line and its commands.
 type program struct {
 	app      *kingpin.Application
 	commands map[string]func() error
@@ -40,7 +40,7 @@ func newProgram(args []string, stdin io.Reader, stdout, stderr io.Writer) *progr
 	p := &program{app: app, commands: map[string]func() error{}, manual: &usageWriter{Writer: plainText{stdout}}, exited: -1}
 	app.UsageWriter(p.manual).ErrorWriter(plainLines{stderr}).Terminate(func(code int) {
 		p.exited = max(p.exited, code)
-		p.manual.mute = p.manual.mute || code != exitDone // what "help" cannot find is not followed by all the rest
+		p.manual.mute = p.manual.mute || code != exitDone // after an unknown command print no help
 	})
 	app.Version(version.Print("promspool"))
 	app.HelpFlag.Short('h')
@@ -74,12 +74,12 @@ func newProgram(args []string, stdin io.Reader, stdout, stderr io.Writer) *progr
 		app.UsageTemplate(overview)
 	}
 	if context, _ := app.ParseContext(args); context != nil && context.SelectedCommand != nil && context.SelectedCommand.FullCommand() == "run" {
-		app.Interspersed(false) // what follows the command's name is for the command
+		app.Interspersed(false) // arguments after a command belong to the command
 	}
 	return p
 }
 
-// run runs the command that the arguments ask for and returns the exit status.
+// run runs one command line and returns the exit status.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if len(args) == 0 && isTerminal(stdout) {
 		args = []string{"help"} // scripts and service managers start the agent this way
@@ -116,7 +116,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	return exitDone
 }
 
-// common is what all commands have in common.
+// common are the fields that all commands share.
 type common struct {
 	spool  string
 	boot   string // see bootID
@@ -126,17 +126,16 @@ type common struct {
 	stderr io.Writer
 }
 
-// findings is the error of a command that did its work and found something to
-// complain about, which it has printed.
+// findings is the error of a command that succeeded and printed findings.
 type findings struct{ n int }
 
 func (f *findings) Error() string { return fmt.Sprintf("%d findings", f.n) }
 
-// usageError is the error of a command that cannot begin with what it was given.
+// usageError is the error of an invalid command line.
 type usageError struct{ error }
 
-// bootID tells one boot of the host from another. It is empty where the kernel
-// has no such thing.
+// bootID returns an identifier of the current boot of the host. It is empty on
+// kernels without one.
 func (c *common) bootID() string {
 	if c.boot != "" {
 		return c.boot

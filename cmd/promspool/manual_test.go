@@ -9,8 +9,8 @@ import (
 	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
-// TestManualIsWhole: it says of every command and flag what --help says of it,
-// and what displays it has nothing to complain about.
+// TestManualIsWhole checks that the manual includes the help of every command and
+// flag and that man reports no errors.
 func TestManualIsWhole(t *testing.T) {
 	t.Parallel()
 	mandoc := agenttest.Need(t, "mandoc")
@@ -46,7 +46,7 @@ func TestManualIsWhole(t *testing.T) {
 	}
 }
 
-// TestCompletionsComplete asks bash as a shell with the script would.
+// TestCompletionsComplete runs the completion script in bash.
 func TestCompletionsComplete(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -15,15 +15,15 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// newRegistry returns the registry of the agent's own metrics, the one of those
-// about the process and the machine, and the counter of the agent's answers.
+// newRegistry returns the registry of the agent's own metrics, that of the process
+// and machine metrics, and the counter of requests.
 func newRegistry() (reg, process *prometheus.Registry, requests *prometheus.CounterVec) {
 	reg, process = prometheus.NewRegistry(), prometheus.NewRegistry()
 	requests = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "promspool_http_requests_total",
 		Help: "Requests by handler, status code and method.",
 	}, []string{"handler", "code", "method"})
-	requests.WithLabelValues("push", "200", "put") // there from the start, so that it is known as ours
+	requests.WithLabelValues("push", "200", "put") // present from the start, so that the name is reserved
 	reg.MustRegister(requests, gatewayCounter{requests})
 	process.MustRegister(
 		versioncollector.NewCollector("promspool"),
@@ -33,7 +33,7 @@ func newRegistry() (reg, process *prometheus.Registry, requests *prometheus.Coun
 	return reg, process, requests
 }
 
-// observers registers histograms of how long the steps of a commit take.
+// observers registers histograms of the duration of commits and fsyncs.
 func observers(reg prometheus.Registerer) filestore.Observers {
 	buckets := prometheus.ExponentialBuckets(0.0001, 2.5, 12)
 	flush := prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -53,19 +53,19 @@ func buildInfo() map[string]string {
 	}
 }
 
-// ageTeller logs and counts what becomes of files with age.
-type ageTeller struct {
+// expiryReporter logs and counts the steps of expiry.
+type expiryReporter struct {
 	logger                                   *slog.Logger
 	groups, files, archived, removed, failed prometheus.Counter
 }
 
-func newAgeTeller(reg prometheus.Registerer, logger *slog.Logger) *ageTeller {
+func newExpiryReporter(reg prometheus.Registerer, logger *slog.Logger) *expiryReporter {
 	counter := func(name, help string) prometheus.Counter {
 		c := prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 		reg.MustRegister(c)
 		return c
 	}
-	return &ageTeller{
+	return &expiryReporter{
 		logger:   logger,
 		groups:   counter("promspool_expired_groups_total", "Groups that expired."),
 		files:    counter("promspool_expired_files_total", "Dropped files that expired."),
@@ -75,35 +75,35 @@ func newAgeTeller(reg prometheus.Registerer, logger *slog.Logger) *ageTeller {
 	}
 }
 
-func (t *ageTeller) tell(a filestore.Aged) {
+func (t *expiryReporter) tell(a filestore.Aged) {
 	if a.Err != nil {
 		t.failed.Inc()
-		t.logger.Error("A file whose time has come could not be put aside, trying again", "file", record.PrintableName(a.File), "err", a.Err)
+		t.logger.Error("Cannot archive or delete an expired file; retrying", "file", record.PrintableName(a.File), "err", a.Err)
 		return
 	}
 	what := ""
 	switch {
 	case a.Step == filestore.Archived:
 		t.archived.Inc()
-		what = "A file was moved to the archive"
+		what = "Moved an expired file to the archive"
 	case a.Step == filestore.Removed:
 		t.removed.Inc()
-		what = "A file was removed from the archive"
+		what = "Deleted a file from the archive"
 	case a.Group.IsZero():
 		t.files.Inc()
-		what = "The lifetime of a dropped file has ended: it is withheld"
+		what = "A dropped file has expired: it is not served"
 	default:
 		t.groups.Inc()
-		what = "The lifetime of a group has ended: its metrics are withheld, its push times stay"
+		what = "A group has expired: only its push times are served"
 	}
 	t.logger.Info(what, "file", record.PrintableName(a.File), "since", a.Since.UTC().Format(time.RFC3339))
 }
 
-// gatewayRequests is the one metric of Pushgateway's own that alert rules are
-// documented to use. It counts the same as promspool_http_requests_total.
+// gatewayRequests is the only metric of Pushgateway that documented alert rules
+// use. Its values are those of promspool_http_requests_total.
 const gatewayRequests = "pushgateway_http_requests_total"
 
-// gatewayCounter exposes a counter of requests under Pushgateway's name as well.
+// gatewayCounter exposes the request counter under Pushgateway's name as well.
 type gatewayCounter struct{ requests *prometheus.CounterVec }
 
 var gatewayDesc = prometheus.NewDesc(gatewayRequests,
@@ -122,7 +122,7 @@ func (c gatewayCounter) Collect(ch chan<- prometheus.Metric) {
 	for m := range all {
 		var d dto.Metric
 		if m.Write(&d) != nil {
-			continue // a counter always can
+			continue // never: counters always write
 		}
 		value := map[string]string{}
 		for _, l := range d.GetLabel() {

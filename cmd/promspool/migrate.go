@@ -29,7 +29,7 @@ import (
 	"github.com/promspool/promspool/ingest"
 )
 
-// migrate takes over the groups of a running Pushgateway.
+// migrate copies the groups of a running Pushgateway to the spool.
 type migrate struct {
 	*common
 	pushLimits
@@ -38,7 +38,7 @@ type migrate struct {
 	dryRun    bool
 	overwrite bool
 
-	seen map[grouping.Key]bool // of this run
+	seen map[grouping.Key]bool // groups of this run
 }
 
 func addMigrate(app *kingpin.Application, c *common, commands map[string]func() error) {
@@ -89,7 +89,7 @@ func (m *migrate) run() error {
 		return err
 	}
 	defer end()
-	// A signal ends it between two groups.
+	// A signal stops it between two groups.
 	ctx, release := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer release()
 	verb := "taken"
@@ -102,7 +102,7 @@ func (m *migrate) run() error {
 	var taken, left, refused int
 	for i := range groups {
 		if ctx.Err() != nil {
-			return errors.New("stopped by a signal; what was taken stays, and running it again does the rest")
+			return errors.New("stopped by a signal: run it again to migrate the rest")
 		}
 		g := &groups[i]
 		switch err := m.take(g, take); {
@@ -124,7 +124,7 @@ func (m *migrate) run() error {
 	return nil
 }
 
-// summary says what there is in a group.
+// summary describes the content of a group.
 func (g *gatewayGroup) summary() string {
 	when := "never pushed successfully"
 	if g.pushed > 0 {
@@ -137,7 +137,7 @@ func (g *gatewayGroup) summary() string {
 	return fmt.Sprintf("%s in %s, %s", wording.Count(g.samples, "metric"), families, when)
 }
 
-// take takes one group, or says why not.
+// take copies one group.
 func (m *migrate) take(g *gatewayGroup, store func(grouping.Key, *gatewayGroup) error) error {
 	group, err := g.group()
 	switch {
@@ -146,13 +146,13 @@ func (m *migrate) take(g *gatewayGroup, store func(grouping.Key, *gatewayGroup) 
 	case err != nil:
 		return err
 	case m.seen[group]:
-		return errors.New("another group differs from it only in a label with an empty value, which is the same as none")
+		return errors.New("another group differs only in an empty label, which means no label")
 	}
 	m.seen[group] = true
 	return store(group, g)
 }
 
-// target returns how to store a group, and what to do at the end.
+// target returns the function that stores a group and the one that ends the run.
 func (m *migrate) target() (store func(grouping.Key, *gatewayGroup) error, end func(), err error) {
 	if m.to.given {
 		there, err := m.groupsThere()
@@ -176,7 +176,7 @@ func (m *migrate) target() (store func(grouping.Key, *gatewayGroup) error, end f
 	}, func() { _ = s.Close() }, nil
 }
 
-// families returns what the group holds, if a push might hold it.
+// families returns the families of the group if a push of them is valid.
 func (m *migrate) families(group grouping.Key, g *gatewayGroup) (*exposition.Families, error) {
 	if err := ingest.CheckGroup(group, m.body()); err != nil {
 		return nil, err
@@ -184,11 +184,11 @@ func (m *migrate) families(group grouping.Key, g *gatewayGroup) (*exposition.Fam
 	return exposition.FromProto(g.families, m.limits, m.utf8Names)
 }
 
-// groupsThere returns the groups that the agent has.
+// groupsThere returns the groups of the agent.
 func (m *migrate) groupsThere() (map[grouping.Key]bool, error) {
 	groups, err := readGateway(&m.to, m.emptyInstance, &gatewayScrape{})
 	if err != nil {
-		return nil, fmt.Errorf("asking the agent what it has: %w", err)
+		return nil, fmt.Errorf("listing the groups of the agent: %w", err)
 	}
 	there := map[grouping.Key]bool{}
 	for i := range groups {
@@ -223,7 +223,7 @@ type gatewayGroup struct {
 	families       []*dto.MetricFamily
 	samples        int
 	pushed, failed float64 // Unix time of the last push and the last failed one
-	err            error   // why the group cannot be used
+	err            error   // the group is invalid
 }
 
 // readGateway returns all groups of a Pushgateway, or promspool. What the JSON API does
@@ -242,7 +242,7 @@ func readGateway(from *remote, keepEmptyInstance bool, scrape *gatewayScrape) ([
 		err = errors.New("success or data are missing")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("the answer is no list of groups: %w", err)
+		return nil, fmt.Errorf("the response is not a list of groups: %w", err)
 	}
 	groups := make([]gatewayGroup, len(*answer.Data))
 	for i, raw := range *answer.Data {
@@ -252,7 +252,7 @@ func readGateway(from *remote, keepEmptyInstance bool, scrape *gatewayScrape) ([
 	return groups, nil
 }
 
-// String returns the grouping key, the job first.
+// String returns the grouping key, job first.
 func (g *gatewayGroup) String() string {
 	if group, err := g.group(); err == nil {
 		return group.String()
@@ -268,8 +268,8 @@ func (g *gatewayGroup) group() (grouping.Key, error) {
 	return grouping.New(labels...)
 }
 
-// The members of a group that are no metric families, unless there are families
-// of these names: these then take their place.
+// The members of a group that are not metric families. A family with such a name
+// replaces the member.
 const (
 	memberLabels  = "labels"
 	memberSuccess = "last_push_successful"
@@ -318,7 +318,7 @@ func parseGatewayGroup(raw map[string]json.RawMessage, keepEmptyInstance bool, s
 		case len(f.Metrics) != 1 || f.Metrics[0].Value == nil:
 		case name == pushTimeFamily:
 			g.pushed = float64(*f.Metrics[0].Value)
-			if hidden { // what it has for labels is what the group has
+			if hidden { // its labels are those of the group
 				g.labels = f.Metrics[0].Labels
 			}
 		default:
@@ -376,7 +376,7 @@ func (m *gatewayMetric) proto(kind dto.MetricType) (*dto.Metric, error) {
 	case dto.MetricType_SUMMARY:
 		count, _, ok := m.Count.count()
 		if !ok {
-			return nil, errors.New("the count of a summary is no integer")
+			return nil, errors.New("the count of a summary is not an integer")
 		}
 		metric.Summary = &dto.Summary{SampleCount: &count, SampleSum: m.Sum.float()}
 		for quantile, value := range m.Quantiles {
@@ -385,7 +385,7 @@ func (m *gatewayMetric) proto(kind dto.MetricType) (*dto.Metric, error) {
 	case dto.MetricType_HISTOGRAM:
 		var buckets map[number]number
 		if err := json.Unmarshal(m.Buckets, &buckets); err != nil {
-			return nil, errNative // has a list
+			return nil, errNative // buckets are a list
 		}
 		h := &dto.Histogram{SampleSum: m.Sum.float()}
 		count, fraction, _ := m.Count.count()
@@ -423,11 +423,11 @@ func (m *gatewayMetric) agrees(scraped *dto.Metric) bool {
 // A number is a float that stands in JSON as a string.
 type number float64
 
-// UnmarshalText takes what Go and Prometheus write for a float.
+// UnmarshalText parses a float in the notation of Go and Prometheus.
 func (n *number) UnmarshalText(text []byte) error {
 	v, err := strconv.ParseFloat(string(text), 64)
 	if err != nil {
-		return fmt.Errorf("%q is no number", text)
+		return fmt.Errorf("invalid number %q", text)
 	}
 	*n = number(v)
 	return nil
@@ -438,7 +438,7 @@ func (n number) float() *float64 {
 	return &v
 }
 
-// count returns the number as an integer if it is one, and as a float if not.
+// count returns the number as an integer, or as a float if it is not one.
 func (n number) count() (whole uint64, fraction *float64, ok bool) {
 	if v := float64(n); v >= 0 && v < 1<<63 && v == math.Trunc(v) {
 		return uint64(v), nil, true

@@ -11,7 +11,7 @@ import (
 	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
-// answers serves a text as what a Pushgateway has.
+// answers serves a text as the groups of a Pushgateway.
 func answers(t *testing.T, text string) string {
 	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -25,8 +25,8 @@ func answers(t *testing.T, text string) string {
 	return s.URL
 }
 
-// TestMigrateRefusesGroupsByThemselves has what the Debian version does not
-// know, and what one with its check on does not take.
+// TestMigrateRefusesGroupsByThemselves has groups that the Debian version does not
+// support and groups that a Pushgateway with its check rejects.
 func TestMigrateRefusesGroupsByThemselves(t *testing.T) {
 	t.Parallel()
 	group := func(job, families string) string {
@@ -48,9 +48,9 @@ func TestMigrateRefusesGroupsByThemselves(t *testing.T) {
 		`refused {job="native"}: family h: native and gauge histograms are not in the JSON API, and the scrape by protobuf failed: `,
 		`refused {job="gaugehist"}: family h: native and gauge histograms are not in the JSON API, and the scrape by protobuf failed: `,
 		`refused {job="types2"}: family "t" has another type in "job=types1.prom"`,
-		`refused {job="rubbish"}: family t: "one" is no number`,
+		`refused {job="rubbish"}: family t: invalid number "one"`,
 		`refused {job="utf8"}: invalid metric name`,
-		`refused {job="types1"}: another group differs from it only in a label with an empty value`,
+		`refused {job="types1"}: another group differs only in an empty label`,
 		`refused map["x":"1"]: job name is required`,
 	}
 	spool := t.TempDir()
@@ -81,20 +81,20 @@ func TestMigrateRefusesGroupsByThemselves(t *testing.T) {
 func TestMigrateSaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	spool := t.TempDir()
-	nobody := httptest.NewServer(http.NotFoundHandler())
-	t.Cleanup(nobody.Close)
+	missing := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(missing.Close)
 	for _, c := range []struct {
 		url    string
 		status int
 		says   string
 	}{
-		{"pushgateway:9091", 2, `--from: "pushgateway:9091" is no URL such as http://localhost:9091`},
+		{"pushgateway:9091", 2, `--from: invalid URL "pushgateway:9091": want e.g. http://localhost:9091`},
 		{"ftp://pushgateway", 2, "--from: "},
 		{"http://127.0.0.1:1", 1, "connection refused"},
-		{nobody.URL, 1, "404 Not Found"},
-		{answers(t, "<html>"), 1, "the answer is no list of groups"},
-		{answers(t, `{"status":"success"}`), 1, "the answer is no list of groups"},
-		{answers(t, `{"status":"success","data":[{"labels":{"job":"a"}},`), 1, "the answer is no list of groups"},
+		{missing.URL, 1, "404 Not Found"},
+		{answers(t, "<html>"), 1, "the response is not a list of groups"},
+		{answers(t, `{"status":"success"}`), 1, "the response is not a list of groups"},
+		{answers(t, `{"status":"success","data":[{"labels":{"job":"a"}},`), 1, "the response is not a list of groups"},
 	} {
 		if stdout, stderr, status := agenttest.MigrateFrom(c.url, "--spool.directory="+spool).Run(t); status != c.status || stdout != "" || !strings.Contains(stderr, c.says) {
 			t.Errorf("%s: status %d, %q %q, want %d and %q", c.url, status, stdout, stderr, c.status, c.says)
@@ -104,7 +104,7 @@ func TestMigrateSaysWhatIsWrong(t *testing.T) {
 	if _, stderr, status := agenttest.MigrateFrom(full, "--spool.directory="+spool+"/none").Run(t); status != 1 || !strings.Contains(stderr, "/none") {
 		t.Errorf("without a spool: %d %q", status, stderr)
 	}
-	if _, stderr, status := agenttest.MigrateFrom(full, "--url="+nobody.URL).Run(t); status != 1 || !strings.Contains(stderr, "asking the agent what it has") {
+	if _, stderr, status := agenttest.MigrateFrom(full, "--url="+missing.URL).Run(t); status != 1 || !strings.Contains(stderr, "listing the groups of the agent") {
 		t.Errorf("without an agent: %d %q", status, stderr)
 	}
 	if got := agenttest.Files(t, spool); len(got) != 0 {

@@ -12,14 +12,13 @@ import (
 	"unicode/utf8"
 )
 
-// plainLines hands on the lines of a log without anything that a terminal would
-// act upon. Those that write it escape what ends a line or a string, and in JSON
-// no more than that: marks that turn the direction of text, and the control
-// characters of Latin-1, would come through. All of it stands within strings,
-// where \u is known.
+// plainLines copies log lines and escapes characters that a terminal interprets. The
+// loggers escape the end of a line or string; JSON escapes no others, so
+// bidirectional marks and the control characters of Latin-1 would pass. All of
+// these occur within strings, where \u is valid.
 type plainLines struct{ io.Writer }
 
-// Write hands on one or more whole lines.
+// Write copies one or more whole lines.
 func (w plainLines) Write(line []byte) (int, error) {
 	if _, err := w.Writer.Write(appendPlain(nil, line)); err != nil {
 		return 0, err
@@ -31,13 +30,12 @@ func appendPlain(b, text []byte) []byte {
 	return appendEscaped(b, text, func(r rune) bool { return r == '\n' || unicode.IsPrint(r) })
 }
 
-// plainText hands on the output of a command without characters that a terminal
-// acts upon: control characters, and marks that turn the direction of text. As
-// \uXXXX they mean the same in JSON. All that a command prints goes through it.
-// Line feeds and tabs, between lines and columns, stay.
+// plainText copies the output of a command and escapes characters that a terminal
+// interprets: control characters and bidirectional marks. \uXXXX means the same in
+// JSON. Every command prints through it. Line feeds and tabs are kept.
 type plainText struct{ io.Writer }
 
-// Write hands on text, which ends with a whole character.
+// Write copies text that ends with a complete character.
 func (w plainText) Write(text []byte) (int, error) {
 	if _, err := w.Writer.Write(appendEscaped(nil, text, harmless)); err != nil {
 		return 0, err
@@ -45,7 +43,7 @@ func (w plainText) Write(text []byte) (int, error) {
 	return len(text), nil
 }
 
-// harmless reports whether a terminal only shows the character.
+// harmless reports whether a terminal displays the character without interpreting it.
 func harmless(r rune) bool {
 	switch {
 	case r == '\n' || r == '\t':
@@ -53,13 +51,13 @@ func harmless(r rune) bool {
 	case unicode.IsControl(r): // U+0000 to U+001F, U+007F to U+009F
 		return false
 	case r == '\u061c', '\u200e' <= r && r <= '\u200f', '\u2028' <= r && r <= '\u202e', '\u2066' <= r && r <= '\u206f':
-		return false // directions, separators of lines
+		return false // bidirectional marks, line separators
 	}
 	return true
 }
 
-// appendEscaped appends text to b, with \uXXXX for each character that is not
-// kept, and for each byte that is not UTF-8.
+// appendEscaped appends text to b and writes \uXXXX for each character that keep
+// rejects and for each byte that is not UTF-8.
 func appendEscaped(b, text []byte, keep func(rune) bool) []byte {
 	const digits = "0123456789abcdef"
 	escape := func(u uint16) {
@@ -82,7 +80,7 @@ func appendEscaped(b, text []byte, keep func(rune) bool) []byte {
 	return b
 }
 
-// oneLine quotes a path that would not be readable, or would take several lines.
+// oneLine quotes a path with unprintable characters or line breaks.
 func oneLine(path string) string {
 	if quoted := strconv.Quote(path); quoted[1:len(quoted)-1] != path {
 		return quoted
@@ -90,7 +88,7 @@ func oneLine(path string) string {
 	return path
 }
 
-// printDocument prints what a program reads.
+// printDocument prints doc as indented JSON.
 func printDocument(w io.Writer, doc any) error {
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
@@ -115,7 +113,7 @@ func isTerminal(w io.Writer) bool {
 	return err != nil || !os.SameFile(fi, null)
 }
 
-// brief says how long d is, the second unit only where that matters.
+// brief formats d with its largest unit, and the second one if it matters.
 func brief(d time.Duration) string {
 	if d < 0 {
 		return "in " + brief(-d)

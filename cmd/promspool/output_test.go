@@ -13,7 +13,7 @@ import (
 	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
-// actedUpon are the characters that a terminal does more with than to show them.
+// actedUpon returns the characters that a terminal interprets.
 func actedUpon() (all []rune) {
 	for _, r := range [][2]rune{{0, 0x1f}, {0x7f, 0x9f}, {0x61c, 0x61c}, {0x200e, 0x200f}, {0x2028, 0x202e}, {0x2066, 0x206f}} {
 		for c := r[0]; c <= r[1]; c++ {
@@ -23,9 +23,9 @@ func actedUpon() (all []rune) {
 	return all
 }
 
-// All commands are run on a spool that has such characters wherever it can have
-// some: in the names of files, groups, families and labels, in values, in texts,
-// in lines that are wrong and in arguments.
+// All commands run on a spool with such characters in every possible place: in the
+// names of files, groups, families and labels, in values, texts, invalid lines and
+// arguments.
 func TestOutputHasNothingThatATerminalActsUpon(t *testing.T) {
 	t.Cleanup(agenttest.UnignoreSignals) // some commands ignore them while they write
 	spool := t.TempDir()
@@ -34,7 +34,7 @@ func TestOutputHasNothingThatATerminalActsUpon(t *testing.T) {
 	for part := range slices.Chunk(actedUpon(), 10) {
 		value := "a"
 		for _, r := range part {
-			if bad[r] = r != '\n' && r != '\t'; r != 0 { // which no label can have
+			if bad[r] = r != '\n' && r != '\t'; r != 0 { // labels cannot contain NUL
 				value += string(r) + "b"
 			}
 		}
@@ -160,7 +160,7 @@ func nameOfFile(t *testing.T, doc string) string {
 	return got.File.Name
 }
 
-// What is not a control character is shown as it is.
+// Other characters are printed unchanged.
 func TestPlainTextKeepsTheRest(t *testing.T) {
 	var b strings.Builder
 	text := "a\tb\n é 漢 👩‍💻 a\u00a0b \ufffd"
@@ -169,7 +169,7 @@ func TestPlainTextKeepsTheRest(t *testing.T) {
 	}
 }
 
-// A writer beside that one would be a way around it.
+// A second writer would bypass the escaping.
 func TestCommandsPrintThroughOneWriter(t *testing.T) {
 	sources, err := filepath.Glob("*.go")
 	if err != nil {
@@ -180,7 +180,7 @@ func TestCommandsPrintThroughOneWriter(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range append(sources, runs...) {
-		if strings.HasSuffix(name, "_test.go") || name == "main.go" || name == "internal/jobrun/command.go" { // the command that run starts has what we have
+		if strings.HasSuffix(name, "_test.go") || name == "main.go" || name == "internal/jobrun/command.go" { // the command that run starts inherits our output
 			continue
 		}
 		text, err := os.ReadFile(name)

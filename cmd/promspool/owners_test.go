@@ -25,7 +25,7 @@ func TestOwnerCheckOfOneUser(t *testing.T) {
 	if !strings.Contains(string(before), "\n# promspool:owner "+strconv.Itoa(os.Geteuid())+"\n") {
 		t.Errorf("the file is\n%s", before)
 	}
-	// Over the network nobody knows who pushes.
+	// Over the network the pushing user is unknown.
 	for _, tt := range []struct{ method, path, body string }{
 		{"PUT", "/metrics/job/mine", "m 2\n"},
 		{"POST", "/metrics/job/mine", "n 2\n"},
@@ -57,10 +57,7 @@ func TestOwnerCheckOfManyUsers(t *testing.T) {
 	t.Parallel()
 	agenttest.NeedRoot(t, "pushes as other users")
 	curl := agenttest.Need(t, "curl")
-	dir := t.TempDir()
-	for _, d := range []string{dir, filepath.Dir(dir)} {
-		agenttest.NoError(t, os.Chmod(d, 0o755))
-	}
+	dir := openDir(t)
 	socket := filepath.Join(dir, "push.sock")
 	flags := []string{"--push.socket=" + socket, "--push.socket-mode=0666", "--push.owner-check", "--push.admin-group=4242", "--web.enable-admin-api"}
 	a := agenttest.StartAgent(t, "", flags...)

@@ -21,14 +21,14 @@ import (
 	"github.com/promspool/promspool/ingest"
 )
 
-// push stores what it reads in a group, or removes one.
+// push stores its input in a group, or deletes a group.
 type push struct {
 	*common
 	pushed
 	remote remote
 }
 
-// pushed is what a push is told to be.
+// pushed are the flags and arguments that push and explain share.
 type pushed struct {
 	pushLimits
 	labels  []string
@@ -51,8 +51,8 @@ func (p *pushed) addFlags(cmd *kingpin.CmdClause) {
 	cmd.Arg("label", "LABEL=VALUE, the grouping key: job and the other labels of the group.").Required().StringsVar(&p.labels)
 }
 
-// check returns the group, if the flags make sense together, and what they ask
-// for beside the body, for the spool and for an agent.
+// check validates the flags. It returns the group, and the options other than the
+// body for the spool and for an agent.
 func (p *pushed) check() (g grouping.Key, o record.PushOptions, query url.Values, err error) {
 	if g, err = groupOf(p.labels); err == nil {
 		err = checkBounds(p.bounds()...)
@@ -61,9 +61,9 @@ func (p *pushed) check() (g grouping.Key, o record.PushOptions, query url.Values
 	case err != nil:
 		return g, o, nil, err
 	case p.add && p.replace:
-		return g, o, nil, &usageError{errors.New("--accumulate adds to what the group holds, and --replace takes its place")}
+		return g, o, nil, &usageError{errors.New("--accumulate and --replace exclude each other")}
 	case p.remove && (p.replace || p.add || p.ttl != "" || p.file != ""):
-		return g, o, nil, &usageError{errors.New("--delete takes no input and nothing in the group's place")}
+		return g, o, nil, &usageError{errors.New("--delete takes no input, no --replace, --accumulate or --ttl")}
 	}
 	o, query, err = p.options()
 	return g, o, query, err
@@ -119,8 +119,7 @@ func (p *push) run() error {
 	return denied(p.spool, p.store(g, body, opts), "--url")
 }
 
-// options returns what the flags ask for beside the body, for the spool and for an
-// agent.
+// options returns the options other than the body, for the spool and for an agent.
 func (p *pushed) options() (o record.PushOptions, query url.Values, err error) {
 	query = url.Values{}
 	if p.ttl != "" {
@@ -137,14 +136,14 @@ func (p *pushed) options() (o record.PushOptions, query url.Values, err error) {
 	return o, query, nil
 }
 
-// isResult reports whether the input can be that of a script that worked. HELP and
-// TYPE lines alone are a result only in place of the group's metrics: as a POST they
-// would leave the old ones.
+// isResult reports whether the input can come from a script that succeeded. HELP and
+// TYPE lines alone are a result only if they replace the group: a POST of them would
+// keep the old metrics.
 func (p *pushed) isResult(body []byte) bool {
 	return p.empty || jobrun.HasSamples(body) || p.replace && hasMetadata(body)
 }
 
-var errNoSamples = errors.New("the input has no samples, and --allow-empty is not given")
+var errNoSamples = errors.New("the input has no samples: pass --allow-empty if this is intended")
 
 // input reads standard input or a file to its end.
 func (c *common) input(file string, limit int64) ([]byte, error) {
@@ -154,7 +153,7 @@ func (c *common) input(file string, limit int64) ([]byte, error) {
 		if err != nil {
 			return nil, &usageError{err}
 		}
-		defer f.Close() //nolint:errcheck // only read
+		defer f.Close() //nolint:errcheck // read only
 		in, name = f, oneLine(file)
 	}
 	data, err := io.ReadAll(io.LimitReader(in, limit+1))
@@ -162,7 +161,7 @@ func (c *common) input(file string, limit int64) ([]byte, error) {
 	case err != nil:
 		var path *fs.PathError
 		if errors.As(err, &path) {
-			err = path.Err // the name is said already
+			err = path.Err // the message has the name already
 		}
 		return nil, fmt.Errorf("reading %s: %w", name, err)
 	case int64(len(data)) > limit:
@@ -171,7 +170,7 @@ func (c *common) input(file string, limit int64) ([]byte, error) {
 	return data, nil
 }
 
-// store does what the agent does with a push.
+// store pushes like the agent.
 func (p *push) store(g grouping.Key, body []byte, opts record.PushOptions) error {
 	if err := ingest.CheckGroup(g, p.body()); err != nil {
 		return err

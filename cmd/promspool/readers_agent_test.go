@@ -19,12 +19,12 @@ import (
 	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
-// mostGrowth is by how much clients that never read may let the agent grow.
+// mostGrowth is how much memory clients that never read may cost the agent.
 const mostGrowth = 150 << 20
 
-// TestReadersThatNeverReadCostNothing has many clients ask for everything large that
-// the agent has, over both protocols, and read nothing. The agent grows by no more
-// than it may, and answers a scrape and a push beside them.
+// TestReadersThatNeverReadCostNothing has many clients request every large resource
+// over both protocols and read nothing. The agent's memory stays within its limit,
+// and it still answers a scrape and a push.
 func TestReadersThatNeverReadCostNothing(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("asks /proc for the size of the agent")
@@ -74,7 +74,7 @@ func TestReadersThatNeverReadCostNothing(t *testing.T) {
 				return len(b)
 			}
 			var filler strings.Builder
-			for i := range 40_000 { // 2 MB: the kernel does not take it all
+			for i := range 40_000 { // 2 MB, more than the kernel buffers
 				fmt.Fprintf(&filler, "filler{number=\"%d\",filler=\"%d\"} %d\n", i, i, i)
 			}
 			request("PUT", "/metrics/job/filler", filler.String())
@@ -99,7 +99,7 @@ func TestReadersThatNeverReadCostNothing(t *testing.T) {
 					_, err = conn.Write(streamsThatNeverRead(tt.streams, paths))
 				}
 				if err != nil {
-					t.Logf("connection %d: %v", i, err) // the agent may have given it up by now
+					t.Logf("connection %d: %v", i, err) // the agent may have closed it by now
 				}
 			}
 			peak := before
@@ -122,15 +122,15 @@ func TestReadersThatNeverReadCostNothing(t *testing.T) {
 	}
 }
 
-// streamsThatNeverRead is an HTTP/2 connection with so many requests, which opens no window for
-// the answers.
+// streamsThatNeverRead returns an HTTP/2 connection with n requests that opens no
+// window for the responses.
 func streamsThatNeverRead(n int, paths []string) []byte {
 	frame := func(kind, flags byte, stream uint32, payload []byte) []byte {
 		b := []byte{byte(len(payload) >> 16), byte(len(payload) >> 8), byte(len(payload)), kind, flags}
 		return append(binary.BigEndian.AppendUint32(b, stream), payload...)
 	}
 	b := []byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-	b = append(b, frame(4, 0, 0, []byte{0, 4, 0, 0, 0, 0})...) // a window of nothing
+	b = append(b, frame(4, 0, 0, []byte{0, 4, 0, 0, 0, 0})...) // a window of zero bytes
 	b = append(b, frame(4, 1, 0, nil)...)
 	for i := range n {
 		path := paths[i%len(paths)]
@@ -141,7 +141,7 @@ func streamsThatNeverRead(n int, paths []string) []byte {
 	return b
 }
 
-// residentSize returns how much memory the agent has.
+// residentSize returns the resident memory of the agent.
 func residentSize(t *testing.T, a *agenttest.Agent) int64 {
 	t.Helper()
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", a.Cmd.Process.Pid))

@@ -18,18 +18,17 @@ import (
 	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
-// manager is a shell that runs agents one after the other on the sockets that
-// systemd-socket-activate has opened for it, as the service manager would: the
-// sockets stay open while there is no agent. It ends after an agent that ends
-// while the file PID.stop is there.
+// manager is a shell script that runs agents one after the other on sockets that
+// systemd-socket-activate has opened. Like the service manager it keeps the sockets
+// open between two agents. It ends after an agent if the file PID.stop exists.
 const manager = `while [ ! -e "$0.stop" ]; do sh -c 'echo $$ >"$0.new"; mv "$0.new" "$0"; LISTEN_PID=$$ exec "$@"' "$@" || exit; done`
 
-// TestRestartRefusesNoConnection pushes and scrapes all the time, on connections
-// of their own, while the agent is restarted again and again.
+// TestRestartRefusesNoConnection pushes and scrapes continuously, on new connections,
+// while the agent restarts many times.
 func TestRestartRefusesNoConnection(t *testing.T) {
 	t.Parallel()
 	activate := agenttest.Need(t, "systemd-socket-activate")
-	dir, err := os.MkdirTemp("", "promspool-test-") // not t.TempDir: the path of a socket must be short
+	dir, err := os.MkdirTemp("", "promspool-test-") // t.TempDir can be too long for a socket
 	agenttest.NoError(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	pidFile, spool, local := dir+"/pid", dir+"/spool", dir+"/push.sock"
@@ -41,7 +40,7 @@ func TestRestartRefusesNoConnection(t *testing.T) {
 		n, _ := strconv.Atoi(strings.TrimSpace(string(text)))
 		return n
 	}
-	t.Cleanup(func() { // an agent of a shell that is killed would go on
+	t.Cleanup(func() { // killing the shell alone would leave its agent running
 		agenttest.NoError(t, os.WriteFile(pidFile+".stop", nil, 0o644))
 		agenttest.WaitFor(t, "all have ended", func() bool {
 			if n := pid(); n > 0 {
@@ -115,8 +114,7 @@ func TestRestartRefusesNoConnection(t *testing.T) {
 	}
 }
 
-// freePort returns an address that nobody listens on, for a program that cannot
-// choose one by itself.
+// freePort returns a free address for a program that cannot choose one.
 func freePort(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

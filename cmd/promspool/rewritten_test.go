@@ -14,7 +14,7 @@ import (
 	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
-// openDir returns a directory that every user may enter.
+// openDir returns a directory that every user can enter.
 func openDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "promspool-test-")
@@ -24,9 +24,8 @@ func openDir(t *testing.T) string {
 	return dir
 }
 
-// startAgentAsNobody starts an agent that has no capability and owns nothing but
-// its spool below dir. So of the files of root it cannot ask whether a writer has
-// them open.
+// startAgentAsNobody starts an agent without capabilities that owns only its spool
+// below dir. It cannot ask the kernel whether root's files are open for writing.
 func startAgentAsNobody(t *testing.T, dir string, flags ...string) *agenttest.Agent {
 	t.Helper()
 	agenttest.NeedRoot(t, "to run the agent as another user")
@@ -38,11 +37,11 @@ func startAgentAsNobody(t *testing.T, dir string, flags ...string) *agenttest.Ag
 	return &agenttest.Agent{Server: s, URL: "http://" + s.Addr, Spool: spool}
 }
 
-// generation matches the first series of a file that is rewritten.
+// generation matches the first series of a rewritten file.
 var generation = regexp.MustCompile(`(?m)^rewritten\{i="([0-9]+)"\} ([0-9]+)$`)
 
-// TestFileThatIsRewrittenAllTheTime is served, whole and anew, in whichever way it
-// is written.
+// TestFileThatIsRewrittenAllTheTime checks that such a file is served complete and up
+// to date, however it is written.
 func TestFileThatIsRewrittenAllTheTime(t *testing.T) {
 	t.Parallel()
 	const series = 200
@@ -92,7 +91,7 @@ func TestFileThatIsRewrittenAllTheTime(t *testing.T) {
 			a := startAgentAsNobody(t, dir, append(test.flags, "--spool.resync=1h", "--spool.textfile-directory="+files)...)
 			ctx, stop := context.WithCancel(t.Context())
 			var mu sync.Mutex
-			last, failed := 100_000, error(nil) // all of one length, and written without an exponent
+			last, failed := 100_000, error(nil) // all of the same length, without an exponent
 			written := func() int {
 				mu.Lock()
 				defer mu.Unlock()
@@ -126,7 +125,7 @@ func TestFileThatIsRewrittenAllTheTime(t *testing.T) {
 			defer stop()
 			for range 10 {
 				least := written()
-				agenttest.WaitFor(t, "what is served is newer", func() bool {
+				agenttest.WaitFor(t, "the content served is newer", func() bool {
 					found := generation.FindAllStringSubmatch(a.Page(), -1)
 					if len(found) == 0 {
 						return false // at first
@@ -146,8 +145,8 @@ func TestFileThatIsRewrittenAllTheTime(t *testing.T) {
 	}
 }
 
-// TestHalfWrittenOpenFileIsNotServed, however long the writer has paused, and it
-// is named.
+// TestHalfWrittenOpenFileIsNotServed checks that an incomplete open file is named and
+// not served, however long the writer pauses.
 func TestHalfWrittenOpenFileIsNotServed(t *testing.T) {
 	t.Parallel()
 	dir := openDir(t)
@@ -194,8 +193,8 @@ func TestHalfWrittenOpenFileIsNotServed(t *testing.T) {
 	}
 }
 
-// TestTruncatedFileIsServed: truncate(2) changes a file that no process has open. The
-// agent does not take that for a writer that has not finished.
+// TestTruncatedFileIsServed changes a file with truncate(2), while no process has it
+// open. The agent must not wait for a writer.
 func TestTruncatedFileIsServed(t *testing.T) {
 	t.Parallel()
 	dir := openDir(t)

@@ -24,7 +24,7 @@ import (
 	"github.com/promspool/promspool/ingest"
 )
 
-// rm removes groups, and files by their names.
+// rm deletes groups, and files by name.
 type rm struct {
 	*common
 	remote remote
@@ -61,11 +61,11 @@ Examples:
 func (r *rm) run() error {
 	switch {
 	case len(r.names) == 0 && len(r.match) == 0 && r.older != 0:
-		return &usageError{errors.New(`--older-than needs a --match as well, and --match='job!=""' is every group`)}
+		return &usageError{errors.New(`--older-than requires --match; --match='job!=""' selects every group`)}
 	case len(r.names) == 0 && len(r.match) == 0:
-		return &usageError{errors.New("name a group or a file, or select groups with --match")}
+		return &usageError{errors.New("pass a group or a file, or select groups with --match")}
 	case len(r.names) > 0 && (len(r.match) > 0 || r.older != 0):
-		return &usageError{errors.New("a name goes with no --match and no --older-than")}
+		return &usageError{errors.New("a name cannot be combined with --match or --older-than")}
 	}
 	var removed *ingest.Removed
 	var err error
@@ -96,7 +96,7 @@ func (r *rm) removeHere() (*ingest.Removed, error) {
 		return nil, err
 	}
 	defer store.Close() //nolint:errcheck // nothing to lose
-	if _, err := settle(store); err != nil {
+	if _, err := waitForWriters(store); err != nil {
 		return nil, err
 	}
 	pick := sel.Has
@@ -121,13 +121,13 @@ func (r *rm) removeHere() (*ingest.Removed, error) {
 	return ingest.NewRemoved(files, false), err
 }
 
-// removeRemoteNames deletes groups as any client does.
+// removeRemoteNames deletes groups over HTTP.
 func (r *rm) removeRemoteNames() error {
 	var groups []grouping.Key
 	for _, name := range r.names {
 		g, err := grouping.ParseGroup(name)
 		if err != nil {
-			return &usageError{fmt.Errorf("over --url only groups can be removed: %w", err)}
+			return &usageError{fmt.Errorf("--url can only delete groups: %w", err)}
 		}
 		groups = append(groups, g)
 	}
@@ -153,7 +153,7 @@ func (r *rm) removeRemote() (*ingest.Removed, error) {
 	answer, err := r.remote.do(http.MethodDelete, "/api/v1/admin/groups", query, nil)
 	var no *refusal
 	if errors.As(err, &no) && no.code == http.StatusNotFound {
-		err = fmt.Errorf("%w: for --match a promspool has to run there with --web.enable-admin-api", err)
+		err = fmt.Errorf("%w: --match requires a promspool with --web.enable-admin-api there", err)
 	}
 	if err != nil {
 		return nil, err
@@ -163,7 +163,7 @@ func (r *rm) removeRemote() (*ingest.Removed, error) {
 		Data   *ingest.Removed
 	}
 	if err := json.Unmarshal(answer, &doc); err != nil || doc.Status != "success" || doc.Data == nil {
-		return nil, errors.New("the answer is not that of a promspool")
+		return nil, errors.New("the response is not from promspool")
 	}
 	return doc.Data, nil
 }
@@ -179,7 +179,7 @@ func (r *rm) print(removed *ingest.Removed) error {
 	}
 	switch n := len(removed.Groups); {
 	case n == 0:
-		b.WriteString("no group is meant by that\n")
+		b.WriteString("no group matches\n")
 	case removed.DryRun:
 		fmt.Fprintf(&b, "%s would be removed: add --yes to do it\n", wording.Count(n, "group"))
 	case len(r.names) > 0:
@@ -191,7 +191,7 @@ func (r *rm) print(removed *ingest.Removed) error {
 	return err
 }
 
-// nameOfRemoved returns what a group was called on the command line, or the file.
+// nameOfRemoved returns the name of a deleted group on the command line, or the file.
 func nameOfRemoved(g *ingest.RemovedGroup) string {
 	var labels []exposition.Label
 	for name, value := range g.Labels {

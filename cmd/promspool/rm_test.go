@@ -13,7 +13,7 @@ import (
 
 func TestScriptRm(t *testing.T) { runScripts(t, "rm") }
 
-// TestNameThatLsQuotes: what ls prints is a name for the other commands.
+// TestNameThatLsQuotes checks that other commands accept the names that ls prints.
 func TestNameThatLsQuotes(t *testing.T) {
 	t.Parallel()
 	spool := t.TempDir()
@@ -32,8 +32,8 @@ func TestNameThatLsQuotes(t *testing.T) {
 	}
 }
 
-// TestRmThatIsKilled kills a removal in its midst, beside an agent. Each file is
-// there as it was or is gone, for everybody, and the rest can be removed.
+// TestRmThatIsKilled kills a removal in progress while an agent runs. Each file is
+// either unchanged or deleted, and the rest can be deleted afterwards.
 func TestRmThatIsKilled(t *testing.T) {
 	t.Parallel()
 	const groups = 3000

@@ -11,9 +11,9 @@ import (
 	"github.com/promspool/promspool/ingest"
 )
 
-// router leads a request to its handler by the path as it came. Other than
-// http.ServeMux it redirects only what is read: clients turn a redirected PUT into a
-// GET, and the push is lost.
+// router dispatches a request by its undecoded path. Unlike http.ServeMux it
+// redirects only GET and HEAD: clients turn a redirected PUT into a GET, which loses
+// the push.
 type router struct {
 	prefix    string
 	metrics   string // the path of the scrape
@@ -25,7 +25,7 @@ type router struct {
 	readOnly  bool         // nothing that is asked for here changes the spool or the agent
 }
 
-// profiles serves what the runtime knows of itself.
+// profiles serves the profiles of Go's runtime.
 func profiles(prefix string) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
@@ -57,7 +57,7 @@ func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if rt.profiles != nil && strings.HasPrefix(path, "/debug/pprof/") {
-		if rt.push.Permit(w, r) { // whoever may not push has no business there either
+		if rt.push.Permit(w, r) { // deleting requires the permission to push
 			rt.profiles.ServeHTTP(w, r)
 		}
 		return
@@ -84,7 +84,7 @@ func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/", "/status":
 		rt.read.Page(w, r)
 	case "":
-		// The links on the page are relative. Nobody pushes here.
+		// The links on the page are relative. This path accepts no pushes.
 		http.Redirect(w, r, rt.prefix+"/", http.StatusFound)
 	default:
 		if strings.HasPrefix(path, "/ui/") {
@@ -104,8 +104,8 @@ func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// withoutSlash returns where a page is that was asked for with a slash at its end, as
-// Pushgateway does. Only what is read is redirected.
+// withoutSlash returns the page's path for a path with a trailing slash, as
+// Pushgateway does. Only GET and HEAD are redirected.
 func (rt *router) withoutSlash(r *http.Request, path string) (target string, ok bool) {
 	page, ok := strings.CutSuffix(path, "/")
 	if !ok || r.Method != http.MethodGet && r.Method != http.MethodHead {
@@ -123,9 +123,9 @@ func (rt *router) withoutSlash(r *http.Request, path string) (target string, ok 
 	return target, true
 }
 
-// rawPath returns the path as the client sent it. EscapedPath is not that: of a
-// path with a character that should be encoded and is not, it shows an encoded
-// slash as a plain one.
+// rawPath returns the path as the client sent it. EscapedPath differs: if a path
+// contains an unencoded character that should be encoded, EscapedPath shows an
+// encoded slash as a plain one.
 func rawPath(u *url.URL) string {
 	if u.RawPath != "" {
 		return u.RawPath
@@ -141,19 +141,19 @@ func (rt *router) serveQuit(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.Method != http.MethodPut && r.Method != http.MethodPost:
 		w.Header().Set("Allow", "POST, PUT")
-		http.Error(w, "only PUT and POST stop the agent", http.StatusMethodNotAllowed)
+		http.Error(w, "only PUT and POST are allowed", http.StatusMethodNotAllowed)
 	case !rt.lifecycle:
-		http.Error(w, "the agent is stopped over its port alone, and only with --web.enable-lifecycle", http.StatusForbidden)
+		http.Error(w, "/-/quit is only available on the TCP port, with --web.enable-lifecycle", http.StatusForbidden)
 	case !rt.push.Permit(w, r):
 	default:
-		// The answer goes out first: the stop waits for what is in flight.
+		// The response must be sent first: the shutdown waits for requests in progress.
 		_, _ = w.Write([]byte("Stopping.\n"))
 		rt.quit()
 	}
 }
 
-// onlyPushAndRead hides what is for the operator's address alone: to stop the
-// agent and to look into it.
+// onlyPushAndRead hides the routes that only the operator's address has: stopping
+// the agent and profiling it.
 func (rt *router) onlyPushAndRead() http.Handler {
 	public := *rt
 	public.lifecycle, public.profiles = false, nil

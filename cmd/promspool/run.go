@@ -12,7 +12,7 @@ import (
 	"github.com/promspool/promspool/filestore"
 )
 
-// jobRun runs a command and records that, by package jobrun.
+// jobRun runs a command and records the run, using package jobrun.
 type jobRun struct {
 	*common
 	name      string
@@ -81,7 +81,7 @@ func (r *jobRun) run() error {
 	if r.pushURL != "" {
 		u, client, err := (&remote{url: r.pushURL}).parse()
 		if err != nil {
-			return &usageError{fmt.Errorf("--push-url: %q is no URL of a promspool or Pushgateway, such as http://localhost:9091", r.pushURL)}
+			return &usageError{fmt.Errorf("--push-url: invalid URL %q: want e.g. http://localhost:9091", r.pushURL)}
 		}
 		c.Remote = &jobrun.Remote{URL: u, Client: client}
 	}

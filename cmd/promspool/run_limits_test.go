@@ -11,7 +11,7 @@ import (
 	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
-// TestRunUnderLimits holds what docs/jobs.md says of runs under limits of the shell.
+// TestRunUnderLimits checks the statements of docs/jobs.md about shell limits.
 func TestRunUnderLimits(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
@@ -19,10 +19,7 @@ func TestRunUnderLimits(t *testing.T) {
 	}
 	static := staticPromspool(t)
 	limited := func(t *testing.T, limit string, user *syscall.Credential) (errs string, status int, ran, recorded bool) {
-		spool, out := t.TempDir(), t.TempDir()
-		for dir := spool; dir != "/tmp" && dir != "/"; dir = filepath.Dir(dir) {
-			agenttest.NoError(t, os.Chmod(dir, 0o755))
-		}
+		spool, out := openDir(t), openDir(t)
 		agenttest.NoError(t, os.Chmod(spool, 0o777))
 		agenttest.NoError(t, os.Chmod(out, 0o777))
 		c := agenttest.Command{Name: "bash", Args: []string{"-c", "ulimit " + limit + ` && exec "$0" "$@"`, static, "--spool.directory=" + spool, "run", "--job=a", "--", "bash", "-c", `echo >"$0"; exit 3`, out + "/ran"}, User: user}
@@ -46,7 +43,7 @@ func TestRunUnderLimits(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root to be a user without other processes")
 	}
-	user := &syscall.Credential{Uid: 64998, Gid: 64998} // root has no limit of processes
+	user := &syscall.Credential{Uid: 64998, Gid: 64998} // the limit of processes does not apply to root
 	t.Run("enough processes", func(t *testing.T) {
 		if errs, status, ran, recorded := limited(t, "-u 40", user); errs != "" || status != 3 || !ran || !recorded {
 			t.Errorf("%.200q, %d, ran: %t, recorded: %t, want the status of the command and a record", errs, status, ran, recorded)
@@ -55,7 +52,7 @@ func TestRunUnderLimits(t *testing.T) {
 	t.Run("too few processes", func(t *testing.T) {
 		errs, status, ran, _ := limited(t, "-u 2", user)
 		if status != 2 || ran || !strings.Contains(errs, "failed to create new OS thread") {
-			t.Errorf("%.200q, %d, ran: %t, want 2, what is missing and no run", errs, status, ran)
+			t.Errorf("%.200q, %d, ran: %t, want 2, the missing command and no run", errs, status, ran)
 		}
 	})
 }

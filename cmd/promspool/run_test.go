@@ -27,8 +27,8 @@ func TestKilledCommandIsAFailure(t *testing.T) {
 	agenttest.WantLines(t, agenttest.Record(t, spool, "a"), agenttest.Runs("a", "failure", 1), `promspool_job_exit_code{job="a"} 137`, `promspool_job_running{job="a"} 0`)
 }
 
-// TestKilledRunIsLostWhenItsCommandHasEnded kills what records, while the command
-// goes on: nobody may call the run lost until that has ended.
+// TestKilledRunIsLostWhenItsCommandHasEnded kills promspool run while its command
+// keeps running. The run is lost only after the command has ended.
 func TestKilledRunIsLostWhenItsCommandHasEnded(t *testing.T) {
 	t.Parallel()
 	spool := t.TempDir()
@@ -37,7 +37,7 @@ func TestKilledRunIsLostWhenItsCommandHasEnded(t *testing.T) {
 	a.Serves(`promspool_job_running{job="a"} 1`)
 	agenttest.NoError(t, j.Cmd.Process.Kill())
 	j.Wait()
-	// A second run looks as well, and an agent when it starts.
+	// A second run detects it as well, and so does an agent at its start.
 	again := agenttest.StartJob(t, spool, "")
 	a.Serves(`promspool_job_running{job="a"} 2`)
 	if got := again.LetGo().ExitCode(); got != 0 {
@@ -49,7 +49,7 @@ func TestKilledRunIsLostWhenItsCommandHasEnded(t *testing.T) {
 	agenttest.NoError(t, j.Input.Close())
 	a.Serves(agenttest.Runs("a", "lost", 1))
 	agenttest.WantLines(t, a.Page(), `promspool_job_running{job="a"} 0`, `promspool_job_exit_code{job="a"} -1`, agenttest.Runs("a", "success", 1))
-	agenttest.WaitFor(t, "the agent tells", func() bool { return strings.Contains(a.Log.String(), "A run of a job is lost") })
+	agenttest.WaitFor(t, "the agent logs it", func() bool { return strings.Contains(a.Log.String(), "Job run lost") })
 	agenttest.Command{Name: agenttest.Promspool, Args: []string{"--spool.directory=" + spool, "run", "--job=a", "--", "true"}}.Must(t)
 	a.Serves(`promspool_job_exit_code{job="a"} 0`)
 	agenttest.WantLines(t, a.Page(), agenttest.Runs("a", "lost", 1), agenttest.Runs("a", "success", 2))
@@ -70,7 +70,7 @@ func TestKilledTogetherIsLost(t *testing.T) {
 				agenttest.StartAgent(t, spool, "--job.interval=10ms").Serves(agenttest.Runs("a", "lost", 1))
 				return
 			}
-			// The lock is free as soon as the kernel is done with both.
+			// The lock is free as soon as the kernel has ended both.
 			agenttest.WaitFor(t, "the run is lost", func() bool {
 				if args := []string{"--spool.directory=" + spool, "run", "--job=a", "--", "true"}; finder == "next run" {
 					agenttest.Command{Name: agenttest.Promspool, Args: args}.Must(t)
@@ -83,7 +83,7 @@ func TestKilledTogetherIsLost(t *testing.T) {
 	}
 }
 
-// TestReboot is for where the lock says nothing, because its file is gone.
+// TestReboot covers runs whose lock file is gone, so that the lock tells nothing.
 func TestReboot(t *testing.T) {
 	t.Parallel()
 	spool := t.TempDir()
@@ -98,7 +98,7 @@ func TestReboot(t *testing.T) {
 	}
 	agenttest.NoError(t, os.Remove(locks[0]))
 	a := agenttest.StartAgent(t, spool, "--boot-id=first", "--job.interval=10ms")
-	a.Push("/metrics/job/b", "b 1\n") // and as it is served, the agent has looked
+	a.Push("/metrics/job/b", "b 1\n") // once it is served, the agent has checked the jobs
 	agenttest.WantLines(t, a.Page(), `promspool_job_running{job="a"} 1`, agenttest.Runs("a", "lost", 0))
 	a = a.Restart("--boot-id=second")
 	a.Serves(agenttest.Runs("a", "lost", 1))
@@ -132,8 +132,8 @@ func TestNohupHolds(t *testing.T) {
 	}
 }
 
-// TestDaemonDoesNotHoldTheLock has the command leave a process behind, which has
-// inherited the lock: when the run has ended the lock is free all the same.
+// TestDaemonDoesNotHoldTheLock has the command leave a process behind that inherited
+// the lock. The lock is free when the run has ended.
 func TestDaemonDoesNotHoldTheLock(t *testing.T) {
 	t.Parallel()
 	spool := t.TempDir()
@@ -159,7 +159,7 @@ func TestLockAgainstOverlap(t *testing.T) {
 		t.Errorf("--lock=fail: %q, %q, %d, want a sentence and 125", out, errs, status)
 	}
 	agenttest.WantLines(t, agenttest.Record(t, spool, "a"), agenttest.Runs("a", "skipped", 2), `promspool_job_running{job="a"} 1`)
-	// Who does not ask for the lock runs.
+	// A run without --lock starts.
 	if out, _, status := run().Run(t); out != "ran\n" || status != 0 {
 		t.Errorf("without --lock: %q, %d", out, status)
 	}
@@ -182,7 +182,7 @@ func TestLockAgainstOverlap(t *testing.T) {
 	agenttest.WantLines(t, agenttest.Record(t, spool, "a"), agenttest.Runs("a", "success", 3), agenttest.Runs("a", "lost", 0), `promspool_job_running{job="a"} 0`)
 }
 
-// TestFiftyAtOnce runs fifty, half of them of one job, beside an agent.
+// TestFiftyAtOnce runs fifty jobs, half of them the same, next to an agent.
 func TestFiftyAtOnce(t *testing.T) {
 	t.Parallel()
 	a := agenttest.StartAgent(t, "", "--job.interval=10ms")
@@ -208,8 +208,8 @@ func TestFiftyAtOnce(t *testing.T) {
 	}
 }
 
-// TestRunDoesNotWaitForAStuckSpool has somebody hold the lock of the spool, as a disk
-// would that hangs.
+// TestRunDoesNotWaitForAStuckSpool holds the lock of the spool, like a process on a
+// hanging disk.
 func TestRunDoesNotWaitForAStuckSpool(t *testing.T) {
 	t.Parallel()
 	spool := t.TempDir()
@@ -230,16 +230,13 @@ func TestRunDoesNotWaitForAStuckSpool(t *testing.T) {
 	}
 }
 
-// TestRunAsAnotherUser has users record their jobs who may write the spool, as
-// members of its group, and who may not.
+// TestRunAsAnotherUser records the jobs of users with and without write permission in
+// the spool.
 func TestRunAsAnotherUser(t *testing.T) {
 	t.Parallel()
 	agenttest.NeedRoot(t, "becomes another user")
 	const gid = 65533
-	spool := t.TempDir()
-	for dir := spool; dir != "/tmp" && dir != "/"; dir = filepath.Dir(dir) {
-		agenttest.NoError(t, os.Chmod(dir, 0o755))
-	}
+	spool := openDir(t)
 	agenttest.NoError(t, os.Chown(spool, 0, gid))
 	agenttest.NoError(t, os.Chmod(spool, 0o2775|os.ModeSetgid))
 	a := agenttest.StartAgent(t, spool, "--job.interval=10ms")
@@ -251,7 +248,7 @@ func TestRunAsAnotherUser(t *testing.T) {
 	a.Serves(agenttest.Runs("a", "success", 1))
 	c.User = &syscall.Credential{Uid: 65532, Gid: 65532}
 	if out, errs, status := c.Run(t); out != "ran\n" || strings.Count(errs, "\n") != 1 || !strings.Contains(errs, "permission denied") || status != 0 {
-		t.Errorf("somebody else: %q, %q, %d, want that it ran and one line", out, errs, status)
+		t.Errorf("another user: %q, %q, %d, want a run and one line", out, errs, status)
 	}
 	agenttest.WantLines(t, agenttest.Record(t, spool, "a"), agenttest.Runs("a", "success", 1))
 }
@@ -286,7 +283,7 @@ func TestRunFallsBackToTheSpool(t *testing.T) {
 	}
 	agenttest.WantLines(t, agenttest.Record(t, spool, "a"), agenttest.Runs("a", "failure", 1), `promspool_job_running{job="a"} 0`)
 	out, errs, status := agenttest.RunJob("/none", "echo ran", url, "--patience=200ms").Run(t)
-	want := `promspool: job {job="a"}: its start is not recorded: asking http://127.0.0.1:1/metrics: dial tcp 127.0.0.1:1: connect: connection refused; opening the directory /none: no such file or directory: say with --spool.directory or PROMSPOOL_SPOOL_DIRECTORY where the spool is` + "\n"
+	want := `promspool: job {job="a"}: its start is not recorded: asking http://127.0.0.1:1/metrics: dial tcp 127.0.0.1:1: connect: connection refused; opening the directory /none: no such file or directory: set --spool.directory or PROMSPOOL_SPOOL_DIRECTORY` + "\n"
 	if out != "ran\n" || errs != want || status != 0 {
 		t.Errorf("it printed %q and %q with status %d, want %q", out, errs, status, want)
 	}

@@ -26,7 +26,7 @@ import (
 	"github.com/promspool/promspool/systemd"
 )
 
-// serveCommand is the agent: its flags, and what is made of them.
+// serveCommand is the command serve and its flags.
 type serveCommand struct {
 	*common
 	app *kingpin.Application
@@ -101,16 +101,15 @@ func addServe(app *kingpin.Application, c *common, commands map[string]func() er
 	return s
 }
 
-// settings are what the flags come to, beside those that are taken as they are.
+// settings are the parsed values of flags.
 type settings struct {
 	prefix    string // of all routes
 	lifetimes record.Lifetimes
 	cors      *regexp.Regexp    // nil for none
-	ownership *ingest.Ownership // nil if everybody may change each group
+	ownership *ingest.Ownership // nil if every client can change each group
 }
 
-// settings returns what the flags say, or what is wrong with them. Who may change
-// which groups depends on the sockets, and is not in it.
+// settings parses the flags. It does not set ownership, which depends on the sockets.
 func (s *serveCommand) settings() (set settings, err error) {
 	if err := s.check(); err != nil {
 		return set, err
@@ -129,7 +128,7 @@ func (s *serveCommand) settings() (set settings, err error) {
 	return set, nil
 }
 
-// check looks at what the flags say before anything is opened.
+// check validates the flags before anything is opened.
 func (s *serveCommand) check() error {
 	if err := checkBounds(append(s.bounds(), bound{"web.max-connections", int64(s.maxConnections), 0}, bound{"web.read-timeout", int64(s.readTimeout), 1}, bound{"spool.settle", int64(s.settle), 0})...); err != nil {
 		return err
@@ -142,7 +141,7 @@ func (s *serveCommand) check() error {
 	}
 	for _, pattern := range s.textfiles {
 		if _, err := filepath.Match(pattern, ""); err != nil {
-			return fmt.Errorf("--spool.textfile-directory: %q is no pattern: %w", pattern, err)
+			return fmt.Errorf("--spool.textfile-directory: invalid pattern %q: %w", pattern, err)
 		}
 	}
 	if err := web.Validate(*s.web.WebConfigFile); err != nil {
@@ -151,7 +150,7 @@ func (s *serveCommand) check() error {
 	return nil
 }
 
-// prefix returns the prefix of all routes, without a slash at its end.
+// prefix returns the prefix of all routes, without a trailing slash.
 func (s *serveCommand) prefix() (string, error) {
 	u, err := url.Parse(s.externalURL)
 	if err != nil {
@@ -173,7 +172,7 @@ func (s *serveCommand) prefix() (string, error) {
 	return p, nil
 }
 
-// flags returns the value of every flag of the agent, as the API tells them.
+// flags returns the value of every flag of the agent, for the API.
 func (s *serveCommand) flags() map[string]string {
 	flags := map[string]string{}
 	model := s.app.Model()
@@ -200,7 +199,7 @@ const (
 	passedForReading = "metrics"
 )
 
-// sockets are what the agent answers on.
+// sockets are the listeners of the agent.
 type sockets struct {
 	web  []net.Listener
 	push []net.Listener // unix sockets for pushes
@@ -215,13 +214,12 @@ func (s *sockets) close() {
 	}
 }
 
-// listen opens the sockets first of all: a port that is taken is told at once,
-// and what connects while the spool is read waits and is answered then. The caller
-// closes them, those that were opened before an error as well.
+// listen opens the sockets before anything else. An address in use fails at once, and
+// clients that connect while the spool is read wait for their response. The caller
+// closes the sockets, after an error as well.
 //
-// Sockets that the service manager has opened are taken with or without
-// --web.systemd-socket, so that enabling promspool.socket is all there is to do;
-// the flag makes it an error if there are none.
+// Sockets of the service manager are used with or without --web.systemd-socket, so
+// that enabling promspool.socket is enough. With the flag their absence is an error.
 func (s *serveCommand) listen(logger *slog.Logger) (socks sockets, err error) {
 	passed, err := systemd.Listeners()
 	if err != nil {
@@ -278,7 +276,7 @@ type socketFlags struct {
 	flag  string // the one with the path
 	path  string
 	mode  string // octal
-	group string // name or number; empty to leave it to the system
+	group string // name or number; empty for the default of the system
 }
 
 func (f *socketFlags) addFlags(cmd *kingpin.CmdClause, flag, help, mode string) {
@@ -315,7 +313,7 @@ func addresses(listeners []net.Listener) string {
 	return strings.Join(all, " ")
 }
 
-// ownership returns who may change which groups, nil if everybody may each.
+// ownership returns the rule for who can change which groups, or nil for none.
 func (s *serveCommand) ownership(listeners []net.Listener) (*ingest.Ownership, error) {
 	switch {
 	case !s.ownerCheck && s.adminGroup != "":
@@ -334,8 +332,8 @@ func (s *serveCommand) ownership(listeners []net.Listener) (*ingest.Ownership, e
 	return &ingest.Ownership{AdminGroup: gid}, nil
 }
 
-// groupNumber returns the number of a group of users that is given by name or
-// number, -1 for none.
+// groupNumber returns the number of a user group given by name or number, or -1 for
+// none.
 func groupNumber(group string) (int, error) {
 	if group == "" {
 		return -1, nil

@@ -18,7 +18,7 @@ import (
 	"github.com/promspool/promspool/filestore/wording"
 )
 
-// show prints one file and what is known of it.
+// show prints the metadata and content of one file.
 type show struct {
 	*common
 	name string
@@ -49,7 +49,7 @@ func (s *show) run() error {
 		return err
 	}
 	defer store.Close() //nolint:errcheck // nothing to lose
-	if _, err := settle(store); err != nil {
+	if _, err := waitForWriters(store); err != nil {
 		return err
 	}
 	v, now := store.View(), time.Now()
@@ -87,7 +87,7 @@ func (s *show) run() error {
 	return err
 }
 
-// facts are what is known of a file beside its content, a line each.
+// facts returns the metadata of a file, one line each.
 func facts(v *merge.View, f *record.File, conflicts []*record.Conflict, now time.Time) []string {
 	var lines []string
 	say := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
@@ -95,14 +95,14 @@ func facts(v *merge.View, f *record.File, conflicts []*record.Conflict, now time
 		if d := now.Sub(t); d >= 0 {
 			return t.UTC().Format(time.RFC3339) + ", " + brief(d) + " ago"
 		}
-		return t.UTC().Format(time.RFC3339) + ", which is still to come"
+		return t.UTC().Format(time.RFC3339) + ", in the future"
 	}
 	if g := f.Group(); g.IsZero() {
 		say("file %s", oneLine(f.Name()))
 	} else {
 		say("group %s in the file %s", g.Name(), oneLine(f.Name()))
 		if t := f.LastPush(); t.IsZero() {
-			say("never pushed to with success")
+			say("no successful push")
 		} else {
 			say("last push: %s", at(t))
 		}
@@ -113,12 +113,12 @@ func facts(v *merge.View, f *record.File, conflicts []*record.Conflict, now time
 			say("refused at %s, from %s: %s", at(r.Time), wording.Visible(r.Client), wording.Visible(r.Message))
 		}
 		if ttl, ok := f.TTL(); ok && ttl > 0 {
-			say("lifetime: %s from the last push on", model.Duration(ttl))
+			say("lifetime: %s from the last push", model.Duration(ttl))
 		} else if ok {
-			say("lifetime: without end")
+			say("lifetime: unlimited")
 		}
 		if t := f.Expired(); !t.IsZero() {
-			say("expired: %s; promspool restore brings back what is withheld", at(t))
+			say("expired: %s; promspool restore serves the group again", at(t))
 		}
 		if job := jobText(v, f, now); job != "" {
 			say("job: %s", job)
@@ -140,7 +140,7 @@ func facts(v *merge.View, f *record.File, conflicts []*record.Conflict, now time
 		}
 	}
 	if t := f.HeldSince(); !t.IsZero() {
-		say("its writer is at work, and what it held before is served since %s", at(t))
+		say("being written: its previous content is served since %s", at(t))
 	}
 	for _, c := range conflicts {
 		say("%s not served: %v", wording.Count(c.Series, "sample"), c)

@@ -327,10 +327,7 @@ func TestPushSocketAsksForItsGroup(t *testing.T) {
 	t.Parallel()
 	agenttest.NeedRoot(t, "gives the socket to a group and becomes other users")
 	curl := agenttest.Need(t, "curl")
-	dir := t.TempDir()
-	for _, d := range []string{dir, filepath.Dir(dir)} {
-		agenttest.NoError(t, os.Chmod(d, 0o755))
-	}
+	dir := openDir(t)
 	socket := filepath.Join(dir, "push.sock")
 	a := agenttest.StartAgent(t, "", "--push.socket="+socket, "--push.socket-group=4242")
 	push := func(gid uint32) int {

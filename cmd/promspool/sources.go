@@ -19,10 +19,9 @@ import (
 	"github.com/promspool/promspool/watcher"
 )
 
-// sources are the directories beside the spool that --spool.textfile-directory
-// names. A pattern is looked at again from time to time, as node_exporter does
-// it, so that a directory made later is served as well, and one that is gone is
-// watched no more.
+// sources are the directories of --spool.textfile-directory. Its patterns are
+// expanded periodically, as in node_exporter: new directories are served and
+// deleted ones are no longer watched.
 type sources struct {
 	patterns []string
 	spool    string
@@ -32,33 +31,33 @@ type sources struct {
 	reg      prometheus.Registerer
 	logger   *slog.Logger
 
-	served  map[string]*served // by directory
-	refused map[string]string  // directories that cannot be watched even by polling, and why
+	served  map[string]*served // key: directory
+	refused map[string]string  // directories that even polling cannot watch, with the error
 }
 
-// served is a directory beside the spool.
+// served is one directory other than the spool.
 type served struct {
 	watch  *watcher.Watcher
 	target *filestore.Source
-	done   chan struct{} // closed when its watch has ended; nil if that was not started
+	done   chan struct{} // closed when the watch has ended; nil if it was not started
 }
 
-// The time between two looks at the patterns, which is longer where they would
-// take over 1 % of a core.
+// The interval between two expansions. It is longer if they would take more than
+// 1 % of a core.
 const (
 	expandEvery = time.Second
 	expandShare = 100
 )
 
-// start reads the directories that are there, so that the first scrape has them.
+// start reads the existing directories, so that the first scrape includes them.
 func (s *sources) start() {
 	s.served = map[string]*served{}
 	s.refused = map[string]string{}
 	s.look()
 }
 
-// look arms a watch on each directory that is new, and reads it. It ends those of
-// directories that the patterns do not stand for any more.
+// look starts a watch on each new directory and reads it. It ends the watches of
+// directories that no longer match.
 func (s *sources) look() (added []*served) {
 	dirs := s.expand()
 	for dir, d := range s.served {
@@ -89,7 +88,7 @@ func (s *sources) look() (added []*served) {
 	return added
 }
 
-// remove ends the watch of a directory and takes its files out of the merge.
+// remove ends the watch of a directory and removes its files from the merge.
 func (s *sources) remove(dir string, d *served) {
 	_ = d.watch.Close() // nothing to lose
 	if d.done != nil {
@@ -97,7 +96,7 @@ func (s *sources) remove(dir string, d *served) {
 	}
 	s.store.RemoveSource(d.target)
 	delete(s.served, dir)
-	s.logger.Info("A directory is gone", "directory", dir)
+	s.logger.Info("A directory was deleted", "directory", dir)
 }
 
 // close ends the watches. run must have ended.
@@ -107,7 +106,7 @@ func (s *sources) close() {
 	}
 }
 
-// run serves them until ctx ends.
+// run watches the directories until ctx ends.
 func (s *sources) run(ctx context.Context) {
 	var group sync.WaitGroup
 	defer group.Wait()
@@ -140,8 +139,7 @@ func (s *sources) run(ctx context.Context) {
 	}
 }
 
-// pause returns the time to the next look at the patterns after one that took so
-// long.
+// pause returns the time until the next expansion, given the duration of the last.
 func (s *sources) pause(took time.Duration) time.Duration {
 	pause := expandEvery
 	if s.resync > 0 {
@@ -150,14 +148,14 @@ func (s *sources) pause(took time.Duration) time.Duration {
 	return max(pause, expandShare*took)
 }
 
-// expand returns the directories that the patterns stand for. A pattern that
-// matches no directory is taken for the name of one, as node_exporter does it.
+// expand returns the directories that match the patterns. A pattern without a
+// match is used as a name, as in node_exporter.
 func (s *sources) expand() []string {
 	spool, _ := os.Stat(s.spool)
 	var dirs []string
 	for _, pattern := range s.patterns {
 		if pattern == "" {
-			continue // an unset variable, and not the working directory
+			continue // an unset variable, not the working directory
 		}
 		matches, _ := filepath.Glob(pattern)
 		found := false
@@ -165,7 +163,7 @@ func (s *sources) expand() []string {
 			fi, err := os.Stat(dir)
 			switch {
 			case err == nil && !fi.IsDir():
-				continue // what matches beside directories
+				continue // matches that are not directories
 			case err == nil && os.SameFile(fi, spool):
 				found = true // the spool itself
 			default:
@@ -181,8 +179,8 @@ func (s *sources) expand() []string {
 	return slices.Compact(dirs)
 }
 
-// watchDirectory arms the watch of one directory. The label of its metrics says
-// which.
+// watchDirectory starts the watch of one directory. Its metrics have the label
+// directory.
 func watchDirectory(dir string, resync time.Duration, reg prometheus.Registerer, logger *slog.Logger) (*watcher.Watcher, error) {
 	return watcher.New(dir, watcher.Config{
 		Match:      grouping.IsSpoolFile,
@@ -192,27 +190,26 @@ func watchDirectory(dir string, resync time.Duration, reg prometheus.Registerer,
 	})
 }
 
-// reporter logs what is wrong with files, once for each change of it. It is safe
-// for concurrent use.
+// reporter logs each problem with a file once, until it changes. It is safe for
+// concurrent use.
 type reporter struct {
 	store  *filestore.Store
 	logger *slog.Logger
 
 	mu    sync.Mutex
-	known map[string]string // file and family to what was last said of it
-	seen  *merge.View       // that was looked through last
+	known map[string]string // key: file and family; value: the last message
+	seen  *merge.View       // the last view that report compared
 }
 
 func newReporter(store *filestore.Store, logger *slog.Logger) *reporter {
 	return &reporter{store: store, logger: logger, known: map[string]string{}}
 }
 
-// source is a directory as the watcher sees it: what it brings up to date is
-// looked at by the reporter.
+// source is a directory as the watcher sees it. The reporter checks each reload.
 type source interface {
-	Reload(names ...string) (again []string, err error)
-	Rescan() (again []string, err error)
-	Follow() (again []string, err error)
+	Reload(names ...string) (retry []string, err error)
+	Rescan() (retry []string, err error)
+	Follow() (retry []string, err error)
 }
 
 // reported is a watcher.Follower that reports after each change.
@@ -221,25 +218,25 @@ type reported struct {
 	*reporter
 }
 
-// Reload brings the named files up to date.
+// Reload reads the named files again.
 func (r reported) Reload(names ...string) ([]string, error) {
 	defer r.report()
 	return r.source.Reload(names...)
 }
 
-// Rescan brings everything up to date.
+// Rescan reads the whole directory again.
 func (r reported) Rescan() ([]string, error) {
 	defer r.report()
 	return r.source.Rescan()
 }
 
-// Follow brings symbolic links up to date.
+// Follow reads the targets of symbolic links again.
 func (r reported) Follow() ([]string, error) {
 	defer r.report()
 	return r.source.Follow()
 }
 
-// report looks through the view, if it is new and there is or was anything to say.
+// report logs the problems of the view if it is new.
 func (r *reporter) report() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

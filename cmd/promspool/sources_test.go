@@ -10,15 +10,15 @@ import (
 	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
-// TestDirectoriesBesideTheSpoolAreServed has the directories of two packages,
-// one of which is installed later.
+// TestDirectoriesBesideTheSpoolAreServed has the directories of two packages, one of
+// which is installed later.
 func TestDirectoriesBesideTheSpoolAreServed(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	apt, raid := filepath.Join(dir, "apt.d"), filepath.Join(dir, "raid.d")
 	agenttest.NoError(t, os.Mkdir(apt, 0o755))
 	agenttest.NoError(t, os.WriteFile(apt+"/upgrades.prom", []byte("upgrades 7\n"), 0o644))
-	for i := range 300 { // to read them takes a moment
+	for i := range 300 { // reading them takes a moment
 		agenttest.NoError(t, os.WriteFile(fmt.Sprintf("%s/package%d.prom", apt, i), fmt.Appendf(nil, "package_%d 1\n", i), 0o644))
 	}
 	flags := []string{"--spool.textfile-directory=" + dir + "/*.d", "--spool.resync=200ms"}
@@ -41,7 +41,7 @@ func TestDirectoriesBesideTheSpoolAreServed(t *testing.T) {
 	}
 }
 
-// TestResyncOfZeroIsTheDefault with a further directory, which has one of its own.
+// TestResyncOfZeroIsTheDefault includes a further directory, which has its own resync.
 func TestResyncOfZeroIsTheDefault(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

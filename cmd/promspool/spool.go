@@ -18,15 +18,15 @@ import (
 	"github.com/promspool/promspool/filestore/wording"
 )
 
-// stateDirectory is where the package, the unit and the image keep the state.
+// stateDirectory is where the package, the unit and the image store state.
 const stateDirectory = "/var/lib/promspool"
 
-// spoolMode lets the members of the group drop files and gives these its group.
+// spoolMode lets members of the group write files, which inherit the group.
 const spoolMode = fs.ModeSetgid | 0o775
 
-// defaultSpool returns the spool that commands take if none is given.
-// It depends on the state directory alone: an empty volume there is where pushes
-// go, and not the current directory of a container.
+// defaultSpool returns the spool that commands use if none is set. It depends on
+// the state directory alone: pushes go to an empty volume there, not to the current
+// directory of a container.
 func defaultSpool(state string) string {
 	if _, err := os.Lstat(state); errors.Is(err, fs.ErrNotExist) {
 		return "./spool"
@@ -38,12 +38,12 @@ func defaultSpool(state string) string {
 func openSpool(dir string, opts *filestore.Options) (*filestore.Store, error) {
 	store, err := filestore.Open(dir, opts)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%w: say with --spool.directory or PROMSPOOL_SPOOL_DIRECTORY where the spool is", err)
+		err = fmt.Errorf("%w: set --spool.directory or PROMSPOOL_SPOOL_DIRECTORY", err)
 	}
 	return store, denied(dir, err, "")
 }
 
-// deniedError is an error of permissions on the spool, with the ways to get on.
+// deniedError is a permission error on the spool, with remedies.
 type deniedError struct {
 	error
 	dir, flag string
@@ -52,15 +52,15 @@ type deniedError struct {
 func (e *deniedError) Unwrap() error { return e.error }
 
 func (e *deniedError) Error() string {
-	text := fmt.Sprintf("%v: this user may not do that in the spool %s: join the group that may (ls -ld)", e.error, oneLine(e.dir))
+	text := fmt.Sprintf("%v: the user lacks permission in the spool %s: join the group of the directory (see ls -ld)", e.error, oneLine(e.dir))
 	if e.flag != "" {
 		text += ", or send to the agent with " + e.flag
 	}
 	return text
 }
 
-// denied makes a deniedError of an error of permissions. The flag is the one with
-// which the command asks an agent instead, empty if it has none.
+// denied wraps permission errors as a deniedError. flag is the flag with which the
+// command uses an agent instead, or empty.
 func denied(dir string, err error, flag string) error {
 	if before := (*deniedError)(nil); errors.As(err, &before) {
 		before.flag = flag
@@ -92,31 +92,31 @@ func createSpool(dir string) (created bool, err error) {
 	return created, nil
 }
 
-// makeSpool makes the directory with all its parents. The error is fs.ErrExist if
-// it is there.
+// makeSpool creates the directory and its parents. It returns fs.ErrExist if the
+// directory exists.
 func makeSpool(dir string) error {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
-		return errors.New(err.Error()) // a parent that is there and is no directory is not fs.ErrExist
+		return errors.New(err.Error()) // a parent that is not a directory must not look like fs.ErrExist
 	}
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err
 	}
 	err := handOver(dir)
 	if err != nil {
-		_ = os.Remove(dir) // it is empty
+		_ = os.Remove(dir) // it is still empty
 	}
 	return err
 }
 
-// handOver gives a directory that was just made the owner of its parent, and its
-// mode. Only root can give it to another user; for others it keeps theirs.
-// It works on a descriptor: the owner of the parent may put a link in its place.
+// handOver gives a new directory the owner of its parent, and its mode. Only root
+// can change the owner; for other users it stays. It works on a descriptor, as the
+// owner of the parent may replace the directory by a link.
 func handOver(dir string) error {
 	f, err := os.OpenFile(dir, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW, 0)
 	if err != nil {
 		return err
 	}
-	defer f.Close() //nolint:errcheck // nothing was written
+	defer f.Close() //nolint:errcheck // read only
 	parent, err := os.Stat(filepath.Dir(dir))
 	if err != nil {
 		return err
@@ -124,22 +124,22 @@ func handOver(dir string) error {
 	if owner, ok := parent.Sys().(*syscall.Stat_t); ok {
 		switch {
 		case int(owner.Uid) == os.Geteuid():
-			_ = f.Chown(-1, int(owner.Gid)) // permitted to members of the group, and to root
+			_ = f.Chown(-1, int(owner.Gid)) // allowed for members of the group and root
 		case os.Geteuid() == 0:
 			if err := f.Chown(int(owner.Uid), int(owner.Gid)); err != nil {
 				return err
 			}
 		}
 	}
-	// Under RestrictSUIDSGID= of a unit only the mode without the bit is permitted.
+	// With RestrictSUIDSGID= in a unit, only the mode without the setgid bit is allowed.
 	if err = f.Chmod(spoolMode); errors.Is(err, fs.ErrPermission) {
 		err = f.Chmod(spoolMode.Perm())
 	}
 	return err
 }
 
-// open opens the spool for a command that works on it itself, whether or not an
-// agent does as well. The command closes it.
+// open opens the spool for a command that uses it directly, whether or not an agent
+// is running. The command closes it.
 func (c *common) open(opts *filestore.Options) (*filestore.Store, error) {
 	if opts.Own == nil {
 		own, err := ownFamilies()
@@ -152,10 +152,9 @@ func (c *common) open(opts *filestore.Options) (*filestore.Store, error) {
 	return openSpool(c.spool, opts)
 }
 
-// settle gives what is just being written a moment to come to its end: a
-// command has not seen what was there before. It returns the names of what is
-// still being written after that.
-func settle(store *filestore.Store) (writing []string, err error) {
+// waitForWriters waits briefly for files that are being written, as a command has no
+// earlier version of them. It returns the names of those that are still being written.
+func waitForWriters(store *filestore.Store) (writing []string, err error) {
 	for deadline := time.Now().Add(time.Second); ; time.Sleep(20 * time.Millisecond) {
 		writing, err = store.Rescan()
 		if err != nil || len(writing) == 0 || time.Now().After(deadline) {
@@ -164,13 +163,11 @@ func settle(store *filestore.Store) (writing []string, err error) {
 	}
 }
 
-// find returns the file that an argument names: by the name of the file, with or
-// without its end or the quotes that ls gives it, or by the group.
-//
-// An argument that cannot be a name is an error of usage.
+// find returns the file for an argument: a file name, with or without suffix or the
+// quotes of ls, or a group. An argument that cannot be a name is a usage error.
 func find(v *merge.View, arg string) (*record.File, error) {
 	if arg == grouping.Suffix {
-		return nil, &usageError{fmt.Errorf("the name of the file is empty, apart from its end %s", grouping.Suffix)}
+		return nil, &usageError{fmt.Errorf("the name of the file is empty except for the suffix %s", grouping.Suffix)}
 	}
 	unquoted, _ := strconv.Unquote(arg)
 	for _, name := range [...]string{arg, arg + grouping.Suffix, unquoted} {
@@ -199,12 +196,12 @@ func find(v *merge.View, arg string) (*record.File, error) {
 		}
 	}
 	if more > 0 {
-		return nil, fmt.Errorf("the spool has no group %s, but %s with further labels: --match selects groups by some of their labels", g.Name(), wording.Count(more, "group"))
+		return nil, fmt.Errorf("the spool has no group %s, but %s with more labels: select them with --match", g.Name(), wording.Count(more, "group"))
 	}
 	return nil, fmt.Errorf("the spool has no group %s", g.Name())
 }
 
-// groupOf returns the group that arguments of the form LABEL=VALUE name.
+// groupOf returns the group of arguments of the form LABEL=VALUE.
 func groupOf(args []string) (grouping.Key, error) {
 	g, err := grouping.ParseGroup(strings.Join(args, ","))
 	if err != nil {
@@ -213,13 +210,13 @@ func groupOf(args []string) (grouping.Key, error) {
 	return g, nil
 }
 
-// selection is made by --match and a flag for the age.
+// selection are the flags --match and the age.
 type selection struct {
 	match []string
 	older duration
 }
 
-// parse returns what the flags select. That may be every group.
+// parse returns the selection. It may include every group.
 func (s *selection) parse(now time.Time) (*record.Selection, error) {
 	sel := &record.Selection{OlderThan: time.Duration(s.older), Now: now}
 	for _, m := range s.match {

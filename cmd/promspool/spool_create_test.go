@@ -13,13 +13,10 @@ import (
 	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
-// staticPromspool builds the program as it is released.
+// staticPromspool builds the program as in a release.
 func staticPromspool(t *testing.T) string {
 	t.Helper()
-	dir := t.TempDir()
-	for _, dir := range []string{dir, filepath.Dir(dir)} { // other users run it
-		agenttest.NoError(t, os.Chmod(dir, 0o755))
-	}
+	dir := openDir(t)
 	build := exec.Command("go", "build", "-buildvcs=false", "-o", dir+"/promspool", ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
@@ -41,8 +38,8 @@ func owners(t *testing.T, dir string) string {
 	return fmt.Sprintf("%o %d:%d", mode, stat.Uid, stat.Gid)
 }
 
-// The umask takes nothing away from the mode, and root gives the spool to the
-// owner of the directory that it lies in.
+// The umask does not reduce the mode, and root gives the spool to the owner of its
+// parent directory.
 func TestAgentCreatesTheSpoolForTheOwnerOfItsParent(t *testing.T) {
 	t.Parallel()
 	parents := []string{fmt.Sprintf("%d:%d", os.Geteuid(), os.Getegid())}
@@ -71,7 +68,7 @@ func TestAgentCreatesTheSpoolForTheOwnerOfItsParent(t *testing.T) {
 	}
 }
 
-// TestDefaultSpool runs promspool in roots of its own: with and without the state
+// TestDefaultSpool runs promspool in root directories with and without the state
 // directory, as its owner, as root and as another user.
 func TestDefaultSpool(t *testing.T) {
 	t.Parallel()
@@ -79,10 +76,7 @@ func TestDefaultSpool(t *testing.T) {
 	static := staticPromspool(t)
 	const state = "/var/lib/promspool"
 	newRoot := func(t *testing.T, parent string) string {
-		root := t.TempDir()
-		for _, dir := range []string{root, filepath.Dir(root)} { // another user passes through
-			agenttest.NoError(t, os.Chmod(dir, 0o755))
-		}
+		root := openDir(t)
 		agenttest.NoError(t, os.Link(static, root+"/promspool"))
 		agenttest.NoError(t, os.MkdirAll(root+parent, 0o755))
 		return root

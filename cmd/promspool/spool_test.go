@@ -14,8 +14,8 @@ import (
 	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
-// TestChangeOfAFileIsServed without a pass over the directory: it is the kernel
-// that reports each change to the agent.
+// TestChangeOfAFileIsServed checks that the kernel reports each change to the agent,
+// without a rescan.
 func TestChangeOfAFileIsServed(t *testing.T) {
 	t.Parallel()
 	a := agenttest.StartAgent(t, "", "--spool.resync=1h")
@@ -54,8 +54,8 @@ func TestChangeOfAFileIsServed(t *testing.T) {
 	}
 }
 
-// TestTwoAgentsOnOneSpoolServeTheSame has two of them take pushes, as while one
-// takes over from another.
+// TestTwoAgentsOnOneSpoolServeTheSame pushes to both, as during a handover from one
+// agent to the next.
 func TestTwoAgentsOnOneSpoolServeTheSame(t *testing.T) {
 	t.Parallel()
 	a := agenttest.StartAgent(t, "", "--spool.resync=1h")
@@ -89,7 +89,7 @@ func TestPushGoesToTheSpoolThatIsThere(t *testing.T) {
 	agenttest.WantLines(t, merge, `new{job="new"} 1`)
 	agenttest.WantNone(t, merge, "old", "nowhere")
 	if got := agenttest.Files(t, a.Spool); !slices.Equal(got, []string{"job=new.prom"}) {
-		t.Errorf("the spool has %q, want what was pushed to it", got)
+		t.Errorf("the spool has %q, want the pushed group", got)
 	}
 }
 
@@ -149,7 +149,7 @@ func TestRoutesAreBelowThePrefix(t *testing.T) {
 func TestTelemetryPath(t *testing.T) {
 	t.Parallel()
 	a := agenttest.StartAgent(t, "", "--web.telemetry-path=/everything")
-	a.Push("/metrics/job/a", "b 1\n") // pushes stay where clients look for them
+	a.Push("/metrics/job/a", "b 1\n") // pushes keep their path
 	if _, page := a.Send("GET", "/everything", ""); !agenttest.HasLine(page, `b{job="a"} 1`) {
 		t.Errorf("GET /everything lacks the push:\n%s", page)
 	}

@@ -26,7 +26,7 @@ func TestStopFinishesThePushInFlight(t *testing.T) {
 	defer conn.Close()
 	agenttest.NoError(t, conn.SetDeadline(time.Now().Add(agenttest.Timeout)))
 
-	// The agent asks for the body when it is about to read it.
+	// The agent asks for the body just before it reads it.
 	const body = "slow_metric 1\nslow_metric_end 1\n"
 	fmt.Fprintf(conn, "PUT /metrics/job/slow HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", a.Addr, len(body))
 	answers := bufio.NewReader(conn)
@@ -92,7 +92,7 @@ func TestKillLosesNoAnsweredPush(t *testing.T) {
 	case <-time.After(agenttest.Timeout):
 		t.Errorf("%d of %d pushes were answered within %v", all.Load(), pushes, agenttest.Timeout)
 	}
-	a.Kill() // others are in flight
+	a.Kill() // other requests are in progress
 	pushers.Wait()
 
 	merge := agenttest.StartAgent(t, a.Spool).Merge()
@@ -116,7 +116,7 @@ func TestKillLosesNoAnsweredPush(t *testing.T) {
 func TestStartSweepsItsOwnLeftoversOnly(t *testing.T) {
 	t.Parallel()
 	spool := t.TempDir()
-	// So a commit calls its file until the rename; the others belong to somebody else.
+	// The file has this name until a commit renames it; the others are not the agent's.
 	own, foreign := ".job=backup.prom1234567890", []string{".other.prom123", "job=backup.prom123", ".job=backup.tmp"}
 	for _, name := range append(foreign, own) {
 		agenttest.NoError(t, os.WriteFile(filepath.Join(spool, name), []byte("half_a_metr"), 0o644))
@@ -139,7 +139,7 @@ func TestRestartIsInvisible(t *testing.T) {
 			"# HELP shared_seconds Text %d.\n# TYPE shared_seconds histogram\nshared_seconds_bucket{le=\"1\"} %d\nshared_seconds_bucket{le=\"+Inf\"} %d\nshared_seconds_sum 1e-3\nshared_seconds_count %d\nalone_%d{z=\"a\\\"\\\\\\n\",b=\"é\"} NaN\n", i%3, i, i, i, i))
 	}
 	a.Drop("dropped.prom", "# TYPE shared_seconds histogram\nshared_seconds_bucket{le=\"+Inf\"} 2\nshared_seconds_sum 1\nshared_seconds_count 2\ndropped -Inf\n")
-	a.Drop("broken.prom", "this is no metric\n")
+	a.Drop("broken.prom", "not a metric\n")
 	a.Drop("conflict.prom", "# TYPE alone_3 counter\nalone_3 1\nfine 1\n")
 	a.Serves("dropped -Inf")
 	a.Serves("fine 1")

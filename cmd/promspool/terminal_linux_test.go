@@ -14,8 +14,8 @@ import (
 	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
-// onTerminal runs promspool with its standard output on a terminal and returns
-// what that shows.
+// onTerminal runs promspool with standard output on a terminal and returns the
+// output.
 func onTerminal(t *testing.T, args ...string) string {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
@@ -32,7 +32,7 @@ func onTerminal(t *testing.T, args ...string) string {
 	agenttest.NoError(t, terminal.Close())
 	var shown strings.Builder
 	for b := make([]byte, 4096); ; {
-		n, err := master.Read(b) // ends with EIO once nobody has the other end
+		n, err := master.Read(b) // returns EIO after the other end is closed
 		shown.Write(b[:n])
 		if err != nil {
 			break

@@ -21,7 +21,7 @@ import (
 	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
-// authority makes certificates.
+// authority issues certificates.
 type authority struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
@@ -58,7 +58,7 @@ func (ca *authority) issue(t *testing.T, usage x509.ExtKeyUsage) (cert, key []by
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: b})
 }
 
-// TestTLS has the agent ask for certificates, as --web.config.file can say.
+// TestTLS has the agent require client certificates, by --web.config.file.
 func TestTLS(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -101,7 +101,7 @@ func TestTLS(t *testing.T) {
 			t.Errorf("with %s there is the answer %s", name, resp.Status)
 		}
 	}
-	// More connections than there may be, which are kept.
+	// More connections than the limit, which are kept open.
 	for range 12 {
 		resp, err := client(ours, false).Get(url + "/-/ready")
 		agenttest.NoError(t, err)
@@ -114,7 +114,7 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// TestRateLimit has the toolkit refuse what comes too often, but not over the socket.
+// TestRateLimit checks that the toolkit rejects excess requests, but not on the socket.
 func TestRateLimit(t *testing.T) {
 	t.Parallel()
 	config := filepath.Join(t.TempDir(), "web.yml")

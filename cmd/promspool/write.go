@@ -17,7 +17,7 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// write makes what it reads a dropped file.
+// write stores its input as a dropped file.
 type write struct {
 	*common
 	name       string
@@ -48,8 +48,8 @@ Examples:
 	commands[cmd.FullCommand()] = w.run
 }
 
-// run leaves signals alone while it waits for input: they end the program and
-// there is nothing to clean up. They are ignored for the moment of the write.
+// run does not handle signals while it waits for input: they end the program, and
+// nothing needs cleaning up. During the write signals are ignored.
 func (w *write) run() error {
 	if _, err := filestore.DroppedName(w.name); err != nil {
 		return &usageError{err}
@@ -68,9 +68,9 @@ func (w *write) run() error {
 	case int64(len(data)) > limit:
 		return fmt.Errorf("standard input is larger than %d bytes, the limit of --max-bytes", limit)
 	case !w.allowEmpty && !jobrun.HasSamples(data) && !hasMetadata(data):
-		return errors.New("standard input has no samples, and --allow-empty is not given: without HELP and TYPE lines either, the script has probably failed")
+		return errors.New("standard input has no samples, HELP or TYPE lines, so the script has probably failed: pass --allow-empty if this is intended")
 	}
-	if w.ttl != "" && (len(data) == 0 || data[len(data)-1] == '\n') { // else it is refused, and by its own lines
+	if w.ttl != "" && (len(data) == 0 || data[len(data)-1] == '\n') { // else it is rejected, with its own line numbers
 		data = append(data, "# promspool:ttl "+w.ttl+"\n"...)
 	}
 	signal.Ignore(os.Interrupt, syscall.SIGTERM)
@@ -89,8 +89,8 @@ func (w *write) run() error {
 	return denied(w.spool, err, "")
 }
 
-// hasMetadata reports whether there is a HELP or TYPE line. A script that prints
-// these and no sample has found nothing, which is a result.
+// hasMetadata reports whether there is a HELP or TYPE line. A script that prints only
+// those has found nothing, which is a result.
 func hasMetadata(data []byte) bool {
 	for line := range bytes.Lines(data) {
 		if words := bytes.Fields(line); len(words) > 2 && string(words[0]) == "#" && (string(words[1]) == "HELP" || string(words[1]) == "TYPE") {

@@ -43,7 +43,7 @@ func startWrite(t *testing.T, spool, name string) *writer {
 	return w
 }
 
-// send returns when the writer has read some of the input: more than a pipe holds.
+// send writes more than a pipe holds, so the writer has read some of it on return.
 func (w *writer) send(line string) {
 	w.t.Helper()
 	_, err := io.WriteString(w.stdin, line+strings.Repeat("# filler\n", 1<<15))
@@ -85,13 +85,13 @@ func TestWriteIsServedByARunningAgent(t *testing.T) {
 	if _, stderr, status := write.Run(t); status != 1 || !strings.Contains(stderr, `"job=a.prom"`) {
 		t.Errorf("exit status %d, %s", status, stderr)
 	}
-	// And the agent knows at once what it may not contradict.
+	// The agent uses it at once to detect conflicts.
 	if code, answer := a.Send("PUT", "/metrics/job/b", "# TYPE m counter\nm 1\n"); code != 400 {
 		t.Errorf("PUT = %d %q, want 400", code, answer)
 	}
 }
 
-// TestWriteWaitsForTheLock holds the lock that a commit of another process has.
+// TestWriteWaitsForTheLock holds the lock of a commit in another process.
 func TestWriteWaitsForTheLock(t *testing.T) {
 	t.Parallel()
 	spool := t.TempDir()

@@ -15,22 +15,22 @@ import (
 	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
-// A browser is a headless Chromium. It is driven over the DevTools protocol as
-// that goes over a pipe: JSON messages that end with a NUL byte.
+// A browser is a headless Chromium, driven over the DevTools protocol on a pipe: JSON
+// messages that end with a NUL byte.
 type browser struct {
 	t   *testing.T
 	cmd *exec.Cmd
 	log *agenttest.Buffer
 
-	mu    sync.Mutex // guards all below, and writing
+	mu    sync.Mutex // guards the fields below, and writes
 	in    io.Writer
 	last  int                  // number of the last command
-	calls map[int]chan message // commands without an answer yet, by number
-	tabs  map[string]*tab      // by session
+	calls map[int]chan message // pending commands, by number
+	tabs  map[string]*tab      // key: session
 	dead  bool
 }
 
-// A message is a command, an answer, or an event: each has some of these.
+// A message is a command, a response or an event. Each has some of these fields.
 type message struct {
 	ID      int             `json:"id,omitempty"`
 	Session string          `json:"sessionId,omitempty"`
@@ -55,29 +55,29 @@ func startBrowser(t *testing.T) *browser {
 	args := []string{
 		"--headless=new", "--remote-debugging-pipe", "--user-data-dir=" + home, "--no-first-run", "--disable-gpu", "--hide-scrollbars",
 		"--disable-dev-shm-usage", "--log-level=3", "--disable-breakpad", "--disable-component-update", "--disable-background-networking", "--disable-sync",
-		// Nothing but this host is there, by whatever name a test uses for it.
+		// Every name resolves to this host, and no other host is reachable.
 		"--no-proxy-server", "--host-resolver-rules=MAP * 127.0.0.1",
 	}
 	if os.Geteuid() == 0 {
-		args = append(args, "--no-sandbox") // root has to
+		args = append(args, "--no-sandbox") // required for root
 	}
 	b.cmd = exec.Command(program, append(args, "about:blank")...)
 	b.cmd.Env = append(os.Environ(), "HOME="+home)
-	b.cmd.ExtraFiles = []*os.File{fromUs, toUs} // 3 and 4, as the protocol has it
+	b.cmd.ExtraFiles = []*os.File{fromUs, toUs} // descriptors 3 and 4, as the protocol requires
 	b.cmd.Stderr = b.log
-	b.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // it has children
+	b.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a group for it and its children
 	agenttest.NoError(t, b.cmd.Start())
 	agenttest.NoError(t, fromUs.Close())
 	agenttest.NoError(t, toUs.Close())
 	var reading sync.WaitGroup
 	reading.Go(func() { b.read(fromIt) })
 	t.Cleanup(func() {
-		_ = toIt.Close() // it ends by itself when nobody drives it
+		_ = toIt.Close() // closing the pipe ends it
 		ended := time.AfterFunc(agenttest.Timeout, func() { _ = syscall.Kill(-b.cmd.Process.Pid, syscall.SIGKILL) })
 		reading.Wait()
-		_ = b.cmd.Wait() // how it ends is not the point
+		_ = b.cmd.Wait() // its exit status does not matter
 		ended.Stop()
-		_ = syscall.Kill(-b.cmd.Process.Pid, syscall.SIGKILL) // children that are slower than their parent
+		_ = syscall.Kill(-b.cmd.Process.Pid, syscall.SIGKILL) // children that are still running
 		_ = fromIt.Close()
 		if t.Failed() {
 			t.Logf("chromium logged:\n%s", b.log)
@@ -86,7 +86,7 @@ func startBrowser(t *testing.T) *browser {
 	return b
 }
 
-// read hands on what the browser says until it ends.
+// read dispatches the messages of the browser until it ends.
 func (b *browser) read(from io.Reader) {
 	r := bufio.NewReader(from)
 	for {
@@ -119,7 +119,7 @@ func (b *browser) read(from io.Reader) {
 	}
 }
 
-// call sends a command and returns the answer.
+// call sends a command and returns the response.
 func (b *browser) call(session, method string, params any) (json.RawMessage, error) {
 	if params == nil {
 		params = struct{}{}

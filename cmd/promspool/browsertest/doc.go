@@ -1,3 +1,3 @@
-// Package browsertest has the tests that drive Chromium: the agent's page, how it
-// looks, and pages of attackers.
+// Package browsertest contains the tests that need Chromium: the agent's page, its
+// appearance, and the pages of attackers.
 package browsertest

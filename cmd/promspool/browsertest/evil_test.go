@@ -12,8 +12,8 @@ import (
 	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
-// attempts are what a page may try against an agent at the URL that is put for
-// AGENT. Each is a promise of what the page gets to read of it.
+// attempts are scripts that attack an agent, whose URL replaces AGENT. Each is a
+// promise of the data that the page can read.
 var attempts = map[string]string{
 	"simple POST":       `fetch("AGENT/metrics/job/evil", {method: "POST", mode: "no-cors", body: "evil 1\n"}).then(r => r.text())`,
 	"simple POST twice": `fetch("AGENT/metrics/job/evil", {method: "POST", mode: "no-cors", keepalive: true, credentials: "include", body: "evil 1\n"}).then(r => r.text())`,
@@ -56,7 +56,7 @@ var attempts = map[string]string{
 		w.onmessage = m => end(m.data); w.onerror = () => end("") })`,
 }
 
-// form is an attempt by a form, into a frame so that the page stays.
+// form is an attempt by a form that targets a frame, so that the page stays.
 func form(enctype string) string {
 	return fmt.Sprintf(`new Promise(end => {
 		const frame = document.createElement("iframe"); frame.name = "f" + Math.random(); document.body.append(frame);
@@ -66,9 +66,8 @@ func form(enctype string) string {
 		form.submit() })`, enctype)
 }
 
-// TestPagesOfOthersGetNowhere has a browser show the page of an attacker, who
-// knows where the agent is, and an agent that is as open as flags can make it for
-// programs of this host.
+// TestPagesOfOthersGetNowhere opens the page of an attacker that knows the agent's
+// address. The agent allows as much to the programs of this host as flags can.
 func TestPagesOfOthersGetNowhere(t *testing.T) {
 	t.Parallel()
 	b := startBrowser(t)
@@ -90,7 +89,7 @@ func TestPagesOfOthersGetNowhere(t *testing.T) {
 		{"from elsewhere", "http://attacker.example:" + at.Port(), "http://127.0.0.1:" + agentAt.Port()},
 		{"from elsewhere, by name", "http://attacker.example:" + at.Port(), "http://localhost:" + agentAt.Port()},
 		{"from another port of this host", "http://localhost:" + at.Port(), "http://localhost:" + agentAt.Port()},
-		// The name led elsewhere when the page was loaded, and leads here by now.
+		// The name resolved elsewhere when the page was loaded, and resolves to this host now.
 		{"by a name that was bound again", "http://attacker.example:" + agentAt.Port(), "http://attacker.example:" + agentAt.Port()},
 		{"by a name like that of this host", "http://localhost.attacker.example:" + agentAt.Port(), "http://localhost.attacker.example:" + agentAt.Port()},
 	} {
@@ -121,14 +120,14 @@ func TestPagesOfOthersGetNowhere(t *testing.T) {
 	if names := agenttest.Files(t, a.Spool); len(names) != 1 {
 		t.Errorf("the spool holds %q", names)
 	}
-	// It was the agent that said no.
+	// The agent rejected it, not the browser.
 	page := a.Page()
 	for _, part := range []string{`promspool_http_requests_total{code="403",handler="push",method="post"}`, `promspool_http_requests_total{code="403",handler="ping",method="get"}`} {
 		if !strings.Contains(page, part) {
 			t.Errorf("no request came as far as %s", part)
 		}
 	}
-	// And the page that is the agent's own may.
+	// The agent's own page is allowed to.
 	own := b.open(t, a.URL+"/")
 	if got := own.eval(`fetch("metrics/job/own", {method: "PUT", body: "own 1\n"}).then(r => String(r.status))`); got != "200" {
 		t.Errorf("the agent's own page gets %v for a push, want 200", got)

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// tooFaint lists the texts on a page whose contrast is less than 4.5, which is
-// what WCAG wants at level AA of text that is not large.
+// tooFaint lists the texts with a contrast below 4.5, the minimum of WCAG level AA for
+// text that is not large.
 const tooFaint = `(() => {
 	const channels = (color) => color.match(/[\d.]+/g).map(Number);
 	const luminance = ([r, g, b]) => [[r, 0.2126], [g, 0.7152], [b, 0.0722]].reduce((sum, [c, weight]) => {
@@ -39,7 +39,7 @@ const tooFaint = `(() => {
 	return texts > 10 ? faint.join("\n") : "there are only " + texts + " texts";
 })()`
 
-// unlabelled lists what a screen reader could not make sense of.
+// unlabelled lists the elements without a label for screen readers.
 const unlabelled = `(() => {
 	const wrong = [];
 	for (const e of document.querySelectorAll("a, button, input:not([type=hidden]), select, summary")) {
@@ -57,8 +57,8 @@ const unlabelled = `(() => {
 	return wrong.join("\n");
 })()`
 
-// TestPageLooks measures what can be measured of the looks, in both colour
-// schemes, on a phone and on a desk.
+// TestPageLooks checks measurable properties of the appearance, in both colour schemes
+// and at the width of a phone and a desktop.
 func TestPageLooks(t *testing.T) {
 	a := startPageAgent(t)
 	b := startBrowser(t)
@@ -106,7 +106,7 @@ func TestPageLooks(t *testing.T) {
 	}
 }
 
-// Without script there is all but the removal of groups.
+// Without scripts only the deletion of groups is missing.
 func TestPageWithoutScript(t *testing.T) {
 	a := startPageAgent(t)
 	p := startBrowser(t).open(t, "about:blank")

@@ -17,13 +17,13 @@ import (
 	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
-// hostile is a label value that a careless page would come to grief with.
+// hostile is a label value that breaks a page without escaping.
 const hostile = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>'\n{{.}} \u202egnp.exe \\ &amp; ü"
 
-// shownHostile is how it is read.
+// shownHostile is its text on the page.
 const shownHostile = `"<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>'\n{{.}} \u202egnp.exe \\ &amp; ü"`
 
-// startPageAgent starts an agent that holds some of everything.
+// startPageAgent starts an agent with one of each kind of content.
 func startPageAgent(t *testing.T, flags ...string) *agenttest.Agent {
 	t.Helper()
 	agenttest.Need(t, "chromium")
@@ -68,12 +68,12 @@ backup_last_success_timestamp_seconds %d
 	return a
 }
 
-// row is the row of the group whose labels, as they are shown, contain the text.
+// row is the row of the group whose displayed labels contain the text.
 func row(text string) string {
 	return fmt.Sprintf(`[...document.querySelectorAll(".list > tbody > tr:not(.below)")].find(r => r.querySelector("code").textContent.includes(%q))`, text)
 }
 
-// mark gives the element that an expression yields a name to click on.
+// mark names the element that an expression returns, for clicks.
 func (p *tab) mark(expression string) string {
 	p.t.Helper()
 	p.eval(`document.querySelector("[data-marked]")?.removeAttribute("data-marked")`)
@@ -83,8 +83,8 @@ func (p *tab) mark(expression string) string {
 	return "[data-marked]"
 }
 
-// wellBehaved fails the test if the browser complained, or asked for anything
-// that is not below the URL.
+// wellBehaved fails the test if the browser reported an error or requested anything
+// outside the URL.
 func (p *tab) wellBehaved(url string) {
 	p.t.Helper()
 	if c := p.complained(); len(c) > 0 {
@@ -146,14 +146,14 @@ func TestPageUnfoldsAndRemoves(t *testing.T) {
 			p.click(p.mark(row(`job="report"`) + `.querySelector("a.unfold")`))
 			p.waitFor("they are folded again", `document.querySelector(".below") === null`)
 
-			// From the page of a single group it leads back to the list.
+			// The page of a single group links back to the list.
 			p.load(c.url + "/?view=file&name=job%3Dreport.prom")
 			p.click("button.delete")
 			p.click("dialog button.danger")
 			p.waitFor("the list is shown, without the group", `document.querySelector(".list") !== null && !`+row(`job="report"`))
 			p.wellBehaved(c.url)
 
-			// What leads out of the page leads to the agent.
+			// Links on the page lead to the agent.
 			for _, link := range p.eval(`[...document.querySelectorAll("footer a")].map(a => a.href)`).([]any) {
 				resp, err := agenttest.Client.Get(link.(string))
 				agenttest.NoError(t, err)
@@ -274,17 +274,17 @@ func TestPageSearchesAndSortsTenThousandGroups(t *testing.T) {
 	}
 	at, _ := p.eval(`location.href`).(string)
 	if p.load(at); p.eval(`document.getElementById("said").innerText`) != "1 to 50 of 280 groups" {
-		t.Errorf("%s is not what it was", at)
+		t.Errorf("%s has changed", at)
 	}
 	p.eval(`document.querySelector("input[type=search]").value = ""`)
 	p.click(`input[type="search"]`)
 	p.write(`{job=~".*(4|5)2.$"}`)
 	said("1 to 50 of 200 groups")
 	p.write(`x`)
-	p.waitFor("it says what is wrong", `document.querySelector("#said .bad")?.innerText.includes("expected")`)
+	p.waitFor("the error is shown", `document.querySelector("#said .bad")?.innerText.includes("expected")`)
 	p.wellBehaved(a.URL)
 
-	// What the page asks for is answered quickly, also beside a scrape.
+	// The page's requests are fast, during a scrape as well.
 	for _, query := range []string{"", "?sort=-time&offset=5000", "?search=77", "?search=" + url.QueryEscape(`{job=~".*77"}`)} {
 		begin := time.Now()
 		if code, _ := a.Send("GET", "/"+query, ""); code != http.StatusOK {
@@ -294,7 +294,7 @@ func TestPageSearchesAndSortsTenThousandGroups(t *testing.T) {
 	}
 }
 
-// What "promspool run" records is what the page understands.
+// The page shows the records of "promspool run".
 func TestPageTellsOfRuns(t *testing.T) {
 	a := agenttest.StartAgent(t, "")
 	for job, c := range map[string]struct {
@@ -320,7 +320,7 @@ func TestPageTellsOfRuns(t *testing.T) {
 	}
 }
 
-// All groups are removed where the agent allows that.
+// All groups can be deleted if the agent allows it.
 func TestPageRemovesAllGroups(t *testing.T) {
 	b := startBrowser(t)
 	if p := b.open(t, startPageAgent(t).URL+"/"); p.eval(`document.querySelector("[data-path='api/v1/admin/wipe']")`) != nil {
@@ -337,7 +337,7 @@ func TestPageRemovesAllGroups(t *testing.T) {
 	p.wellBehaved(a.URL)
 }
 
-// TestPageByKeyboard works with the keys alone, and sees where the focus is.
+// TestPageByKeyboard uses the keyboard only and checks that the focus is visible.
 func TestPageByKeyboard(t *testing.T) {
 	a := startPageAgent(t)
 	p := startBrowser(t).open(t, a.URL+"/")
@@ -396,8 +396,7 @@ func TestPageByKeyboard(t *testing.T) {
 	p.wellBehaved(a.URL)
 }
 
-// A page of another origin changes nothing, reads nothing, and cannot show ours
-// as its own.
+// A page of another origin changes nothing, reads nothing and cannot embed the page.
 func TestPagesOfOtherOriginsAreKeptOut(t *testing.T) {
 	a := startPageAgent(t)
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -428,7 +427,7 @@ func TestPagesOfOtherOriginsAreKeptOut(t *testing.T) {
 	})
 }
 
-// Who drives the browser is tried here: keys and clicks arrive, and complaints are heard.
+// This tests the driver itself: keys and clicks arrive, and errors are reported.
 func TestBrowserIsDriven(t *testing.T) {
 	p := startBrowser(t).open(t, `data:text/html,<input autofocus><button onclick="this.textContent=document.querySelector('input').value; console.error('a complaint')">press</button>`)
 	p.click("input")

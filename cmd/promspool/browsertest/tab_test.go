@@ -11,16 +11,15 @@ import (
 	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
-// A tab shows one page, with cookies and a cache of its own, and remembers what
-// happened on it.
+// A tab shows one page, with its own cookies and cache, and records events.
 type tab struct {
 	b       *browser
 	t       *testing.T
 	session string
 
 	// Guarded by the lock of the browser.
-	complaints []string // errors and warnings on the console, violations of the policy, uncaught exceptions
-	requests   []string // METHOD URL of all that was asked for
+	complaints []string // console errors and warnings, policy violations, uncaught exceptions
+	requests   []string // METHOD URL of each request
 }
 
 // open opens a page and waits until it is loaded.
@@ -42,7 +41,7 @@ func (b *browser) open(t *testing.T, url string) *tab {
 	tab.do("Emulation.setFocusEmulationEnabled", map[string]any{"enabled": true})
 	tab.load(url)
 	t.Cleanup(func() {
-		_, _ = b.call("", "Target.disposeBrowserContext", map[string]any{"browserContextId": context.BrowserContextID}) // it may have ended
+		_, _ = b.call("", "Target.disposeBrowserContext", map[string]any{"browserContextId": context.BrowserContextID}) // it may have ended already
 	})
 	return tab
 }
@@ -58,21 +57,21 @@ func (b *browser) must(t *testing.T, session, method string, params, result any)
 	}
 }
 
-// do sends a command about the tab.
+// do sends a command for the tab.
 func (p *tab) do(method string, params any) {
 	p.t.Helper()
 	p.b.must(p.t, p.session, method, params, nil)
 }
 
-// happened is told the events of the tab, under the lock of the browser.
+// happened handles an event of the tab. The caller holds the lock of the browser.
 func (p *tab) happened(method string, params json.RawMessage) {
 	var e struct {
-		Type    string // of what is called on the console
+		Type    string // console method
 		Request struct{ Method, URL string }
 		Entry   struct{ Level, Text, URL string }
 	}
 	if json.Unmarshal(params, &e) != nil {
-		return // an event that is of no interest here
+		return // other events are ignored
 	}
 	switch {
 	case method == "Network.requestWillBeSent":
@@ -84,7 +83,7 @@ func (p *tab) happened(method string, params json.RawMessage) {
 	}
 }
 
-// complained returns what the browser complained about, and forgets it.
+// complained returns the errors since the last call.
 func (p *tab) complained() []string {
 	p.b.mu.Lock()
 	defer p.b.mu.Unlock()
@@ -100,7 +99,7 @@ func (p *tab) asked() []string {
 	return append([]string(nil), p.requests...)
 }
 
-// load leads the tab to a page and waits until it is loaded.
+// load opens a page in the tab and waits until it is loaded.
 func (p *tab) load(url string) {
 	p.t.Helper()
 	var answer struct{ ErrorText string }
@@ -111,7 +110,7 @@ func (p *tab) load(url string) {
 	p.waitFor(url+" is loaded", `document.readyState === "complete"`)
 }
 
-// eval returns the value of an expression, or what the promise that it is comes to.
+// eval returns the value of an expression, or the value of its promise.
 func (p *tab) eval(expression string) any {
 	p.t.Helper()
 	v, err := p.try(expression)
@@ -146,19 +145,19 @@ func (p *tab) try(expression string) (any, error) {
 func (p *tab) waitFor(what, expression string) {
 	p.t.Helper()
 	agenttest.WaitFor(p.t, what, func() bool {
-		v, err := p.try(expression) // it fails while a page is being left
+		v, err := p.try(expression) // it fails while the tab changes pages
 		return err == nil && v == true
 	})
 }
 
-// text returns the text of the first element that matches, as it is seen.
+// text returns the visible text of the first matching element.
 func (p *tab) text(selector string) string {
 	p.t.Helper()
 	s, _ := p.eval(fmt.Sprintf("document.querySelector(%q)?.innerText ?? null", selector)).(string)
 	return s
 }
 
-// keys are the keys that have a name in place of a letter.
+// keys are the keys with a name instead of a letter.
 var keys = map[string]struct {
 	code int
 	text string
@@ -167,8 +166,8 @@ var keys = map[string]struct {
 	"ArrowLeft": {37, ""}, "ArrowUp": {38, ""}, "ArrowRight": {39, ""}, "ArrowDown": {40, ""},
 }
 
-// press presses and releases keys, as named in KeyboardEvent.key; shift is
-// given as "Shift+" before the name.
+// press presses and releases keys, named as in KeyboardEvent.key. The prefix "Shift+"
+// adds the shift key.
 func (p *tab) press(names ...string) {
 	p.t.Helper()
 	for _, name := range names {
@@ -190,7 +189,7 @@ func (p *tab) press(names ...string) {
 	}
 }
 
-// write types text into whatever has the focus.
+// write types text into the focused element.
 func (p *tab) write(text string) {
 	p.t.Helper()
 	for _, c := range text {
@@ -198,7 +197,7 @@ func (p *tab) write(text string) {
 	}
 }
 
-// click clicks with the mouse on the middle of the first element that matches.
+// click clicks on the center of the first matching element.
 func (p *tab) click(selector string) {
 	p.t.Helper()
 	at, ok := p.eval(fmt.Sprintf(`(() => {
@@ -216,7 +215,7 @@ func (p *tab) click(selector string) {
 	}
 }
 
-// sized gives the page that width in pixels and the dark scheme or the light one.
+// sized sets the width of the page in pixels and its colour scheme.
 func (p *tab) sized(width int, dark bool) {
 	p.t.Helper()
 	scheme := "light"
@@ -227,8 +226,7 @@ func (p *tab) sized(width int, dark bool) {
 	p.do("Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{{"name": "prefers-color-scheme", "value": scheme}}})
 }
 
-// picture saves what the page looks like in the directory that
-// PROMSPOOL_TEST_PICTURES names, if it names one.
+// picture saves a screenshot in the directory PROMSPOOL_TEST_PICTURES, if it is set.
 func (p *tab) picture(name string) {
 	p.t.Helper()
 	dir := os.Getenv("PROMSPOOL_TEST_PICTURES")

@@ -15,7 +15,7 @@ import (
 	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
-// A member is a promspool behind a balancer, which knows it by its address.
+// A member is a promspool behind a balancer, which knows its address.
 type member struct {
 	*agenttest.Agent
 	listens string
@@ -30,7 +30,7 @@ func startMember(t *testing.T, listens, spool string) *member {
 	return &member{&agenttest.Agent{Server: s, URL: "http://" + listens, Spool: spool}, listens}
 }
 
-// balanced puts the addresses of the test into a configuration.
+// balanced replaces the addresses in a configuration by those of the test.
 func balanced(t *testing.T, config, listen, addr string, members []*member) string {
 	t.Helper()
 	for i, m := range members {
@@ -39,7 +39,7 @@ func balanced(t *testing.T, config, listen, addr string, members []*member) stri
 	return replace(t, config, listen, addr)
 }
 
-// serverAt starts a program that listens on a known address, and says nothing.
+// serverAt starts a program that listens on a known address and logs nothing.
 func serverAt(t *testing.T, addr, program string, args ...string) {
 	t.Helper()
 	s := agenttest.StartServer(t, `()`, program, args...)
@@ -71,7 +71,7 @@ func startNginx(t *testing.T, addr string, members []*member) {
 	config := balanced(t, example(t, "balancer/nginx.conf"), "listen 9091", "listen "+addr, members)
 	dir := t.TempDir()
 	agenttest.NoError(t, os.WriteFile(dir+"/promspool.conf", []byte(strings.ReplaceAll(config, "fail_timeout=10s", "fail_timeout=1s")), 0o644))
-	var rest strings.Builder // what Debian's nginx.conf has around it
+	var rest strings.Builder // the rest of Debian's nginx.conf
 	fmt.Fprintf(&rest, "daemon off; master_process off; pid %s/pid; error_log stderr;\nevents {}\nhttp {\n  access_log off;\n", dir)
 	for _, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
 		fmt.Fprintf(&rest, "  %s_temp_path %s/%s;\n", kind, dir, kind)
@@ -103,12 +103,12 @@ func mustThrough(t *testing.T, addr, method, path, body string) {
 
 const balancedGroups = 30
 
-// balancedGroup returns the path of a group and the file of a member that has it.
+// balancedGroup returns the path of a group and its file on a member.
 func balancedGroup(i int) (path, file string) {
 	return fmt.Sprintf("/metrics/job/backup/zone/z%d", i), fmt.Sprintf("job=backup,zone=z%d.prom", i)
 }
 
-// pushBalanced pushes every group and returns which members then have that value.
+// pushBalanced pushes every group and returns the members that then have that value.
 func pushBalanced(t *testing.T, addr string, members []*member, value int) map[int]*member {
 	t.Helper()
 	at := map[int]*member{}
@@ -125,7 +125,7 @@ func pushBalanced(t *testing.T, addr string, members []*member, value int) map[i
 			}
 		}
 		if at[i] == nil {
-			t.Fatalf("no member has what was pushed to %s", path)
+			t.Fatalf("no member has the push to %s", path)
 		}
 	}
 	return at
@@ -144,7 +144,7 @@ func TestBalancerExample(t *testing.T) {
 			addr := freeAddress(t)
 			start(t, addr, members)
 
-			// Paths arrive as they were sent, and nothing is answered with a redirect.
+			// Paths arrive as they were sent, and no response is a redirect.
 			mustThrough(t, addr, "PUT", "/metrics/job/a%20b/x@base64/L3Zhci90bXA", "odd 1\n")
 			mustThrough(t, addr, "PUT", "/metrics/job@base64/YSBi/y/1", "odd 2\n")
 			mustThrough(t, addr, "POST", "/metrics/job/large", "# "+strings.Repeat("x", 3<<20)+"\nlarge 1\n")
@@ -167,7 +167,7 @@ func TestBalancerExample(t *testing.T) {
 				t.Errorf("the groups are at\n%v\nand the second time at\n%v", first, again)
 			}
 
-			// A member is lost: its groups go elsewhere, at once, and no others move.
+			// A member fails: its groups move to others at once, and no other groups move.
 			lost := first[0]
 			lost.Kill()
 			rest := slices.DeleteFunc(slices.Clone(members), func(m *member) bool { return m == lost })
@@ -178,7 +178,7 @@ func TestBalancerExample(t *testing.T) {
 				}
 			}
 
-			// It is back: at first with what it had, and then with its groups.
+			// It returns: at first with its old content, then with its groups.
 			back := startMember(t, lost.listens, lost.Spool)
 			agenttest.WantLines(t, back.Page(), `backup_size_bytes{job="backup",zone="z0"} 2`)
 			members[slices.Index(members, lost)] = back
@@ -187,7 +187,7 @@ func TestBalancerExample(t *testing.T) {
 			agenttest.WaitFor(t, "both copies are scraped", func() bool { s, _ := prometheus.query(`backup_size_bytes{zone="z0"}`); return len(s) == 2 })
 			agenttest.WaitFor(t, "the rule has the newest copy", func() bool { _, v := prometheus.query(newest); return v == "3" })
 			path, _ := balancedGroup(0)
-			agenttest.WaitFor(t, "its groups come to it again", func() bool {
+			agenttest.WaitFor(t, "its groups return to it", func() bool {
 				mustThrough(t, addr, "PUT", path, "backup_size_bytes 4\n")
 				return agenttest.HasLine(back.Page(), `backup_size_bytes{job="backup",zone="z0"} 4`)
 			})
@@ -196,7 +196,7 @@ func TestBalancerExample(t *testing.T) {
 			prometheus.has(newest, "4", labels{"job": "backup", "zone": "z0"})
 			prometheus.has(`count(backup_size_bytes{zone="z0"})`, "2", labels{})
 
-			// The command for old copies finds this one.
+			// The command for outdated copies finds this one.
 			stoodIn := meanwhile[0]
 			old := replace(t, strings.TrimSpace(lineOf(t, "balancer/README.md", "older_than")), "member1:9091", stoodIn.listens)
 			old = replace(t, old, "older_than=2d", "dry_run=1 -d older_than=0s")
@@ -204,7 +204,7 @@ func TestBalancerExample(t *testing.T) {
 				t.Errorf("%s prints\n%s", old, out)
 			}
 
-			// Deleted through the balancer one copy stays, deleted everywhere none.
+			// A deletion through the balancer leaves one copy; a deletion on all members none.
 			var addresses []string
 			for _, m := range members {
 				addresses = append(addresses, m.listens)

@@ -16,7 +16,7 @@ import (
 	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
-// formats are what client_golang can push.
+// formats are the formats that client_golang can push.
 var formats = map[string]expfmt.Format{
 	"text":     expfmt.NewFormat(expfmt.TypeTextPlain),
 	"protobuf": expfmt.NewFormat(expfmt.TypeProtoDelim),
@@ -55,7 +55,7 @@ func TestGoClientReplacesAddsAndDeletes(t *testing.T) {
 			if left := agenttest.Files(t, a.Spool); len(left) != 0 {
 				t.Errorf("left in the spool: %q, want nothing", left)
 			}
-			agenttest.NoError(t, to().Delete()) // nothing is there
+			agenttest.NoError(t, to().Delete()) // the group does not exist
 			a.Stop()
 		})
 	}
@@ -93,13 +93,13 @@ func TestGoClientPushesAllItGathers(t *testing.T) {
 
 func TestGoClientPushesItsOwnProcess(t *testing.T) {
 	t.Parallel()
-	a := agenttest.StartAgent(t, "") // has the same metrics of its own
+	a := agenttest.StartAgent(t, "") // its own metrics have the same names
 	agenttest.NoError(t, push.New(a.URL, "batch").Gatherer(prometheus.DefaultGatherer).Push())
 	page := a.Page()
 	pushed := `go_info{job="batch",version="` + runtime.Version() + `"} 1`
 	agenttest.WantLines(t, page, pushed, `go_info{version="`+runtime.Version()+`"} 1`)
 	wantParses(t, page)
-	// As the example for node_exporter has it.
+	// As in the example for node_exporter.
 	agenttest.WantLines(t, nodePage(t, startNodeExporter(t, a.Spool, "--web.disable-exporter-metrics")), "node_textfile_scrape_error 0", pushed)
 }
 
@@ -152,7 +152,7 @@ func TestGoClientWithBasicAuth(t *testing.T) {
 // needPython returns the path of a Python that has the official client.
 func needPython(t *testing.T) string {
 	t.Helper()
-	python := agenttest.Need(t, "/usr/bin/python3") // others do not see Debian's packages
+	python := agenttest.Need(t, "/usr/bin/python3") // other Pythons do not see Debian's packages
 	if _, stderr, status := (agenttest.Command{Name: python, Args: []string{"-c", "import prometheus_client"}}).Run(t); status != 0 {
 		if os.Getenv("PROMSPOOL_TEST_NO_SKIP") != "" {
 			t.Fatal(stderr)
@@ -162,7 +162,7 @@ func needPython(t *testing.T) string {
 	return python
 }
 
-// TestPythonClient runs what users of Debian's package write.
+// TestPythonClient runs the code of users of Debian's package.
 func TestPythonClient(t *testing.T) {
 	t.Parallel()
 	python := needPython(t)

@@ -24,7 +24,7 @@ func instructions(t *testing.T, text string) map[string][]string {
 		}
 		found := known.FindStringSubmatch(line)
 		if found == nil {
-			t.Fatalf("%q is no instruction that this test knows", line)
+			t.Fatalf("%q is not an instruction that this test supports", line)
 		}
 		if found[1] == "FROM" {
 			last = map[string][]string{}

@@ -17,7 +17,7 @@ import (
 	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
-// A reader follows a document.
+// A reader executes a document.
 type reader struct {
 	t      *testing.T
 	dir    string
@@ -36,17 +36,17 @@ func newReader(t *testing.T) *reader {
 	r.prom = freeAddress(t)
 	t.Cleanup(func() {
 		for _, leader := range r.groups {
-			_ = syscall.Kill(-leader, syscall.SIGKILL) // mostly there are none
+			_ = syscall.Kill(-leader, syscall.SIGKILL) // usually there are none
 		}
 	})
 	return r
 }
 
-// follow does what one block asks for.
+// follow executes one block.
 func (r *reader) follow(t *testing.T, b docBlock) {
 	t.Helper()
 	if why, ok := b.notes["skip"]; ok {
-		t.Logf("not run: %s", why) // no t.Skip: nothing is missing
+		t.Logf("not run: %s", why) // no t.Skip: no program is missing
 		return
 	}
 	for _, program := range strings.Fields(b.notes["needs"]) {
@@ -84,8 +84,8 @@ func (r *reader) follow(t *testing.T, b docBlock) {
 	agenttest.NoError(t, err)
 }
 
-// here returns a text with the addresses and paths of this test, there with
-// those of the document.
+// here replaces the addresses and paths of the document by those of this test, and
+// there does the reverse.
 func (r *reader) here(text string) string {
 	return strings.NewReplacer("localhost:9091", r.agent.Addr, "localhost:9090", r.prom, "/var/lib/promspool/spool", r.agent.Spool, "/run/promspool", r.dir).Replace(text)
 }
@@ -94,11 +94,11 @@ func (r *reader) there(text string) string {
 	return strings.NewReplacer("\r\n", "\n", r.agent.Addr, "localhost:9091", r.agent.Spool, "/var/lib/promspool/spool", r.dir, "/somewhere").Replace(text)
 }
 
-// run gives a text to a program and returns what it prints and its status.
+// run passes a text to a program. It returns the output and the exit status.
 func (r *reader) run(text, program string, args ...string) (output string, status int, err error) {
 	ctx, cancel := context.WithTimeout(r.t.Context(), agenttest.Timeout)
 	defer cancel()
-	// A file and no pipe, which what goes on in the background would keep open.
+	// Use a file, as background processes would keep a pipe open.
 	out, err := os.CreateTemp(r.t.TempDir(), "output")
 	if err != nil {
 		return "", 0, err
@@ -126,8 +126,8 @@ func (r *reader) run(text, program string, args ...string) (output string, statu
 	return output, cmd.ProcessState.ExitCode(), readErr
 }
 
-// script runs a block. The shell reads it from a file, so that its commands
-// have nothing to read.
+// script runs a block. The shell reads it from a file, so that its commands have an
+// empty standard input.
 func (r *reader) script(program, text string, fails bool) error {
 	file := filepath.Join(r.t.TempDir(), "script")
 	if err := os.WriteFile(file, []byte(r.here(text)), 0o644); err != nil {
@@ -144,7 +144,7 @@ func (r *reader) script(program, text string, fails bool) error {
 	return err
 }
 
-// dialogue runs a block of commands and what they print.
+// dialogue runs a block of commands with their output.
 func (r *reader) dialogue(text string, fails bool) error {
 	const end = "=== the command has ended"
 	var commands, outputs []string
@@ -155,7 +155,7 @@ func (r *reader) dialogue(text string, fails bool) error {
 		} else if more, ok := strings.CutPrefix(line, "> "); ok && last >= 0 && outputs[last] == "" {
 			commands[last] += more
 		} else if last < 0 {
-			return fmt.Errorf("the block begins with %q, which is no command", line)
+			return fmt.Errorf("the block begins with %q, want a command", line)
 		} else {
 			outputs[last] += line
 		}
@@ -192,7 +192,7 @@ func (r *reader) dialogue(text string, fails bool) error {
 	return nil
 }
 
-// matches compares an output with what a document shows of it.
+// matches compares an output with the text of the document.
 func matches(want, got string) bool {
 	var b strings.Builder
 	for line := range strings.Lines(want) {
@@ -208,7 +208,7 @@ func matches(want, got string) bool {
 	return regexp.MustCompile("^" + b.String() + "$").MatchString(got)
 }
 
-// yaml has promtool look at a configuration.
+// yaml checks a configuration with promtool.
 func (r *reader) yaml(t *testing.T, text string) error {
 	t.Helper()
 	what := ""

@@ -12,54 +12,51 @@ import (
 	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
-// TestDocs does what README.md and the documents in docs/ say. One is left out if
-// it has a line
+// TestDocs executes README.md and the documents in docs/. A document with this line
+// is skipped:
 //
 //	<!-- test: none WHY -->
 //
-// Each is read from top to bottom, in a directory of its own, with an agent that
-// has the directory's "spool" and nothing in it. What happens to a fenced block
-// depends on its language:
+// Each document is executed from top to bottom, in its own directory, with an agent
+// whose spool is the directory "spool", empty at first. The language of a fenced
+// block decides how it is tested:
 //
-//	sh, bash   is run as one script, which has to end with status 0; the first
-//	           command that fails ends it. What it prints is not looked at.
-//	console    is a dialogue: lines that begin with "$ " are commands, lines
-//	           after them that begin with "> " continue them, and the others are
-//	           what the command prints, stdout and stderr. Each command has to
-//	           succeed. A "…" stands for any text within a line, a line "…" for
-//	           any lines.
-//	python     is run as one script as well, by Debian's Python
-//	yaml       is checked by promtool if it has scrape_configs: or groups: at
-//	           the begin of a line
-//	others     are only to be read; a fence without a language is an error
+//	sh, bash   run as one script, which must exit with 0; the first command that
+//	           fails ends it. Its output is ignored.
+//	console    a dialogue: lines that begin with "$ " are commands, following
+//	           lines that begin with "> " continue them, and the other lines are
+//	           the output, stdout and stderr. Each command must succeed. A "…"
+//	           matches any text within a line, a line "…" any lines.
+//	python     run as one script, by Debian's Python
+//	yaml       checked by promtool if it has scrape_configs: or groups: at the
+//	           beginning of a line
+//	others     not tested; a fence without a language is an error
 //
-// The commands stand for those of a reader on a host with promspool installed:
+// The commands run like those of a reader on a host with promspool installed:
 //
-//   - "promspool" is the program under test, PROMSPOOL_SPOOL_DIRECTORY is set, and
-//     what is in the directory "bin" is found first, such as stand-ins for
-//     programs of the reader's;
-//   - localhost:9091 is the agent and /var/lib/promspool/spool its spool, in what
-//     is run and, the other way round, in what it prints; /run/promspool is the
-//     directory;
-//   - curl fails where the server says 400 or more, without saying so itself;
-//   - variables and "cd" last for one block; what runs in the background is killed
-//     at the end of the document.
+//   - "promspool" is the program under test and PROMSPOOL_SPOOL_DIRECTORY is set. The
+//     directory "bin" comes first in PATH, for stand-ins of the reader's programs;
+//   - localhost:9091 is the agent and /var/lib/promspool/spool its spool, in the
+//     commands and in the output; /run/promspool is the directory;
+//   - curl fails silently if the status is 400 or higher;
+//   - variables and "cd" last for one block; background processes are killed at the
+//     end of the document.
 //
-// Comments, which nobody sees in print, say what else there is to it. These are
-// about the next block and can be combined, a line each:
+// Comments, which are invisible in print, control the test. These apply to the next
+// block and can be combined, one per line:
 //
-//	<!-- test: retry -->           do it again until it succeeds, within 2 min: for
-//	                               what takes a moment, as dropped files do
-//	<!-- test: fails -->           the script, or the last command, has to fail
-//	<!-- test: needs curl cron --> skip it where these programs are missing
-//	<!-- test: file NAME -->       do not run it but write it to a file
-//	<!-- test: skip WHY -->        it cannot be done here
+//	<!-- test: retry -->           retry until it succeeds, for up to 2 min: for
+//	                               delayed effects, such as of dropped files
+//	<!-- test: fails -->           the script, or the last command, must fail
+//	<!-- test: needs curl cron --> skip it if these programs are missing
+//	<!-- test: file NAME -->       write it to a file instead of running it
+//	<!-- test: skip WHY -->        it cannot run here
 //
-// and these are done where they stand:
+// These are executed in place:
 //
-//	<!-- test: agent --flag … -->  start the agent anew, with these flags
+//	<!-- test: agent --flag … -->  restart the agent with these flags
 //	<!-- test: sh                  run commands that the reader need not see,
-//	mkdir -p bin                   such as those that make a stand-in
+//	mkdir -p bin                   such as those that create a stand-in
 //	-->
 func TestDocs(t *testing.T) {
 	t.Parallel()
@@ -81,14 +78,14 @@ func TestDocs(t *testing.T) {
 			r := newReader(t)
 			for _, b := range blocks {
 				if !t.Run(fmt.Sprintf("line_%d", b.line), func(t *testing.T) { r.follow(t, b) }) {
-					break // what comes next may build on it
+					break // later blocks may depend on it
 				}
 			}
 		})
 	}
 }
 
-// A docBlock is a fenced block, or a comment that is done where it stands.
+// A docBlock is a fenced block, or a comment that is executed in place.
 type docBlock struct {
 	line  int
 	kind  string // the language, or the first word of the comment
@@ -102,7 +99,7 @@ var (
 	docFence   = regexp.MustCompile("^( *)(```+)([a-z]*)$")
 )
 
-// parseDocument returns what there is to do in a document.
+// parseDocument returns the blocks of a document.
 func parseDocument(text string) (blocks []docBlock, errs []error) {
 	notes := map[string]string{}
 	lines := strings.Split(text, "\n")
@@ -122,7 +119,7 @@ func parseDocument(text string) (blocks []docBlock, errs []error) {
 				if b.kind == "none" && b.args == "" {
 					complain("none says why")
 				}
-				blocks = append(blocks, b) // run says what is so anyway
+				blocks = append(blocks, b) // run is the default
 			case "sh":
 				for i++; i < len(lines) && lines[i] != "-->"; i++ {
 					b.text += lines[i] + "\n"
@@ -159,8 +156,7 @@ func parseDocument(text string) (blocks []docBlock, errs []error) {
 	return blocks, errs
 }
 
-// TestDocsNoticesWhatIsWrong holds the reader of documents against some that
-// lie.
+// TestDocsNoticesWhatIsWrong runs wrong documents, which must fail.
 func TestDocsNoticesWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	agenttest.Need(t, "curl")
@@ -168,7 +164,7 @@ func TestDocsNoticesWhatIsWrong(t *testing.T) {
 	for name, c := range map[string]struct {
 		kind, text string
 		fails      bool
-		want       string // of the error; none if it is ""
+		want       string // part of the error; "" for success
 	}{
 		"script":                 {"sh", "echo 'a 1' | curl --data-binary @- http://localhost:9091/metrics/job/a\ntest -e /var/lib/promspool/spool/job=a.prom\ntest -e spool/job=a.prom\n", false, ""},
 		"script fails early":     {"sh", "false\ntrue\n", false, "status 1"},
@@ -183,7 +179,7 @@ func TestDocsNoticesWhatIsWrong(t *testing.T) {
 		"command fails":          {"console", "$ false\n$ true\n", false, "status 1"},
 		"last fails":             {"console", "$ true\n$ false\n", true, ""},
 		"only the last may fail": {"console", "$ false\n$ false\n", true, "status 1"},
-		"no command":             {"console", "1\n", false, "no command"},
+		"no command":             {"console", "1\n", false, "want a command"},
 		"shell ends":             {"console", "$ exit 0\n$ true\n", false, "ends the shell"},
 	} {
 		t.Run(name, func(t *testing.T) {

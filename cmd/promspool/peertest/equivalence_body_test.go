@@ -92,10 +92,10 @@ func TestEquivalenceOfBodies(t *testing.T) {
 				encoded("gzip", gzipped(body)[:len(gzipped(body))-1], 200).but(400), encoded("gzip", gzipped(body)+"rest", 200).but(400),
 			},
 			serves:  nothing,
-			differs: "what arrives is not what was sent",
+			differs: "the body arrives damaged",
 		},
 		{
-			name:   "gzip that nobody speaks of",
+			name:   "gzip without Content-Encoding",
 			send:   []request{post("/metrics/job/j", gzipped(body), 400)},
 			serves: nothing,
 		},
@@ -163,7 +163,7 @@ func TestEquivalenceOfProtobuf(t *testing.T) {
 			send:   []request{putProto("/metrics/job/j", 200, `name: "h" type: HISTOGRAM metric { histogram { sample_count: 3 sample_sum: 1.5 bucket { upper_bound: 0.5 cumulative_count: 1 } } }`)},
 			serves: "h_bucket{job=\"j\",le=\"+Inf\"} 3\nh_bucket{job=\"j\",le=\"0.5\"} 1\nh_count{job=\"j\"} 3\nh_sum{job=\"j\"} 1.5",
 		}, {
-			name:    "histogram with native buckets beside classic ones",
+			name:    "histogram with native and classic buckets",
 			send:    []request{putProto("/metrics/job/j", 200, `name: "h" type: HISTOGRAM metric { histogram { sample_count: 1 sample_sum: 1 bucket { upper_bound: inf cumulative_count: 1 } schema: 3 zero_threshold: 1e-100 positive_span { offset: 0 length: 1 } positive_delta: 1 } }`)},
 			serves:  "h_bucket{job=\"j\",le=\"+Inf\"} 1\nh_count{job=\"j\"} 1\nh_sum{job=\"j\"} 1",
 			differs: "the API has the native buckets, in the shape of newer Pushgateways",

@@ -21,7 +21,7 @@ import (
 	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
-// secured are the flags of a server that wants ali to say sesame.
+// secured returns the flags of a server that requires user ali with password sesame.
 func secured(t *testing.T) []string {
 	t.Helper()
 	config := filepath.Join(t.TempDir(), "web.yml")
@@ -29,7 +29,7 @@ func secured(t *testing.T) []string {
 	return []string{"--web.config.file=" + config}
 }
 
-// outcome tells whether two calls of client_golang ended alike.
+// outcome returns equal texts for calls of client_golang that ended alike.
 func outcome(err error) string {
 	if err == nil {
 		return "done"
@@ -46,7 +46,7 @@ func outcome(err error) string {
 	return "refused by the library"
 }
 
-// collection has metrics of all types.
+// collection returns metrics of all types.
 func collection() *prometheus.Registry {
 	reg := prometheus.NewRegistry()
 	counter := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "c_total", Help: "Has a \\ and\na new line."}, []string{"path"})
@@ -67,7 +67,7 @@ func collection() *prometheus.Registry {
 	return reg
 }
 
-// A header is a client that adds one to each request.
+// A header is a client that adds a header to each request.
 type header struct{ name, value string }
 
 func (h header) Do(r *http.Request) (*http.Response, error) {
@@ -205,7 +205,7 @@ func TestEquivalenceForTheGoClient(t *testing.T) {
 	}
 }
 
-// secureIf starts a promspool and a Pushgateway, perhaps with a password.
+// secureIf starts a promspool and a Pushgateway, with or without a password.
 func secureIf(t *testing.T, secure bool) (ours, theirs string) {
 	t.Helper()
 	var flags []string
@@ -215,7 +215,7 @@ func secureIf(t *testing.T, secure bool) (ours, theirs string) {
 	return agenttest.StartAgent(t, "", append(flags, replacement...)...).Addr, startPushgateway(t, flags...).Addr
 }
 
-// wantSame compares what two servers show, which may want a password.
+// wantSame compares the states of two servers, which may require a password.
 func wantSame(t *testing.T, ours, theirs string) {
 	t.Helper()
 	for _, addr := range []string{ours, theirs} {
@@ -229,8 +229,8 @@ func wantSame(t *testing.T, ours, theirs string) {
 	}
 }
 
-// A histogram that has nothing but native buckets is kept: text has its sum and
-// count, and a scrape by protobuf the buckets.
+// A histogram with native buckets only is kept: the text format has its sum and count,
+// and a protobuf scrape the buckets.
 func TestGoClientWithNativeHistogram(t *testing.T) {
 	t.Parallel()
 	a := agenttest.StartAgent(t, "")
@@ -247,7 +247,7 @@ func TestGoClientWithNativeHistogram(t *testing.T) {
 	defer resp.Body.Close()
 	for d := expfmt.NewDecoder(resp.Body, expfmt.ResponseFormat(resp.Header)); ; {
 		var f dto.MetricFamily
-		agenttest.NoError(t, d.Decode(&f)) // io.EOF if it is not there
+		agenttest.NoError(t, d.Decode(&f)) // io.EOF if it is missing
 		if f.GetName() != "native_seconds" {
 			continue
 		}
@@ -258,7 +258,7 @@ func TestGoClientWithNativeHistogram(t *testing.T) {
 	}
 }
 
-// TestEquivalenceForThePythonClient has Debian's package do all it can.
+// TestEquivalenceForThePythonClient uses every function of Debian's package.
 func TestEquivalenceForThePythonClient(t *testing.T) {
 	t.Parallel()
 	python := needPython(t)

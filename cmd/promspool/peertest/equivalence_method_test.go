@@ -143,7 +143,7 @@ func TestEquivalenceOfRoutes(t *testing.T) {
 		}, {
 			name:    "quit by other methods",
 			send:    []request{ask("GET", "/-/quit", 405).butAllow("POST PUT"), ask("DELETE", "/-/quit", 405).butAllow("POST PUT")},
-			differs: "Allow does not name GET, which is no more allowed",
+			differs: "Allow omits GET, which is not allowed either",
 		}, {
 			name:    "redirects between pages",
 			send:    []request{ask("GET", "/api/v1", 301).but(404), ask("GET", "/METRICS", 301).but(404)},

@@ -16,11 +16,11 @@ import (
 	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
-// A poison is what one client may send to spoil the metrics of all others. It is
-// refused or stored so that it does no harm.
+// A poison is an attempt of a client to spoil the metrics of all others. The agent
+// rejects it or stores it harmlessly.
 type poison struct {
 	name string
-	send []request // with what an agent answers that runs with the checks and no further names
+	send []request // with the responses of an agent with all checks and without UTF-8 names
 }
 
 var poisons = []poison{
@@ -68,9 +68,8 @@ var poisons = []poison{
 	{"members of the JSON API", []request{put("/metrics/job/api", "labels 1\nlast_push_successful 1\n", 200)}},
 }
 
-// TestNothingSpoilsTheScrape has an agent of each kind take all of it, and asks
-// after each what an innocent third would: a push, a scrape in each format, and
-// what Prometheus has of it.
+// TestNothingSpoilsTheScrape sends all of it to an agent of each kind. After each it
+// checks another client's push, a scrape in each format, and the result in Prometheus.
 func TestNothingSpoilsTheScrape(t *testing.T) {
 	t.Parallel()
 	agenttest.Need(t, "prometheus")
@@ -103,7 +102,7 @@ func TestNothingSpoilsTheScrape(t *testing.T) {
 					t.Errorf("%s: an innocent push = %d %q", poison.name, code, answer)
 				}
 				wantWhole(t, poison.name, a)
-				// Whole scrapes alone bring a series.
+				// Only complete scrapes have the series.
 				agenttest.WaitFor(t, "Prometheus has the push after "+poison.name, func() bool { _, v := p.query("innocent"); return v == value })
 				if t.Failed() {
 					t.Fatalf("after %s", poison.name)
@@ -123,7 +122,7 @@ func TestNothingSpoilsTheScrape(t *testing.T) {
 	}
 }
 
-// wantWhole complains of what a server must never serve.
+// wantWhole reports responses that a server must never send.
 func wantWhole(t *testing.T, after string, a *agenttest.Agent) {
 	t.Helper()
 	wantUnique(t, after, a)
@@ -136,7 +135,7 @@ func wantWhole(t *testing.T, after string, a *agenttest.Agent) {
 	}
 }
 
-// wantUnique complains of a page that does not parse or has something twice.
+// wantUnique reports a page that does not parse or has a duplicate.
 func wantUnique(t *testing.T, after string, a *agenttest.Agent) {
 	t.Helper()
 	page := a.Page()
@@ -163,8 +162,8 @@ func wantUnique(t *testing.T, after string, a *agenttest.Agent) {
 	}
 }
 
-// protobufPage returns the names of what is scraped as protobuf, and complains of
-// names that are there twice.
+// protobufPage returns the names of the families of a protobuf scrape and reports
+// duplicates.
 func protobufPage(t *testing.T, addr string) []string {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("http://%s/metrics", addr), nil)

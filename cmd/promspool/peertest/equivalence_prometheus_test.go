@@ -9,7 +9,7 @@ import (
 	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
-// scrapeWith starts a Prometheus that scrapes these targets all the time.
+// scrapeWith starts a Prometheus that scrapes these targets continuously.
 func scrapeWith(t *testing.T, flags []string, targets ...string) *realPrometheus {
 	t.Helper()
 	dir := t.TempDir()
@@ -56,7 +56,7 @@ func TestPrometheusHasAllTypesRight(t *testing.T) {
 		one   string // how this Prometheus writes the bound 1
 	}{
 		{name: "text", one: "1"},
-		{"protobuf", []string{"--enable-feature=native-histograms"}, "1.0"}, // it shows that this was no text
+		{"protobuf", []string{"--enable-feature=native-histograms"}, "1.0"}, // shows that it scraped protobuf
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -98,8 +98,8 @@ func TestPrometheusHasAllTypesRight(t *testing.T) {
 	}
 }
 
-// TestPrometheusHasUTF8Names has one that does not know of such names: it gets
-// them escaped, and never two series that have become one.
+// TestPrometheusHasUTF8Names includes a Prometheus without support for such names. It
+// gets them escaped, and two series never become one.
 func TestPrometheusHasUTF8Names(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -121,7 +121,7 @@ func TestPrometheusHasUTF8Names(t *testing.T) {
 			p.has("h_s_bucket", "3", labels{"job": "c", "instance": a.Addr, "le": "+Inf"})
 			p.has("h_s_sum", "3", labels{"job": "c", "instance": a.Addr})
 
-			// Names that would become those of others are escaped so that they do not.
+			// Names that would become other names are escaped so that they do not.
 			in := labels{"job": "d", "instance": a.Addr}
 			for _, body := range []string{
 				"{\"x.y\"} 1\n{\"x-y\"} 2\n", "{\"m\",\"x.y\"=\"1\"} 1\n{\"m\",\"x-y\"=\"1\"} 2\n", "{\"m\",\"x.y\"=\"1\",x_y=\"2\"} 1\n",

@@ -20,21 +20,20 @@ import (
 	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
-// A state is what a server shows of what was pushed, in a form in which two can
-// be compared: labels in order, none that are empty but instance, and of the
-// times only whether there is one. The server's own metrics are left out.
+// A state is the result of pushes in a comparable form: labels sorted, no empty labels
+// but instance, and 1 for every time. It excludes the server's own metrics.
 type state struct {
 	page string // types, HELP texts and samples, in order
-	api  string // of GET /api/v1/metrics, indented
+	api  string // response of GET /api/v1/metrics, indented
 }
 
-// look returns the state of a server, which may have USER:PASSWORD@ before it.
+// look returns the state of a server. The address may include USER:PASSWORD@.
 func look(t *testing.T, addr string) state {
 	t.Helper()
 	return state{page: normalPage(t, fetch(t, addr, "/metrics")), api: normalAPI(t, fetch(t, addr, "/api/v1/metrics"))}
 }
 
-// fetch returns the whole of a page, which has to be there.
+// fetch returns a page, which must exist.
 func fetch(t *testing.T, addr, path string) string {
 	t.Helper()
 	resp, err := agenttest.Client.Get("http://" + addr + path)
@@ -44,13 +43,13 @@ func fetch(t *testing.T, addr, path string) string {
 	if err != nil || resp.StatusCode != http.StatusOK {
 		t.Fatalf("GET %s = %s %s, %v, want 200", path, resp.Status, body, err)
 	}
-	// The HELP of the times of pushes is the one text that names the server.
+	// The HELP of the push times is the only text with the name of the server.
 	return strings.ReplaceAll(string(body), "changing this group in the Pushgateway", "changing this group in the spool")
 }
 
 var unstated = regexp.MustCompile(`^# |^push_(failure_)?time_seconds|job="last"`)
 
-// pushed returns the samples as exchanges state them.
+// pushed returns the samples in the notation of the exchanges.
 func (s state) pushed() string {
 	var lines []string
 	for line := range strings.Lines(s.page) {
@@ -62,7 +61,7 @@ func (s state) pushed() string {
 	return strings.Join(lines, "\n")
 }
 
-// parsed has the page go through the parser of Prometheus' own tools.
+// parsed parses the page with the parser of Prometheus' tools.
 func parsed(t *testing.T, page string) map[string]*dto.MetricFamily {
 	t.Helper()
 	parser := expfmt.NewTextParser(model.UTF8Validation)
@@ -75,8 +74,8 @@ func parsed(t *testing.T, page string) map[string]*dto.MetricFamily {
 
 var typeLines = regexp.MustCompile(`(?m)^# TYPE .*\n`)
 
-// normalPage takes the samples line by line, since the parser invents and loses
-// some where it knows that they are of a histogram or a summary.
+// normalPage compares samples line by line, as the parser adds and drops samples of
+// histograms and summaries.
 func normalPage(t *testing.T, page string) string {
 	t.Helper()
 	var all []string
@@ -100,12 +99,12 @@ func normalPage(t *testing.T, page string) string {
 	return strings.Join(all, "")
 }
 
-// hasJob tells what was pushed from a server's own metrics.
+// hasJob distinguishes pushed metrics from the server's own.
 func hasJob(m *dto.Metric) bool {
 	return slices.ContainsFunc(m.Label, func(l *dto.LabelPair) bool { return l.GetName() == "job" })
 }
 
-// normalSample returns the line of a sample, without what may vary.
+// normalSample returns the line of a sample without its variable parts.
 func normalSample(t *testing.T, name string, m *dto.Metric) string {
 	t.Helper()
 	m.Label = slices.DeleteFunc(m.Label, func(l *dto.LabelPair) bool { return l.GetValue() == "" && l.GetName() != "instance" })
@@ -155,7 +154,7 @@ func normalAPI(t *testing.T, body string) string {
 
 var timeStamp = regexp.MustCompile(`^\d{4}-\d\d-\d\dT[\d:.]+(Z|[-+]\d\d:\d\d)$`)
 
-// normalFamily puts what may vary into a form that does not.
+// normalFamily normalizes the variable parts.
 func normalFamily(name string, family map[string]any) {
 	if family["help"] == "" {
 		delete(family, "help")
@@ -172,8 +171,8 @@ func normalFamily(name string, family map[string]any) {
 		if isTime(name) && metric["value"] != "0" {
 			metric["value"] = "a time"
 		}
-		// Of a bucket of all that a push did without, promspool's API has what is on
-		// the page, and Pushgateway's has none.
+		// If a push omits the +Inf bucket, promspool's API has the one from the page and
+		// Pushgateway's API has none.
 		if buckets, ok := metric["buckets"].(map[string]any); ok && buckets["+Inf"] == metric["count"] {
 			delete(buckets, "+Inf")
 		}
@@ -181,7 +180,7 @@ func normalFamily(name string, family map[string]any) {
 	slices.SortFunc(metrics, func(a, b any) int { return cmp.Compare(mustJSON(a), mustJSON(b)) })
 }
 
-// normalMember leaves empty labels out.
+// normalMember removes empty labels.
 func normalMember(labels map[string]any) {
 	maps.DeleteFunc(labels, func(name string, value any) bool { return value == "" && name != "instance" })
 }

@@ -23,35 +23,34 @@ import (
 	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
-// The files equivalence_*_test.go state in which way promspool equals Pushgateway.
-// Each exchange in their tables is sent to both programs, and both have to give
-// the same answers and then to show the same metrics, on the page and in the JSON
-// API. An exchange that differs says why. The Pushgateway is Debian 12's, version
-// 1.5.1, and promspool runs with --push.empty-instance-label as in a replacement.
+// The files equivalence_*_test.go compare promspool with Pushgateway. Each exchange in
+// their tables is sent to both programs. Both must give the same responses and then
+// show the same metrics, on the page and in the JSON API. An exchange that differs
+// states the reason. The Pushgateway is Debian 12's, version 1.5.1, and promspool runs
+// with --push.empty-instance-label, as a replacement does.
 
-// An exchange is what is sent to two servers that have nothing yet.
+// An exchange is a series of requests to two empty servers.
 type exchange struct {
 	name string
 	send []request
-	// serves has the samples that promspool then serves, a line for each, without
-	// instance="" and without the times of pushes. If it is empty promspool serves
-	// what Pushgateway does, whatever it is.
+	// serves has the samples that promspool then serves, one per line, without instance=""
+	// and push times. If it is empty promspool must serve the same as Pushgateway.
 	serves string
-	// differs is the reason why promspool does otherwise. Then serves is not what
-	// Pushgateway serves, or one of the requests has another answer.
+	// differs is the reason for a difference. Then serves must differ from Pushgateway's
+	// samples, or one of the responses must differ.
 	differs string
 }
 
-// nothing is what an exchange serves that leaves no sample.
+// nothing is the value of serves for no samples.
 const nothing = "nothing"
 
-// A request is one of an exchange, with what is answered to it.
+// A request is one request of an exchange, with the expected response.
 type request struct {
 	method, path, body string
 	header             http.Header
-	code               int    // of both
-	ours               int    // of promspool, where it differs
-	allow              string // of promspool with a 405, where it differs
+	code               int    // from both servers
+	ours               int    // from promspool if it differs
+	allow              string // Allow from promspool with a 405 if it differs
 }
 
 func put(path, body string, code int) request {
@@ -62,8 +61,8 @@ func post(path, body string, code int) request {
 	return request{method: http.MethodPost, path: path, body: body, code: code}
 }
 
-// remove must not be given a malformed path: this Pushgateway then answers no
-// DELETE any more.
+// remove must not get a malformed path: this Pushgateway then answers no further
+// DELETE.
 func remove(path string) request {
 	return request{method: http.MethodDelete, path: path, code: http.StatusAccepted}
 }
@@ -81,7 +80,7 @@ func (r request) with(name, value string) request {
 	return r
 }
 
-// but states how promspool answers otherwise.
+// but sets the status of promspool's different response.
 func (r request) but(code int) request {
 	r.ours = code
 	return r
@@ -94,7 +93,7 @@ func (r request) butAllow(methods string) request {
 
 const delimitedType = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
 
-// putProto and postProto send metric families that are given as protobuf's text.
+// putProto and postProto send metric families in the text form of protobuf.
 func putProto(path string, code int, families ...string) request {
 	return put(path, delimited(families...), code).with("Content-Type", delimitedType)
 }
@@ -128,20 +127,20 @@ func snappied(text string) string {
 }
 
 func compressed(b *bytes.Buffer, w io.WriteCloser, text string) string {
-	_, _ = io.WriteString(w, text) // to memory
+	_, _ = io.WriteString(w, text) // in memory
 	_ = w.Close()
 	return b.String()
 }
 
-// An answer is what has to be the same of two answers.
+// An answer has the parts of a response that must be equal.
 type answer struct {
 	code  int
 	empty bool
-	media string // of Content-Type, if there is a body
-	allow string // with a 405, in order, without HEAD and OPTIONS
+	media string // Content-Type, if there is a body
+	allow string // Allow of a 405, sorted, without HEAD and OPTIONS
 }
 
-// verbatim sends paths as they are and follows no redirects.
+// verbatim sends paths unchanged and follows no redirects.
 var verbatim = &http.Client{
 	Timeout:       agenttest.Timeout,
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -177,7 +176,7 @@ func (r request) sendTo(t *testing.T, addr string) answer {
 	return a
 }
 
-// replacement is how promspool runs in place of a Pushgateway.
+// replacement are the flags of promspool as a replacement of Pushgateway.
 var replacement = []string{"--push.empty-instance-label", "--web.enable-admin-api", "--web.enable-lifecycle"}
 
 // startPushgateway starts Debian's Pushgateway.
@@ -190,11 +189,11 @@ func startPushgateway(t *testing.T, flags ...string) *agenttest.Server {
 	return agenttest.StartServer(t, listensOn, agenttest.Need(t, "prometheus-pushgateway"), args...)
 }
 
-// last is a push that must work after every exchange. In Pushgateway it also
-// comes after all deletions, which it does not wait for.
+// last is a push that must succeed after every exchange. In Pushgateway it also follows
+// all deletions, for which it does not wait.
 var last = put("/metrics/job/last", "last 1\n", http.StatusOK)
 
-// holds sends each exchange to a promspool and a Pushgateway and compares them.
+// holds sends each exchange to a promspool and a Pushgateway and compares the results.
 func holds(t *testing.T, exchanges []exchange) {
 	t.Helper()
 	t.Parallel()

@@ -5,7 +5,7 @@ import "testing"
 func TestEquivalenceOfText(t *testing.T) {
 	holds(t, []exchange{
 		{
-			name: "all types that go on a line",
+			name: "all types in the text format",
 			send: []request{put("/metrics/job/j", "# TYPE c counter\nc 1\n# TYPE g gauge\ng 2\n# TYPE u untyped\nu 3\nn 4\n", 200)},
 		}, {
 			name: "types in capitals",
@@ -177,7 +177,7 @@ func TestEquivalenceOfHistogramsAndSummaries(t *testing.T) {
 			name: "buckets that do not rise",
 			send: []request{put("/metrics/job/j", "# TYPE h histogram\nh_bucket{le=\"1\"} 5\nh_bucket{le=\"2\"} 3\nh_bucket{le=\"+Inf\"} 4\nh_sum 3\nh_count 9\n", 200)},
 		}, {
-			name:   "bound that is no number",
+			name:   "bound that is not a number",
 			send:   []request{put("/metrics/job/j", "# TYPE h histogram\nh_bucket{le=\"one\"} 1\n", 400)},
 			serves: nothing,
 		}, {
@@ -213,7 +213,7 @@ func TestEquivalenceOfHistogramsAndSummaries(t *testing.T) {
 			serves:  "s{job=\"j\",quantile=\"1\"} 3",
 			differs: "no zero is made up",
 		}, {
-			name:   "quantile that is no number",
+			name:   "quantile that is not a number",
 			send:   []request{put("/metrics/job/j", "# TYPE s summary\ns{quantile=\"half\"} 1\n", 400)},
 			serves: nothing,
 		}, {

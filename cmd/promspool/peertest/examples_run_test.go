@@ -10,7 +10,7 @@ import (
 	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
-// TestRunExample runs what cron would run, twice.
+// TestRunExample runs the cron job twice.
 func TestRunExample(t *testing.T) {
 	t.Parallel()
 	var line string

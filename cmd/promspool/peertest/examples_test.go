@@ -21,7 +21,7 @@ func example(t *testing.T, name string) string {
 	return string(text)
 }
 
-// replace exchanges what is there exactly once.
+// replace replaces a text that occurs exactly once.
 func replace(t *testing.T, text, from, to string) string {
 	t.Helper()
 	if n := strings.Count(text, from); n != 1 {
@@ -30,7 +30,7 @@ func replace(t *testing.T, text, from, to string) string {
 	return strings.Replace(text, from, to, 1)
 }
 
-// TestExamplesAreListed holds the list of examples against what is there.
+// TestExamplesAreListed compares the list of examples with the directories.
 func TestExamplesAreListed(t *testing.T) {
 	t.Parallel()
 	var listed []string
@@ -44,7 +44,7 @@ func TestExamplesAreListed(t *testing.T) {
 	}
 }
 
-// TestCronExample runs what cron would run, with a program to back up databases.
+// TestCronExample runs the cron job, with a stand-in for the backup program.
 func TestCronExample(t *testing.T) {
 	t.Parallel()
 	agenttest.Need(t, "curl")
@@ -105,7 +105,7 @@ func TestTextfileExample(t *testing.T) {
 	script.Must(t)
 	label := strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(odd)
 	agenttest.WaitFor(t, "the page has the directory", func() bool {
-		return strings.Contains(a.Page(), `directory_size_bytes{directory="`+label+`"} 1`) // and some more, of the file system
+		return strings.Contains(a.Page(), `directory_size_bytes{directory="`+label+`"} 1`) // a prefix: the directory itself adds to it
 	})
 	before := a.Merge()
 	agenttest.WantLines(t, before, "# HELP directory_size_bytes Disk space used by a directory and all below it.", "# TYPE directory_size_bytes gauge")
@@ -125,8 +125,8 @@ func TestTextfileExample(t *testing.T) {
 	}
 }
 
-// TestNodeExporterExample runs the command line of the example. The host's own
-// metrics, other than the spool's, are out of it.
+// TestNodeExporterExample runs the command line of the example. It omits the host's own
+// metrics.
 func TestNodeExporterExample(t *testing.T) {
 	t.Parallel()
 	program := agenttest.Need(t, "prometheus-node-exporter")
@@ -168,8 +168,8 @@ func TestWriteExample(t *testing.T) {
 	}
 }
 
-// TestTimerExample verifies the units, with programs that are there, and runs
-// the command of the service.
+// TestTimerExample verifies the units, with existing programs, and runs the command of
+// the service.
 func TestTimerExample(t *testing.T) {
 	t.Parallel()
 	analyze := agenttest.Need(t, "systemd-analyze")
@@ -193,8 +193,7 @@ func TestTimerExample(t *testing.T) {
 	agenttest.WantLines(t, string(text), `users_logged_in{user="ann"} 1`)
 }
 
-// TestJobUnit runs what promspool-run@backup.service would, with a program and
-// flags of its own.
+// TestJobUnit runs promspool-run@backup.service, with its own program and flags.
 func TestJobUnit(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile(agenttest.Repository + "/systemd/promspool-run@.service")

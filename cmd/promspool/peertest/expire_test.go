@@ -11,8 +11,8 @@ import (
 	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
-// A plain lifetime, at whose end a series is gone, ends the alert on its age as
-// well. Here it goes on firing.
+// A plain lifetime deletes the series when it expires, which ends the alert on its age.
+// This alert must keep firing.
 func TestAlertsOnAgeOutliveTheLifetime(t *testing.T) {
 	t.Parallel()
 	program := agenttest.Need(t, "prometheus")
@@ -38,23 +38,22 @@ scrape_configs:
 		return len(series)
 	}
 	a.Push("/metrics/job/kept?ttl=8s", "payload 1\n")
-	a.Push("/metrics/job/plain", "payload 1\n") // removed at its end, as a plain lifetime does
+	a.Push("/metrics/job/plain", "payload 1\n") // deleted later, as by a plain lifetime
 	agenttest.WaitFor(t, "both alerts fire", func() bool { return count(`ALERTS{alertname="TooOld",alertstate="firing"}`) == 2 })
 	agenttest.WaitFor(t, "the group expires", func() bool { return count(`promspool_group_expired{job="kept"} == 1`) == 1 })
 	if code, _ := a.Send("DELETE", "/metrics/job/plain", ""); code != 202 {
 		t.Fatalf("DELETE = %d", code)
 	}
-	agenttest.WaitFor(t, "the alert on what was removed is resolved", func() bool { return count(`ALERTS{job="plain"}`) == 0 })
+	agenttest.WaitFor(t, "the alert on the deleted group is resolved", func() bool { return count(`ALERTS{job="plain"}`) == 0 })
 	if count(`payload`) != 0 || count(`push_time_seconds{job="plain"}`) != 0 {
-		t.Error("Prometheus still has what is not served any more")
+		t.Error("Prometheus still has series that are no longer served")
 	}
 	if count(`ALERTS{job="kept",alertstate="firing"}`) != 1 || count(`push_time_seconds{job="kept"}`) != 1 {
 		t.Error("the alert on the expired group does not fire any more")
 	}
 }
 
-// Other readers of the directory see that the payload is gone, and the file is
-// to their liking.
+// Other readers of the directory see that the payload has expired, and accept the file.
 func TestNodeExporterSeesThatAGroupHasExpired(t *testing.T) {
 	t.Parallel()
 	agenttest.Need(t, "prometheus-node-exporter")
@@ -86,7 +85,7 @@ func TestNodeExporterSeesThatAGroupHasExpired(t *testing.T) {
 	agenttest.WantLines(t, nodePage(t, node), `payload_count{job="short",x="\\\n\""} 1`, "node_textfile_scrape_error 0")
 }
 
-// samplesOf is samples without the times, which the merge of a test has not.
+// samplesOf returns the samples without times, which the merge in a test lacks.
 func samplesOf(page string) []string {
 	return agenttest.Samples(agenttest.OwnFamilies.ReplaceAllString(page, ""))
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
-// freeAddress returns an address that nobody listens on, for programs that do
-// not say which one they were given.
+// freeAddress returns a free address, for programs that do not report the port that
+// they choose.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -23,7 +23,7 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// commandOf returns the command of a program that an example's README shows.
+// commandOf returns the command of a program in an example's README.
 func commandOf(t *testing.T, readme, program, with string) []string {
 	t.Helper()
 	for line := range strings.Lines(example(t, readme)) {
@@ -35,7 +35,7 @@ func commandOf(t *testing.T, readme, program, with string) []string {
 	return nil
 }
 
-// lineOf returns the one line of an example that has the text.
+// lineOf returns the one line of an example with the text.
 func lineOf(t *testing.T, name, text string) string {
 	t.Helper()
 	var found []string
@@ -50,7 +50,7 @@ func lineOf(t *testing.T, name, text string) string {
 	return found[0]
 }
 
-// set exchanges the value of a flag that is there exactly once.
+// set replaces the value of a flag that occurs exactly once.
 func set(t *testing.T, args []string, flag, value string) {
 	t.Helper()
 	n := 0
@@ -65,7 +65,7 @@ func set(t *testing.T, args []string, flag, value string) {
 	}
 }
 
-// startHost starts what the example has on a host, but with a short interval.
+// startHost starts the programs of a host of the example, with a short interval.
 func startHost(t *testing.T, name, writeURL string) (*agenttest.Agent, *agenttest.Server) {
 	t.Helper()
 	agenttest.Need(t, "prometheus")
@@ -83,7 +83,7 @@ func startHost(t *testing.T, name, writeURL string) (*agenttest.Agent, *agenttes
 	return a, agenttest.StartServer(t, listensOn, args[0], append(args[1:], "--web.listen-address=127.0.0.1:0")...)
 }
 
-// startVictoria starts a VictoriaMetrics that does not hold back what is new.
+// startVictoria starts a VictoriaMetrics that returns new samples immediately.
 func startVictoria(t *testing.T, dir, addr string) *realPrometheus {
 	t.Helper()
 	agenttest.Need(t, "victoria-metrics")
@@ -130,17 +130,17 @@ func TestFleetExample(t *testing.T) {
 			engine.has(`up{instance="b"}`, "1", labels{"job": "promspool", "instance": "b"})
 			engine.has("sum(backup_size_bytes)", "3", labels{})
 
-			// What is deleted on a host is gone in the centre.
+			// A deletion on a host arrives in the center.
 			b.Send("DELETE", "/metrics/job/backup", "")
 			agenttest.WaitFor(t, "the centre knows that the group is gone", func() bool { s, _ := engine.query(`backup_size_bytes{instance="b"}`); return len(s) == 0 })
 
-			// What is scraped while the engine is away gets there later.
+			// Samples scraped during an outage of the engine arrive later.
 			engine.Stop()
 			a.Push("/metrics/job/backup", "backup_size_bytes 100\n")
 			scraped(t, collector)
 			a.Push("/metrics/job/backup", "backup_size_bytes 5\n")
 			engine = start(t, dir, addr)
-			agenttest.WaitFor(t, "the engine has what was pushed last", func() bool { _, v := engine.query(`backup_size_bytes{instance="a"}`); return v == "5" })
+			agenttest.WaitFor(t, "the engine has the last push", func() bool { _, v := engine.query(`backup_size_bytes{instance="a"}`); return v == "5" })
 			engine.has(`max_over_time(backup_size_bytes{instance="a"}[5m])`, "100", labels{"job": "backup", "instance": "a"})
 		})
 	}
@@ -148,7 +148,7 @@ func TestFleetExample(t *testing.T) {
 
 var newest = regexp.MustCompile(`(?m)^prometheus_remote_storage_highest_timestamp_in_seconds (\S+)$`)
 
-// scraped returns when a Prometheus has scraped after now.
+// scraped returns after the next scrape of a Prometheus.
 func scraped(t *testing.T, p *agenttest.Server) {
 	t.Helper()
 	now := float64(time.Now().UnixMilli()) / 1000
@@ -158,15 +158,15 @@ func scraped(t *testing.T, p *agenttest.Server) {
 			return false
 		}
 		at, err := strconv.ParseFloat(found[1], 64)
-		return err == nil && at > now+1 // it rounds
+		return err == nil && at > now+1 // Prometheus rounds the time
 	})
 }
 
-// TestFleetRules has the expressions of the rules find who has gone.
+// TestFleetRules has the expressions of the rules find missing hosts.
 func TestFleetRules(t *testing.T) {
 	t.Parallel()
 	agenttest.Command{Name: agenttest.Need(t, "promtool"), Args: []string{"check", "rules", examples + "/fleet/fleet-rules.yml"}}.Must(t)
-	for _, name := range []string{"host.yml", "central.yml"} { // the rules of the second are elsewhere
+	for _, name := range []string{"host.yml", "central.yml"} { // the rules of the second file are elsewhere
 		agenttest.Command{Name: agenttest.Need(t, "promtool"), Args: []string{"check", "config", "--syntax-only", examples + "/fleet/" + name}}.Must(t)
 	}
 	rules := regexp.MustCompile(`(?m)expr: (.*)$`).FindAllStringSubmatch(example(t, "fleet/fleet-rules.yml"), -1)

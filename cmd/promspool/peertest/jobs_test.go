@@ -12,8 +12,8 @@ import (
 	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
-// TestStoryOfAJob tells what happens to a job as Prometheus sees it: the alerts of
-// the example fire and resolve, but for the times that they wait.
+// TestStoryOfAJob follows a job in Prometheus: the alerts of the example fire and
+// resolve. Their waiting times are removed.
 func TestStoryOfAJob(t *testing.T) {
 	t.Parallel()
 	program := agenttest.Need(t, "prometheus")
@@ -41,25 +41,25 @@ scrape_configs:
 		agenttest.WaitFor(t, expr+" is "+value, func() bool { _, got := p.query(expr); return got == value })
 	}
 
-	// It is declared and does not run.
+	// The job is declared and does not run.
 	agenttest.Command{Name: agenttest.Promspool, Args: []string{"--spool.directory=" + a.Spool, "job", "declare", "a", "--every=100ms"}}.Must(t)
 	fires("JobOverdue", true)
 	has(`promspool_job_success_timestamp_seconds{job="a"}`, "0")
 	has(`sum(promspool_job_runs_total{job="a"})`, "0")
 	has(`count(promspool_job_runs_total{job="a"})`, "5")
-	// It runs, and says itself what is expected.
+	// The job runs with its own expectations.
 	agenttest.RunJob(a.Spool, "exit 0", "--every=1h", "--grace=1m", "--max-runtime=1s").Must(t)
 	fires("JobOverdue", false)
 	has(`promspool_job_runs_total{job="a",outcome="success"}`, "1")
 	has(`promspool_job_next_due_timestamp_seconds{job="a"} - promspool_job_start_timestamp_seconds > bool 3659`, "1")
 	fires("JobNeverSucceeded", false)
-	// It fails.
+	// The job fails.
 	if _, _, status := agenttest.RunJob(a.Spool, "exit 3").Run(t); status != 3 {
 		t.Errorf("exit status %d, want 3", status)
 	}
 	fires("JobFailed", true)
 	has(`promspool_job_exit_code{job="a"}`, "3")
-	// It takes too long, and is killed with everything that knows of it.
+	// The job runs too long and is killed, together with promspool run.
 	j := agenttest.StartJob(t, a.Spool, "")
 	has(`promspool_job_running{job="a"}`, "1")
 	fires("JobRunsTooLong", true)
@@ -70,7 +70,7 @@ scrape_configs:
 	fires("JobFailed", false)
 	fires("JobRunsTooLong", false)
 	has(`promspool_job_exit_code{job="a"}`, "-1")
-	// It works again.
+	// The job succeeds again.
 	agenttest.RunJob(a.Spool, "exit 0").Must(t)
 	has(`promspool_job_exit_code{job="a"}`, "0")
 	fires("JobLost", false)
@@ -81,13 +81,13 @@ scrape_configs:
 	agenttest.WaitFor(t, "the job is forgotten", func() bool { series, _ := p.query(`{job="a",__name__=~"promspool_job_.+"}`); return len(series) == 0 })
 }
 
-// TestCron has the real cron run a job, with its own idea of an environment.
+// TestCron has the real cron run a job, in cron's environment.
 func TestCron(t *testing.T) {
 	t.Parallel()
 	cron := agenttest.Need(t, "cron")
 	spool := t.TempDir()
 	a := agenttest.StartAgent(t, spool)
-	// What it would run as well is covered by mounts; after a boot is now.
+	// Mounts hide its other jobs; @reboot jobs run now.
 	c := agenttest.InNamespace(t, `for dir in /var/spool/cron/crontabs /etc/cron.d /run; do mount -t tmpfs -o mode=755 none $dir; done
 mount --bind /dev/null /etc/crontab
 printf '%s\n' "$CRONTAB" > /var/spool/cron/crontabs/root
@@ -186,7 +186,7 @@ func TestPingsByCurl(t *testing.T) {
 	agenttest.WantLines(t, a.Page(), `promspool_job_running{job="backup"} 1`)
 	ping("backup")
 	ping("backup/start")
-	// It goes on while the agent is started anew, but not while the host is.
+	// The job survives a restart of the agent, but not of the host.
 	a = a.Restart("--ping.enable", "--boot-id=first", "--job.interval=10ms")
 	a.Push("/metrics/job/other", "other 1\n")
 	agenttest.WantLines(t, a.Page(), `promspool_job_running{job="backup"} 1`, agenttest.Runs("backup", "success", 1))

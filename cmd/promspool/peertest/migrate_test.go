@@ -21,7 +21,7 @@ import (
 	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
-// startFullPushgateway starts a Pushgateway that holds all that one can hold.
+// startFullPushgateway starts a Pushgateway with every kind of content.
 func startFullPushgateway(t *testing.T) *agenttest.Server {
 	t.Helper()
 	gateway := startPushgateway(t, "--push.disable-consistency-check")
@@ -78,8 +78,8 @@ func postText(t *testing.T, addr, path, body string) int {
 
 var gatewayOnly = regexp.MustCompile(`(?m)^(?:go|process|promspool|pushgateway)_.*\n`)
 
-// sameSamples compares two pages, without the servers' own samples and, if times
-// is unset, without those of the pushes' times.
+// sameSamples compares two pages without the servers' own samples. It ignores the push
+// times unless times is set.
 func sameSamples(t *testing.T, ours, theirs string, times bool) {
 	t.Helper()
 	all := func(page string) []string {
@@ -121,7 +121,7 @@ func TestMigrateTakesAllFromPushgateway(t *testing.T) {
 		t.Errorf("after a restart the agent serves\n%s\nwant\n%s", after, before)
 	}
 
-	// A second time everything is there, and what a job has pushed since stays.
+	// A second run skips all groups and keeps later pushes of jobs.
 	a.Push("/metrics/job/exact", "untyped 4\n")
 	if out := agenttest.MigrateFrom("http://"+gateway.Addr, "--spool.directory="+a.Spool).Must(t); !strings.HasSuffix(out, "0 taken, 6 left, 0 refused\n") {
 		t.Errorf("a second time it says\n%s", out)
@@ -155,7 +155,7 @@ func TestMigrateToAnAgent(t *testing.T) {
 	agenttest.MigrateFrom("http://"+gateway.Addr, "--url="+a.URL+"/", "--overwrite").Must(t)
 	sameSamples(t, a.Page(), theirs, false)
 
-	// And from promspool to promspool.
+	// From one promspool to another.
 	spool := filepath.Join(t.TempDir(), "spool")
 	agenttest.NoError(t, os.Mkdir(spool, 0o755))
 	out, _, status := agenttest.MigrateFrom(a.URL, "--spool.directory="+spool).Run(t)
@@ -163,7 +163,7 @@ func TestMigrateToAnAgent(t *testing.T) {
 		t.Errorf("from promspool: status %d\n%s", status, out)
 	}
 	second := agenttest.StartAgent(t, spool)
-	// Its JSON has no place for families of these names.
+	// Its JSON cannot represent families with these names.
 	a.Push("/metrics/job/hides/zone/a", "")
 	second.Push("/metrics/job/hides/zone/a", "")
 	sameSamples(t, second.Page(), a.Page(), false)

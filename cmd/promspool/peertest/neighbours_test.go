@@ -14,8 +14,8 @@ import (
 	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
-// wantParses asks promtool. What it only advises against, such as a name, is
-// the pusher's.
+// wantParses checks a text with promtool. It ignores recommendations, such as on names,
+// which depend on the client.
 func wantParses(t *testing.T, text string) {
 	t.Helper()
 	const lint = 3
@@ -40,7 +40,7 @@ func TestPromtoolParsesPageAndFiles(t *testing.T) {
 	for _, name := range names {
 		text, err := os.ReadFile(filepath.Join(a.Spool, name))
 		agenttest.NoError(t, err)
-		if name != "dropped.prom" { // that is not ours
+		if name != "dropped.prom" { // not written by promspool
 			wantParses(t, string(text))
 		}
 	}
@@ -88,7 +88,7 @@ func startNodeExporter(t *testing.T, dir string, flags ...string) *agenttest.Ser
 	return agenttest.StartServer(t, listensOn, agenttest.Need(t, "prometheus-node-exporter"), args...)
 }
 
-// nodePage returns what a node_exporter serves.
+// nodePage returns the metrics of a node_exporter.
 func nodePage(t *testing.T, node *agenttest.Server) string {
 	t.Helper()
 	resp, err := agenttest.Client.Get("http://" + node.Addr + "/metrics")
@@ -121,7 +121,7 @@ func TestNodeExporterServesTheSameSpool(t *testing.T) {
 	a.Serves(`dropped{a="b"} 7`)
 	node := startNodeExporter(t, a.Spool)
 
-	// Until the HELP texts are aligned it may drop a family, and must not end.
+	// Until the HELP texts are aligned it may drop a family, but must not exit.
 	same := func() {
 		t.Helper()
 		var theirs string
@@ -139,14 +139,14 @@ func TestNodeExporterServesTheSameSpool(t *testing.T) {
 	same()
 	a = a.Restart()
 	same()
-	// A text that all its pushers change, and one that the first of them drops.
+	// A text that all clients change, and one that the first client drops.
 	a.Push("/metrics/job/job0/instance/host0", "# HELP shared_gauge Another text.\n# TYPE shared_gauge gauge\nshared_gauge 1\n")
 	a.Push("/metrics/job/job1/instance/host1", "shared_late 1\n")
 	a.Push("/metrics/job/job2/instance/host2", "# HELP shared_late With a text.\nshared_late 1\n")
 	same()
 	a = a.Restart()
 	same()
-	// Two texts and a file without one would end node_exporter.
+	// Two texts and a file without one make node_exporter exit.
 	a.Push("/metrics/job/z", "shared_few{n=\"z\"} 1\n")
 	for _, job := range []string{"y", "x", "w"} {
 		a.Push("/metrics/job/"+job, fmt.Sprintf("# HELP shared_few Text of %s.\nshared_few{n=%q} 1\n", job, job))
@@ -158,9 +158,8 @@ func TestNodeExporterServesTheSameSpool(t *testing.T) {
 	}
 }
 
-// TestAlertsForNodeExporterFindTheirMetrics compares with a node_exporter on
-// the same directory, but for what it says of pushed groups: they have a push
-// time of their own.
+// TestAlertsForNodeExporterFindTheirMetrics compares with a node_exporter on the same
+// directory. Pushed groups are excluded, as they have a push time.
 func TestAlertsForNodeExporterFindTheirMetrics(t *testing.T) {
 	t.Parallel()
 	agenttest.Need(t, "prometheus-node-exporter")

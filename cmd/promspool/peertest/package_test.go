@@ -53,7 +53,7 @@ func TestPackageVersionsSort(t *testing.T) {
 	}
 }
 
-// packageFiles is what both packages hold besides documentation.
+// packageFiles lists the contents of both packages except documentation.
 var packageFiles = []string{
 	"/etc/default/promspool",
 	"/etc/promspool/jobs",
@@ -70,8 +70,8 @@ var packageFiles = []string{
 	"/usr/share/man/man1/promspool.1.gz",
 }
 
-// A clean root with nothing but Debian's smallest system and systemd, where
-// packages are installed. Nothing of it is left mounted.
+// A cleanRoot is a root directory with Debian's smallest system and systemd, where
+// packages are installed. It leaves no mounts behind.
 type cleanRoot struct {
 	t   *testing.T
 	dir string
@@ -82,7 +82,7 @@ func makeRoot(t *testing.T, include string) *cleanRoot {
 	t.Helper()
 	program := agenttest.Need(t, "mmdebstrap")
 	agenttest.NeedRoot(t, "makes a system")
-	dir, err := os.MkdirTemp("", "promspool-root-") // short: a socket is in it
+	dir, err := os.MkdirTemp("", "promspool-root-") // short, as it contains a socket
 	agenttest.NoError(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	// Not command, which is impatient: this fetches packages.
@@ -124,20 +124,20 @@ func (r *cleanRoot) read(name string) string {
 	return string(text)
 }
 
-// inside is a command in the root, with /proc and a short environment.
+// inside returns a command in the root, with /proc and a minimal environment.
 func (r *cleanRoot) inside(args ...string) agenttest.Command {
 	script := `mount -t proc proc "$0/proc" && exec chroot "$0" env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$@"`
 	return agenttest.Command{Name: "unshare", Args: append([]string{"--mount", "sh", "-c", script, r.dir}, args...)}
 }
 
-// asked returns what the service manager was asked since the last call.
+// asked returns the requests to the service manager since the last call.
 func (r *cleanRoot) asked() string {
-	text, _ := os.ReadFile(r.dir + "/systemctl.log") // there may be none yet
+	text, _ := os.ReadFile(r.dir + "/systemctl.log") // the file may not exist yet
 	_ = os.Remove(r.dir + "/systemctl.log")
 	return string(text)
 }
 
-// wantSpool checks the user and the directory that the group may drop files to.
+// wantSpool checks the user, and the directory in which the group can drop files.
 func (r *cleanRoot) wantSpool() {
 	r.t.Helper()
 	got := r.inside("stat", "-c", "%n %a %U:%G", "/var/lib/promspool", "/var/lib/promspool/spool").Must(r.t)
@@ -146,8 +146,8 @@ func (r *cleanRoot) wantSpool() {
 	}
 }
 
-// start runs what the unit says, as its user and with its flags, in the way of
-// the service manager, and waits for READY=1.
+// start runs the command of the unit, with its user and flags, like the service
+// manager, and waits for READY=1.
 func (r *cleanRoot) start() *agenttest.Agent {
 	r.t.Helper()
 	unit := r.read("/usr/lib/systemd/system/promspool.service")
@@ -161,7 +161,7 @@ func (r *cleanRoot) start() *agenttest.Agent {
 	if setting("Type") != "notify" || setting("AmbientCapabilities") != "CAP_LEASE" || setting("EnvironmentFile") != "-/etc/default/promspool" {
 		r.t.Fatalf("the unit is another one than this test knows:\n%s", unit)
 	}
-	_ = os.Remove(r.dir + "/run/notify") // of the last one
+	_ = os.Remove(r.dir + "/run/notify") // from the previous start
 	notify, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: r.dir + "/run/notify", Net: "unixgram"})
 	agenttest.NoError(r.t, err)
 	defer notify.Close()
@@ -180,10 +180,9 @@ func (r *cleanRoot) start() *agenttest.Agent {
 
 const packageFlags = "ARGS=\"--web.listen-address=127.0.0.1:0\" # mine\n"
 
-// TestPackageLives has the packages through the life of a host, one after the
-// other.
+// TestPackageLives installs, upgrades and removes the packages, one after the other.
 func TestPackageLives(t *testing.T) {
-	packages(t, "new", "deb") // or skip before the work
+	packages(t, "new", "deb") // skip early if they are missing
 	agenttest.Need(t, "rpm")
 	r := newCleanRoot(t)
 	t.Run("deb", func(t *testing.T) { lifeOfDeb(t, &cleanRoot{t, r.dir}) })
@@ -191,7 +190,7 @@ func TestPackageLives(t *testing.T) {
 	t.Run("rpm", func(t *testing.T) { lifeOfRPM(t, &cleanRoot{t, r.dir}) })
 }
 
-// lifeOfDeb is: install, push, scrape, upgrade, remove, purge.
+// lifeOfDeb tests: install, push, scrape, upgrade, remove, purge.
 func lifeOfDeb(t *testing.T, r *cleanRoot) {
 	old, update := packages(t, "old", "deb"), packages(t, "new", "deb")
 	install := func(deb string) string {
@@ -244,7 +243,7 @@ func lifeOfDeb(t *testing.T, r *cleanRoot) {
 		t.Errorf("after an upgrade the flags are %q, want those of the administrator", got)
 	}
 	r.wantSpool()
-	a.Stop() // as the restart would
+	a.Stop() // like the restart
 	a = r.start()
 	if got := a.Merge(); got != before {
 		t.Errorf("after an upgrade the agent serves\n%swant\n%s", got, before)
@@ -260,7 +259,7 @@ func lifeOfDeb(t *testing.T, r *cleanRoot) {
 		t.Errorf("after a removal the flags are %q, want those of the administrator", got)
 	}
 	if out := r.inside("dpkg", "--purge", "promspool").Must(t); !strings.Contains(out, "/var/lib/promspool and the user promspool are kept") {
-		t.Errorf("a purge does not say what it keeps:\n%s", out)
+		t.Errorf("a purge does not list the files that it keeps:\n%s", out)
 	}
 	r.wantGone()
 }
@@ -272,7 +271,7 @@ func wantVersion(t *testing.T, page, version string) {
 	}
 }
 
-// wantGone checks that the package has left what is the user's and nothing else.
+// wantGone checks that the package leaves only the user's files.
 func (r *cleanRoot) wantGone() {
 	r.t.Helper()
 	for _, name := range packageFiles {
@@ -294,12 +293,12 @@ func (r *cleanRoot) wantGone() {
 	}
 }
 
-// lifeOfRPM is the same with rpm, in a root that has what the scripts need.
+// lifeOfRPM tests the same with rpm, in a root with the programs of its scripts.
 func lifeOfRPM(t *testing.T, r *cleanRoot) {
 	old, update, rpm := packages(t, "old", "rpm"), packages(t, "new", "rpm"), agenttest.Need(t, "rpm")
 	do := func(args ...string) string {
 		t.Helper()
-		// rpm changes into the root for the scripts, and has no database there.
+		// rpm runs the scripts in the root, which has no rpm database.
 		return agenttest.Command{Name: "unshare", Args: append([]string{"--mount", "sh", "-c", `mount -t proc proc "$1/proc" && shift && exec "$@"`, "sh", r.dir, rpm, "--root=" + r.dir}, args...)}.Must(t)
 	}
 	do("--nodeps", "--install", old)
@@ -342,6 +341,6 @@ func lifeOfRPM(t *testing.T, r *cleanRoot) {
 	if got := r.asked(); !strings.Contains(got, "stop promspool.socket promspool-push.socket promspool-metrics.socket promspool.service\n") || strings.Contains(got, "restart") {
 		t.Errorf("in a removal systemctl is asked %q, want to stop and disable", got)
 	}
-	agenttest.NoError(t, os.Rename(r.dir+"/etc/default/promspool.rpmsave", r.dir+"/etc/default/kept")) // the administrator's
+	agenttest.NoError(t, os.Rename(r.dir+"/etc/default/promspool.rpmsave", r.dir+"/etc/default/kept")) // the administrator's copy
 	r.wantGone()
 }

@@ -14,11 +14,11 @@ import (
 	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
-// A realPrometheus is the program, with an empty database.
+// A realPrometheus is a running Prometheus, with an empty database at first.
 type realPrometheus struct{ *agenttest.Server }
 
-// startPrometheus starts a Prometheus with a configuration of the examples, but
-// these targets and a short interval.
+// startPrometheus starts a Prometheus with a configuration of the examples, with the
+// given targets and a short interval.
 func startPrometheus(t *testing.T, name string, targets ...string) *realPrometheus {
 	t.Helper()
 	program := agenttest.Need(t, "prometheus")
@@ -72,7 +72,7 @@ func (p *realPrometheus) query(expr string) (series []labels, value string) {
 	resp, err := agenttest.Client.Get("http://" + p.Addr + "/api/v1/query?query=" + url.QueryEscape(expr))
 	agenttest.NoError(p.T, err)
 	defer resp.Body.Close()
-	if resp.StatusCode == http.StatusServiceUnavailable { // it starts
+	if resp.StatusCode == http.StatusServiceUnavailable { // still starting
 		return nil, ""
 	}
 	var answer struct {
@@ -95,8 +95,7 @@ func (p *realPrometheus) query(expr string) (series []labels, value string) {
 	return series, value
 }
 
-// has waits for the expression to have one series, with this value and these
-// labels besides the name.
+// has waits until the expression has one series with this value and these labels.
 func (p *realPrometheus) has(expr, value string, want labels) {
 	p.T.Helper()
 	var series []labels
@@ -153,7 +152,7 @@ func TestPrometheusHasTheLabelsThatTheExamplePromises(t *testing.T) {
 	p.has(fmt.Sprintf("up{instance=%q}", cluster.Addr), "1", labels{"job": "promspool", "instance": cluster.Addr})
 	p.has(fmt.Sprintf("promspool_groups{instance=%q}", here.Addr), "2", labels{"job": "promspool", "instance": here.Addr})
 
-	// What is pushed, changed and deleted between scrapes gets there as well.
+	// Changes and deletions between scrapes arrive as well.
 	here.Push("/metrics/job/backup", "backup_size_bytes 10\n")
 	agenttest.WaitFor(t, "Prometheus has the second value", func() bool { _, v := p.query("backup_size_bytes"); return v == "10" })
 	here.Send("DELETE", "/metrics/job/backup", "")

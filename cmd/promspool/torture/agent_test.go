@@ -31,7 +31,7 @@ type agent struct {
 	exited chan struct{}
 }
 
-// log is what the agent writes, for one who reads meanwhile.
+// log collects the output of the agent. It is safe to read meanwhile.
 type log struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -59,11 +59,11 @@ func start(t *testing.T, spool string, flags ...string) *agent {
 	return a
 }
 
-// startProgram starts an agent that may be a faulty one, and may not start.
+// startProgram starts an agent, possibly a faulty one. It may fail to start.
 func startProgram(t *testing.T, program string, env []string, spool string, flags ...string) (*agent, error) {
 	args := append([]string{"--web.listen-address=127.0.0.1:0", "--spool.directory=" + spool}, flags...)
 	a := &agent{spool: spool, cmd: exec.Command(program, args...), log: &log{}, exited: make(chan struct{})}
-	a.client = &http.Client{Timeout: patience, Transport: &http.Transport{MaxIdleConnsPerHost: 100}}
+	a.client = &http.Client{Timeout: timeout, Transport: &http.Transport{MaxIdleConnsPerHost: 100}}
 	a.cmd.Stderr = a.log
 	a.cmd.Env = append(os.Environ(), env...)
 	if err := a.cmd.Start(); err != nil {
@@ -80,7 +80,7 @@ func startProgram(t *testing.T, program string, env []string, spool string, flag
 			t.Logf("the agent on %s logged:\n%s", spool, text[max(0, len(text)-4000):])
 		}
 	})
-	err := eventually(patience, func() error {
+	err := eventually(timeout, func() error {
 		found := listens.FindStringSubmatch(a.log.String())
 		if found == nil {
 			return errors.New("the agent does not say where it listens")
@@ -94,22 +94,22 @@ func startProgram(t *testing.T, program string, env []string, spool string, flag
 	return a, nil
 }
 
-// kill ends the process without asking it.
+// kill ends the process with SIGKILL.
 func (a *agent) kill() {
 	_ = a.cmd.Process.Kill() // it may have exited
 	<-a.exited
 	a.client.CloseIdleConnections()
 }
 
-// stop ends the process as a service manager does and returns its exit status.
+// stop stops the process like a service manager and returns its exit status.
 func (a *agent) stop() (int, error) {
 	if err := a.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return 0, err
 	}
 	select {
 	case <-a.exited:
-	case <-time.After(patience):
-		return 0, fmt.Errorf("the agent still runs %v after SIGTERM", patience)
+	case <-time.After(timeout):
+		return 0, fmt.Errorf("the agent still runs %v after SIGTERM", timeout)
 	}
 	return a.cmd.ProcessState.ExitCode(), nil
 }
@@ -123,7 +123,7 @@ func (a *agent) alive() error {
 	}
 }
 
-// send makes a request and returns the status code and the answer.
+// send makes a request and returns the status code and the response.
 func (a *agent) send(method, path, body string) (code int, answer string, err error) {
 	req, err := http.NewRequest(method, a.url+path, strings.NewReader(body))
 	if err != nil {
@@ -143,7 +143,7 @@ func (a *agent) send(method, path, body string) (code int, answer string, err er
 
 var errNoAnswer = errors.New("no answer, or not all of it")
 
-// must makes a request that has to be answered with that code.
+// must makes a request that must be answered with that code.
 func (a *agent) must(code int, method, path, body string) error {
 	got, answer, err := a.send(method, path, body)
 	if err != nil {
@@ -155,7 +155,7 @@ func (a *agent) must(code int, method, path, body string) error {
 	return nil
 }
 
-// served returns the versions of the groups that are served.
+// served returns the versions of the groups served.
 func (a *agent) served() (map[group]int, error) {
 	code, page, err := a.send("GET", "/metrics", "")
 	if err != nil {
@@ -167,7 +167,7 @@ func (a *agent) served() (map[group]int, error) {
 	return versions(page)
 }
 
-// memory returns the resident set of the process and its peak, in bytes.
+// memory returns the resident memory of the process and its peak, in bytes.
 func (a *agent) memory() (now, peak int64, err error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", a.cmd.Process.Pid))
 	if err != nil {
@@ -186,5 +186,5 @@ func (a *agent) memory() (now, peak int64, err error) {
 	return now, peak, nil
 }
 
-// dial opens a connection of its own to the agent.
+// dial opens a new connection to the agent.
 func (a *agent) dial() (net.Conn, error) { return net.DialTimeout("tcp", a.addr, 5*time.Second) }

@@ -18,9 +18,9 @@ import (
 	"testing"
 )
 
-// The faults that an agent for controls can have; one of them is the value of
-// faultVariable. The code of the product knows nothing of it: the calls in a
-// copy of package filestore/disk are changed while it is built.
+// The faults of agents for control tests. faultVariable selects one. The product's
+// code does not contain them: the build changes the calls in a copy of package
+// filestore/disk.
 const (
 	faultVariable = "PROMSPOOL_TORTURE_FAULT"
 
@@ -30,7 +30,7 @@ const (
 	inPlace          = "files written in place"
 )
 
-// wrongSource is what the calls are changed to.
+// wrongSource replaces the calls.
 const wrongSource = `package disk
 
 import (
@@ -122,7 +122,7 @@ func tortureRename(rename func(int, string, int, string) error, at int, from str
 }
 `
 
-// faulty returns an agent with that fault, and what its environment needs.
+// faulty returns an agent with that fault and its environment.
 func faulty(t *testing.T, fault string) (program string, env []string) {
 	t.Helper()
 	path, err := buildFaulty()
@@ -189,8 +189,7 @@ var buildFaulty = sync.OnceValues(func() (string, error) {
 	return program, nil
 })
 
-// makeWrong changes the calls in a source, whatever surrounds them, and returns
-// nil if there are none.
+// makeWrong replaces the calls in a source file. It returns nil if there are none.
 func makeWrong(text []byte, changed map[string]int) ([]byte, error) {
 	files := token.NewFileSet()
 	file, err := parser.ParseFile(files, "", text, 0)

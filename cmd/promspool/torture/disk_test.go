@@ -27,11 +27,10 @@ import (
 // page is the unit in which a write may be on the disk or not.
 const page = 4096
 
-// A disk remembers: it is a file in a FUSE file system of its own, under the
-// loop device that carries the file system under test. Writes and flushes are
-// logged in the order in which they were answered, so that the disk can be made
-// again as a power cut at any instant would have left it. An instant is a
-// length of the log.
+// A disk is a file in its own FUSE file system, under the loop device of the file
+// system under test. It logs writes and flushes in the order of their completion, so
+// that it can be rebuilt as after a power cut at any instant. An instant is a length
+// of the log.
 type disk struct {
 	fs.Inode
 
@@ -44,7 +43,7 @@ type disk struct {
 	broken atomic.Bool // writes and flushes fail
 	failed atomic.Int64
 
-	dir    string // where its file is
+	dir    string // directory of its file
 	server *fuse.Server
 	once   sync.Once
 }
@@ -73,7 +72,7 @@ func (d *disk) Setattr(ctx context.Context, f fs.FileHandle, _ *fuse.SetAttrIn, 
 	return d.Getattr(ctx, f, out)
 }
 
-// Open has no cache put between the loop device and the disk.
+// Open disables the cache between the loop device and the disk.
 func (d *disk) Open(context.Context, uint32) (fs.FileHandle, uint32, syscall.Errno) {
 	return nil, fuse.FOPEN_DIRECT_IO, 0
 }
@@ -122,10 +121,10 @@ func (d *disk) append(r record) {
 	d.at.Store(int64(len(d.log)))
 }
 
-// instant is now.
+// instant returns the current instant.
 func (d *disk) instant() int64 { return d.at.Load() }
 
-// kept says what is on the disk of what was written after the last flush.
+// kept selects the writes after the last flush that are on the disk.
 type kept int
 
 const (
@@ -171,12 +170,12 @@ func (d *disk) String() string {
 	return fmt.Sprintf("%d writes of %d KiB, %d flushes", len(d.log)-flushes, size>>10, flushes)
 }
 
-// A fileSystem is one that a spool may be on.
+// A fileSystem is a type of file system for the spool.
 type fileSystem struct {
 	name    string
 	kind    string
 	mkfs    []string
-	options string // rare commits by the kernel itself, which would cover for a missing flush
+	options string // makes the kernel commit rarely, which would hide a missing flush
 	mib     int
 }
 
@@ -189,7 +188,7 @@ var (
 	fileSystems = []fileSystem{ext4Loose, ext4, xfs, btrfs}
 )
 
-// known skips the test where the kernel does not know the file system.
+// known skips the test if the kernel does not support the file system.
 func (f fileSystem) known(t *testing.T) {
 	t.Helper()
 	list, err := os.ReadFile("/proc/filesystems")
@@ -213,8 +212,8 @@ func (f fileSystem) make(t *testing.T) []byte {
 	return content
 }
 
-// plug makes a disk with that content, which it keeps, until the end of the test
-// or unplug. If it is to be cut it has a log.
+// plug creates a disk with that content until the test ends or unplug. A disk to be
+// cut needs a log.
 func plug(t *testing.T, content []byte, log bool) *disk {
 	t.Helper()
 	d := &disk{now: content, dir: directory(t)}
@@ -236,19 +235,19 @@ func plug(t *testing.T, content []byte, log bool) *disk {
 	return d
 }
 
-// unplug takes the disk away; nothing may be mounted from it.
+// unplug removes the disk. It must not be mounted.
 func (d *disk) unplug() {
 	d.once.Do(func() {
 		_ = unmount(d.dir)
-		_ = unix.Unmount(d.dir, unix.MNT_DETACH) // somebody still holds it
+		_ = unix.Unmount(d.dir, unix.MNT_DETACH) // a process still uses it
 		d.server.Wait()
-		d.now, d.first, d.log = nil, nil, nil // some hundred MiB each
+		d.now, d.first, d.log = nil, nil, nil // several hundred MiB each
 		debug.FreeOSMemory()
 	})
 }
 
-// mount mounts the file system that is on the disk, through a loop device that
-// goes with the mount, and returns where.
+// mount mounts the file system on the disk and returns the mount point. The loop
+// device ends with the mount.
 func (f fileSystem) mount(t *testing.T, d *disk) (string, error) {
 	t.Helper()
 	options := "loop"
@@ -264,18 +263,18 @@ func (f fileSystem) mount(t *testing.T, d *disk) (string, error) {
 	return at, command("mount", "-t", f.kind, "-o", options, filepath.Join(d.dir, "disk"), at)
 }
 
-// unmount waits for those who still have something open there.
+// unmount unmounts and retries while a process still has a file open there.
 func unmount(at string) error {
-	return eventually(patience, func() error {
+	return eventually(timeout, func() error {
 		err := unix.Unmount(at, 0)
 		if errors.Is(err, unix.EINVAL) {
-			return nil // it is none
+			return nil // not mounted
 		}
 		return err
 	})
 }
 
-// command runs a program and returns what it said if it failed.
+// command runs a program. The error includes its output.
 func command(name string, args ...string) error {
 	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, out)

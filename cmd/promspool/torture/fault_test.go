@@ -16,16 +16,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A fault is what a system call of the agent is made to answer, by strace.
+// A fault is a result of a system call of the agent, injected by strace.
 type fault struct {
 	name   string
-	calls  string // that fail
-	how    string // what is injected into them
-	onDir  bool   // only where they are about the spool itself
+	calls  string // the calls that fail
+	how    string // the injection, in strace's syntax
+	onDir  bool   // only calls on the directory of the spool
 	method string
-	doubt  bool // the change may have been made
+	doubt  bool // the change may be on disk
 	code   int
-	sick   bool // the health check makes these calls, too
+	sick   bool // the health check makes these calls as well
 }
 
 const (
@@ -42,7 +42,7 @@ var faults = []fault{
 	{name: "flush of the directory", calls: flushes, how: "error=EIO", onDir: true, method: "PUT", doubt: true, code: 500},
 	{name: "flush of the directory, DELETE", calls: flushes, how: "error=EIO", onDir: true, method: "DELETE", doubt: true, code: 500},
 	{name: "no space at the flush", calls: flushes, how: "error=ENOSPC:when=1", method: "PUT", code: 507},
-	{name: "quota at the flush", calls: flushes, how: "error=EDQUOT:when=1", method: "PUT", code: 507, sick: true}, // remembered
+	{name: "quota at the flush", calls: flushes, how: "error=EDQUOT:when=1", method: "PUT", code: 507, sick: true}, // the health check remembers it
 	{name: "rename", calls: renames, how: "error=EIO", method: "PUT", code: 500},
 	{name: "rename, no space", calls: renames, how: "error=ENOSPC", method: "POST", code: 507},
 	{name: "rename, read-only", calls: renames, how: "error=EROFS", method: "PUT", code: 500},
@@ -73,22 +73,21 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// TestFaultsNotice has an agent that tries a failed flush again, which then says
-// that all is well.
+// TestFaultsNotice uses an agent that retries a failed flush and then reports success.
 func TestFaultsNotice(t *testing.T) {
 	need(t, "strace")
 	program, env := faulty(t, flushAgain)
 	err := faults[0].try(t, program, env)
 	if err == nil {
-		t.Fatal("a flush was tried again, and nobody complains: the test cannot fail")
+		t.Fatal("a flush was retried and no check failed: the test cannot fail")
 	}
 	t.Logf("RESULT faults, control %s: noticed: %v", flushAgain, err)
 }
 
-// try makes a request while the fault lasts.
+// try makes a request while the fault is active.
 func (f fault) try(t *testing.T, program string, env []string) error {
 	spool := filepath.Join(directory(t), "spool")
-	// What cannot be removed while the fault lasts is when the directory is looked through.
+	// Files that cannot be deleted during the fault are deleted by the next rescan.
 	a, err := startProgram(t, program, env, spool, "--spool.resync=1s")
 	if err != nil {
 		return err
@@ -138,21 +137,21 @@ func (f fault) try(t *testing.T, program string, env []string) error {
 	if err != nil {
 		return fmt.Errorf("after the fault: %w", err)
 	}
-	// It has to work again by itself.
-	h.settle(found)
+	// The agent must recover without a restart.
+	h.restart(found)
 	op = h.begin(g, false, 0)
 	if err := a.must(200, "PUT", g.path(), g.body(op.version)); err != nil {
 		return fmt.Errorf("after the fault is gone: %w", err)
 	}
 	h.acknowledge(op, 0)
-	if err := eventually(patience, func() error { return a.must(200, "GET", "/-/healthy", "") }); err != nil {
+	if err := eventually(timeout, func() error { return a.must(200, "GET", "/-/healthy", "") }); err != nil {
 		return err
 	}
 	return checkServed(h, theEnd, a)
 }
 
-// health wants the health check to say what is wrong, where it can know. It asks
-// the disk once a second.
+// health expects the health check to report the fault if it makes such calls. The
+// check tests the disk once a second.
 func (f fault) health(a *agent) error {
 	code, sentence, err := a.send("GET", "/-/healthy", "")
 	if err != nil {
@@ -164,14 +163,14 @@ func (f fault) health(a *agent) error {
 	return nil
 }
 
-// A trace is a strace at work on an agent.
+// A trace is an strace attached to an agent.
 type trace struct {
 	cmd *exec.Cmd
 	log string
 }
 
 // inject makes calls of the running agent fail until end is called. Counts, as in
-// when=1, are of one thread.
+// when=1, are per thread.
 func inject(t *testing.T, a *agent, f fault) (*trace, error) {
 	t.Helper()
 	tr := &trace{log: filepath.Join(directory(t), "strace")}
@@ -185,7 +184,7 @@ func inject(t *testing.T, a *agent, f fault) (*trace, error) {
 	if err := tr.cmd.Start(); err != nil {
 		return nil, err
 	}
-	err := eventually(patience, func() error {
+	err := eventually(timeout, func() error {
 		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", a.cmd.Process.Pid))
 		if err != nil || len(tasks) == 0 {
 			return errors.New("the agent is gone")
@@ -208,16 +207,16 @@ func inject(t *testing.T, a *agent, f fault) (*trace, error) {
 	return tr, nil
 }
 
-// end takes the fault away and returns what strace saw.
+// end removes the fault and returns the output of strace.
 func (tr *trace) end() string {
 	_ = tr.cmd.Process.Signal(os.Interrupt)
-	_ = tr.cmd.Wait() // it ends by the signal
+	_ = tr.cmd.Wait() // the signal ends it
 	text, _ := os.ReadFile(tr.log)
 	return string(text)
 }
 
-// TestFileTooLarge lets writes to files fail in their midst, and those to
-// connections not: a part of the content is written.
+// TestFileTooLarge makes writes to files fail after a part of the content. Writes to
+// connections are not affected.
 func TestFileTooLarge(t *testing.T) {
 	spool := filepath.Join(directory(t), "spool")
 	a := start(t, spool)

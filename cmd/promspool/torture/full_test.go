@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestFullDisk fills the file system under an agent: by bytes, where the kernel
-// notices at once and where it may notice late, and by inodes.
+// TestFullDisk fills the file system of an agent: by bytes, with and without delayed
+// allocation, and by inodes.
 func TestFullDisk(t *testing.T) {
 	needMounts(t)
 	for _, tt := range []struct {
@@ -54,7 +54,7 @@ func smallExt4(t *testing.T, at string, options ...string) {
 func fill(t *testing.T, mnt, cause string) {
 	spool := filepath.Join(mnt, "spool")
 	done(t, os.Mkdir(spool, 0o755))
-	// What can be taken away again: bytes and inodes.
+	// The files that use up bytes and inodes, and can be deleted.
 	ballast := filepath.Join(mnt, "ballast")
 	done(t, os.Mkdir(ballast, 0o755))
 	done(t, os.WriteFile(filepath.Join(ballast, "bytes"), make([]byte, 500<<10), 0o644))
@@ -104,7 +104,7 @@ func fill(t *testing.T, mnt, cause string) {
 	}
 	check("full")
 
-	// To replace a group takes room beside the old version.
+	// Replacing a group needs space for the old and the new version.
 	before := refused
 	for range 5 {
 		for i := range 20 {
@@ -116,13 +116,13 @@ func fill(t *testing.T, mnt, cause string) {
 	}
 	check("full, after replacements")
 
-	// The very last block goes to somebody else.
+	// Another file takes the last block.
 	for i := 0; ; i++ {
 		if err := os.WriteFile(filepath.Join(ballast, fmt.Sprint("last", i)), make([]byte, 1<<10), 0o644); err != nil {
 			break
 		}
 	}
-	sick := eventually(patience, func() error {
+	sick := eventually(timeout, func() error {
 		code, answer, err := a.send("GET", "/-/healthy", "")
 		if err == nil && (code != 503 || !strings.Contains(answer, cause)) {
 			err = fmt.Errorf("/-/healthy = %d %q, want 503 and the cause", code, answer)
@@ -146,14 +146,14 @@ func fill(t *testing.T, mnt, cause string) {
 	if code, answer := push("PUT", g); code != 200 {
 		t.Errorf("PUT = %d %q once there is room", code, answer)
 	}
-	if err := eventually(patience, func() error { return a.must(200, "GET", "/-/healthy", "") }); err != nil {
+	if err := eventually(timeout, func() error { return a.must(200, "GET", "/-/healthy", "") }); err != nil {
 		t.Errorf("once there is room: %v", err)
 	}
 	check("with room again")
 	t.Logf("RESULT full: %d acknowledged, %d refused with 507, 0 lost; it says %.150s", acked, refused, sentence)
 }
 
-// TestReadOnly has the file system become read-only and writable again.
+// TestReadOnly remounts the file system read-only and writable again.
 func TestReadOnly(t *testing.T) {
 	needMounts(t)
 	mnt := directory(t)
@@ -181,28 +181,28 @@ func TestReadOnly(t *testing.T) {
 	times := size(3, 30)
 	for range times {
 		put("PUT", 200)
-		done(t, eventually(patience, func() error { return command("mount", "-o", "remount,ro", mnt) }))
+		done(t, eventually(timeout, func() error { return command("mount", "-o", "remount,ro", mnt) }))
 		put("PUT", 500)
 		put("POST", 500)
 		put("DELETE", 500)
-		done(t, eventually(patience, func() error { return a.must(503, "GET", "/-/healthy", "") }))
+		done(t, eventually(timeout, func() error { return a.must(503, "GET", "/-/healthy", "") }))
 		_, err := checkSpool(h, theEnd, spool)
 		done(t, err)
 		done(t, checkServed(h, theEnd, a))
 		a.kill()
-		a = start(t, spool) // on what cannot be written
+		a = start(t, spool) // on a read-only file system
 		done(t, checkServed(h, theEnd, a))
 		done(t, command("mount", "-o", "remount,rw", mnt))
 		put("DELETE", 202)
 		put("PUT", 200)
-		done(t, eventually(patience, func() error { return a.must(200, "GET", "/-/healthy", "") }))
+		done(t, eventually(timeout, func() error { return a.must(200, "GET", "/-/healthy", "") }))
 		done(t, checkServed(h, theEnd, a))
 	}
 	t.Logf("RESULT read-only: %d times, 0 lost", times)
 }
 
-// TestFailingDisk has the disk itself fail under load, again and again, and in
-// the end the power: what was acknowledged in between is there.
+// TestFailingDisk has the disk fail repeatedly under load and finally cuts the power.
+// Every change acknowledged in between must survive.
 func TestFailingDisk(t *testing.T) {
 	needDisk(t)
 	all := fileSystems[:size(1, len(fileSystems))]
@@ -225,7 +225,7 @@ func TestFailingDisk(t *testing.T) {
 	}
 }
 
-// failing is one round: a load, a failure in its midst, and then no power.
+// failing is one round: a load, a disk failure during it, and a power cut.
 func failing(t *testing.T, f fileSystem, rnd *rand.Rand) (l *load, wrong []error) {
 	t.Helper()
 	d := plug(t, f.make(t), true)
@@ -240,7 +240,7 @@ func failing(t *testing.T, f fileSystem, rnd *rand.Rand) (l *load, wrong []error
 	l = begin(a, h, demand{writers: 6, slots: 5, now: d.instant, rnd: rnd})
 	l.until(30+rnd.Int64N(100), 3*time.Second)
 	d.broken.Store(true)
-	done(t, eventually(patience, func() error {
+	done(t, eventually(timeout, func() error {
 		if l.refusals.Load() < 5 {
 			return fmt.Errorf("the disk fails, and nothing is refused: %v", l)
 		}
@@ -250,10 +250,10 @@ func failing(t *testing.T, f fileSystem, rnd *rand.Rand) (l *load, wrong []error
 	served, err := a.served()
 	done(t, err)
 	if len(served) == 0 {
-		t.Error("what was there is not served while the disk fails")
+		t.Error("the existing content is not served while the disk fails")
 	}
 	d.broken.Store(false)
-	// The file system may have given up for good, which is its right.
+	// The file system may have shut down for good, which is allowed.
 	l.until(at+20, 500*time.Millisecond)
 	done(t, a.alive())
 	a.kill()

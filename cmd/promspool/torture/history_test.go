@@ -11,34 +11,34 @@ import (
 	"testing"
 )
 
-// absent is the version of a group that is not there.
+// absent is the version of a group that does not exist.
 const absent = 0
 
-// forever is when a request is acknowledged that is not. The end is before it.
+// forever is the acknowledgement time of unacknowledged requests. theEnd is earlier.
 const (
 	forever = math.MaxInt64
 	theEnd  = forever - 1
 )
 
-// A history is what was asked of each group, in order, and what was
-// acknowledged. Instants are those of a clock that the test chooses.
+// A history records the requests to each group, in order, and their
+// acknowledgements. Instants are those of the test's clock.
 type history struct {
 	mu   sync.Mutex
 	ops  map[group][]*op
-	last int // version given out
+	last int // last version assigned
 }
 
 // op is one request.
 type op struct {
-	version int // that it asks for; absent if it deletes
+	version int // requested version; absent for a deletion
 	began   int64
-	acked   int64 // forever if it was not
-	refused bool  // answered with an error that says nothing of doubt
+	acked   int64 // forever if it was not acknowledged
+	refused bool  // rejected with an error that leaves no doubt
 }
 
 func newHistory() *history { return &history{ops: map[group][]*op{}} }
 
-// begin notes a request that is about to be made, for a version of its own.
+// begin records a request before it is made, with a new version.
 func (h *history) begin(g group, deletes bool, now int64) *op {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -63,7 +63,7 @@ func (h *history) refuse(o *op) {
 	o.refused = true
 }
 
-// acknowledgements returns the instants of all of them, in order.
+// acknowledgements returns the instants of all acknowledgements, in order.
 func (h *history) acknowledgements() []int64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -79,9 +79,9 @@ func (h *history) acknowledgements() []int64 {
 	return at
 }
 
-// settle takes what was found as the new beginning: a request without an answer
-// may have been carried out, but that must not happen later on.
-func (h *history) settle(found map[group]int) {
+// restart takes the state found as the new initial state. Requests without a response
+// may have taken effect, but must not take effect later.
+func (h *history) restart(found map[group]int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for g := range h.ops {
@@ -89,18 +89,18 @@ func (h *history) settle(found map[group]int) {
 	}
 }
 
-// check judges the state that was found after a cut at that instant.
+// check compares the state found after a cut at that instant with the history.
 func (h *history) check(cut int64, found map[group]int) error { return h.checkRead(cut, cut, found) }
 
-// checkRead judges what a reading found that lasted from one instant to another.
-// Each group has to be as the last request that was acknowledged before left it,
-// or one that came later and had begun. A refused one leaves nothing.
+// checkRead compares the state found by a read between two instants. Each group must
+// be as of the last request acknowledged before, or a later one that had begun.
+// Rejected requests have no effect.
 func (h *history) checkRead(from, to int64, found map[group]int) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for g := range found {
 		if h.ops[g] == nil {
-			return fmt.Errorf("%v is there, and nobody has asked for it", g)
+			return fmt.Errorf("%v exists without a request", g)
 		}
 	}
 	for g, ops := range h.ops {
@@ -123,7 +123,7 @@ func (h *history) checkRead(from, to int64, found map[group]int) error {
 	return nil
 }
 
-// TestHistoryNotices tries the judge on histories that are wrong.
+// TestHistoryNotices tests the check with wrong histories.
 func TestHistoryNotices(t *testing.T) {
 	a, b := group{writer: 1}, group{writer: 2}
 	h := newHistory()
@@ -139,7 +139,7 @@ func TestHistoryNotices(t *testing.T) {
 	for _, tt := range []struct {
 		cut   int64
 		found state
-		wrong string // part of the complaint; empty if there is nothing to complain of
+		wrong string // part of the error; empty if there is none
 	}{
 		{0, state{}, ""},
 		{1, state{a: 1}, ""},
@@ -154,26 +154,26 @@ func TestHistoryNotices(t *testing.T) {
 		{8, state{}, ""},
 		{theEnd, state{a: 3}, "has version 3 (0 is none), acknowledged is 0"},
 		{theEnd, state{b: 4}, ""},
-		{theEnd, state{{writer: 3}: 1}, "nobody has asked"},
+		{theEnd, state{{writer: 3}: 1}, "without a request"},
 	} {
 		err := h.check(tt.cut, tt.found)
 		if (err == nil) != (tt.wrong == "") || err != nil && !strings.Contains(err.Error(), tt.wrong) {
 			t.Errorf("at %d with %v: %v, want %q", tt.cut, tt.found, err, tt.wrong)
 		}
 	}
-	// A reading may find what comes while it lasts, and not what was before.
+	// A read may find a version from during the read, not one from before.
 	if err := h.checkRead(2, 6, state{a: 3}); err != nil {
 		t.Error(err)
 	}
 	if err := h.checkRead(7, 8, state{a: 1}); err == nil {
-		t.Error("a reading may find what was replaced before")
+		t.Error("a read may find a version that was replaced before")
 	}
 	if err := h.checkRead(2, 6, state{}); err == nil {
 		t.Error("a reading may find nothing while something is replaced")
 	}
 }
 
-// TestVersionsNotice tries the reader on texts that are wrong.
+// TestVersionsNotice tests the reader with wrong texts.
 func TestVersionsNotice(t *testing.T) {
 	g := group{writer: 1, slot: 2, dropped: true}
 	version := 1

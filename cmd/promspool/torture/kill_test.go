@@ -13,21 +13,20 @@ import (
 	"time"
 )
 
-// killings kills an agent again and again under load, each time at another
-// moment, and starts it again on what it left.
+// killings kills an agent repeatedly under load, at varying moments, and restarts it
+// on the same spool.
 type killings struct {
 	program string
 	env     []string
 	times   int
 }
 
-// run returns how many acknowledgements and readings there were, and the first
-// thing that was wrong.
+// run returns the number of acknowledgements and reads, and the first error.
 func (k killings) run(t *testing.T, rnd *rand.Rand) (acks, reads int, wrong error) {
 	t.Helper()
 	spool := filepath.Join(directory(t), "spool")
 	done(t, os.Mkdir(spool, 0o755))
-	const foreign = ".job=torture.prom.mine" // a leftover of somebody else, which is to stay
+	const foreign = ".job=torture.prom.mine" // a file of another program, which must stay
 	done(t, os.WriteFile(filepath.Join(spool, foreign), []byte("x"), 0o644))
 	h := newHistory()
 	begun := time.Now()
@@ -42,7 +41,7 @@ func (k killings) run(t *testing.T, rnd *rand.Rand) (acks, reads int, wrong erro
 		}
 		w := watch(a, h, now)
 		l := begin(a, h, demand{writers: 6, slots: 3, now: now, rnd: rnd})
-		// From the very start on, and mostly when it is at work.
+		// Sometimes during the start, mostly at work.
 		l.until(rnd.Int64N(60), time.Second)
 		time.Sleep(time.Duration(rnd.IntN(3000)) * time.Microsecond)
 		a.kill()
@@ -59,7 +58,7 @@ func (k killings) run(t *testing.T, rnd *rand.Rand) (acks, reads int, wrong erro
 		if err != nil {
 			return acks, reads, fmt.Errorf("after kill %d: %w", i+1, err)
 		}
-		h.settle(found)
+		h.restart(found)
 	}
 	a, err := startProgram(t, k.program, k.env, spool)
 	if err != nil {
@@ -68,9 +67,9 @@ func (k killings) run(t *testing.T, rnd *rand.Rand) (acks, reads int, wrong erro
 	return acks, reads, checkServed(h, theEnd, a, foreign)
 }
 
-// A watcher reads what an agent serves, and its files, over and over: neither
-// may ever be torn. What is served has to be what was acknowledged before, and
-// what is replaced may not be missing meanwhile.
+// A watcher repeatedly reads the agent's metrics and its files. Neither may ever be
+// torn. Acknowledged content must be served, and a group must not vanish while it is
+// replaced.
 type watcher struct {
 	quit  chan struct{}
 	all   sync.WaitGroup
@@ -125,7 +124,7 @@ func watch(a *agent, h *history, now func() int64) *watcher {
 	return w
 }
 
-// end returns how often was read and the first thing that was wrong.
+// end returns the number of reads and the first error.
 func (w *watcher) end() (int, error) {
 	close(w.quit)
 	w.all.Wait()
@@ -142,7 +141,7 @@ func TestKill(t *testing.T) {
 	t.Logf("RESULT kill -9: %d kills into %d acknowledgements, 0 lost; read %d times meanwhile, never torn", k.times, acks, reads)
 }
 
-// TestKillNotices has an agent that writes its files in place leave torn ones.
+// TestKillNotices uses an agent that writes its files in place, which leaves torn ones.
 func TestKillNotices(t *testing.T) {
 	program, env := faulty(t, inPlace)
 	k := killings{program: program, env: env, times: 30}

@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// A group is written by one writer alone, one request after the other. Those of
-// a writer who drops files are not pushed but written by the command.
+// A group is written by one writer alone, one request at a time. Writers of dropped
+// files use the command.
 type group struct {
 	writer, slot int
 	dropped      bool
@@ -36,7 +36,7 @@ func (g group) file() string {
 	return fmt.Sprintf("job=torture,slot=%d,writer=%d.prom", g.slot, g.writer)
 }
 
-// lines is how many lines a version has: often few, sometimes many pages.
+// lines returns the number of lines of a version: often few, sometimes many pages.
 func (g group) lines(version int) int {
 	n := int(g.fingerprint(version, -1) % 1000)
 	switch {
@@ -48,13 +48,13 @@ func (g group) lines(version int) int {
 	return 300 + n
 }
 
-// fingerprint is what one line of one version has that no other has.
+// fingerprint returns a number that only this line of this version has.
 func (g group) fingerprint(version, line int) uint64 {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%v %d %d", g, version, line))
 	return binary.BigEndian.Uint64(sum[:])
 }
 
-// body is the text of a version.
+// body returns the text of a version.
 func (g group) body(version int) string {
 	var b bytes.Buffer
 	b.WriteString("# HELP torture_line A line of a version.\n# TYPE torture_line gauge\n")
@@ -69,8 +69,8 @@ func (g group) body(version int) string {
 	return b.String()
 }
 
-// versions returns which version of which group is in a text, and an error if
-// something in it is not a whole version.
+// versions returns the version of each group in a text. It returns an error if a
+// version is incomplete.
 func versions(text string) (map[group]int, error) {
 	found := map[group]int{}
 	count := map[group]map[int]bool{}
@@ -124,27 +124,27 @@ func versions(text string) (map[group]int, error) {
 	return found, nil
 }
 
-// A load is writers at work.
+// A load is a number of running writers.
 type load struct {
 	history  *history
 	acks     atomic.Int64
 	refusals atomic.Int64
-	breaks   atomic.Int64 // no answer
+	breaks   atomic.Int64 // requests without a response
 	worst    atomic.Pointer[string]
 
 	quit chan struct{}
 	all  sync.WaitGroup
 }
 
-// demand says what a load is to do.
+// demand configures a load.
 type demand struct {
 	writers, slots int
-	droppers       int          // who write with the command, beside an agent
-	now            func() int64 // the instant, in the units of the history
+	droppers       int          // writers that use the command, next to an agent
+	now            func() int64 // the current instant of the history
 	rnd            *rand.Rand
 }
 
-// begin lets writers write to the agent until end is called or the agent is gone.
+// begin starts writers that run until end is called or the agent is gone.
 func begin(a *agent, h *history, d demand) *load {
 	l := &load{history: h, quit: make(chan struct{})}
 	if d.now == nil {
@@ -171,7 +171,7 @@ func begin(a *agent, h *history, d demand) *load {
 	return l
 }
 
-// one makes one request and notes what came of it.
+// one makes one request and records the result.
 func (l *load) one(a *agent, g group, now func() int64, rnd *rand.Rand) bool {
 	if g.dropped {
 		op := l.history.begin(g, false, now())
@@ -198,7 +198,7 @@ func (l *load) one(a *agent, g group, now func() int64, rnd *rand.Rand) bool {
 	if method != "DELETE" {
 		body = g.body(op.version)
 	}
-	// Sometimes two ask for the same: the answer to either is a promise.
+	// Sometimes two clients send the same request: each acknowledgement counts.
 	answers := make(chan answer, 2)
 	twins := 1
 	if method == "DELETE" && rnd.IntN(2) == 0 {
@@ -237,12 +237,12 @@ func (l *load) one(a *agent, g group, now func() int64, rnd *rand.Rand) bool {
 			why += fmt.Sprintf("%s %s = %d %s", method, g.path(), got.code, got.said)
 		}
 		l.refused(op, why)
-		time.Sleep(time.Millisecond) // what is wrong with the host lasts for a while
+		time.Sleep(time.Millisecond) // a failure of the host lasts for a while
 	}
 	return true
 }
 
-// answer is what came of one request.
+// answer is the result of one request.
 type answer struct {
 	code int
 	said string
@@ -257,14 +257,14 @@ func (l *load) refused(op *op, why string) {
 	}
 }
 
-// until waits for so many acknowledgements, but no longer than that.
+// until waits for that many acknowledgements, or until the time is up.
 func (l *load) until(acks int64, most time.Duration) {
 	for deadline := time.Now().Add(most); l.acks.Load() < acks && time.Now().Before(deadline); {
 		time.Sleep(2 * time.Millisecond)
 	}
 }
 
-// end lets the writers finish what they are at.
+// end waits until the writers have finished their request.
 func (l *load) end() {
 	close(l.quit)
 	l.all.Wait()

@@ -18,12 +18,12 @@ import (
 	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
-// patience is how long anything may take that is not the point of a test.
-const patience = 2 * time.Minute
+// timeout limits operations whose duration is not under test.
+const timeout = 2 * time.Minute
 
 var (
 	promspool string // the program under test
-	workDir   string // for spools and images; it is removed in the end
+	workDir   string // for spools and images; deleted at the end
 	seed      = uint64(time.Now().UnixNano())
 )
 
@@ -38,15 +38,15 @@ func TestMain(m *testing.M) {
 		}
 	}
 	if os.Geteuid() == 0 && os.Getenv("PROMSPOOL_TORTURE_NAMESPACE") == "" {
-		os.Exit(again())
+		os.Exit(reexec())
 	}
 	os.Exit(buildAndRun(m))
 }
 
-// again runs the tests in a mount namespace of their own, with which all that
-// they mount goes, however they end.
-func again() int {
-	runtime.LockOSThread() // the signal is for the death of the thread
+// reexec runs the tests in a new mount namespace, so that their mounts end with them,
+// however they end.
+func reexec() int {
+	runtime.LockOSThread() // Pdeathsig is sent when the thread ends
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Env = append(os.Environ(), "PROMSPOOL_TORTURE_NAMESPACE=1")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
@@ -64,7 +64,7 @@ func again() int {
 }
 
 func buildAndRun(m *testing.M) int {
-	syscall.Umask(0o077) // for the agents: they have to set the modes of their files
+	syscall.Umask(0o077) // the agents must set the modes of their files themselves
 	if s := os.Getenv("PROMSPOOL_TORTURE_SEED"); s != "" {
 		var err error
 		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
@@ -86,8 +86,7 @@ func buildAndRun(m *testing.M) int {
 	return m.Run()
 }
 
-// build builds the program, without the race detector: it is the product that
-// is tried.
+// build builds the program. It omits the race detector, as the tests are of the product.
 func build(to string, flags ...string) (output string, err error) {
 	args := append([]string{"build", "-buildvcs=false", "-o", to}, flags...)
 	cmd := exec.Command("go", append(args, "github.com/promspool/promspool/cmd/promspool")...)
@@ -96,10 +95,10 @@ func build(to string, flags ...string) (output string, err error) {
 	return string(out), err
 }
 
-// long reports whether the long form was asked for.
+// long reports whether the long form is selected.
 func long() bool { return os.Getenv("PROMSPOOL_TORTURE") == "long" }
 
-// size returns the one of the form that runs.
+// size returns the value for the current form.
 func size[T any](short, inLong T) T {
 	if long() {
 		return inLong
@@ -107,14 +106,13 @@ func size[T any](short, inLong T) T {
 	return short
 }
 
-// choices returns a source of random choices that the seed repeats.
+// choices returns a random source that depends on the seed.
 func choices(t *testing.T, stream uint64) *rand.Rand {
 	t.Logf("PROMSPOOL_TORTURE_SEED=%d", seed)
 	return rand.New(rand.NewPCG(seed, stream))
 }
 
-// missing skips the test for want of something, or fails it where everything is
-// promised to be there.
+// missing skips the test, or fails it if PROMSPOOL_TEST_NO_SKIP is set.
 func missing(t *testing.T, what string) {
 	t.Helper()
 	if os.Getenv("PROMSPOOL_TEST_NO_SKIP") != "" {
@@ -123,7 +121,7 @@ func missing(t *testing.T, what string) {
 	t.Skip(what)
 }
 
-// need skips the test unless all of the programs are there.
+// need skips the test unless all of the programs are installed.
 func need(t *testing.T, programs ...string) {
 	t.Helper()
 	for _, p := range programs {
@@ -133,7 +131,7 @@ func need(t *testing.T, programs ...string) {
 	}
 }
 
-// needMounts skips the test where it may not mount, or has no loop devices.
+// needMounts skips the test without permission to mount or without loop devices.
 func needMounts(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -141,11 +139,11 @@ func needMounts(t *testing.T) {
 	}
 	need(t, "mount", "mkfs.ext4")
 	if _, err := os.Stat("/dev/loop-control"); err != nil {
-		missing(t, "there are no loop devices: "+err.Error())
+		missing(t, "no loop devices: "+err.Error())
 	}
 }
 
-// needDisk skips the test where there can be no disk that remembers.
+// needDisk skips the test if a disk with a log is not possible.
 func needDisk(t *testing.T) {
 	t.Helper()
 	needMounts(t)
@@ -154,7 +152,7 @@ func needDisk(t *testing.T) {
 	}
 }
 
-// done fails the test if something that has to succeed did not.
+// done fails the test if err is not nil.
 func done(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
@@ -162,8 +160,8 @@ func done(t *testing.T, err error) {
 	}
 }
 
-// eventually returns nil once the condition does, and its last error if it does
-// not in time.
+// eventually retries the condition until it returns nil. It returns the last error if
+// the time is up.
 func eventually(within time.Duration, condition func() error) error {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -175,7 +173,7 @@ func eventually(within time.Duration, condition func() error) error {
 	}
 }
 
-// directory makes an empty directory below the one for this run.
+// directory creates an empty directory below that of this run.
 func directory(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp(workDir, "")

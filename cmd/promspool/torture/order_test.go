@@ -18,24 +18,24 @@ import (
 	"time"
 )
 
-// A content is what one group holds: a value for each of its families.
+// A content is the content of one group: a value for each family.
 type content map[string]int
 
-// call is one request to a group, or one reading of it, by one of many clients.
+// call is one request to a group by one of many clients, or a read.
 type call struct {
 	method     string // PUT, POST, DELETE, or READ
 	arg        content
 	began      time.Duration
-	ended      time.Duration // of a call without an answer: never
-	unanswered bool          // it may have been carried out, or not
+	ended      time.Duration // never, for a call without a response
+	unanswered bool          // it may or may not have taken effect
 }
 
 func (c call) String() string {
 	return fmt.Sprintf("%s %v (%v to %v)", c.method, map[string]int(c.arg), c.began, c.ended)
 }
 
-// apply returns the content after the call, and false if the call cannot have
-// found what is there.
+// apply returns the content after the call, and false if the call cannot have found
+// this content.
 func (c call) apply(before content) (content, bool) {
 	switch c.method {
 	case "PUT":
@@ -50,9 +50,8 @@ func (c call) apply(before content) (content, bool) {
 	return before, maps.Equal(before, c.arg)
 }
 
-// explained reports whether the calls have an order that real time allows and
-// that leads from one content to the other: a call that ended before another
-// began came before it.
+// explained reports whether an order of the calls leads from one content to the other.
+// A call that ended before another began must precede it.
 func explained(before content, calls []call, after content) bool {
 	seen := map[string]bool{}
 	var try func(now content, done uint64) bool
@@ -63,7 +62,7 @@ func explained(before content, calls []call, after content) bool {
 		}
 		seen[key] = true
 		open := false
-		deadline := time.Duration(1<<63 - 1) // the first end of those still to come
+		deadline := time.Duration(1<<63 - 1) // the first end of the remaining calls
 		for i, c := range calls {
 			if done&(1<<i) == 0 && !c.unanswered {
 				open = true
@@ -86,7 +85,7 @@ func explained(before content, calls []call, after content) bool {
 	return try(before, 0)
 }
 
-// TestExplainedNotices tries the judge on histories that are wrong.
+// TestExplainedNotices tests explained with wrong histories.
 func TestExplainedNotices(t *testing.T) {
 	const ms = time.Millisecond
 	put := func(from, to time.Duration, arg content) call { return call{"PUT", arg, from, to, false} }
@@ -121,7 +120,7 @@ func TestExplainedNotices(t *testing.T) {
 
 const orderPath = "/metrics/job/order/x/1"
 
-// contentOf reads the content of the group from a text.
+// contentOf parses the content of the group.
 func contentOf(text string) content {
 	c := content{}
 	for line := range strings.Lines(text) {
@@ -129,7 +128,7 @@ func contentOf(text string) content {
 		if !ok || !strings.HasPrefix(name, "order_") {
 			continue
 		}
-		v, err := strconv.ParseFloat(strings.TrimSpace(rest), 64) // from a million on with an exponent
+		v, err := strconv.ParseFloat(strings.TrimSpace(rest), 64) // values from a million on have an exponent
 		if err != nil {
 			v = -1 // no call has that
 		}
@@ -138,8 +137,8 @@ func contentOf(text string) content {
 	return c
 }
 
-// round has clients call at the same time and returns what they did. Readings
-// are of the file, or of what the agent serves if there is but one.
+// round has clients make calls concurrently and returns the calls. Reads are of the
+// file, or of the metrics if there is one agent.
 func round(agents []*agent, spool string, ids *int, rnd *rand.Rand) ([]call, error) {
 	const clients, each = 6, 2
 	begun := time.Now()
@@ -199,8 +198,8 @@ func round(agents []*agent, spool string, ids *int, rnd *rand.Rand) ([]call, err
 	return calls, failed
 }
 
-// TestOrder has many clients work on one group, through one agent and through
-// two processes on the same spool, and looks for an order that explains it all.
+// TestOrder has many clients change one group, through one agent and through two
+// processes on one spool, and looks for an order that explains the result.
 func TestOrder(t *testing.T) {
 	rnd := choices(t, 5)
 	for _, processes := range []int{1, 2} {
@@ -228,8 +227,8 @@ func TestOrder(t *testing.T) {
 				before = after
 				total += len(calls)
 			}
-			for _, a := range agents { // and both come to serve it
-				done(t, eventually(patience, func() error {
+			for _, a := range agents { // both must serve it eventually
+				done(t, eventually(timeout, func() error {
 					_, page, err := a.send("GET", "/metrics", "")
 					if got := contentOf(page); err == nil && !maps.Equal(got, before) {
 						err = fmt.Errorf("%v is served, want %v", got, before)

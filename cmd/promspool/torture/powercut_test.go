@@ -15,23 +15,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// outage is a load on a disk whose power is going to fail.
+// outage is a load on a disk that ends with a power cut.
 type outage struct {
 	fs      fileSystem
 	program string   // the agent
-	env     []string // of its faults
+	env     []string // selects the fault of the agent
 	acks    int64    // pushes and deletions to wait for
 	most    time.Duration
 	cuts    int
 }
 
-// result is what came of it.
+// result counts the outcome of an outage.
 type result struct {
 	cuts, restarts, acks int
-	wrong                []error // one for each cut after which something was lost, at most
+	wrong                []error // at most one for each cut
 }
 
-// run makes the load and then cuts the power at many instants of it.
+// run runs the load and then cuts the power at many of its instants.
 func (o outage) run(t *testing.T, rnd *rand.Rand) result {
 	t.Helper()
 	d := plug(t, o.fs.make(t), true)
@@ -50,7 +50,7 @@ func (o outage) run(t *testing.T, rnd *rand.Rand) result {
 	l.until(o.acks, o.most)
 	a.kill()
 	l.end()
-	// Not flushed, so it is on no disk that ends here.
+	// Not flushed, so no disk may have it.
 	ended := d.instant()
 	done(t, writeMarker(filepath.Join(mnt, "unflushed"), false))
 	t.Logf("%s: %v; %v", o.fs.name, l, d)
@@ -76,13 +76,13 @@ func (o outage) run(t *testing.T, rnd *rand.Rand) result {
 		}
 		r.cuts++
 		if err := o.judge(t, d, h, at, k, rnd, restart); err != nil {
-			r.wrong = append(r.wrong, fmt.Errorf("%s, cut at %d of %d, of what was not flushed is kept: %v: %w", o.fs.name, at, ended, k, err))
+			r.wrong = append(r.wrong, fmt.Errorf("%s, cut at %d of %d, unflushed writes kept: %v: %w", o.fs.name, at, ended, k, err))
 		}
 	}
 	return r
 }
 
-// judge looks at one disk after the power is back.
+// judge checks one disk after the power cut.
 func (o outage) judge(t *testing.T, d *disk, h *history, at int64, k kept, rnd *rand.Rand, restart bool) error {
 	t.Helper()
 	after := plug(t, d.cut(at, k, rnd), false)
@@ -93,10 +93,10 @@ func (o outage) judge(t *testing.T, d *disk, h *history, at int64, k kept, rnd *
 	}
 	defer func() { done(t, unmount(mnt)) }()
 	if _, err := os.Stat(filepath.Join(mnt, "flushed")); err != nil {
-		t.Fatalf("the disk is none: what was flushed before is not on it: %v", err)
+		t.Fatalf("the test disk is wrong: earlier flushed data is missing: %v", err)
 	}
 	if _, err := os.Stat(filepath.Join(mnt, "unflushed")); !errors.Is(err, fs.ErrNotExist) {
-		t.Fatalf("the disk is none: what was never flushed is on it (%v)", err)
+		t.Fatalf("the test disk is wrong: it has unflushed data (%v)", err)
 	}
 	spool := filepath.Join(mnt, "spool")
 	if _, err := checkSpool(h, at, spool); err != nil || !restart {
@@ -145,7 +145,7 @@ func TestPowerCut(t *testing.T) {
 	}
 }
 
-// TestPowerCutNotices has agents without one of the two flushes lose something.
+// TestPowerCutNotices uses agents without one of the two flushes, which must lose data.
 func TestPowerCutNotices(t *testing.T) {
 	needDisk(t)
 	for _, fault := range []string{noFileFlush, noDirectoryFlush} {

@@ -23,21 +23,20 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// memoryBound is how large the agent may become, whatever comes: its share for
-// large bodies, a store that these tests keep small, and the slack of the
-// garbage collector.
+// memoryBound is the maximum memory of the agent: its budget for large bodies, a
+// small store, and the slack of the garbage collector.
 const memoryBound = 400 << 20
 
-// An attacker makes requests that are wrong until the context ends. What it
-// gets for an answer is counted by class.
+// An attacker makes invalid requests until the context ends and counts the responses
+// by class.
 type attacker struct {
 	name  string
-	count int // at once
+	count int // concurrent connections
 	act   func(ctx context.Context, a *agent, rnd *rand.Rand) (class string)
 }
 
-// TestSoak lets hostile clients loose on an agent, while honest ones go on
-// pushing and scraping: its memory stays within bounds, and the honest lose
+// TestSoak runs hostile clients against an agent while regular clients push and
+// scrape. The agent's memory stays within its bound, and the regular clients lose
 // nothing.
 func TestSoak(t *testing.T) {
 	rnd := choices(t, 4)
@@ -107,7 +106,7 @@ func TestSoak(t *testing.T) {
 		}
 	}
 	done(t, a.must(200, "PUT", "/metrics/job/after", "after 1\n"))
-	time.Sleep(time.Second) // for the collector of garbage
+	time.Sleep(time.Second) // for the garbage collector
 	rss, _, err := a.memory()
 	done(t, err)
 	found, err := a.served()
@@ -181,7 +180,7 @@ func attackers() []attacker {
 			return push(ctx, a, "/metrics/job/garbage", bytes.NewReader(body), "Content-Encoding", encodings[rnd.IntN(5)], "Content-Type", types[rnd.IntN(3)])
 		}},
 		{"labels", 1, func(ctx context.Context, a *agent, rnd *rand.Rand) string {
-			// Many values, in few groups: what is replaced has to be given back.
+			// Many values in few groups: the memory of replaced values must be freed.
 			var b strings.Builder
 			for i := range 5000 {
 				fmt.Fprintf(&b, "labels{a=\"%x\",b=\"%x\"} %d\n", rnd.Uint64(), rnd.Uint64(), i)
@@ -224,7 +223,7 @@ func attackers() []attacker {
 	}
 }
 
-// dribble sends a byte now and then until it is cut off.
+// dribble sends a byte now and then until the connection is closed.
 func dribble(ctx context.Context, a *agent, head string, rnd *rand.Rand) string {
 	conn, err := a.dial()
 	if err != nil {
@@ -244,17 +243,17 @@ func dribble(ctx context.Context, a *agent, head string, rnd *rand.Rand) string 
 		}
 		select {
 		case <-ctx.Done():
-			return "went on until the end"
+			return "continued until the end"
 		case <-time.After(time.Duration(50+rnd.IntN(200)) * time.Millisecond):
 		}
 		if time.Since(begun) > 15*time.Second {
-			return "200" // as good as accepted
+			return "200" // counts as accepted
 		}
 	}
 	return "cut off"
 }
 
-// answerOn returns the status of an answer on a connection.
+// answerOn returns the status of a response on a connection.
 func answerOn(ctx context.Context, conn io.Reader) string {
 	if d, ok := conn.(interface{ SetReadDeadline(time.Time) error }); ok {
 		deadline, _ := ctx.Deadline()
@@ -272,7 +271,7 @@ func answerOn(ctx context.Context, conn io.Reader) string {
 func gzipped(data []byte) []byte {
 	var b bytes.Buffer
 	w := gzip.NewWriter(&b)
-	_, _ = w.Write(data) // into memory
+	_, _ = w.Write(data) // in memory
 	_ = w.Close()
 	return b.Bytes()
 }
@@ -280,7 +279,7 @@ func gzipped(data []byte) []byte {
 func zstandard(data []byte) []byte {
 	w, err := zstd.NewWriter(nil)
 	if err != nil {
-		panic(err) // without options there is no error
+		panic(err) // without options it never fails
 	}
 	return w.EncodeAll(data, nil)
 }

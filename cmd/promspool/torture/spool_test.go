@@ -14,11 +14,11 @@ import (
 	"time"
 )
 
-// lockFile is the agent's and stays: processes take turns by it.
+// lockFile is the agent's lock file, which is never deleted.
 const lockFile = ".promspool.lock"
 
-// readSpool reads a spool as another reader does, which takes every .prom file
-// for data. What is neither such a file nor hidden should not be there.
+// readSpool reads a spool like another reader, which treats every .prom file as data.
+// It returns an error for other visible files.
 func readSpool(dir string) (found map[group]int, hidden []string, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -63,7 +63,7 @@ func readSpool(dir string) (found map[group]int, hidden []string, err error) {
 	return found, hidden, nil
 }
 
-// sound has the product's own checker look at every file of a spool.
+// sound runs promspool's own check on a spool.
 func sound(dir string) error {
 	if out, err := exec.Command(promspool, "check", dir).CombinedOutput(); err != nil {
 		return fmt.Errorf("promspool check: %w: %s", err, out)
@@ -71,8 +71,7 @@ func sound(dir string) error {
 	return nil
 }
 
-// checkSpool judges a spool that nobody writes to, after a cut at that instant,
-// and returns what is in it.
+// checkSpool checks an idle spool after a cut at that instant and returns its groups.
 func checkSpool(h *history, cut int64, dir string) (map[group]int, error) {
 	found, _, err := readSpool(dir)
 	if err == nil {
@@ -84,8 +83,8 @@ func checkSpool(h *history, cut int64, dir string) (map[group]int, error) {
 	return found, err
 }
 
-// checkServed judges what an agent serves after a start, and what is hidden in
-// its spool: only the files of others.
+// checkServed checks the metrics of a restarted agent. Its spool may contain no hidden
+// files except the given ones.
 func checkServed(h *history, cut int64, a *agent, others ...string) error {
 	return eventually(5*time.Second, func() error {
 		found, err := a.served()

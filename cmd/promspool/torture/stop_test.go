@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// TestStop stops the agent under load as a service manager does.
+// TestStop stops the agent under load, like a service manager.
 func TestStop(t *testing.T) {
 	rnd := choices(t, 2)
 	spool := filepath.Join(directory(t), "spool")
@@ -38,13 +38,13 @@ func TestStop(t *testing.T) {
 		if err != nil {
 			t.Fatalf("stop %d: %v", i+1, err)
 		}
-		h.settle(found)
+		h.restart(found)
 		acks, broken = acks+l.acks.Load(), broken+l.breaks.Load()
 	}
 	t.Logf("RESULT SIGTERM: %d stops into %d acknowledgements (%d requests without an answer), 0 lost, exit status always 0", times, acks, broken)
 }
 
-// TestStopTells stops an agent while a request is in flight that does not end.
+// TestStopTells stops an agent during a request that does not end.
 func TestStopTells(t *testing.T) {
 	if !long() && os.Getenv("PROMSPOOL_TEST_NO_SKIP") == "" {
 		t.Skip("takes 15 s; make torture has it")
@@ -66,7 +66,7 @@ func TestStopTells(t *testing.T) {
 	done(t, err)
 	for _, e := range entries {
 		if name := e.Name(); name != "job=kept.prom" && name != lockFile {
-			t.Errorf("the spool holds %s beside the group that was acknowledged", name)
+			t.Errorf("the spool has %s in addition to the acknowledged group", name)
 		}
 	}
 }

@@ -59,7 +59,7 @@ call('pushadd', pushadd_to_gateway, job='add', registry=registry(gauge('a', 1), 
 call('pushadd again', pushadd_to_gateway, job='add', registry=registry(gauge('b', 2)))
 call('delete', delete_from_gateway, job='none')
 call('push to delete', push_to_gateway, job='gone', registry=registry(gauge('a', 1)))
-call('delete what was pushed', delete_from_gateway, job='gone')
+call('delete the pushed group', delete_from_gateway, job='gone')
 call('address', push_to_gateway, job='address', registry=registry(gauge('a', 1)),
      grouping_key=instance_ip_grouping_key())
 call('address to delete', pushadd_to_gateway, job='gone', registry=registry(gauge('a', 1)),
