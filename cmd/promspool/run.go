@@ -54,7 +54,7 @@ Examples:
 	cmd.Flag("strict", "Do not run what cannot be recorded, and fail if that it has ended cannot be recorded.").BoolVar(&r.strict)
 	cmd.Flag("push.start-time", "Give counters, histograms and summaries that the command writes the start of the run as start time.").BoolVar(&r.startTime)
 	cmd.Flag("push-url", "Record the run at this promspool or Pushgateway instead of in the spool, and in the spool if it does not answer.").PlaceHolder("URL").StringVar(&r.pushURL)
-	cmd.Flag("patience", "How long to wait for the record, for tests.").Hidden().Default(jobrun.DefaultPatience.String()).DurationVar(&r.patience)
+	cmd.Flag("patience", "How long to wait for the record, for tests.").Hidden().Default(jobrun.DefaultRecordTimeout.String()).DurationVar(&r.patience)
 	cmd.Arg("command", "The command and its arguments. Flags of promspool stand before it.").Required().StringsVar(&r.command)
 	commands[cmd.FullCommand()] = r.run
 }
@@ -69,7 +69,7 @@ func (r *jobRun) run() error {
 	}
 	c := jobrun.Config{
 		Command: r.command, Group: group, Expect: r.expect.ifGiven(), Boot: r.bootID(),
-		Timeout: time.Duration(r.timeout), KillAfter: time.Duration(r.killAfter), Lock: r.lock, Strict: r.strict, StartTime: r.startTime, Patience: r.patience, Stderr: r.stderr,
+		Timeout: time.Duration(r.timeout), KillAfter: time.Duration(r.killAfter), Lock: r.lock, Strict: r.strict, StartTime: r.startTime, RecordTimeout: r.patience, Stderr: r.stderr,
 		Explain: func(err error) error { return denied(r.spool, err, "--push-url") },
 		Open: func(all bool) (*filestore.Store, error) {
 			if all {
