@@ -14,13 +14,13 @@ import (
 // A printer is a Target that prints its calls and stops after the first file.
 type printer struct{ done func() }
 
-func (p printer) Reload(names ...string) (again []string, err error) {
+func (p printer) Reload(names ...string) (retry []string, err error) {
 	fmt.Println("look again at", names)
 	p.done()
 	return nil, nil
 }
 
-func (p printer) Rescan() (again []string, err error) {
+func (p printer) Rescan() (retry []string, err error) {
 	fmt.Println("look at everything")
 	return nil, nil
 }

@@ -87,8 +87,8 @@ func (b *inbox) receive(e fsnotify.Event) {
 	b.put(name, time.Now().Add(b.settle), 0)
 }
 
-// again schedules a retry of a name, after this many attempts in a row.
-func (b *inbox) again(name string, tries int) {
+// retry schedules a retry of a name, after this many attempts in a row.
+func (b *inbox) retry(name string, tries int) {
 	b.put(name, time.Now().Add(backoff(tries)), tries)
 }
 

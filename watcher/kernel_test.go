@@ -100,20 +100,20 @@ type diary struct {
 	takes     time.Duration // a call of either kind
 }
 
-func (d *diary) Reload(names ...string) (again []string, err error) {
+func (d *diary) Reload(names ...string) (retry []string, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	slices.Sort(names)
 	d.note(strings.Join(names, " "))
 	for _, name := range names {
 		if d.again != nil && d.again(name) {
-			again = append(again, name)
+			retry = append(retry, name)
 		}
 	}
-	return again, d.reloadErr
+	return retry, d.reloadErr
 }
 
-func (d *diary) Rescan() (again []string, err error) {
+func (d *diary) Rescan() (retry []string, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.note("*")

@@ -40,10 +40,10 @@ func newLoop(w *Watcher, t Target) *loop {
 		target:     t,
 		log:        log,
 		losing:     complaint{log: log, bad: "renewing the watch on the directory"},
-		arming:     complaint{log: log, bad: "no watch on the directory, polling", good: "watching the directory again"},
-		rescanning: complaint{log: log, bad: "rescanning the directory", good: "the directory can be read again"},
-		reloading:  complaint{log: log, bad: "reloading files", good: "files can be reloaded again"},
-		following:  complaint{log: log, bad: "looking at symbolic links", good: "symbolic links can be looked at again"},
+		arming:     complaint{log: log, bad: "no watch on the directory, polling", good: "watching the directory"},
+		rescanning: complaint{log: log, bad: "rescanning the directory failed", good: "the directory is readable"},
+		reloading:  complaint{log: log, bad: "reloading files failed", good: "files are readable"},
+		following:  complaint{log: log, bad: "checking symbolic links failed", good: "symbolic links are readable"},
 	}
 	if f, ok := t.(Follower); ok {
 		l.follower = f
@@ -114,10 +114,10 @@ func (l *loop) follow(now time.Time) {
 		return
 	}
 	l.inbox.unstir()
-	again, err := l.follower.Follow()
+	retry, err := l.follower.Follow()
 	l.following.note(err)
-	for _, name := range again {
-		l.inbox.again(name, 1)
+	for _, name := range retry {
+		l.inbox.retry(name, 1)
 	}
 	end := time.Now()
 	l.followed.note(end.Sub(now))
@@ -163,13 +163,13 @@ func (l *loop) next() time.Time {
 func (l *loop) rescan(c cause) {
 	l.metrics.rescans[c].Inc()
 	start := time.Now()
-	again, err := l.target.Rescan()
+	retry, err := l.target.Rescan()
 	took := time.Since(start)
 	l.metrics.duration.Observe(took.Seconds())
 	l.log.Debug("rescanned the directory", "cause", c, "took", took, "err", err)
 	l.rescanning.note(err)
-	for _, name := range again {
-		l.inbox.again(name, 1)
+	for _, name := range retry {
+		l.inbox.retry(name, 1)
 	}
 
 	l.pace.note(took)
@@ -210,16 +210,16 @@ func (l *loop) reload(now time.Time) {
 		names[i] = e.name
 		tries[e.name] = e.tries
 	}
-	again, err := l.target.Reload(names...)
+	retry, err := l.target.Reload(names...)
 	l.reloading.note(err)
 	if err != nil {
 		for name, n := range tries {
-			l.inbox.again(name, n+1)
+			l.inbox.retry(name, n+1)
 		}
 		return
 	}
-	for _, name := range again {
-		l.inbox.again(name, tries[name]+1)
+	for _, name := range retry {
+		l.inbox.retry(name, tries[name]+1)
 	}
 }
 

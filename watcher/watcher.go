@@ -45,12 +45,12 @@ type Target interface {
 	//
 	// The names are base names, each of them once, in no useful order. The
 	// slice belongs to the Target.
-	Reload(names ...string) (again []string, err error)
+	Reload(names ...string) (retry []string, err error)
 
 	// Rescan brings everything up to date. The names that it returns are retried
 	// through Reload. After an error it is called again in about a second. It is
 	// called when the directory disappears, to drop its files, and when it is back.
-	Rescan() (again []string, err error)
+	Rescan() (retry []string, err error)
 }
 
 // A Follower is a Target that has symbolic links, whose targets the kernel does
@@ -63,7 +63,7 @@ type Follower interface {
 	// reported in the directory, since that may be a link that others lead over,
 	// and each second, for targets elsewhere; less often where the calls would
 	// otherwise take over 1 % of a core. A Target without links returns at once.
-	Follow() (again []string, err error)
+	Follow() (retry []string, err error)
 }
 
 // Config configures a Watcher. The zero value is ready to use.
@@ -176,10 +176,10 @@ func newWatcher(dir string, cfg Config, open func(string) (*watch, error)) (*Wat
 // Loaded declares that the Target has read the whole directory since New, except for
 // the given names to retry. Run then does not begin with a Rescan, unless it has no
 // watch. It must not be called after Run.
-func (w *Watcher) Loaded(again ...string) {
+func (w *Watcher) Loaded(retry ...string) {
 	w.loaded = true
-	for _, name := range again {
-		w.inbox.again(name, 1)
+	for _, name := range retry {
+		w.inbox.retry(name, 1)
 	}
 }
 

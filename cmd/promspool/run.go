@@ -69,7 +69,7 @@ func (r *jobRun) run() error {
 	}
 	c := jobrun.Config{
 		Command: r.command, Group: group, Expect: r.expect.ifGiven(), Boot: r.bootID(),
-		Timeout: time.Duration(r.timeout), KillAfter: time.Duration(r.killAfter), Lock: r.lock, Strict: r.strict, StartTime: r.startTime, Patience: r.patience, Stderr: r.stderr,
+		Timeout: time.Duration(r.timeout), KillAfter: time.Duration(r.killAfter), Lock: r.lock, Strict: r.strict, StartTime: r.startTime, RecordTimeout: r.patience, Stderr: r.stderr,
 		Explain: func(err error) error { return denied(r.spool, err, "--push-url") },
 		Open: func(all bool) (*filestore.Store, error) {
 			if all {

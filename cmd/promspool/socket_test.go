@@ -129,7 +129,7 @@ func TestSocketThatCannotBe(t *testing.T) {
 		{link, "", 1, link + " exists and is not a socket"},
 		{dir, "", 1, dir + " exists and is not a socket"},
 		{filepath.Join(dir, "none", "s"), "", 1, "no such file or directory"},
-		{filepath.Join(open, "s"), "", 1, "everybody may write to " + open},
+		{filepath.Join(open, "s"), "", 1, "any user may write to " + open},
 		{"@abstract", "", 2, "abstract socket"},
 		{"/" + strings.Repeat("s", 200), "", 2, "too long"},
 		{filepath.Join(dir, "s"), "-mode=rw", 2, "-mode"},

@@ -12,7 +12,7 @@
 //   - The command runs as it would without: same input, output, signals and exit
 //     status, and the same signal ends both. Unless Strict is set, a
 //     failure to record does not change that.
-//   - Recording delays the command and its end by no more than a few times Patience,
+//   - Recording delays the command and its end by no more than a few times RecordTimeout,
 //     whatever the disk or the network does.
 //   - The start is on disk before the command starts. If the end is not recorded,
 //     the run is later detected as lost.
@@ -56,10 +56,10 @@ type ExitStatus int
 // Error returns the number.
 func (s ExitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
 
-// DefaultPatience is the default of Config.Patience.
-const DefaultPatience = 2 * time.Second
+// DefaultRecordTimeout is the default of Config.RecordTimeout.
+const DefaultRecordTimeout = 2 * time.Second
 
-// Config configures [Run]. Command, Group, Open, Patience and Stderr are
+// Config configures [Run]. Command, Group, Open, RecordTimeout and Stderr are
 // required.
 type Config struct {
 	// Command is the command and its arguments.
@@ -90,8 +90,8 @@ type Config struct {
 	// during the run Prometheus scrapes the values of the last one, and it ignores a
 	// start time before its last sample.
 	StartTime bool
-	// Patience bounds the wait for the record before the command starts.
-	Patience time.Duration
+	// RecordTimeout bounds the wait for the record before the command starts.
+	RecordTimeout time.Duration
 	// Stderr gets a line for each failure to record.
 	Stderr io.Writer
 }

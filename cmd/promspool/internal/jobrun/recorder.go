@@ -16,10 +16,9 @@ import (
 	"github.com/promspool/promspool/ingest/job"
 )
 
-// endPatience is how many times as long a run waits for its record after the
-// command has ended as before it is started. What a job has to do does not depend
-// on whether a disk answers.
-const endPatience = 2
+// endFactor multiplies the timeout after the command has ended. It is small, because
+// a slow disk must not hold up the job.
+const endFactor = 2
 
 var errSlow = errors.New("the spool does not answer in time: its disk is slow or another process holds its lock; promspool doctor shows which")
 
@@ -48,7 +47,7 @@ func newRecorder(c *Config) *recorder {
 
 // within calls do, which may hang, and returns without it after a timeout. do must
 // not use shared data: it may still be running afterwards.
-func within[T any](rec *recorder, patience time.Duration, do func() (T, error)) (T, error) {
+func within[T any](rec *recorder, timeout time.Duration, do func() (T, error)) (T, error) {
 	type result struct {
 		v   T
 		err error
@@ -58,7 +57,7 @@ func within[T any](rec *recorder, patience time.Duration, do func() (T, error)) 
 		v, err := do()
 		done <- result{v, err}
 	}()
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(timeout)
 	defer timer.Stop()
 	select {
 	case r := <-done:
@@ -72,8 +71,8 @@ func within[T any](rec *recorder, patience time.Duration, do func() (T, error)) 
 
 // inSpool does something with a store that knows of the job's group alone, or of
 // the whole spool.
-func (rec *recorder) inSpool(patience time.Duration, all bool, do func(*filestore.Store) error) error {
-	_, err := within(rec, patience, func() (struct{}, error) {
+func (rec *recorder) inSpool(timeout time.Duration, all bool, do func(*filestore.Store) error) error {
+	_, err := within(rec, timeout, func() (struct{}, error) {
 		store, err := rec.Open(all)
 		if err != nil {
 			return struct{}{}, err
@@ -94,7 +93,7 @@ func (rec *recorder) takeLock(how string) error {
 		gone  []string
 	}
 	for {
-		t, err := within(rec, rec.Patience, func() (t taken, err error) {
+		t, err := within(rec, rec.RecordTimeout, func() (t taken, err error) {
 			if t.store, err = rec.Open(false); err == nil {
 				t.lock, t.gone, err = job.Lock(t.store, rec.Group, how == "")
 			}
@@ -128,7 +127,7 @@ func (rec *recorder) inheritance() *os.File {
 
 func (rec *recorder) release(clean bool) {
 	if rec.lock != nil {
-		_, _ = within(rec, rec.Patience, func() (struct{}, error) {
+		_, _ = within(rec, rec.RecordTimeout, func() (struct{}, error) {
 			job.Release(rec.store, rec.Group, rec.lock, clean && !rec.hanging)
 			return struct{}{}, nil
 		})
@@ -143,7 +142,7 @@ func (rec *recorder) begin(at time.Time) error {
 	}
 	var remote error
 	if rec.remote != nil {
-		if remote = rec.remote.amend(rec.Patience, nil, func(r *job.Record) { r.Begin(start) }); remote == nil {
+		if remote = rec.remote.amend(rec.RecordTimeout, nil, func(r *job.Record) { r.Begin(start) }); remote == nil {
 			return nil
 		}
 	}
@@ -151,18 +150,18 @@ func (rec *recorder) begin(at time.Time) error {
 		return errSlow
 	}
 	rec.local = true
-	return besides(remote, rec.inSpool(rec.Patience, false, func(s *filestore.Store) error { return job.Begin(s, rec.Group, start) }))
+	return joinErrors(remote, rec.inSpool(rec.RecordTimeout, false, func(s *filestore.Store) error { return job.Begin(s, rec.Group, start) }))
 }
 
 // skip records that the run did not start.
 func (rec *recorder) skip(at time.Time) error {
 	var remote error
 	if rec.remote != nil {
-		if remote = rec.remote.amend(endPatience*rec.Patience, nil, func(r *job.Record) { r.Skip(at) }); remote == nil {
+		if remote = rec.remote.amend(endFactor*rec.RecordTimeout, nil, func(r *job.Record) { r.Skip(at) }); remote == nil {
 			return nil
 		}
 	}
-	return besides(remote, rec.inSpool(rec.Patience, false, func(s *filestore.Store) error { return job.Skip(s, rec.Group, at) }))
+	return joinErrors(remote, rec.inSpool(rec.RecordTimeout, false, func(s *filestore.Store) error { return job.Skip(s, rec.Group, at) }))
 }
 
 // finish records the end. Refused is why that was done without the metrics of the
@@ -171,7 +170,7 @@ func (rec *recorder) finish(end job.End) (refused, err error) {
 	end.ID, end.Expect = rec.id, rec.Expect
 	var remote error
 	if rec.remote != nil {
-		remote = rec.remote.amend(endPatience*rec.Patience, end.Own, func(r *job.Record) { r.Finish(end) })
+		remote = rec.remote.amend(endFactor*rec.RecordTimeout, end.Own, func(r *job.Record) { r.Finish(end) })
 		if remote == nil && !rec.local {
 			return nil, nil
 		}
@@ -180,7 +179,7 @@ func (rec *recorder) finish(end job.End) (refused, err error) {
 		end.Own = nil // they are there
 	}
 	if len(end.Own) > 0 {
-		err = rec.inSpool(endPatience*rec.Patience, true, func(s *filestore.Store) error {
+		err = rec.inSpool(endFactor*rec.RecordTimeout, true, func(s *filestore.Store) error {
 			err := job.Finish(s, rec.Group, end)
 			if isRefusal(err) {
 				err = errors.Join(err, s.Fail(rec.Group))
@@ -188,11 +187,11 @@ func (rec *recorder) finish(end job.End) (refused, err error) {
 			return err
 		})
 		if !isRefusal(err) {
-			return nil, besides(remote, err)
+			return nil, joinErrors(remote, err)
 		}
 		refused, end.Own = err, nil
 	}
-	return refused, besides(remote, rec.inSpool(endPatience*rec.Patience, false, func(s *filestore.Store) error { return job.Finish(s, rec.Group, end) }))
+	return refused, joinErrors(remote, rec.inSpool(endFactor*rec.RecordTimeout, false, func(s *filestore.Store) error { return job.Finish(s, rec.Group, end) }))
 }
 
 // isRefusal reports whether metrics were rejected because of their content.
@@ -202,9 +201,9 @@ func isRefusal(err error) bool {
 	return errors.As(err, &clash) || errors.As(err, &bad)
 }
 
-// besides adds to the error of the spool, if there is one, that of the URL, which
-// alone is none: that is what the spool is for.
-func besides(remote, spool error) error {
+// joinErrors adds the error of the URL to an error of the spool. If the spool has the
+// record, the error of the URL does not matter.
+func joinErrors(remote, spool error) error {
 	if spool == nil || remote == nil {
 		return spool
 	}
