@@ -54,7 +54,7 @@ Examples:
 	cmd.Flag("strict", "Do not run the command if its start cannot be recorded, and exit non-zero if its end cannot.").BoolVar(&r.strict)
 	cmd.Flag("push.start-time", "Set the start time of counters, histograms and summaries that the command writes to the end of the run.").BoolVar(&r.startTime)
 	cmd.Flag("push-url", "Promspool or Pushgateway that records the run instead of the spool; the spool is used if it does not answer.").PlaceHolder("URL").StringVar(&r.pushURL)
-	cmd.Flag("patience", "Maximum time for the record, for tests.").Hidden().Default(jobrun.DefaultPatience.String()).DurationVar(&r.patience)
+	cmd.Flag("patience", "Maximum time for the record, for tests.").Hidden().Default(jobrun.DefaultRecordTimeout.String()).DurationVar(&r.patience)
 	cmd.Arg("command", "The command and its arguments, after the flags of promspool.").Required().StringsVar(&r.command)
 	commands[cmd.FullCommand()] = r.run
 }
