@@ -150,7 +150,7 @@ packages: ## build .deb and .rpm for each architecture of Linux into dist/
 test-packages: ## install, run, upgrade and remove the packages in a root of their own
 	.ci/test-packages
 
-test-deploy: ## render what examples/kubernetes deploys, and check it
+test-deploy: ## render the kustomization and the Helm chart of the examples, and check them
 	cd .tools/deploy && go vet ./... && go test -count=1 ./...
 
 dist: ## build a release into dist/: tarballs, packages, SBOMs and checksums

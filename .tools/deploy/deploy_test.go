@@ -1,4 +1,4 @@
-// Package deploy renders what examples/kubernetes deploys, as kubectl would, and checks it.
+// Package deploy renders the examples for Kubernetes, as kubectl and helm would, and checks them.
 // It is a module of its own, since these libraries are large.
 package deploy
 
@@ -37,6 +37,8 @@ type podMonitor struct {
 		PodMetricsEndpoints []struct {
 			Port        string `json:"port"`
 			HonorLabels bool   `json:"honorLabels"`
+			Interval    string `json:"interval"`
+			Timeout     string `json:"scrapeTimeout"`
 			Relabelings []struct {
 				SourceLabels []string `json:"sourceLabels"`
 				TargetLabel  string   `json:"targetLabel"`
