@@ -1,51 +1,48 @@
-// Package jobstate says how a job is, from the metrics of its record.
+// Package jobstate derives the state of a job from the metrics of its record.
 //
 // # The idea
 //
-// The record of a job is a handful of metrics in its group, see package
-// ingest/job, which writes them. Everything that shows jobs reads the same ones
-// through [Of]: the list of jobs on the page, promspool ls and promspool show. So
-// a job is never lost in the one and failed in the other.
+// The record of a job is a few metrics in its group, written by package ingest/job.
+// The page, promspool ls and promspool show all use [Of], so they show the same
+// state.
 //
 // # The promise
 //
-// [Of] is a pure function of the values and the moment. It accepts every value,
-// those that no record would have as well: clients may push such metrics
-// themselves.
+// [Of] is a pure function of the values and the time. It accepts every value,
+// because clients may push such metrics themselves.
 //
 // # Limits
 //
-// The metrics tell about the last run alone. That a run timed out shows in the
-// counts of the record, and here as a failure with the exit code that it got.
+// The state is that of the last run. A run that timed out is a failure with its exit
+// code; the counts of the record distinguish timeouts.
 package jobstate
 
 import "time"
 
-// The metrics of a record that a state is made of. Times are Unix times in
-// seconds.
+// The metrics of a record. Times are Unix times in seconds.
 const (
-	StartTime   = "promspool_job_start_timestamp_seconds"    // of the last run; 0 if none has
+	StartTime   = "promspool_job_start_timestamp_seconds"    // of the last run; 0 for none
 	EndTime     = "promspool_job_end_timestamp_seconds"      // of the last run that ended
-	SuccessTime = "promspool_job_success_timestamp_seconds"  // at which a run last ended with success
+	SuccessTime = "promspool_job_success_timestamp_seconds"  // end of the last successful run
 	ExitCode    = "promspool_job_exit_code"                  // of the last run that ended; negative if it was lost
-	Running     = "promspool_job_running"                    // number of runs
-	NextDue     = "promspool_job_next_due_timestamp_seconds" // by which the next run has to have started
-	MaxRuntime  = "promspool_job_max_runtime_seconds"        // that a run may take
+	Running     = "promspool_job_running"                    // number of runs in progress
+	NextDue     = "promspool_job_next_due_timestamp_seconds" // deadline for the next start
+	MaxRuntime  = "promspool_job_max_runtime_seconds"        // maximum duration of a run
 	Duration    = "promspool_job_duration_seconds"           // of the last run
 	RunsTotal   = "promspool_job_runs_total"                 // by the label outcome
 )
 
-// A Phase is where a job is between two starts.
+// A Phase is the phase of a job between two starts.
 type Phase int
 
 // The phases.
 const (
 	NeverRan Phase = iota
 	InProgress
-	TooLong // in progress for longer than it may be
+	TooLong // running for longer than the maximum
 	Succeeded
 	Failed
-	Lost // ended without telling how
+	Lost // ended without reporting an exit status
 )
 
 // String returns the phase in words.
@@ -53,10 +50,10 @@ func (p Phase) String() string {
 	return [...]string{"never ran", "running", "running too long", "succeeded", "failed", "lost"}[p]
 }
 
-// A State is how a job is at a moment. Times are zero if they are not known.
+// A State is the state of a job at one time. Times are zero if unknown.
 type State struct {
 	Phase    Phase
-	Overdue  bool    // it should have started by now, and is not running
+	Overdue  bool    // the deadline for the next start has passed, and the job is not running
 	ExitCode float64 // of the last run
 	Start    time.Time
 	End      time.Time
@@ -69,8 +66,8 @@ func (s *State) Bad() bool {
 	return s.Overdue || s.Phase == TooLong || s.Phase == Failed || s.Phase == Lost
 }
 
-// Of returns the state of a job, given the value of each metric in its group. It
-// reports false if the group is not one of a job.
+// Of returns the state of a job, given the value of each metric in its group, and
+// false if the group has no job.
 func Of(value func(metric string) (v float64, ok bool), now time.Time) (State, bool) {
 	started, isStarted := value(StartTime)
 	due, isDue := value(NextDue)
@@ -103,8 +100,8 @@ func Of(value func(metric string) (v float64, ok bool), now time.Time) (State, b
 	return s, true
 }
 
-// AtUnix returns the moment of a Unix time in seconds, the zero time if that is
-// not after 1970 or beyond all that can be said.
+// AtUnix returns the time of a Unix time in seconds. It is the zero time if that is
+// not after 1970 or out of range.
 func AtUnix(seconds float64) time.Time {
 	if !(seconds > 0 && seconds < 1<<62/1e9) {
 		return time.Time{}
