@@ -181,4 +181,4 @@ func (s *Store) leadsTo(name string, f *os.File) bool {
 // LockHeld reports whether another process holds the lock of a spool for as long as
 // patience lasts, which is longer than any commit needs. It is false where that
 // cannot be asked.
-func LockHeld(dir string, patience time.Duration) bool { return disk.LockHeld(dir, patience) }
+func LockHeld(dir string, timeout time.Duration) bool { return disk.LockHeld(dir, timeout) }
