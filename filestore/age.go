@@ -21,23 +21,22 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// Lifetimes end by the clock of the host, and that may be wrong: it is set while
-// we run, by hand or from the network, or it starts years off after a boot
-// without a battery. A clock that jumps must not withhold everything. So its
-// progress is held against that of the monotonic clock.
+// Lifetimes end by the clock of the host, which may be wrong: it may be set while
+// the agent runs, or start years off after a boot without a battery. A jump of the
+// clock must not expire everything. So its progress is compared with the monotonic
+// clock.
 //
-// After a jump forward time goes on here as it did, until the new time has been
-// steady for a while: it may be right, as after the sleep of a host. A jump
-// back is followed at once, as it ends no lifetime. What cannot be told is
-// whether the first time is right: it counts for what is served, which can be
-// taken back, and only after that while for what is written. Of a push that this Store
-// took, the monotonic clock proves the age, see due.
+// A jump forward takes effect only after the new time has been steady for a while,
+// because it may be right, as after a suspend. A jump back takes effect at once,
+// because it ends no lifetime. The first time after the start cannot be verified. It
+// takes effect at once in the view, which can be reverted, and only after that while
+// in files. For pushes to this Store the monotonic clock proves the age, see due.
 const (
 	clockConfirm = 5 * time.Minute
-	clockSlack   = time.Minute // what the two may differ by between two looks
+	clockSlack   = time.Minute // maximum difference of the two clocks between two looks
 )
 
-// steadyClock is the clock that lifetimes end by. It is safe for concurrent use.
+// steadyClock is the clock for lifetimes. It is safe for concurrent use.
 type steadyClock struct {
 	wall func() time.Time
 
@@ -45,26 +44,26 @@ type steadyClock struct {
 	start       time.Time     // by the monotonic clock
 	elapsed     time.Duration // since start, at the last look
 	trusted     time.Time     // the time then
-	stableSince time.Duration // since when there was no jump
-	jump        time.Duration // by how much the clock has jumped forward, not yet believed; 0 if it has not
-	since       time.Duration // since when it has
-	seen        reading       // jumps that nobody has asked for
+	stableSince time.Duration // elapsed at the last jump
+	jump        time.Duration // a jump forward that has no effect yet; 0 if there is none
+	since       time.Duration // elapsed at that jump
+	seen        reading       // jumps that have not been returned yet
 }
 
 func newSteadyClock(wall func() time.Time) *steadyClock {
 	return &steadyClock{wall: wall, start: time.Now(), trusted: wall().Round(0)}
 }
 
-// reading is what a look at the clock showed.
+// reading is the result of a look at the clock.
 type reading struct {
 	now     time.Time
-	steady  bool // for long enough to be believed
-	trusted bool // it was asked to be believed
-	back    bool // it has jumped back since the last look
-	forward bool // it has jumped forward since the last look
+	steady  bool // no jump for long enough
+	trusted bool // set by trust
+	back    bool // jumped back since the last look
+	forward bool // jumped forward since the last look
 }
 
-// now returns the time that counts.
+// now returns the time for lifetimes.
 func (c *steadyClock) now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -72,7 +71,7 @@ func (c *steadyClock) now() time.Time {
 	return c.seen.now
 }
 
-// look returns the time and what became of the clock since the last look.
+// look returns the time and the jumps since the last look.
 func (c *steadyClock) look() reading {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -81,7 +80,7 @@ func (c *steadyClock) look() reading {
 	return r
 }
 
-// trust takes the clock at its word.
+// trust makes the clock of the host take effect as it is.
 func (c *steadyClock) trust() reading {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -111,26 +110,25 @@ func (c *steadyClock) read() reading {
 	return r
 }
 
-// due is what is known of the times to come: when which file dies and leaves,
-// the next one first, and which files have yet to be told that theirs is over.
-// A change of a file costs the logarithm of their number, and nothing where no
-// file has a lifetime. The lock of the Store guards it.
+// due has queues of the times at which files expire and are archived, and of expired
+// files that must be rewritten. A change of a file costs the logarithm of their
+// number, and nothing if no file has a lifetime. Store.mu guards it.
 //
-// dies and leaves have times of the host's clock, all else those of the monotonic
+// dies and leaves have times of the host's clock, all others those of the monotonic
 // clock.
 type due struct {
 	dies, leaves queue
-	pending      map[*record.ID]time.Time // files to rewrite, and not before when, after a failure
-	sooner       chan struct{}            // gets a value when there is something to do earlier than before
+	pending      map[*record.ID]time.Time // files to rewrite, with the earliest time after a failure
+	sooner       chan struct{}            // gets a value when the next time becomes earlier
 
-	taken  map[*record.ID]proof // the pushes to groups with a lifetime that this Store took
-	proven queue                // those of pending whose age is proven, or will be
-	rests  queue                // files that were rewritten a short time ago, until when they are not again
+	taken  map[*record.ID]proof // pushes to this Store in groups with a lifetime
+	proven queue                // files of pending, with the time at which their age is proven
+	rests  queue                // files that were just rewritten, with the earliest time of the next rewrite
 	budget budget
 }
 
-// A proof says when the lifetime of a push has ended for certain, whatever the clock
-// of the host says.
+// A proof is the time at which the lifetime of a push has ended by the monotonic
+// clock.
 type proof struct {
 	push float64 // the time of the push in the file
 	at   time.Time
@@ -143,22 +141,22 @@ func newDue() due {
 	}
 }
 
-// A file is rewritten when its lifetime has ended, and again after its next push, but
-// not more often than each rewriteRest. Many groups with short lifetimes share a
-// budget, so that what is rewritten stays little beside what is pushed.
+// A file is rewritten when its lifetime has ended, at most once every rewriteRest.
+// Groups with short lifetimes share a budget, which keeps the number of rewrites well
+// below that of pushes.
 const (
 	rewriteRest  = 30 * time.Second
 	rewriteBurst = 256
 	rewriteEach  = 50 * time.Millisecond
 )
 
-// budget bounds how many files are rewritten whose groups are pushed to here.
+// budget limits the rewrites of files whose groups are pushed to this Store.
 type budget struct {
 	left int
-	at   time.Time // when left was brought up to date
+	at   time.Time // of the last refill
 }
 
-// refill adds what has come in since the last time.
+// refill adds the budget for the time since the last refill.
 func (b *budget) refill(now time.Time) {
 	if b.at.IsZero() {
 		b.left, b.at = rewriteBurst, now
@@ -168,15 +166,15 @@ func (b *budget) refill(now time.Time) {
 	b.left = min(b.left+n, rewriteBurst)
 }
 
-// noteAll takes note of updates that the merge has seen. The lock of the Store is
-// held.
+// noteAll records the times of files after updates of the merge. The caller holds
+// Store.mu.
 func (s *Store) noteAll(updates []merge.Update) {
 	for i := range updates {
 		s.due.note(&updates[i], &s.opts.Lifetimes)
 	}
 }
 
-// note takes the times of a file after an update.
+// note records the times of a file after an update.
 func (d *due) note(u *merge.Update, l *record.Lifetimes) {
 	if u.Old != nil && (u.New == nil || u.New.File.ID() != u.Old.ID()) {
 		d.dies.remove(u.Old.ID())
@@ -218,8 +216,8 @@ func (d *due) note(u *merge.Update, l *record.Lifetimes) {
 	}
 }
 
-// noteTaken notes when the age of a push is proven, if this Store takes it and its
-// lifetime ends.
+// noteTaken records when the age of a push to this Store is proven, if it has a
+// lifetime.
 func (d *due) noteTaken(f *record.File, fresh bool, at time.Time, dies bool) {
 	switch {
 	case dies && fresh:
@@ -230,7 +228,7 @@ func (d *due) noteTaken(f *record.File, fresh bool, at time.Time, dies bool) {
 	}
 }
 
-// wait has a file rewritten, but not before that time.
+// wait schedules the rewrite of a file, not before that time.
 func (d *due) wait(id *record.ID, notBefore time.Time) {
 	d.pending[id] = notBefore
 	x, ok := d.taken[id]
@@ -247,25 +245,25 @@ func (d *due) wait(id *record.ID, notBefore time.Time) {
 	d.proven.set(id, at)
 }
 
-// written forgets that a file was to be rewritten.
+// written cancels the rewrite of a file.
 func (d *due) written(id *record.ID) {
 	delete(d.pending, id)
 	delete(d.taken, id)
 	d.proven.remove(id)
 }
 
-// writable returns up to n files that may be rewritten now: those whose age is
-// proven and, if the clock is steady, all others that are due. A trusted clock
-// leaves nothing for later.
+// writable returns up to n files that may be rewritten now: those whose age is proven
+// and, if the clock is steady, all others that are due. With a trusted clock all
+// files may be.
 func (d *due) writable(n int, r reading) []*record.ID {
 	now := time.Now()
-	for len(d.rests.take(now, n)) > 0 { // over
+	for len(d.rests.take(now, n)) > 0 { // delete those in the past
 	}
 	d.budget.refill(now)
 	var ids []*record.ID
 	if !r.steady {
 		for _, id := range d.proven.take(now, min(n, d.budget.left)) {
-			if rest := d.rests.at[id]; rest != nil { // since it came into the queue
+			if rest := d.rests.at[id]; rest != nil { // rewritten after it was queued
 				d.proven.set(id, rest.at)
 				continue
 			}
@@ -293,7 +291,7 @@ func (d *due) writable(n int, r reading) []*record.ID {
 	return ids
 }
 
-// untilWritable returns for how long no proven file is to be rewritten.
+// untilWritable returns the time until the next proven file may be rewritten.
 func (d *due) untilWritable() (time.Duration, bool) {
 	at, ok := d.proven.next()
 	if !ok {
@@ -328,7 +326,7 @@ func (q *queue) Less(i, j int) bool {
 	if n := q.list[i].at.Compare(q.list[j].at); n != 0 {
 		return n < 0
 	}
-	return record.Compare(q.list[i].id, q.list[j].id) < 0 // neighbours in the merge together
+	return record.Compare(q.list[i].id, q.list[j].id) < 0 // neighbors in the merge together
 }
 
 func (q *queue) Swap(i, j int) {
@@ -349,7 +347,7 @@ func (q *queue) Pop() any {
 	return last
 }
 
-// set puts the file into the queue and reports whether it is the first now.
+// set adds the file to the queue and reports whether it is the first one now.
 func (q *queue) set(id *record.ID, at time.Time) (first bool) {
 	if d := q.at[id]; d != nil {
 		d.at = at
@@ -387,39 +385,39 @@ func (q *queue) next() (time.Time, bool) {
 	return q.list[0].at, true
 }
 
-// A Step is what becomes of a file with age.
+// A Step is a stage in the expiry of a file.
 type Step string
 
-// The steps. At the first the payload is withheld and the record stays: in the
-// view at once, and in the file of a group as soon as its age is proven or the clock
-// is to be trusted.
+// The steps. With the first the payload is no longer served and the record stays: in
+// the view at once, and in the file of a group when its age is proven or the clock is
+// steady.
 const (
 	Withheld Step = "withheld"
 	Archived Step = "archived" // moved from the spool to the archive
 	Removed  Step = "removed"  // from the archive
 )
 
-// Aged tells of a step that was taken, or is to be.
+// Aged is a step that was taken or will be.
 type Aged struct {
 	Step  Step
 	File  string       // its name in the view or, for Removed, in the archive
 	Group grouping.Key // zero for a dropped file
-	Since time.Time    // when its time had come, or will have
-	Err   error        // why it could not be done; it is tried again
+	Since time.Time    // when the step was or will be due
+	Err   error        // why the step failed; it is retried
 }
 
 const (
-	sweepBatch = 128              // files that are withheld under one hold of the lock
-	sweepWrite = 256              // files that are written or moved before the clock is looked at again
-	sweepRest  = 30 * time.Second // until the clock is looked at again
+	sweepBatch = 128              // files that expire under one hold of the lock
+	sweepWrite = 256              // files that are written or moved between two looks at the clock
+	sweepRest  = 30 * time.Second // maximum time between two looks at the clock
 	sweepRetry = time.Minute
 	pruneEvery = time.Hour
 )
 
-// Age does what lifetimes and retention ask for, each when its time has come,
-// until ctx ends. It costs nothing where no file has a lifetime. What it does it
-// tells; tell may be called by several goroutines at once. It must run once for a
-// Store, if at all: without it nothing dies while the Store is open.
+// Age expires, archives and deletes files when they are due, until ctx ends. It costs
+// nothing if no file has a lifetime. It reports each step to tell, also from several
+// goroutines at once. It must not run twice for a Store. Without it no file expires
+// while the Store is open.
 func (s *Store) Age(ctx context.Context, tell func(Aged)) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -434,8 +432,8 @@ func (s *Store) Age(ctx context.Context, tell func(Aged)) {
 	}
 }
 
-// Expire does what is due now and returns. It trusts the clock. The error joins
-// those that were told.
+// Expire takes the steps that are due now and returns. It trusts the clock. The error
+// joins those that were reported.
 func (s *Store) Expire(ctx context.Context, tell func(Aged)) error {
 	var errs []error
 	done := make(chan Aged)
@@ -456,7 +454,7 @@ func (s *Store) Expire(ctx context.Context, tell func(Aged)) error {
 	return errors.Join(append(errs, ctx.Err())...)
 }
 
-// sweep does what is due and returns when to come again.
+// sweep takes the steps that are due and returns the time until the next one.
 func (s *Store) sweep(ctx context.Context, r reading, tell func(Aged)) time.Duration {
 	if r.back {
 		s.recheckAfterClockJump(r.now)
@@ -464,7 +462,7 @@ func (s *Store) sweep(ctx context.Context, r reading, tell func(Aged)) time.Dura
 	for ctx.Err() == nil {
 		n := s.withholdDue(r.now, tell)
 		if n > 0 {
-			continue // what is served comes first
+			continue // expire all in the view before files are written
 		}
 		n += s.writePending(ctx, r, tell)
 		if r.steady {
@@ -480,7 +478,7 @@ func (s *Store) sweep(ctx context.Context, r reading, tell func(Aged)) time.Dura
 	return s.untilNext(r)
 }
 
-// withholdDue takes the payload of some files whose time has come out of the view.
+// withholdDue removes the payload of some expired files from the view.
 func (s *Store) withholdDue(now time.Time, tell func(Aged)) int {
 	n, updates := s.withholdSome(now)
 	for i := range updates {
@@ -508,8 +506,8 @@ func (s *Store) withholdSome(now time.Time) (n int, updates []merge.Update) {
 	return len(ids), updates
 }
 
-// writePending makes the files of some groups say that their payload is withheld. It
-// returns how many it has tried.
+// writePending records the expiry in the files of some groups. It returns the number
+// of attempts.
 func (s *Store) writePending(ctx context.Context, r reading, tell func(Aged)) int {
 	files := s.toRewrite(r)
 	var busy atomic.Bool
@@ -535,12 +533,11 @@ func (s *Store) writePending(ctx context.Context, r reading, tell func(Aged)) in
 			return nil
 		})
 	}
-	_ = group.Wait() // each has told its error
+	_ = group.Wait() // each has reported its error
 	return len(files)
 }
 
-// toRewrite returns the files of some groups whose payload is withheld in the view
-// alone.
+// toRewrite returns files of groups that have expired in the view only.
 func (s *Store) toRewrite(r reading) []*record.File {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -552,7 +549,7 @@ func (s *Store) toRewrite(r reading) []*record.File {
 	return files
 }
 
-// retryLater has a file written some time later.
+// retryLater schedules the next attempt to write a file.
 func (s *Store) retryLater(id *record.ID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -561,7 +558,7 @@ func (s *Store) retryLater(id *record.ID) {
 	}
 }
 
-// rest keeps a file that was rewritten from being rewritten again soon.
+// rest delays the next rewrite of a file.
 func (s *Store) rest(id *record.ID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -570,7 +567,7 @@ func (s *Store) rest(id *record.ID) {
 	}
 }
 
-// untilNext returns for how long there is nothing to do.
+// untilNext returns the time until the next step.
 func (s *Store) untilNext(r reading) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -592,8 +589,8 @@ func (s *Store) untilNext(r reading) time.Duration {
 	return wait
 }
 
-// recheckAfterClockJump looks again at what was withheld and not written, after the clock
-// was set back.
+// recheckAfterClockJump reads files again that have expired in the view only, after
+// the clock was set back.
 func (s *Store) recheckAfterClockJump(now time.Time) {
 	updates, sources := s.forget(now)
 	for _, src := range sources {
@@ -604,13 +601,13 @@ func (s *Store) recheckAfterClockJump(now time.Time) {
 			}
 		}
 		if len(names) > 0 {
-			_, _ = src.Reload(names...) // what cannot be read is told by the view
+			_, _ = src.Reload(names...) // the view reports errors
 		}
 	}
 }
 
-// forget has files that were withheld and not written read anew, whatever they look
-// like. It returns them and all sources.
+// forget marks files that have expired in the view only as unread. It returns them and
+// all sources.
 func (s *Store) forget(now time.Time) (updates []merge.Update, sources []*Source) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -618,7 +615,7 @@ func (s *Store) forget(now time.Time) (updates []merge.Update, sources []*Source
 		if f.Ended() == nil || f.Ended().Since <= record.Seconds(now) || !f.Ended().Pending && f.Fault() == nil {
 			continue
 		}
-		again := f.Unread() // to be read whatever it looks like
+		again := f.Unread()
 		parts := s.View().Parts(f)
 		again.Parts = slices.Clone(parts)
 		updates = append(updates, merge.Update{Old: f, OldParts: parts, New: again})
@@ -629,8 +626,7 @@ func (s *Store) forget(now time.Time) (updates []merge.Update, sources []*Source
 	return updates, append([]*Source{s.spool}, s.sources...)
 }
 
-// Ageing returns what is to come: for each file that has a lifetime its next
-// step, the earliest first.
+// Ageing returns the next step of each file that has a lifetime, the earliest first.
 func (s *Store) Ageing() []Aged {
 	var list []Aged
 	for f := range s.View().Files() {
@@ -650,13 +646,13 @@ func (s *Store) Ageing() []Aged {
 	return list
 }
 
-// writeWithheld makes the file of a group say what the view does already: that
-// its payload is withheld. The file keeps its time, which is that of the push.
+// writeWithheld writes the file of a group that has expired in the view. The file
+// keeps its mtime, which is the time of the push.
 func (s *Store) writeWithheld(g grouping.Key) (since time.Time, err error) {
 	defer s.groups.lock(g.FileName())()
 	at, err := s.commit(g, false, func(old *record.Content) (*record.Content, error) {
 		if old == nil || old.File.Ended() == nil || !old.File.Ended().Pending {
-			return nil, errNothing // pushed to, or removed
+			return nil, errNothing // pushed to or deleted
 		}
 		since = old.File.Expired()
 		return old.Rewritten(), nil
@@ -670,14 +666,14 @@ func (s *Store) writeWithheld(g grouping.Key) (since time.Time, err error) {
 	return since, disk.Wrap("withholding the payload of group "+g.String(), err)
 }
 
-// errNotExpired says that there is nothing to restore.
-var errNotExpired = fmt.Errorf("nothing of it is withheld: %w", fs.ErrNotExist)
+// errNotExpired is the error of a restore of a group that has not expired.
+var errNotExpired = fmt.Errorf("the group has not expired: %w", fs.ErrNotExist)
 
-// Restore serves again what is withheld of a group whose lifetime has ended. Its
-// push times stay what they are, and what was restored does not expire again
-// until the next push, which begins a new lifetime. If the group is not there or
-// not expired the error wraps fs.ErrNotExist; if what was withheld contradicts
-// another file by now it is a *Conflict. Otherwise the promise is that of Replace.
+// Restore serves an expired group again. Its push times are kept. It does not expire
+// again until the next push, which restarts the lifetime. If the group does not exist
+// or has not expired the error wraps fs.ErrNotExist. If its payload conflicts with
+// another file the error is a *Conflict. Otherwise the guarantees are those of
+// Replace.
 func (s *Store) Restore(g grouping.Key) error {
 	at, err := func() (pendingSync, error) {
 		defer s.groups.lock(g.FileName())()

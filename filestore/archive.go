@@ -19,24 +19,23 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// The archive is a directory to which files move that have been expired for
-// long. Its names are those of the files with the time of the move,
+// The archive is a directory for files that expired some time ago. Their names get the
+// time of the move as a suffix:
 //
 //	job=backup.prom.20261120T134000Z
 //
-// so that nobody takes them for metrics, and so that a group may be there more
-// than once.
+// So other programs do not read them as metrics, and a group can be there several
+// times.
 
-// ArchiveName is the name of the archive in the spool, unless another directory
-// was asked for.
+// ArchiveName is the default name of the archive in the spool.
 const ArchiveName = ".archive"
 
 const archiveStamp = "20060102T150405Z"
 
 var archived = regexp.MustCompile(`^(.+\.prom)\.(\d{8}T\d{6}Z)$`)
 
-// archiveOf returns the file's name and the time of its move, from its name in
-// the archive.
+// archiveOf returns the name of a file and the time of its move, given its name in the
+// archive.
 func archiveOf(name string) (file string, at time.Time, ok bool) {
 	m := archived.FindStringSubmatch(name)
 	if m == nil {
@@ -54,10 +53,10 @@ func (s *Store) ArchivePath() string {
 	return filepath.Join(s.path, ArchiveName)
 }
 
-// archive opens the archive of a spool that is in use, and makes it if asked to.
-// The one in the spool is reached over no link, as whoever may write the spool
-// may put one there and would have us move and remove files elsewhere. Where
-// everybody may, it also has to be of somebody who is trusted.
+// archive opens the archive of an acquired spool, and creates it if create is set. An
+// archive in the spool must not be a link: users who may write the spool could
+// redirect moves and deletions elsewhere. If all users may write the spool, the
+// archive must also have a trusted owner.
 func (s *Store) archive(d *disk.Dir, create bool) (*os.File, error) {
 	path := s.ArchivePath()
 	var dir *os.File
@@ -77,7 +76,7 @@ func (s *Store) archive(d *disk.Dir, create bool) (*os.File, error) {
 		}
 		dir, err = d.OpenPlain(ArchiveName)
 		if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
-			err = fmt.Errorf("%s is a link or no directory: remove it, or name another with --spool.archive-directory", path)
+			err = fmt.Errorf("%s is a link or not a directory: delete it, or set --spool.archive-directory to another one", path)
 		}
 	}
 	if err != nil {
@@ -88,10 +87,10 @@ func (s *Store) archive(d *disk.Dir, create bool) (*os.File, error) {
 		err = unix.Fstat(int(dir.Fd()), &there)
 	}
 	if err == nil && (here.Dev != there.Dev || here.Ino == there.Ino) {
-		err = fmt.Errorf("%s has to be another directory on the file system of the spool", path)
+		err = fmt.Errorf("%s must be another directory on the file system of the spool", path)
 	}
 	if err == nil && s.opts.Lifetimes.Archive == "" && !d.Trusts(there.Uid) {
-		err = fmt.Errorf("%s belongs to user %d, and everybody may write the spool: remove it", path, there.Uid)
+		err = fmt.Errorf("%s is owned by user %d, and all users may write the spool: delete it", path, there.Uid)
 	}
 	if err != nil {
 		_ = dir.Close()
@@ -100,7 +99,7 @@ func (s *Store) archive(d *disk.Dir, create bool) (*os.File, error) {
 	return dir, nil
 }
 
-// archiveDue moves some files whose time has come to the archive.
+// archiveDue moves some files that are due to the archive.
 func (s *Store) archiveDue(ctx context.Context, now time.Time, tell func(Aged)) int {
 	s.mu.Lock()
 	ids := s.due.leaves.take(now, sweepWrite)
@@ -120,32 +119,32 @@ func (s *Store) archiveDue(ctx context.Context, now time.Time, tell func(Aged)) 
 		if to, err = s.archive(d, true); err == nil {
 			defer to.Close() //nolint:errcheck // only flushed
 			moved := s.archiveAll(ctx, d, to, ids, now, tell)
-			used = false // its flush ends the use
-			s.flushArchived(d, to, moved, tell)
+			used = false // its sync releases it
+			s.syncArchived(d, to, moved, tell)
 			return len(moved)
 		}
 	}
-	s.keepIn(ids, now)
+	s.moveLater(ids, now)
 	tell(Aged{Step: Archived, Err: disk.Wrap("opening the archive", err)})
 	return 0
 }
 
-// archiveAll moves the files whose time has come and returns which it has moved.
+// archiveAll moves the files that are due and returns those that it has moved.
 func (s *Store) archiveAll(ctx context.Context, d *disk.Dir, to *os.File, ids []*record.ID, now time.Time, tell func(Aged)) (moved []Aged) {
 	since := time.Now()
 	for i, id := range ids {
 		if ctx.Err() != nil {
-			s.keepIn(ids[i:], now)
+			s.moveLater(ids[i:], now)
 			break
 		}
 		a, err := s.archiveOne(d, to, id, now, since)
 		switch {
 		case errors.Is(err, ErrBusy): // the others would wait, or fail, for the same reason
-			s.keepIn(ids[i:], now)
+			s.moveLater(ids[i:], now)
 			tell(Aged{Step: Archived, File: id.Name, Err: disk.Wrap("moving "+id.Name+" to the archive", err)})
 			return moved
 		case err != nil:
-			s.keepIn(ids[i:i+1], now)
+			s.moveLater(ids[i:i+1], now)
 			tell(Aged{Step: Archived, File: id.Name, Err: disk.Wrap("moving "+id.Name+" to the archive", err)})
 		case a.File != "":
 			moved = append(moved, a)
@@ -154,9 +153,9 @@ func (s *Store) archiveAll(ctx context.Context, d *disk.Dir, to *os.File, ids []
 	return moved
 }
 
-// flushArchived makes the moves durable and ends the use of the directory.
-func (s *Store) flushArchived(d *disk.Dir, to *os.File, moved []Aged, tell func(Aged)) {
-	// In the archive first: better twice than nowhere.
+// syncArchived makes the moves durable and releases the directory.
+func (s *Store) syncArchived(d *disk.Dir, to *os.File, moved []Aged, tell func(Aged)) {
+	// The archive first, so that after a crash a file may exist twice but is not lost.
 	err := to.Sync()
 	if flush := s.syncDirectory(pendingSync{d: d}); err == nil {
 		err = flush
@@ -167,8 +166,8 @@ func (s *Store) flushArchived(d *disk.Dir, to *os.File, moved []Aged, tell func(
 	}
 }
 
-// keepIn has files moved some time later.
-func (s *Store) keepIn(ids []*record.ID, now time.Time) {
+// moveLater schedules the next attempt to move files.
+func (s *Store) moveLater(ids []*record.ID, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, id := range ids {
@@ -180,7 +179,7 @@ func (s *Store) keepIn(ids []*record.ID, now time.Time) {
 	}
 }
 
-// archiveOne moves one file, if it is still the one whose time has come.
+// archiveOne moves one file if it is still due.
 func (s *Store) archiveOne(d *disk.Dir, to *os.File, id *record.ID, now, began time.Time) (a Aged, err error) {
 	defer s.groups.lock(id.Name)()
 	h, err := s.exclusion.Exclude(d, began)
@@ -215,7 +214,7 @@ func (s *Store) archiveOne(d *disk.Dir, to *os.File, id *record.ID, now, began t
 		return a, err
 	}
 	if err := unix.Fstatat(int(to.Fd()), target, &st, unix.AT_SYMLINK_NOFOLLOW); err == nil && f.Stamp().Link == 0 && stampOf(&st).Ino != f.Stamp().Ino {
-		// Somebody was faster than the rename. His file goes back, unless there is another one by now.
+		// The file was replaced before the rename. The new one goes back, unless its name is taken again.
 		if unix.Linkat(int(to.Fd()), target, int(d.File.Fd()), id.Name, 0) == nil {
 			_ = unix.Unlinkat(int(to.Fd()), target, 0)
 		}
@@ -225,7 +224,7 @@ func (s *Store) archiveOne(d *disk.Dir, to *os.File, id *record.ID, now, began t
 	return Aged{Step: Archived, File: id.Name, Group: f.Group(), Since: since}, nil
 }
 
-// pruneArchive removes what has been in the archive for long enough, once in a
+// pruneArchive deletes files from the archive after its retention. It runs once in a
 // while.
 func (s *Store) pruneArchive(now time.Time, tell func(Aged)) {
 	keep := s.opts.Lifetimes.ArchiveRetention
@@ -235,7 +234,7 @@ func (s *Store) pruneArchive(now time.Time, tell func(Aged)) {
 	s.pruned = now
 	d, err := s.spool.inUse()
 	if err != nil {
-		return // told by others
+		return // reported elsewhere
 	}
 	defer d.Release()
 	dir, err := s.archive(d, false)
@@ -297,12 +296,11 @@ func listArchive(dir *os.File) ([]Aged, error) {
 	return list, err
 }
 
-// RestoreArchived brings the file that moved to the archive last under that name
-// back into the spool, and serves it again. A group keeps its push times and does
-// not expire again until its next push; a dropped file counts as changed now. If
-// there is a file of the name in the spool the error wraps fs.ErrExist, if there
-// is none in the archive fs.ErrNotExist; if what it holds contradicts another file
-// it is a *Conflict.
+// RestoreArchived moves the file of that name that was archived last back to the
+// spool. A group keeps its push times and does not expire again until its next push.
+// The mtime of a dropped file becomes the current time. If the spool has a file of
+// that name the error wraps fs.ErrExist. If the archive has none it wraps
+// fs.ErrNotExist. If the file conflicts with another one the error is a *Conflict.
 func (s *Store) RestoreArchived(name string) error {
 	err := s.restoreArchived(name)
 	var clash *record.Conflict
@@ -357,8 +355,8 @@ func (s *Store) restoreArchived(name string) error {
 	return err
 }
 
-// archivedText reads a file of the archive, or nothing of a link: that is a dropped
-// file's, and the spool decides whether it is followed.
+// archivedText reads a file of the archive. For a link it returns nil: the spool
+// decides whether to follow it.
 func (s *Store) archivedText(dir *os.File, name string) ([]byte, error) {
 	at := int(dir.Fd())
 	var seen unix.Stat_t
@@ -385,7 +383,7 @@ func (s *Store) restoreDropped(d *disk.Dir, dir *os.File, name, from string) err
 	if err := unix.UtimesNanoAt(at, from, []unix.Timespec{now, now}, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return err
 	}
-	if err := unix.Linkat(at, from, int(d.File.Fd()), name, 0); err != nil { // and not over another one
+	if err := unix.Linkat(at, from, int(d.File.Fd()), name, 0); err != nil { // fails if the name exists
 		return err
 	}
 	in, err := s.spool.inUse()

@@ -18,27 +18,27 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// NodeExporterVersion is the version of node_exporter that [Check] imitates.
+// NodeExporterVersion is the version of node_exporter that [Check] simulates.
 const NodeExporterVersion = "1.12.1"
 
-// NodeExporterOnly is the reason of a finding that concerns node_exporter's
-// textfile collector alone: here the file is served, or not meant to be read.
+// NodeExporterOnly is the reason of a finding about node_exporter's textfile collector
+// only. promspool serves the file, or ignores its name.
 const NodeExporterOnly exposition.Reason = "node_exporter"
 
 // A Finding is one thing that [Check] has to say of a file. Except for the name
 // of the family it quotes nothing of the content, unless CheckOptions has Quote.
 type Finding struct {
 	File         string            `json:"file"` // the path, as PrintableName has it
-	Line         int               `json:"line"` // 0 if it is not about a line
+	Line         int               `json:"line"` // 0 for none
 	Reason       exposition.Reason `json:"reason"`
 	Family       string            `json:"family"`
 	Message      string            `json:"message"`
-	NodeExporter string            `json:"node_exporter"` // what its textfile collector does, such as "refuses the file"
+	NodeExporter string            `json:"node_exporter"` // how its textfile collector treats it, such as "refuses the file"
 }
 
-// A Report is what [Check] found.
+// A Report is the result of [Check].
 type Report struct {
-	Files    int // that were looked at
+	Files    int // number of files
 	Series   int // samples in them
 	Findings []Finding
 }
@@ -51,14 +51,12 @@ type CheckOptions struct {
 	Quote        bool                 // quote the offending text, for a reader who may read the files
 }
 
-// Check says what a Store on the given paths would not serve, and what
-// node_exporter would do with it. A path is a directory, whose spool files are
-// merged, or a file; all files given are merged as if they lay in one directory.
-// A file that somebody is writing is taken as it is at the moment. Of each file
-// the first fault is told, and all that contradicts other files. The error is
-// about paths that cannot be read; the Report, which is the caller's, has the
-// others all the same. Nothing is written. opts may be nil; Check may be called
-// by many goroutines at once.
+// Check finds files, families and series that a Store on the given paths would not
+// serve, and simulates node_exporter for them. A path is a file or a directory with
+// spool files. All single files are merged as if in one directory. A file that is
+// being written is read as it is. The report has the first fault of each file and all
+// conflicts. The error lists paths that cannot be read; the Report has the others.
+// opts may be nil. Check does not write, and is safe for concurrent use.
 func Check(paths []string, opts *CheckOptions) (*Report, error) {
 	c := checker{report: &Report{Findings: []Finding{}}}
 	if opts != nil {
@@ -93,13 +91,13 @@ func Check(paths []string, opts *CheckOptions) (*Report, error) {
 	return c.report, errors.Join(errs...)
 }
 
-// checker is the work of one call of Check.
+// checker is the state of one call of Check.
 type checker struct {
 	opts   CheckOptions
 	report *Report
 }
 
-// checked is one file that is looked at.
+// checked is one file of a Check.
 type checked struct {
 	base    string
 	content *record.Content
@@ -123,7 +121,7 @@ func (c *checker) directory(path string) error {
 		}
 		f, err := c.read(&disk.Dir{Path: path, File: dir}, name)
 		if errors.Is(err, os.ErrNotExist) {
-			continue // removed just now
+			continue // deleted just now
 		} else if err != nil {
 			return err
 		}
@@ -150,12 +148,12 @@ func (c *checker) file(path string) (*checked, error) {
 	return f, err
 }
 
-// read reads a file as a Store does that has waited for its writer for long.
+// read reads a file like a Store after the timeout for writers.
 func (c *checker) read(d *disk.Dir, base string) (*checked, error) {
 	for range 3 {
 		r := reader{
 			opts:    &Options{MaxFileBytes: c.opts.MaxFileBytes, Now: func() time.Time { return time.Now().Add(time.Hour) }},
-			waiting: map[string]*wait{base: {}}, // for ever so long
+			waiting: map[string]*wait{base: {}}, // since the zero time
 		}
 		o := r.look(d, readResult{base: base, key: base})
 		switch {
@@ -177,7 +175,7 @@ func (c *checker) read(d *disk.Dir, base string) (*checked, error) {
 	return nil, errors.New("it changes while it is read")
 }
 
-// together merges files and adds what is to be said of them to the report.
+// together merges files and adds findings to the report.
 func (c *checker) together(files []*checked) {
 	slices.SortFunc(files, func(a, b *checked) int {
 		return cmp.Or(strings.Compare(a.base, b.base), strings.Compare(a.node.Path, b.node.Path))
@@ -192,7 +190,7 @@ func (c *checker) together(files []*checked) {
 		c.report.Files++
 		c.report.Series += f.content.File.Series()
 		key := f.base
-		if byKey[key] != nil { // of several files of one name, as they lie in several directories
+		if byKey[key] != nil { // files of one name in several directories
 			key = filepath.Dir(f.node.Path) + string(filepath.Separator) + f.base
 			f.content.File.Moved(key)
 		}
@@ -247,7 +245,7 @@ func sentence(x *record.Conflict, kept string) string {
 	return fmt.Sprintf("%d of the samples of family %q are in %s already, with other values", x.Series, x.Family, kept)
 }
 
-// findings completes what was found with what node_exporter does.
+// findings adds how node_exporter treats the files.
 func (f *checked) findings(found []Finding, nodeExporter bool) []Finding {
 	told := map[int]bool{}
 	for i := range found {

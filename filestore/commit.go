@@ -17,17 +17,17 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// pendingSync is a change that every View has and the disk may not have yet. The
-// directory is in use until the flush.
+// pendingSync is a change that is in the View and may not be on disk yet. The
+// directory is acquired until syncDirectory.
 type pendingSync struct {
 	d   *disk.Dir
 	old disk.OldFile
 }
 
-// inSpool makes a change in the directory of the spool: it calls try until that
-// succeeds or fails for good. After disk.ErrReplaced it goes on in the directory that
-// the path leads to by then, after disk.ErrRetry once the files with these names have
-// been read again. The directory is in use when try is called, which ends the use.
+// inSpool makes a change in the directory of the spool. It calls try until that
+// succeeds or fails for good. After disk.ErrReplaced it opens the path of the spool
+// again, and after disk.ErrRetry it reads the files with these names again. It
+// acquires the directory, and try releases it.
 func (s *Store) inSpool(names []string, try func(d *disk.Dir) error) error {
 	var giveUp time.Time
 	for attempt := 0; ; attempt++ {
@@ -35,10 +35,10 @@ func (s *Store) inSpool(names []string, try func(d *disk.Dir) error) error {
 			giveUp = time.Now().Add(commitTimeout)
 		} else if attempt > 3 {
 			if time.Now().After(giveUp) {
-				return contendedError("it changes too often: another process writes to it all the time")
+				return contendedError("the file changes too often: another process writes to it continuously")
 			}
-			// A writer may need a moment, and it takes many tries to come between two
-			// changes of one that never pauses.
+			// Wait for the writer. If it never pauses, a change between two of its own
+			// takes many attempts.
 			time.Sleep(time.Duration(min(attempt, 5)) * time.Millisecond)
 		}
 		d, err := s.spool.acquire()
@@ -59,16 +59,16 @@ func (s *Store) inSpool(names []string, try func(d *disk.Dir) error) error {
 	}
 }
 
-// commitTimeout is how long a change tries to come between the changes that other
-// processes make to the same file.
+// commitTimeout is how long a change is retried while other processes change the same
+// file.
 const commitTimeout = 10 * time.Second
 
-// commit writes what plan makes of the group as it is. Encoding, writing and syncing
-// the file happen outside of every lock that another group needs; the check, the
-// rename and the new view happen under the one of the Store. It is plan, prepare,
-// queue (install), check (mayInstall), rename, publish.
+// commit writes the content that plan returns for the current content of the group.
+// The file is encoded, written and synced outside of all locks that other groups need.
+// The check, the rename and the new view happen under Store.mu. The steps are plan,
+// prepare, queue (install), check (checkInstall), rename, publish.
 //
-// The sync of what is returned is left to do: see flush.
+// The caller must call syncDirectory with the result.
 func (s *Store) commit(g grouping.Key, check bool, plan func(old *record.Content) (*record.Content, error)) (at pendingSync, err error) {
 	name := g.FileName()
 	since := s.groups.since(name)
@@ -79,23 +79,23 @@ func (s *Store) commit(g grouping.Key, check bool, plan func(old *record.Content
 	return at, err
 }
 
-// try is one attempt of commit, in a directory that is in use. It ends the use
-// unless it succeeds. disk.ErrRetry and disk.ErrReplaced ask for another attempt.
+// try is one attempt of commit, in an acquired directory. It releases the directory
+// unless it succeeds. disk.ErrRetry and disk.ErrReplaced request another attempt.
 func (s *Store) try(d *disk.Dir, name string, since time.Time, check bool, plan func(old *record.Content) (*record.Content, error)) (at pendingSync, err error) {
 	p := &pendingCommit{d: d, name: name, check: check, since: since}
 	defer func() {
 		if at.d != nil {
 			return
 		}
-		// Also after a panic, of the plan or of what follows.
+		// Also after a panic.
 		if p.tmp != nil {
 			p.tmp.Discard()
 		}
 		p.gone.Release()()
 		d.Release()
 	}()
-	// The view, so as not to wait for those who are changing it. Whether this is
-	// still the file is asked under the lock.
+	// Reading the view needs no lock. checkInstall verifies under the lock that the
+	// file has not changed since.
 	v := s.View()
 	old := v.File(name)
 	var oldParts []exposition.Part
@@ -104,7 +104,7 @@ func (s *Store) try(d *disk.Dir, name string, since time.Time, check bool, plan 
 	}
 	mine := old
 	if old != nil && old.Group().IsZero() {
-		mine = nil // somebody's file under our name: replaced, not read
+		mine = nil // a foreign file with the name of the group is replaced
 	}
 	var held *record.Content
 	if mine != nil {
@@ -128,7 +128,7 @@ func (s *Store) try(d *disk.Dir, name string, since time.Time, check bool, plan 
 		return pendingSync{d: d}, nil
 	}
 	defer func() {
-		if at.d != nil || err != nil { // no panic
+		if at.d != nil || err != nil { // not a panic
 			s.noteWrite(c.File.Size(), err)
 		}
 	}()
@@ -157,9 +157,9 @@ func (s *Store) try(d *disk.Dir, name string, since time.Time, check bool, plan 
 	case err == nil:
 		return pendingSync{d, p.gone}, nil
 	case errors.Is(err, fs.ErrNotExist):
-		err = disk.ErrRetry // somebody removed the temporary file
+		err = disk.ErrRetry // the temporary file was deleted
 	case errors.Is(err, unix.EPERM):
-		err = fmt.Errorf("the file %q is somebody else's, and only he may replace or remove it in this directory: %w", name, unix.EPERM)
+		err = fmt.Errorf("the file %q is owned by another user and the directory is sticky: %w", name, unix.EPERM)
 	}
 	return pendingSync{}, err
 }
@@ -176,10 +176,10 @@ type keyedMutex struct {
 type keyed struct {
 	turn  chan struct{} // full while the key is locked
 	users int           // guarded by keyedMutex.mu
-	since time.Time     // when the present holder began to wait; guarded by keyedMutex.mu
+	since time.Time     // when the current holder began to wait; guarded by keyedMutex.mu
 }
 
-// lock locks the key and returns what unlocks it.
+// lock locks the key and returns a function that unlocks it.
 func (k *keyedMutex) lock(key string) (unlock func()) {
 	since := time.Now()
 	k.mu.Lock()
@@ -226,9 +226,9 @@ func (k *keyedMutex) since(key string) time.Time {
 // checkAtOnce is how many parts are checked under one hold of the Store's lock.
 const checkAtOnce = 2048
 
-// checkLarge checks a content of very many parts before its commit has the lock of
-// the Store for itself, some parts at a time, so that others wait for none of it.
-// What changes meanwhile is checked once more under the lock.
+// checkLarge checks a content of very many parts before its commit, some parts at a
+// time, so other commits do not wait for all of them. The commit checks changes since
+// then again.
 func (s *Store) checkLarge(c *record.Content, old []exposition.Part) (*merge.Precheck, error) {
 	if len(c.Parts) <= checkAtOnce {
 		return nil, nil
@@ -247,8 +247,8 @@ func (s *Store) checkLarge(c *record.Content, old []exposition.Part) (*merge.Pre
 	return done, nil
 }
 
-// forgetLarge forgets what checkLarge has made for a content that is not going to
-// be merged.
+// forgetLarge deletes the families that checkLarge has added, for a content that will
+// not be merged.
 func (s *Store) forgetLarge(c *record.Content) {
 	if len(c.Parts) <= checkAtOnce {
 		return
@@ -260,57 +260,55 @@ func (s *Store) forgetLarge(c *record.Content) {
 	}
 }
 
-// ErrBusy is what a commit's error wraps when another process held the lock of
-// the spool for too long, or changed the same file again and again. Nothing was
-// changed.
+// ErrBusy is wrapped by the error of a commit if another process held the lock of the
+// spool for too long, or kept changing the same file. Nothing was changed.
 var ErrBusy = disk.ErrBusy
 
-// ErrInDoubt is what a commit's error wraps when the change was made but the
-// directory could not be flushed: the change is visible, and whether it
-// survives a power cut is not known. Doing it again is safe.
+// ErrInDoubt is wrapped by the error of a commit if the fsync of the directory failed
+// after the change. The change is visible and may be lost in a power cut. It is safe
+// to repeat it.
 var ErrInDoubt = errors.New("it is not known whether the change survives a power cut")
 
-// contendedError is an ErrBusy that is not about the lock.
+// contendedError is an ErrBusy with a cause other than the lock.
 type contendedError string
 
 func (r contendedError) Error() string { return string(r) }
 
 func (r contendedError) Is(target error) bool { return target == ErrBusy }
 
-// A rename waits while the journal of the file system is being written, and
-// under load that is most of the time. So commits whose files are prepared are
-// installed together: checked and renamed one after the other, and published as
-// one view.
+// A rename waits while the file system writes its journal, which is most of the time
+// under load. So prepared commits are installed in batches: they are checked and
+// renamed one after the other, and published as one view.
 
-// pendingCommit is a commit whose file is written and flushed.
+// pendingCommit is a commit whose file is written and synced.
 type pendingCommit struct {
 	d         *disk.Dir
 	tmp       *disk.Pending
 	name      string
-	old, mine *record.File // what is at the name in the view; mine is nil if somebody else's
+	old, mine *record.File // the file of that name in the view; mine is nil if it is not the group's
 	oldParts  []exposition.Part
 	content   *record.Content
-	check     bool // against the rest of the spool
+	check     bool // for conflicts with other files
 	checked   *merge.Precheck
 	since     time.Time // when the change began
 
-	gone disk.OldFile  // what was at the name
-	wake chan struct{} // told once: installed, or to install what is queued
-	done bool          // installed or refused; of whoever installs, then of its own commit
+	gone disk.OldFile  // the replaced file
+	wake chan struct{} // gets one value: done, or the turn to install
+	done bool          // installed or rejected; owned by the installer until wake
 	err  error
 }
 
-// commitQueue is the queue of prepared commits. Whoever finds nobody at work installs
-// what is queued, his own first, and hands what has come since, or was left, to the
-// first in the queue. The others sleep until they are done: for each to come and
-// see under a mutex would take a change of threads for each.
+// commitQueue is the queue of prepared commits. One commit at a time has the turn: it
+// installs the queued commits, its own first, and passes the turn to the first of the
+// remaining ones. The others sleep until they are done. With a mutex each of them
+// would need a thread switch.
 type commitQueue struct {
 	mu    sync.Mutex
 	queue []*pendingCommit
 	busy  bool
 }
 
-// join queues a commit and returns when it is done or has to install.
+// join queues a commit and returns when it is done or has the turn.
 func (t *commitQueue) join(p *pendingCommit) {
 	p.wake = make(chan struct{}, 1)
 	t.mu.Lock()
@@ -331,14 +329,14 @@ func (t *commitQueue) next() []*pendingCommit {
 	return batch
 }
 
-// requeue queues what is not done yet before what came since.
+// requeue puts unfinished commits back, before newer ones.
 func (t *commitQueue) requeue(left []*pendingCommit) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.queue = append(left, t.queue...)
 }
 
-// pass hands the turn to the first in the queue.
+// pass passes the turn to the first commit in the queue.
 func (t *commitQueue) pass() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -349,7 +347,7 @@ func (t *commitQueue) pass() {
 	t.queue[0].wake <- struct{}{}
 }
 
-// install makes a prepared file the group's, if it may be, and publishes it.
+// install checks, renames and publishes a prepared commit.
 func (s *Store) install(p *pendingCommit) error {
 	s.queue.join(p)
 	if p.done {
@@ -360,9 +358,9 @@ func (s *Store) install(p *pendingCommit) error {
 	return p.err
 }
 
-// installQueued installs what is queued, of which our own comes first and is done
-// in any case. Another process is waited for before the queue is taken, so what
-// comes meanwhile shares the wait.
+// installQueued installs the queued commits. own is the first and always done
+// afterwards. It waits for other processes before it takes the queue, so commits that
+// arrive meanwhile share the wait.
 func (s *Store) installQueued(own *pendingCommit) {
 	var batch []*pendingCommit
 	var ended bool
@@ -399,8 +397,8 @@ func (s *Store) installQueued(own *pendingCommit) {
 	ended = true
 }
 
-// installAll installs what of the batch does not touch each other. The rest is
-// for another turn. No other change is under way.
+// installAll installs the commits of the batch that do not overlap. The others need
+// another turn. No other change is in progress.
 func (s *Store) installAll(batch []*pendingCommit) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -420,7 +418,7 @@ func (s *Store) installAll(batch []*pendingCommit) {
 		if p.d != d {
 			continue
 		}
-		// A large one is installed alone, so that the others wait for it no longer than they must.
+		// A large commit is installed alone, to limit the wait of the others.
 		large := len(p.content.Parts) > checkAtOnce
 		if large && len(fits) > 0 || len(batch) > 1 && seen.Overlaps(p.content) {
 			continue
@@ -450,9 +448,8 @@ func (s *Store) installAll(batch []*pendingCommit) {
 	}
 }
 
-// renameAll puts the files in their places. One after the other: side by side they
-// would wait for each other, and what takes long, to free what they replace, is put
-// off.
+// renameAll renames the files one after the other. Parallel renames would wait for each
+// other. Freeing the replaced files, which takes long, is deferred.
 func (s *Store) renameAll(fits []*pendingCommit) {
 	for _, p := range fits {
 		var st unix.Stat_t
@@ -461,9 +458,8 @@ func (s *Store) renameAll(fits []*pendingCommit) {
 	}
 }
 
-// checkInstall decides, under the lock of the Store and the one between processes,
-// whether a prepared file may be renamed to its name, beside those that are
-// going to be installed with it.
+// checkInstall checks whether a prepared file may be renamed, together with those that
+// are installed with it. The caller holds Store.mu and the lock between processes.
 func (s *Store) checkInstall(p *pendingCommit, with []*pendingCommit) error {
 	if s.merge.File(p.name) != p.old {
 		return disk.ErrRetry
@@ -475,8 +471,8 @@ func (s *Store) checkInstall(p *pendingCommit, with []*pendingCommit) error {
 			return disk.ErrRetry
 		}
 	case err == nil && s.reader.isBad(p.name, at):
-		// What is there is half-written or broken just now. The group is what was
-		// good last, and that is what this commit builds on.
+		// The file is half-written or corrupt. The commit builds on the last good
+		// content.
 	case err == nil && p.old == nil, err == nil && p.old.Stamp().Ino != 0 && record.WithoutYoung(p.old.Stamp()) != record.WithoutYoung(at):
 		return disk.ErrRetry
 	}

@@ -10,10 +10,9 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// Content returns the bytes that a file of the spool holds now, whether or not
-// they are served. It is refused where a Store does not read either: what is no
-// regular file, is larger than the limit, or is a symbolic link that is not
-// followed. Files of other sources have no content here.
+// Content returns the current bytes of a file of the spool, served or not. It fails for
+// files that a Store does not read: a file that is not regular or too large, or a
+// symbolic link that must not be followed. It does not return files of other sources.
 func (s *Store) Content(f *record.File) ([]byte, error) {
 	name := f.Name()
 	data, err := func() ([]byte, error) {

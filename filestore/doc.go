@@ -4,18 +4,16 @@
 // # The idea
 //
 // The directory is the database; a file is a record; a rename is a commit. A
-// [Group] names what was pushed under one grouping key and knows its file
-// name. A [File] is what one file in the directory came to when it was read.
-// A [View] is the merge of all files, immutable, and a pure function of the
-// directory: nothing in it depends on history or on the order in which files
-// arrived. A [Store] is a directory and its current View.
+// [grouping.Key] is the grouping key of a pushed file. A [record.File] is the result
+// of reading one file. A [merge.View] is the immutable merge of all files. It is a
+// pure function of the directory: it does not depend on history or on the order in
+// which files arrived. A [Store] is a directory and its current View.
 //
 // # The promise
 //
-// When [Store.Replace], [Store.Update] or [Store.Delete] returns nil, the
-// change is on stable storage and in every later View. On an error the group
-// is as it was, or it is as asked; where that is not known the error says so
-// (see [ErrInDoubt]).
+// When [Store.Replace], [Store.Update] or [Store.Delete] returns nil, the change is
+// on stable storage and in every later View. After an error the group is unchanged,
+// unless the error is [ErrInDoubt]: then the change may be lost in a power cut.
 //
 // # A pushed file
 //
@@ -29,26 +27,25 @@
 //	# HELP push_time_seconds …
 //	…
 //
-// The first line is the authority for the grouping key; other readers skip it
-// as a comment. It counts only if the file has the name that [Group.FileName]
-// gives, so a copy of a pushed file is a dropped file like any other. The text
-// is canonical: families by name, samples by labels, numbers in their shortest
-// form; reading it and writing it again gives the same bytes. Whatever is
-// written here, node_exporter's textfile collector accepts: no timestamps,
-// mode 0644, a final newline, one TYPE and one HELP a family.
+// The first line has the grouping key; other readers skip it as a comment. It is
+// valid only if the file has the name of [grouping.Key.FileName], so a copy of a
+// pushed file is a dropped file. The text is canonical: families by name, samples by
+// labels, numbers in their shortest form. Reading and writing it again gives the same
+// bytes. node_exporter's textfile collector accepts all files: no timestamps, mode
+// 0644, a final newline, one TYPE and one HELP line a family.
 //
-// Lines "# promspool:KEY VALUE" after the first are what is known of the group
-// beside its metrics, such as its lifetime. Once that has ended the metrics stand
-// in such lines as well, where no reader serves them, and the times stay: the View
-// is a function of the directory and, for lifetimes, of the clock.
+// Lines "# promspool:KEY VALUE" after the first are attributes of the group, such as
+// its lifetime. When that has ended, the metrics are kept in such lines as well and
+// are no longer served; the times of the pushes still are. So the View is a function
+// of the directory and, for lifetimes, of the clock.
 //
-// Files dropped by others are never written to, renamed or removed.
+// Files dropped by other programs are never written, renamed or deleted, except that
+// they can be archived after their lifetime.
 //
 // # The merge
 //
-// Files take part in the order: pushed groups before dropped files, then by
-// name. Where two contradict each other (a family with two types, a series
-// twice with different values, a histogram h beside a family h_count) the
-// later one gives way, in that family or that series only, and is named in
-// [View.Conflicts].
+// Pushed groups are merged before dropped files, each by name. If two files conflict (a
+// family with two types, a series with two values, a histogram h and a family
+// h_count), that family or series of the later file is dropped and reported by
+// [merge.View.Conflicts].
 package filestore

@@ -16,20 +16,20 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// DroppedName returns the name under which [Store.Drop] stores a file: name,
-// with [Suffix] if that is missing. It has to be plain: no slash, no leading
-// dot, nothing unprintable, and not beginning with job=, as pushed groups do.
+// DroppedName returns the name under which [Store.Drop] stores a file: name, with
+// [grouping.Suffix] if that is missing. The name must have no slash, no leading dot
+// and no unprintable characters, and must not begin with job= as those of groups do.
 func DroppedName(name string) (string, error) {
 	plain := strings.TrimSuffix(name, grouping.Suffix)
 	switch {
 	case plain == "":
 		return "", errors.New("the name of the file is empty")
 	case strings.ContainsRune(plain, '/'):
-		return "", fmt.Errorf("%q is no name of a file in the spool: it has a slash", name)
+		return "", fmt.Errorf("invalid file name %q: it has a slash", name)
 	case plain[0] == '.':
 		return "", fmt.Errorf("%q would not be read: it begins with a dot", name)
 	case !utf8.ValidString(plain) || strings.ContainsFunc(plain, func(r rune) bool { return !unicode.IsPrint(r) }):
-		return "", fmt.Errorf("%q has characters that cannot be printed, on which other readers of the spool trip", name)
+		return "", fmt.Errorf("invalid file name %q: it has unprintable characters, which other readers of the spool may not support", name)
 	case len(plain) >= 4 && strings.EqualFold(plain[:4], "job="):
 		return "", fmt.Errorf("%q is a name for a pushed group: push to it instead", name)
 	case len(plain) > grouping.MaxPlainName:
@@ -38,20 +38,15 @@ func DroppedName(name string) (string, error) {
 	return plain + grouping.Suffix, nil
 }
 
-// Drop stores data, as it is, as the dropped file that [DroppedName] makes of
-// name, in place of what has that name: a regular file, or a symbolic link,
-// which is replaced and not followed. When it returns nil, the file is on
-// stable storage and in every later View. On an error nothing has changed,
-// unless the error is [ErrInDoubt].
+// Drop stores data unchanged as the dropped file with the name of [DroppedName]. It
+// replaces a regular file or a symbolic link of that name. When it returns nil, the
+// file is on stable storage and in every later View. After an error nothing has
+// changed, unless the error is [ErrInDoubt].
 //
-// Text that could not be served gives a *[SyntaxError]. Text that contradicts
-// itself, other files or the agent gives a *[SyntaxError] or a *[Conflict],
-// unless force is set or [Options.Unchecked] is; then the merge leaves out what
-// comes later in its order. A series that another file has contradicts it, also
-// if the values are equal now.
-//
-// Drop keeps nothing of data. It may be called by many goroutines and processes
-// at once; of two with one name the last stands.
+// The error for invalid text is an *[exposition.SyntaxError]. The error for conflicts
+// within the text, with other files or with the agent is that or a *[record.Conflict],
+// unless force or [Options.Unchecked] is set; then the merge drops the later series. A
+// series that another file has is a conflict even if the values are equal.
 func (s *Store) Drop(name string, data []byte, force bool) error {
 	name, err := DroppedName(name)
 	if err != nil {
@@ -60,7 +55,7 @@ func (s *Store) Drop(name string, data []byte, force bool) error {
 	defer s.groups.lock(name)()
 	since := s.groups.since(name)
 	var at pendingSync
-	var rejected error // for what it is by itself
+	var rejected error // for faults of the text itself
 	err = s.inSpool([]string{name}, func(d *disk.Dir) (err error) {
 		c := record.Parse(name, data)
 		if rejected = s.checkAlone(c, force); rejected != nil {
@@ -68,7 +63,7 @@ func (s *Store) Drop(name string, data []byte, force bool) error {
 			return rejected
 		}
 		if at, err = s.drop(d, c, data, since, force); errors.Is(err, fs.ErrNotExist) {
-			return disk.ErrRetry // the temporary file was swept away
+			return disk.ErrRetry // the temporary file was deleted
 		}
 		return err
 	})
@@ -85,7 +80,7 @@ func (s *Store) Drop(name string, data []byte, force bool) error {
 	return disk.Wrap("storing "+name, err)
 }
 
-// checkAlone looks at a file by itself.
+// checkAlone checks a file without regard to others.
 func (s *Store) checkAlone(c *record.Content, force bool) error {
 	f := c.File
 	switch {
@@ -99,9 +94,9 @@ func (s *Store) checkAlone(c *record.Content, force bool) error {
 	return nil
 }
 
-// drop makes the content a file of the directory, which is in use, and ends the use
-// unless it succeeds. Unlike a commit it does not build on what was there, so it need
-// not start over when another process has just changed that.
+// drop writes the content to the acquired directory, and releases that unless it
+// succeeds. Unlike a commit it does not depend on the old content, so it is not
+// repeated after a change by another process.
 func (s *Store) drop(d *disk.Dir, c *record.Content, data []byte, since time.Time, force bool) (pendingSync, error) {
 	name := c.File.Name()
 	installed := false
@@ -110,7 +105,7 @@ func (s *Store) drop(d *disk.Dir, c *record.Content, data []byte, since time.Tim
 			d.Release()
 		}
 	}()
-	// By its name sweep knows the temporary file for one of ours.
+	// With this name sweep recognizes the temporary file.
 	tmp, err := d.Prepare("job="+name, data, time.Time{})
 	if err != nil {
 		if d.CheckPath() != nil { // not a fault of the disk
@@ -122,7 +117,7 @@ func (s *Store) drop(d *disk.Dir, c *record.Content, data []byte, since time.Tim
 	var old disk.OldFile
 	defer func() {
 		if !installed {
-			tmp.Discard() // what failed before counts
+			tmp.Discard() // the first error is returned
 			old.Release()()
 		}
 	}()

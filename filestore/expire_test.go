@@ -329,7 +329,7 @@ func TestTheArchiveIsReachedOverNoLink(t *testing.T) {
 	s := open(t, dir, opts)
 	must(t, s.Replace(group(t, "job", "j"), families(t, "m 1\n"), record.PushOptions{TTL: ttl(time.Hour)}))
 	c.pass(24 * time.Hour)
-	if err := s.Expire(t.Context(), func(filestore.Aged) {}); err == nil || !strings.Contains(err.Error(), "is a link or no directory: remove it") {
+	if err := s.Expire(t.Context(), func(filestore.Aged) {}); err == nil || !strings.Contains(err.Error(), "is a link or not a directory: delete it") {
 		t.Errorf("Expire = %v", err)
 	}
 	if entries, err := os.ReadDir(outside); err != nil || len(entries) != 1 || entries[0].Name() != filepath.Base(elsewhere) {

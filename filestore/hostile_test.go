@@ -203,7 +203,7 @@ func TestStickySpoolKeepsOthersFiles(t *testing.T) {
 		must(t, err)
 		defer s.Close()
 		err = s.Replace(g, families(t, "n 1\n"), record.PushOptions{})
-		if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("%q is somebody else's", g.FileName())) {
+		if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("%q is owned by another user", g.FileName())) {
 			t.Errorf("PUT gives %v", err)
 		}
 	})
@@ -237,7 +237,7 @@ func TestArchiveThatSomebodyPlanted(t *testing.T) {
 		t.Errorf("Archive = %v, %v", list, err)
 	}
 	must(t, os.Chown(archive, mallory, mallory))
-	if list, err := s.Archive(); err == nil || !strings.Contains(err.Error(), "belongs to user 4001") {
+	if list, err := s.Archive(); err == nil || !strings.Contains(err.Error(), "is owned by user 4001") {
 		t.Errorf("Archive of somebody = %v, %v", list, err)
 	}
 	if err := s.RestoreArchived("job=p.prom"); err == nil || s.View().File("job=p.prom") != nil {

@@ -16,32 +16,32 @@ import (
 	"github.com/promspool/promspool/filestore/grouping"
 )
 
-// An Inspection is what the operating system says of a spool: what [Open] does
-// not look at and what may still be wrong with it.
+// An Inspection has properties of a spool in the file system that [Open] does not
+// check.
 type Inspection struct {
 	Dir Owned // the directory itself
-	// Free and Total are the bytes of the file system that are free for whoever
-	// asks, and all of them; FreeFiles and TotalFiles count inodes the same
-	// way and are zero where the file system has no bound of them.
+	// Free and Total are the bytes of the file system that the caller may use,
+	// and all of them. FreeFiles and TotalFiles are the same for inodes; they are
+	// zero for a file system without a limit.
 	Free, Total           int64
 	FreeFiles, TotalFiles int64
-	Quotas                []disk.Quota // of the owner and the group of the directory, as far as the kernel says them
-	Writable              bool         // by whoever asks
+	Quotas                []disk.Quota // of the owner and the group of the directory, if the kernel reports them
+	Writable              bool         // by the caller
 	Files                 []Owned
-	Leftovers             []string // temporary files of commits that have died, a minute ago or longer
+	Leftovers             []string // temporary files of processes that died at least a minute ago
 	Unread                []string // other files that no agent reads
 }
 
-// Owned is a file or directory with its owner and rights.
+// Owned is a file or directory with its owner and mode.
 type Owned struct {
 	Name     string // in the spool; empty for the spool
 	UID, GID uint32
-	Mode     fs.FileMode // of what a symbolic link leads to
+	Mode     fs.FileMode // of the target for a symbolic link
 	ModTime  time.Time
 }
 
-// Inspect looks at a directory and the files in it, by name. Nothing is read or
-// written.
+// Inspect returns an Inspection of a directory and its files. It does not open or change
+// the files.
 func Inspect(dir string, now time.Time) (*Inspection, error) {
 	x := &Inspection{}
 	fi, err := os.Stat(dir)
@@ -60,7 +60,7 @@ func Inspect(dir string, now time.Time) (*Inspection, error) {
 	x.TotalFiles, x.FreeFiles = int64(st.Files), int64(st.Ffree)
 	if f, err := os.Open(dir); err == nil {
 		x.Quotas = disk.Quotas(f, x.Dir.UID, x.Dir.GID)
-		_ = f.Close() // only asked
+		_ = f.Close() // nothing was written
 	}
 	x.Writable = unix.Access(dir, unix.W_OK|unix.X_OK) == nil
 	entries, err := os.ReadDir(dir)
@@ -72,10 +72,10 @@ func Inspect(dir string, now time.Time) (*Inspection, error) {
 		fi, err := os.Stat(filepath.Join(dir, name))
 		if errors.Is(err, fs.ErrNotExist) {
 			if fi, err = e.Info(); err != nil {
-				continue // gone; else a link that leads nowhere
+				continue // deleted, or a broken link
 			}
 		} else if err != nil {
-			continue // the Store says of it that it cannot be looked at
+			continue // the Store reports it as unreadable
 		}
 		switch {
 		case grouping.IsSpoolFile(name):
@@ -100,8 +100,8 @@ func owned(name string, fi fs.FileInfo) Owned {
 	return o
 }
 
-// inUse reports whether somebody holds the lock on a temporary file, or it
-// cannot be told.
+// inUse reports whether a process holds the lock on a temporary file, or that is
+// unknown.
 func inUse(path string) bool {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
 	if err != nil {

@@ -14,35 +14,33 @@ import (
 	"github.com/promspool/promspool/filestore/grouping"
 )
 
-// A Lock says that somebody is at work on what a group tells of, for as long as
-// that takes: hours, where the lock of a commit is held for a moment. It is a lock
-// of the kernel on a file beside the group's, so it ends with the last process
-// that has the file open, however that ends. It keeps nobody from changing the
-// group.
+// A Lock marks a group whose job is running, which can take hours. It is a kernel lock
+// on a file next to the group's file, so it ends with the last process that has that
+// file open. It does not prevent changes of the group.
 type Lock struct {
 	store *Store
 	name  string
 	file  *os.File
 }
 
-// ErrLocked is what the error of Lock wraps when somebody else holds the lock.
-var ErrLocked = errors.New("somebody else holds the lock")
+// ErrLocked is wrapped by the error of Lock if another process holds the lock.
+var ErrLocked = errors.New("another process holds the lock")
 
-// lockPerm keeps those out who may not write the spool either: who can open a
-// file can lock it.
+// lockPerm excludes users who may not write the spool, because a file that can be
+// opened can be locked.
 const lockPerm fs.FileMode = 0o640
 
 func lockName(g grouping.Key) string {
 	return "." + strings.TrimSuffix(g.FileName(), grouping.Suffix) + ".lock"
 }
 
-// Lock takes the lock of a group, or fails at once with ErrLocked. Several may
-// have it if all of them share it. If nobody else has it, alone is called, unless
-// it is nil, while nobody else can take it: what is said to be done under the lock
-// at that moment is not. It may be called more than once.
+// Lock takes the lock of a group, or fails at once with ErrLocked. Processes can share
+// it if all of them set share. If no other process has the lock, alone is called
+// while none can take it: a run that is recorded as running was lost. alone may be nil
+// and may be called more than once.
 func (s *Store) Lock(g grouping.Key, share bool, alone func()) (*Lock, error) {
 	name := lockName(g)
-	// Whoever looks whether the lock is held has it for the moment of the look.
+	// A process that checks the lock holds it for a moment.
 	for try := 0; ; try++ {
 		f, err := s.openLock(name, os.O_CREATE)
 		if err != nil {
@@ -71,13 +69,14 @@ func (s *Store) Lock(g grouping.Key, share bool, alone func()) (*Lock, error) {
 	}
 }
 
-// lockFile locks the file, first alone to see whether anybody else has the lock.
-// To share it then is not one step: somebody else may come in between.
+// lockFile locks the file. It takes an exclusive lock first, which shows whether another
+// process has it. The change to a shared lock is not atomic: another process may take
+// the lock in between.
 func (s *Store) lockFile(f *os.File, name string, share bool, alone func()) error {
 	fd := int(f.Fd())
 	err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
 	if err == nil && !s.leadsTo(name, f) {
-		return disk.ErrRetry // removed by the one before
+		return disk.ErrRetry // deleted by the previous holder
 	}
 	if err == nil && alone != nil {
 		alone()
@@ -90,13 +89,13 @@ func (s *Store) lockFile(f *os.File, name string, share bool, alone func()) erro
 	return err
 }
 
-// File returns the open file that the lock is on: a process that inherits it
-// holds the lock as well. It belongs to the Lock.
+// File returns the open file with the lock. A process that inherits it holds the lock
+// as well. The Lock closes it.
 func (l *Lock) File() *os.File { return l.file }
 
-// Release ends the lock for all who hold it through this file, also for those
-// who inherited it. If nobody else has it, and if clean is not nil and says so, the
-// file is removed. It is asked while nobody else can take the lock.
+// Release ends the lock for all processes that hold it through this file, also
+// inherited. The file is deleted if no other process has the lock and clean, if not
+// nil, returns true. clean is called while no other process can take the lock.
 func (l *Lock) Release(clean func() bool) {
 	fd := int(l.file.Fd())
 	defer func() {
@@ -109,26 +108,25 @@ func (l *Lock) Release(clean func() bool) {
 	if d, err := l.store.spool.inUse(); err == nil {
 		defer d.Release()
 		if l.store.leadsTo(l.name, l.file) {
-			_ = d.Root.Remove(l.name) // then it stays, which does no harm
+			_ = d.Root.Remove(l.name) // a remaining file is harmless
 		}
 	}
 }
 
-// Locked reports whether somebody holds the lock of the group. It is not known if
-// there is no file to lock, or none that we may open, or if the file system has no
-// locks.
+// Locked reports whether a process holds the lock of the group. known is false if the
+// file does not exist or cannot be opened, or if the file system has no locks.
 func (s *Store) Locked(g grouping.Key) (locked, known bool) {
 	f, err := s.openLock(lockName(g), 0)
 	if err != nil {
 		return false, false
 	}
 	defer f.Close() //nolint:errcheck // only locked
-	// Alone, because those who share it count as well.
+	// Exclusive, to detect shared locks as well.
 	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	return err == unix.EWOULDBLOCK, err == nil || err == unix.EWOULDBLOCK
 }
 
-// Unlock removes the file of the lock if nobody holds it, and if clean says so, as
+// Unlock deletes the file of the lock if no process holds it and clean returns true, as
 // in Release.
 func (s *Store) Unlock(g grouping.Key, clean func() bool) {
 	if locked, known := s.Locked(g); locked || !known {
@@ -154,7 +152,7 @@ func (s *Store) openLock(name string, create int) (*os.File, error) {
 		err = errors.New("it is not a regular file")
 	}
 	if err == nil && create != 0 && fi.Mode().Perm()&lockPerm != lockPerm {
-		_ = f.Chmod(lockPerm) // against the umask; another's file is as it is
+		_ = f.Chmod(lockPerm) // regardless of the umask; fails for a file of another user
 	}
 	if err != nil {
 		_ = f.Close()
@@ -178,7 +176,6 @@ func (s *Store) leadsTo(name string, f *os.File) bool {
 	return err == nil && os.SameFile(here, there)
 }
 
-// LockHeld reports whether another process holds the lock of a spool for as long as
-// patience lasts, which is longer than any commit needs. It is false where that
-// cannot be asked.
-func LockHeld(dir string, patience time.Duration) bool { return disk.LockHeld(dir, patience) }
+// LockHeld reports whether another process holds the lock of a spool for the whole
+// timeout, which is longer than any commit. It is false if the lock cannot be opened.
+func LockHeld(dir string, timeout time.Duration) bool { return disk.LockHeld(dir, timeout) }

@@ -55,7 +55,7 @@ func TestMatchers(t *testing.T) {
 			t.Errorf("%s matches ci: %v", tt.matchers, got)
 		}
 		if ms.Match(grouping.Key{}) {
-			t.Errorf("%s matches what is no group", tt.matchers)
+			t.Errorf("%s matches a dropped file", tt.matchers)
 		}
 	}
 }
@@ -84,7 +84,7 @@ func TestMatchersRefused(t *testing.T) {
 		`job=~"("`:              "the regular expression is wrong (missing closing ): `(`) at position 6",
 		`job=~")("`:             `the regular expression is wrong`,
 		`job="\d"`:              `a backslash begins no known escape`,
-		`job="\xff"`:            `the escapes make what is not UTF-8`,
+		`job="\xff"`:            `the escapes are not valid UTF-8`,
 		"job=\"\xff\"":          `is not UTF-8`,
 		"job=\"a\nb\"":          `a line ends within quotes`,
 		`job=~"a)|(?:b"`:        `the regular expression is wrong`,
@@ -116,10 +116,10 @@ func TestParseGroup(t *testing.T) {
 		}
 	}
 	for in, want := range map[string]string{
-		`job=~"a.*"`:     `"job=~\"a.*\"" is no group but a selector of groups`,
+		`job=~"a.*"`:     `invalid group "job=~\"a.*\"": it is a selector`,
 		`/var/tmp`:       `a group has the form job=backup,instance=db1: "/var/tmp" has no label name`,
-		`job!=a`:         `is no group but a selector`,
-		`instance=a`:     `is no group: job name is required`,
+		`job!=a`:         `it is a selector`,
+		`instance=a`:     `invalid group "instance=a": job name is required`,
 		`job=a,job=b`:    `label "job" is given twice`,
 		`backup`:         `a group has the form job=backup,instance=db1: "backup" has no label name; write it as job=NAME`,
 		`job=a,with.a=b`: `a group has the form`,

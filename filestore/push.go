@@ -13,14 +13,14 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// ErrExists is what [Store.Adopt] returns if the group, or a file with its name,
-// is there already.
-var ErrExists = errors.New("it is there already")
+// ErrExists is the error of [Store.Adopt] if the group, or a file with its name,
+// exists.
+var ErrExists = errors.New("it exists already")
 
-// Adopt makes the families the whole content of a group, with the times that
-// came with it. When it returns nil, the group is on stable storage and in every
-// later View. On an error nothing has changed, unless the error is [ErrInDoubt];
-// other than a refused push it leaves no trace. It keeps nothing of f.
+// Adopt imports a group from another program: the families become its whole content,
+// with the times in the options. When it returns nil, the group is on stable storage
+// and in every later View. After an error nothing has changed, unless the error is
+// [ErrInDoubt]; unlike for a push, a failure is not recorded.
 func (s *Store) Adopt(g grouping.Key, f *exposition.Families, a record.Adoption) error {
 	defer s.groups.lock(g.FileName())()
 	change := s.changeOf(g)
@@ -56,17 +56,16 @@ func (s *Store) dryRun(p *pendingCommit) error {
 	return nil
 }
 
-// Amend changes a group by what it holds: edit is given that, and what it
-// returns is done. Nobody else changes the group in between, neither in this
-// process nor in another: if somebody did, edit is called again with what is
-// there then, so it must not do anything but decide. If it returns nil and no
-// error, nothing is done; its error becomes that of Amend, as it is.
+// Amend changes a group depending on its content, which it passes to edit. If the group
+// changes before the commit, edit is called again with the new content, so it must
+// have no side effects. If edit returns nil without an error, the group is not changed.
+// Amend returns the error of edit unchanged.
 //
-// Samples get the labels of the group and never an empty instance, whoever
-// amends: programs that open the spool with other options write the same series.
+// Samples get the labels of the group and never an empty instance, regardless of the
+// options of the Store. So all programs write the same series.
 //
-// Otherwise the promise and the errors are those of Update, but for this: a
-// refusal does not set the time of the group's last failure.
+// Otherwise the guarantees and errors are those of Update, but a rejected change does
+// not set the time of the group's last failure.
 func (s *Store) Amend(g grouping.Key, edit func(held *record.Held) (*record.Edit, error)) error {
 	start := time.Now()
 	unlock := s.groups.lock(g.FileName())
@@ -118,32 +117,32 @@ func (s *Store) Amend(g grouping.Key, edit func(held *record.Held) (*record.Edit
 	return nil
 }
 
-// Replace makes the families the whole content of the group, as PUT does. If
-// they do not fit, the group stays as it was, but for the time of its last
-// failure, and the error is a *Conflict or a *SyntaxError.
+// Replace makes the families the whole content of the group, as PUT does. If they are
+// invalid or conflict, the error is a *Conflict or a *SyntaxError, and only the time
+// of the group's last failure changes.
 func (s *Store) Replace(g grouping.Key, f *exposition.Families, opts record.PushOptions) error {
 	return s.push(g, f, false, opts)
 }
 
-// Update replaces the families of the names that are in f and keeps the
-// group's others, as POST does. Errors are those of Replace.
+// Update replaces the families in f and keeps the group's others, as POST does. Errors
+// are those of Replace.
 func (s *Store) Update(g grouping.Key, f *exposition.Families, opts record.PushOptions) error {
 	return s.push(g, f, true, opts)
 }
 
-// Fail notes that a push to the group was refused before it came here. The
-// group is created if it is missing.
+// Fail records that a push to the group was rejected by the caller. It creates the
+// group if missing.
 func (s *Store) Fail(g grouping.Key) error { return s.FailFor(g, record.Refusal{}) }
 
-// FailFor is Fail with the reason, which is kept with the group until a push succeeds.
+// FailFor is Fail with a reason, which is kept until a push succeeds.
 func (s *Store) FailFor(g grouping.Key, r record.Refusal) error {
 	defer s.groups.lock(g.FileName())()
 	return s.stampFailure(g, r)
 }
 
-// Refuse keeps with a group why a push to it was refused that could not be read. Other
-// than FailFor it makes no group and changes no time. It writes at a bounded rate: what is
-// refused meanwhile is not kept. It is never an error that nothing could be written.
+// Refuse records why a push that could not be decoded was rejected. Unlike FailFor it
+// creates no group and sets no time. It writes at a bounded rate and omits further
+// rejections. It ignores errors.
 func (s *Store) Refuse(g grouping.Key, r record.Refusal) {
 	f := s.fileOf(g)
 	if f == nil || f.Group().IsZero() || !s.refusals.allow(g.FileName()) {
@@ -158,21 +157,21 @@ func (s *Store) Refuse(g grouping.Key, r record.Refusal) {
 		return change.Refuse(old, r), nil
 	})
 	if err == nil {
-		_ = s.syncDirectory(at) // the group is as it was in any case
+		_ = s.syncDirectory(at) // the group is unchanged in any case
 	}
 }
 
-// refusals limits how often refusals are written: once a second for a group, and in all
-// refusalsPerSecond times. Its zero value is ready.
+// refusals limits the rate of recorded rejections: one a second for each group, and
+// refusalsPerSecond in all. The zero value is ready for use.
 type refusals struct {
 	mu     sync.Mutex
 	second int64               // guards the two that follow
-	groups map[string]struct{} // that were written in that second
+	groups map[string]struct{} // written in that second
 }
 
 const refusalsPerSecond = 20
 
-// allow reports whether a refusal of the group may be written now.
+// allow reports whether a rejection may be recorded for the group now.
 func (l *refusals) allow(group string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -231,14 +230,14 @@ func (s *Store) push(g grouping.Key, f *exposition.Families, keep bool, opts rec
 	return nil
 }
 
-// syncDirectory waits until the change, and what was renamed in the directory before, is
-// durable, and ends the use of the directory.
+// syncDirectory makes the change and all earlier renames in the directory durable, and
+// releases the directory.
 func (s *Store) syncDirectory(p pendingSync) error {
 	defer p.d.Release()
 	defer p.old.Release()()
 	start := time.Now()
 	if err := p.d.Sync(); err != nil {
-		// Not its *fs.PathError, for which doing would forget the doubt.
+		// Without its *fs.PathError, because Wrap would drop ErrInDoubt.
 		return fmt.Errorf("%w; %w", disk.Wrap("flushing the directory", err), ErrInDoubt)
 	}
 	if s.observers.Flush != nil {
@@ -247,21 +246,21 @@ func (s *Store) syncDirectory(p pendingSync) error {
 	return nil
 }
 
-// changeOf returns what makes changes of a group.
+// changeOf returns the Change for a group.
 func (s *Store) changeOf(g grouping.Key) *record.Change {
 	return &record.Change{Key: g, EmptyInstance: s.opts.EmptyInstance, Now: record.Seconds(s.opts.Now()), Own: s.ownType}
 }
 
-// ownType returns the type of a family that the program serves itself.
+// ownType returns the type of a family of the agent itself.
 func (s *Store) ownType(family string) (exposition.Type, bool) {
 	o, ok := s.opts.Own[family]
 	return o.Type, ok
 }
 
-// fileOf returns the file that has the name of a group, whatever it is.
+// fileOf returns the file with the name of a group, valid or not.
 func (s *Store) fileOf(g grouping.Key) *record.File { return s.View().File(g.FileName()) }
 
-// stampFailure sets the failure time of a group whose lock is held.
+// stampFailure sets the failure time of a group. The caller holds its lock.
 func (s *Store) stampFailure(g grouping.Key, r record.Refusal) error {
 	change := s.changeOf(g)
 	at, err := s.commit(g, false, func(old *record.Content) (*record.Content, error) {
@@ -279,9 +278,8 @@ func (s *Store) stampFailure(g grouping.Key, r record.Refusal) error {
 	return disk.Wrap("noting the failure in group "+g.String(), err)
 }
 
-// MayChange returns an error that wraps ErrNotOwner if a group as it is now may
-// not be changed in the name of the writer, who may be nil where groups have no
-// owners. A later change looks again.
+// MayChange returns an error that wraps ErrNotOwner if the writer may not change the
+// group. The writer may be nil if owners are not checked. A later change checks again.
 func (s *Store) MayChange(g grouping.Key, w *record.Writer) error {
 	f := s.View().File(g.FileName())
 	if f == nil || !f.Group().IsZero() {

@@ -14,26 +14,24 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// Delete removes the group. Deleting what is not there is no error, and a file
-// of the group's name that was not pushed is left alone.
+// Delete deletes the group. A missing group is not an error, and a foreign file with its
+// name is kept.
 func (s *Store) Delete(g grouping.Key) error { return s.DeleteAs(g, nil) }
 
-// Wipe removes every pushed group and no dropped file.
+// Wipe deletes every pushed group and no dropped file.
 func (s *Store) Wipe() error {
 	_, err := s.remove(func() []string { return pickedNames(s.View(), wasPushed) }, wasPushed)
 	return disk.Wrap("wiping the spool", err)
 }
 
-// Remove removes the files for which pick reports true, pushed or dropped, and
-// returns them in the order of the View. What it returns is gone for good, also
-// if there is an error beside it, unless the error is [ErrInDoubt]. A file that
-// changes meanwhile is asked for again, so that a group which is pushed to in
-// this moment is not removed for its age before that. A crash leaves each file
-// as it was or removed. Files of other sources than the spool are left alone.
+// Remove deletes the files of the spool for which pick returns true, pushed or dropped,
+// and returns them in the order of the View. The returned files are deleted durably,
+// also with an error, unless that is [ErrInDoubt]. After a crash each file exists or
+// not. pick is called again for a file that has changed meanwhile, so a group with a
+// new push is not deleted for its old age.
 //
-// pick is called under locks, more than once for a file, and must not call the
-// Store. Files are removed some hundreds at a time, and other commits take their turn
-// in between.
+// pick is called under locks, and must not call the Store. Files are deleted some
+// hundreds at a time, and other commits run in between.
 func (s *Store) Remove(pick func(*record.File) bool) ([]*record.File, error) {
 	removed, err := s.remove(func() []string { return pickedNames(s.View(), pick) }, pick)
 	return removed, disk.Wrap("removing files from the spool", err)
@@ -52,14 +50,13 @@ func pickedNames(v *merge.View, pick func(*record.File) bool) []string {
 	return names
 }
 
-// removeAtOnce is how many files go under one lock and into one view: enough for
-// the view to cost little beside the files, and few enough for no push to wait
-// for long.
+// removeAtOnce is how many files are deleted under one lock, in one view. It is a
+// compromise between the cost of a view and the wait of pushes.
 const removeAtOnce = 256
 
-// remove deletes files by name, if they are still picked, and makes that durable.
-// If the spool directory is replaced meanwhile, it starts over in the new one, as a
-// push does; names is asked again then.
+// remove deletes files by name if pick returns true, and makes that durable. If the
+// spool directory is replaced meanwhile, it starts again in the new one, with the
+// result of another call of names.
 func (s *Store) remove(names func() []string, pick func(*record.File) bool) (removed []*record.File, err error) {
 	since := time.Now()
 	err = s.inSpool(nil, func(d *disk.Dir) error {
@@ -77,7 +74,7 @@ func (s *Store) remove(names func() []string, pick func(*record.File) bool) (rem
 	return removed, err
 }
 
-// removeIn is remove in one directory, which is in use. It ends the use.
+// removeIn is remove in one acquired directory, which it releases.
 func (s *Store) removeIn(d *disk.Dir, names func() []string, since time.Time, pick func(*record.File) bool) (removed []*record.File, err error) {
 	used := true
 	defer func() {
@@ -103,22 +100,22 @@ func (s *Store) removeIn(d *disk.Dir, names func() []string, since time.Time, pi
 			return nil, err
 		}
 	}
-	// Also if nothing was removed here: what is not there may have been removed a
-	// moment ago, by a change whose sync is still to come.
+	// Also if nothing was deleted: another change may have deleted the file and not
+	// synced yet.
 	used = false
-	elsewhere := errors.Is(err, disk.ErrReplaced) && d.CheckPath() != nil // then it matters no more whether this one is synced
+	elsewhere := errors.Is(err, disk.ErrReplaced) && d.CheckPath() != nil // then the sync of this one does not matter
 	if syncErr := s.syncDirectory(pendingSync{d: d}); syncErr != nil && !elsewhere {
 		return removed, syncErr
 	}
 	return removed, err
 }
 
-// removeBatch deletes some files. It ends at the first error: what is wrong with
-// one removal is wrong with the directory.
+// removeBatch deletes some files. It stops at the first error, which usually concerns
+// the whole directory.
 func (s *Store) removeBatch(d *disk.Dir, names []string, since time.Time, pick func(*record.File) bool) (removed []*record.File, err error) {
 	for attempt := range 100 {
 		if attempt > 3 {
-			time.Sleep(time.Duration(min(attempt, 20)) * time.Millisecond) // whoever writes there may need a moment
+			time.Sleep(time.Duration(min(attempt, 20)) * time.Millisecond) // wait for other writers
 		}
 		if _, err := s.Reload(names...); err != nil { // another process may have made or changed them
 			return removed, err
@@ -129,10 +126,10 @@ func (s *Store) removeBatch(d *disk.Dir, names []string, since time.Time, pick f
 		}
 		names = again
 	}
-	return removed, contendedError(fmt.Sprintf("the file %q changes too often: others write to it all the time", names[0]))
+	return removed, contendedError(fmt.Sprintf("the file %q changes too often: another process writes to it continuously", names[0]))
 }
 
-// tryRemove deletes the files that are as the view has them and returns the
+// tryRemove deletes the files that have not changed since the view, and returns the
 // names of the others.
 func (s *Store) tryRemove(d *disk.Dir, names []string, since time.Time, pick func(*record.File) bool) (removed []*record.File, again []string, err error) {
 	v := s.View()
@@ -166,10 +163,10 @@ func (s *Store) tryRemove(d *disk.Dir, names []string, since time.Time, pick fun
 		case errors.Is(err, unix.ENOENT), err == nil && record.WithoutYoung(at) != record.WithoutYoung(old.Stamp()):
 			again = append(again, name)
 			continue
-		case err != nil && old.Fault() == nil: // else it cannot be looked at, which is what is known of it
+		case err != nil && old.Fault() == nil: // the fault of other files is known
 			return removed, nil, fmt.Errorf("looking at %q: %w", record.PrintableName(name), err)
 		}
-		// Not by the root, which would remove an empty directory as well.
+		// Unlinkat, because os.Root would delete an empty directory as well.
 		if err := unix.Unlinkat(int(d.File.Fd()), name, 0); errors.Is(err, unix.ENOENT) {
 			again = append(again, name)
 			continue
@@ -182,7 +179,7 @@ func (s *Store) tryRemove(d *disk.Dir, names []string, since time.Time, pick fun
 	return removed, again, nil
 }
 
-// DeleteAs is Delete in the name of a writer. Its error may wrap ErrNotOwner.
+// DeleteAs is Delete for a writer. Its error may wrap ErrNotOwner.
 func (s *Store) DeleteAs(g grouping.Key, w *record.Writer) error {
 	var refused error
 	name := []string{g.FileName()}

@@ -21,7 +21,7 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// failed notes what came of reading the directory; nil if all is well.
+// failed records the result of reading the directory; nil for success.
 func (src *Source) failed(err error) {
 	if err == nil && src.failure.Load() == nil {
 		return
@@ -34,8 +34,8 @@ func (src *Source) failed(err error) {
 	}
 }
 
-// setFailure has the next view say why the directory cannot be read, and reports
-// whether that is news. The lock of the Store is held.
+// setFailure sets the directory error of the next view, and reports whether it has
+// changed. The caller holds Store.mu.
 func (src *Source) setFailure(err error) bool {
 	var now *record.DirectoryError
 	if err != nil {
@@ -83,8 +83,8 @@ func (s *Store) UseReports(f func(name string, mine uint64) (serial uint64, clos
 	s.spool.UseReports(f)
 }
 
-// Follow is Reload for all symbolic links in the directory. What they lead to
-// may change without a report.
+// Follow is Reload for all symbolic links in the directory, whose targets may change
+// without an event.
 func (src *Source) Follow() (again []string, err error) {
 	names := src.links.list()
 	if len(names) == 0 {
@@ -93,7 +93,7 @@ func (src *Source) Follow() (again []string, err error) {
 	return src.Reload(names...)
 }
 
-// Follow is that of the spool as a [Source].
+// Follow calls [Source.Follow] for the spool.
 func (s *Store) Follow() (again []string, err error) { return s.spool.Follow() }
 
 // linkSet holds the names of the symbolic links in a directory. It is safe for
@@ -104,7 +104,7 @@ type linkSet struct {
 	name map[string]struct{}
 }
 
-// note notes whether a name is that of a link.
+// note records whether a name is a link.
 func (l *linkSet) note(name string, isLink bool) {
 	if !isLink && !l.some.Load() {
 		return // as in nearly every directory
@@ -138,8 +138,8 @@ func (l *linkSet) list() []string {
 	return names
 }
 
-// A Source is a directory whose files take part in the merge of a Store: the
-// spool itself, or one that is only read. It is safe for concurrent use.
+// A Source is a directory whose files a Store merges: the spool, or another one that is
+// only read. It is safe for concurrent use.
 type Source struct {
 	store  *Store
 	path   string
@@ -158,10 +158,8 @@ func (src *Source) Path() string { return src.path }
 // key returns the name of a file in the view.
 func (src *Source) key(base string) string { return src.prefix + base }
 
-// Reload brings the view of the files with these names up to date with the
-// directory and returns the names that it could not settle, because a writer is
-// at work on them or has just left them broken: they have to be asked for again
-// soon.
+// Reload reads the files with these names and publishes them. It returns the names to
+// retry soon, because the file is being written or has just become corrupt.
 func (src *Source) Reload(names ...string) (again []string, err error) {
 	d := src.dir.Load()
 	if d == nil || d.Acquire() != nil {
@@ -174,8 +172,8 @@ func (src *Source) Reload(names ...string) (again []string, err error) {
 	return src.load(d, names), nil
 }
 
-// Rescan is Reload for every name in the directory or in the view. Unchanged
-// files cost a stat each. If the directory is gone its files leave the view.
+// Rescan is Reload for every name in the directory or in the view. An unchanged file
+// costs a stat. If the directory does not exist, the view has no files of it.
 func (src *Source) Rescan() (again []string, err error) {
 	d := src.dir.Load()
 	if d == nil || d.Acquire() != nil {
@@ -193,7 +191,7 @@ func (src *Source) Rescan() (again []string, err error) {
 	return src.load(d, src.withKnown(names)), nil
 }
 
-// list returns the names that are to be looked at, after sweeping.
+// list returns the names of the spool files in the directory, after a sweep.
 func (src *Source) list(d *disk.Dir) ([]string, error) {
 	s := src.store
 	if src == s.spool && s.opts.Only != nil {
@@ -206,14 +204,14 @@ func (src *Source) list(d *disk.Dir) ([]string, error) {
 	if src == s.spool && !s.opts.NoSweep {
 		d.Sweep(names)
 		if f, err := d.OpenLock(); err == nil {
-			_ = f.Close() // it is there before the disk is full, and before somebody else puts something in its place
+			_ = f.Close() // created now, because the disk may be full later
 		}
 	}
 	return names, nil
 }
 
-// inUse returns the directory, after following the path to another one if it
-// leads there by now. Whoever called it calls done on it.
+// inUse acquires the directory at the path, which may be another one than before. The
+// caller must release it.
 func (src *Source) inUse() (*disk.Dir, error) {
 	for range 10 {
 		d := src.dir.Load()
@@ -230,8 +228,8 @@ func (src *Source) inUse() (*disk.Dir, error) {
 	return nil, fmt.Errorf("the directory %s is replaced too often: %w", src.path, ErrBusy)
 }
 
-// acquire returns the directory for a change, which checks its path under the lock
-// that all changes take.
+// acquire acquires the directory for a change. The change checks the path under the
+// lock of all changes.
 func (src *Source) acquire() (*disk.Dir, error) {
 	if d := src.dir.Load(); d != nil && d.Acquire() == nil {
 		return d, nil
@@ -256,7 +254,7 @@ func (src *Source) base(f *record.File) (string, bool) {
 	return base, ok && !strings.ContainsRune(base, filepath.Separator)
 }
 
-// reopen follows the path to the directory that it leads to now, and loads it.
+// reopen opens the path again and loads the directory.
 func (src *Source) reopen(old *disk.Dir) (again []string, err error) {
 	d, err := src.openAnew(old)
 	if d == nil {
@@ -265,7 +263,7 @@ func (src *Source) reopen(old *disk.Dir) (again []string, err error) {
 	defer d.Release()
 	old.Retire()
 	if d.IsStill(old) {
-		return nil, nil // only a flush has failed
+		return nil, nil // only a sync has failed
 	}
 	names, err := src.list(d)
 	src.failed(err)
@@ -275,8 +273,8 @@ func (src *Source) reopen(old *disk.Dir) (again []string, err error) {
 	return src.load(d, src.withKnown(names)), nil
 }
 
-// openAnew opens the directory that the path leads to now, unless that was done
-// since old: then it returns nil. The directory is in use.
+// openAnew opens and acquires the directory at the path. It returns nil if that was
+// done since old.
 func (src *Source) openAnew(old *disk.Dir) (*disk.Dir, error) {
 	s := src.store
 	s.mu.Lock()
@@ -287,9 +285,9 @@ func (src *Source) openAnew(old *disk.Dir) (*disk.Dir, error) {
 	d, err := disk.Open(src.path)
 	if err != nil {
 		isNews := src.setFailure(err)
-		// Only if there is no directory there are no files: a shortage of
-		// descriptors, say, takes nothing away. Nor is there one beside the spool that
-		// may not be read, or what is served would depend on what could be read once.
+		// Files are dropped only if the directory does not exist, and not after
+		// errors such as EMFILE. An unreadable source that is not the spool has no
+		// files either, so the view does not depend on earlier permissions.
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || src != s.spool && errors.Is(err, fs.ErrPermission) {
 			s.publish(src.removeAll())
 		} else if isNews {
@@ -305,8 +303,8 @@ func (src *Source) openAnew(old *disk.Dir) (*disk.Dir, error) {
 	return d, nil
 }
 
-// removeAll takes all files of the source out of the merge. The lock of the Store
-// is held.
+// removeAll returns the updates that remove all files of the source from the merge.
+// The caller holds Store.mu.
 func (src *Source) removeAll() []merge.Update {
 	var updates []merge.Update
 	for f := range src.store.merge.All() {
@@ -317,8 +315,7 @@ func (src *Source) removeAll() []merge.Update {
 	return updates
 }
 
-// load brings the names up to date: they are read without a lock and published
-// together.
+// load reads the files with the names without a lock and publishes them together.
 func (src *Source) load(d *disk.Dir, names []string) (again []string) {
 	names = slices.DeleteFunc(names, func(n string) bool { return !grouping.IsSpoolFile(n) || strings.ContainsRune(n, os.PathSeparator) })
 	s := src.store
@@ -329,7 +326,7 @@ func (src *Source) load(d *disk.Dir, names []string) (again []string) {
 	return src.accept(d, names, src.lookAll(d, names))
 }
 
-// accept publishes what was found of the names, unless it has changed since.
+// accept publishes the results of reading files, except those that have changed since.
 func (src *Source) accept(d *disk.Dir, names []string, outcomes []readResult) (again []string) {
 	s := src.store
 	known := s.View().Contents()
@@ -352,9 +349,9 @@ func (src *Source) accept(d *disk.Dir, names []string, outcomes []readResult) (a
 		if !o.changed {
 			continue
 		}
-		// Unless somebody was faster: a push, or whoever writes the file. What was read
-		// of a dropped file was whole, and one that is written all the time has changed
-		// once more by now: then it is the newest that there is to serve.
+		// Skip a file that a push or another writer has changed since. The content of
+		// a dropped file is complete and served, because a file that is written
+		// continuously has always changed.
 		old := s.merge.File(o.key)
 		at, _, err := statIn(d, o.base)
 		gone := errors.Is(err, unix.ENOENT)
@@ -384,18 +381,17 @@ func (src *Source) accept(d *disk.Dir, names []string, outcomes []readResult) (a
 	return slices.Compact(again)
 }
 
-// loadChunk is how many files are in memory at a time while a store is filled.
-// Tests have smaller ones.
+// loadChunk is how many files are in memory at a time during the first load. Tests use
+// a smaller number.
 var loadChunk = 512
 
-// loadFirst is load for a store without files. The files are merged some hundred at
-// a time while the next ones are read: the names are in order, so each lot goes to
-// the end of every family and little is built twice. All at once would take several
-// times the memory of what stays.
+// loadFirst is load for a store without files. It merges some hundred files at a time
+// while it reads the next ones, in the order of names, so each batch is appended to
+// the families. All at once would temporarily take several times the memory.
 //
-// That goes into a merge of its own, without a lock, so that pushes and other sources
-// do not wait for it. It takes the place of the empty one if nothing was published
-// since the view before. Otherwise its files are added to what is there.
+// It uses a separate merge without a lock, so pushes and other sources do not wait. That
+// merge replaces the empty one if nothing was published since the view before.
+// Otherwise its files are added to the current merge.
 func (src *Source) loadFirst(d *disk.Dir, names []string, before *merge.View) (again []string) {
 	s := src.store
 	lots := make(chan []readResult, 1)
@@ -444,8 +440,8 @@ func (src *Source) loadFirst(d *disk.Dir, names []string, before *merge.View) (a
 	return slices.Compact(again)
 }
 
-// begin makes a merge the one of the Store if nothing was published since the view
-// before, and reports whether it did.
+// begin replaces the merge of the Store if nothing was published since the view
+// before. It reports whether it did.
 func (src *Source) begin(d *disk.Dir, before *merge.View, m *merge.Merger, v *merge.View) bool {
 	s := src.store
 	s.mu.Lock()
@@ -462,7 +458,7 @@ func (src *Source) begin(d *disk.Dir, before *merge.View, m *merge.Merger, v *me
 	return true
 }
 
-// lookAll looks at many names at once.
+// lookAll reads many files in parallel.
 func (src *Source) lookAll(d *disk.Dir, names []string) []readResult {
 	v := src.store.View()
 	outcomes := make([]readResult, len(names))

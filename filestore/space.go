@@ -12,17 +12,17 @@ import (
 	"github.com/promspool/promspool/filestore/disk"
 )
 
-// quotaRetry is how long after a refusal the health check tries a write itself. That
-// is of the size that was refused, so not more often either.
+// quotaRetry is the interval at which the health check repeats a write of the size
+// that failed with EDQUOT.
 const quotaRetry = 30 * time.Second
 
-// quotaRefusal is a write that was refused for a quota.
+// quotaRefusal is a write that failed with EDQUOT.
 type quotaRefusal struct {
 	size  int64
-	tried atomic.Pointer[time.Time] // when it was tried last
+	tried atomic.Pointer[time.Time] // time of the last attempt
 }
 
-// noteWrite notes what a write of so many bytes came to.
+// noteWrite records the result of a write of that size.
 func (s *Store) noteWrite(size int64, err error) {
 	switch {
 	case errors.Is(err, unix.EDQUOT):
@@ -35,8 +35,8 @@ func (s *Store) noteWrite(size int64, err error) {
 	}
 }
 
-// overQuota returns an error if a write was refused for a quota and none has
-// succeeded since. After a while it tries one. The caller has probeMu.
+// overQuota returns an error if a write failed with EDQUOT and none has succeeded since.
+// After a while it tries one. The caller holds probeMu.
 func (s *Store) overQuota() error {
 	r := s.refusal.Load()
 	if r == nil {
@@ -52,11 +52,11 @@ func (s *Store) overQuota() error {
 	return fmt.Errorf("a write of %d bytes was refused and none has succeeded since, raise the quota or delete groups: %w", r.size, unix.EDQUOT)
 }
 
-// roomFor decides whether a prepared file may be added to the spool, beside those
-// that are going to be installed with it. A push that makes its group no larger
-// always may, and so may what only notes something in a group.
+// roomFor checks the limits of the spool for a prepared file, together with those that
+// are installed with it. A change that does not make the group larger is always
+// allowed, and so is a record without a push.
 func (s *Store) roomFor(p *pendingCommit, with []*pendingCommit) error {
-	t := s.View().Totals() // the lock of the Store is held
+	t := s.View().Totals() // the caller holds Store.mu
 	groups, bytes := t.Groups, t.GroupBytes
 	for _, o := range with {
 		if o.mine == nil {
@@ -73,7 +73,7 @@ func (s *Store) roomFor(p *pendingCommit, with []*pendingCommit) error {
 	return nil
 }
 
-// grows returns how many bytes a prepared file takes more than what it replaces.
+// grows returns the difference in size of a prepared file and the one it replaces.
 func (p *pendingCommit) grows() int64 {
 	n := p.content.File.Size()
 	if p.mine != nil {
@@ -82,8 +82,8 @@ func (p *pendingCommit) grows() int64 {
 	return n
 }
 
-// hasRoomForFailure reports whether a refused push to an unknown group may make
-// the group, to leave its record there.
+// hasRoomForFailure reports whether a rejected push may create its group, for the
+// record of the failure.
 func (s *Store) hasRoomForFailure() bool {
 	t := s.View().Totals()
 	return t.Failed < s.opts.MaxFailedGroups &&
@@ -91,9 +91,9 @@ func (s *Store) hasRoomForFailure() bool {
 		(s.opts.MaxBytes <= 0 || t.GroupBytes < s.opts.MaxBytes)
 }
 
-// Space returns the size of the file system that the spool is on, and what of it
-// the agent may still use, in bytes. Quotas of its user and group count where the
-// kernel says them. It is 0 after a change that was refused for a quota, until a write
+// Space returns the size of the spool's file system and the space that the agent may
+// still use, in bytes. The latter includes the quotas of its user and group if the
+// kernel reports them. It is 0 after a write that failed with EDQUOT, until one
 // succeeds.
 func (s *Store) Space() (size, free uint64, err error) {
 	d, err := s.spool.inUse()

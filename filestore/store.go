@@ -15,43 +15,41 @@ import (
 
 // Options of a Store. The zero value of a field means its default.
 type Options struct {
-	// Own describes the metric families that the program serves itself, by
-	// name. Files cannot displace them.
+	// Own describes the metric families of the agent itself, by name. They have
+	// priority over files.
 	Own map[string]merge.Own
-	// EmptyInstance spells out instance="" in pushed samples without an
-	// instance, as Pushgateway does.
+	// EmptyInstance adds instance="" to pushed samples without an instance, as
+	// Pushgateway does.
 	EmptyInstance bool
-	// Unchecked accepts pushes that contradict other files; what is later in
-	// the order of the merge is then left out of it.
+	// Unchecked accepts pushes that conflict with other files. The merge then
+	// drops the later series.
 	Unchecked bool
-	// MaxFileBytes is the size up to which files are read; default 16 MiB.
+	// MaxFileBytes is the maximum size of a file; default 16 MiB.
 	MaxFileBytes int64
-	// MaxGroups bounds the number of pushed groups; zero means no limit.
+	// MaxGroups is the maximum number of pushed groups; zero means no limit.
 	MaxGroups int
-	// MaxBytes bounds the size of the files of pushed groups, all together; zero
+	// MaxBytes is the maximum total size of the files of pushed groups; zero
 	// means no limit.
 	MaxBytes int64
-	// MaxFailedGroups bounds the number of groups that are there only because
-	// pushes to them were refused; default 1000, negative for none.
-	// Beyond it a refused push to an unknown group leaves no trace.
+	// MaxFailedGroups is the maximum number of groups with only rejected pushes;
+	// default 1000, negative for none. Beyond it a rejected push to an unknown
+	// group is not recorded.
 	MaxFailedGroups int
-	// Only, if not nil, are the names of the files in the directory that are
-	// looked at, whatever else is there: for a program that changes one group and
-	// cannot wait until ten thousand are read. What is not looked at is not
-	// compared with what is written, so that has to be such that it cannot
-	// contradict others; families that the group has already keep their HELP
-	// texts, which are those of the spool.
+	// Only, if not nil, lists the only files that are read. It is for a program
+	// that changes one group and cannot wait until all are read. Its metrics must
+	// not conflict with other files, because that is not checked. Families that
+	// the group already has keep their HELP texts.
 	Only []string
-	// NoSweep leaves what killed processes left of their commits to others, and
-	// does not make the lock before it is needed.
+	// NoSweep keeps temporary files of killed processes, and creates the lock
+	// only when it is needed.
 	NoSweep bool
-	// Settle is how long a dropped file has to rest before a change of it is
-	// read; zero means not at all.
+	// Settle is how long a dropped file must be unchanged before it is read;
+	// zero means no wait.
 	Settle time.Duration
-	// Hold is how long the last good content of a file stands after the file
-	// turned bad or empty; default 1 s.
+	// Hold is how long the last good content of a file is served after the file
+	// became invalid or empty; default 1 s.
 	Hold time.Duration
-	// Lifetimes say what becomes of files with age.
+	// Lifetimes configure when files expire and are archived and deleted.
 	Lifetimes record.Lifetimes
 	// Now is the clock; default time.Now.
 	Now func() time.Time
@@ -63,13 +61,13 @@ type Store struct {
 	path string
 	opts Options
 
-	groups keyedMutex // held by the writer of a group from its reading to its rename
+	groups keyedMutex // locked for a group from its reading to its rename
 
 	queue     commitQueue    // of commits whose files are ready
-	exclusion disk.Exclusion // of those that change files; its comment has the order of the locks
+	exclusion disk.Exclusion // among changes of files; its comment has the order of the locks
 
-	// mu guards merge, due and sources, and the moment of a commit. It is taken last,
-	// and never held while anything is flushed or read, or another process is waited for.
+	// mu guards merge, due and sources, and serializes renames and views. It is taken
+	// last, and never held during a sync, a read of a file or a wait for another process.
 	mu    sync.Mutex
 	merge *merge.Merger
 	help  *merge.HelpState // of the merge
@@ -81,30 +79,30 @@ type Store struct {
 	sources   []*Source // the others; guarded by mu
 	unsettled []string
 	clock     *steadyClock
-	pruned    time.Time // when the archive was looked through last; of the one who ages
+	pruned    time.Time // when the archive was last pruned; used by Age only
 	view      atomic.Pointer[merge.View]
 
 	reader    reader
 	probeMu   sync.Mutex
 	probedAt  time.Time
 	probeErr  error
-	refusal   atomic.Pointer[quotaRefusal] // nil unless the last write was refused for a quota
+	refusal   atomic.Pointer[quotaRefusal] // nil unless the last write failed with EDQUOT
 	observers Observers
 	refusals  refusals
 }
 
-// Observers are told how long the steps of a commit took, in seconds. They are
-// called from many goroutines; nil ones are skipped.
+// Observers receive the durations of the steps of a commit in seconds. They must be safe
+// for concurrent use; nil ones are skipped.
 type Observers struct {
-	Flush  func(seconds float64) // one flush of a file
-	Commit func(seconds float64) // a whole commit, from the temporary file to the flushed directory
+	Flush  func(seconds float64) // fsync of a file
+	Commit func(seconds float64) // a whole commit, from the temporary file to the fsync of the directory
 }
 
 // Observe sets the observers. It must be called before the first commit.
 func (s *Store) Observe(o Observers) { s.observers = o }
 
-// Open reads the whole directory; a returned Store is ready. It removes what
-// killed processes left of their commits. opts may be nil.
+// Open reads the whole directory and returns a Store that is ready for use. It deletes
+// temporary files of killed processes. opts may be nil.
 func Open(dir string, opts *Options) (*Store, error) {
 	s := &Store{path: dir, exclusion: disk.NewExclusion()}
 	if opts != nil {
@@ -135,14 +133,13 @@ func Open(dir string, opts *Options) (*Store, error) {
 	return s, nil
 }
 
-// Unsettled returns the names of the files that Open could not settle because a
-// writer was at work on them: they have to be asked for again, see
-// [Source.Reload].
+// Unsettled returns the names of the files that Open could not read because they were
+// being written. The caller must retry them with [Source.Reload].
 func (s *Store) Unsettled() []string { return s.unsettled }
 
-// AddSource makes the files of a directory part of the merge, which are only
-// read; their names in the view are paths. It does not load them yet: that
-// takes a Rescan of the Source. The directory need not be there.
+// AddSource adds a directory whose files are merged and never written. Their names in
+// the view are paths. The directory need not exist, and is loaded by a Rescan of the
+// Source.
 func (s *Store) AddSource(dir string) *Source {
 	src := &Source{store: s, path: dir, prefix: filepath.Clean(dir) + string(filepath.Separator)}
 	s.mu.Lock()
@@ -151,8 +148,8 @@ func (s *Store) AddSource(dir string) *Source {
 	return src
 }
 
-// RemoveSource takes the files of a directory out of the merge for good. The
-// Source must not be used after that.
+// RemoveSource removes the files of a directory from the merge. The Source must not be
+// used afterwards.
 func (s *Store) RemoveSource(src *Source) {
 	s.mu.Lock()
 	src.removed = true
@@ -168,14 +165,13 @@ func (s *Store) RemoveSource(src *Source) {
 	})
 }
 
-// Reload is that of the spool as a [Source].
+// Reload calls [Source.Reload] for the spool.
 func (s *Store) Reload(names ...string) (again []string, err error) { return s.spool.Reload(names...) }
 
-// Rescan is that of the spool as a [Source].
+// Rescan calls [Source.Rescan] for the spool.
 func (s *Store) Rescan() (again []string, err error) { return s.spool.Rescan() }
 
-// Close gives back what the Store holds of the operating system. Views stay
-// valid.
+// Close closes the directory and the lock. Views stay valid.
 func (s *Store) Close() error {
 	s.spool.dir.Load().Retire()
 	return nil
@@ -187,10 +183,9 @@ func (s *Store) Path() string { return s.path }
 // View returns the current view. It never blocks.
 func (s *Store) View() *merge.View { return s.view.Load() }
 
-// Health reports whether the directory can be read and written, by writing. It
-// asks the disk at most once a second. After a change that was refused for a quota it
-// says so until a write succeeds: another change or, half a minute later, one of the
-// same size by Health itself.
+// Health checks by a write that the directory is usable, at most once a second. After
+// a write that failed with EDQUOT it returns that error until one succeeds: another
+// change or, half a minute later, one of the same size by Health itself.
 func (s *Store) Health() error {
 	s.probeMu.Lock()
 	defer s.probeMu.Unlock()
@@ -204,7 +199,7 @@ func (s *Store) Health() error {
 	return disk.Wrap("writing to the spool "+s.path, s.overQuota())
 }
 
-// probe writes a file of that size, or of a page if that is more, and deletes it.
+// probe writes a file of that size, at least a page, and deletes it.
 func (s *Store) probe(size int64) error {
 	d, err := s.spool.inUse()
 	if err != nil {
@@ -214,7 +209,7 @@ func (s *Store) probe(size int64) error {
 	return d.Probe(size)
 }
 
-// publish brings merge and view up to date. The lock of the Store is held.
+// publish applies updates to the merge and publishes the view. The caller holds mu.
 func (s *Store) publish(updates []merge.Update) {
 	s.merge.Apply(updates)
 	s.noteAll(updates)

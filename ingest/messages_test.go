@@ -284,7 +284,7 @@ func TestMessages(t *testing.T) {
 		},
 		{
 			name: "histogram without parts", body: "# TYPE h histogram\nh 1\n",
-			want: `line 2: metric "h": the sample is no part of the histogram "h": its samples end in _bucket, _sum and _count`,
+			want: `line 2: metric "h": the sample is not part of the histogram "h": its samples end in _bucket, _sum and _count`,
 		},
 		{
 			name: "negative bucket", body: "# TYPE h histogram\nh_bucket{le=\"1\"} -1\n",

@@ -123,15 +123,21 @@ func wantEntries(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
 		ts.Fatalf("usage: entries DIR NAME…")
 	}
-	list, err := os.ReadDir(ts.MkAbs(args[0]))
-	ts.Check(err)
-	got := []string{}
-	for _, e := range list {
-		if e.Name() != ".promspool.lock" {
-			got = append(got, e.Name())
+	// An agent may have a temporary file there for a moment.
+	for deadline := time.Now().Add(agenttest.Timeout); ; time.Sleep(20 * time.Millisecond) {
+		list, err := os.ReadDir(ts.MkAbs(args[0]))
+		ts.Check(err)
+		got := []string{}
+		for _, e := range list {
+			if e.Name() != ".promspool.lock" {
+				got = append(got, e.Name())
+			}
 		}
-	}
-	if !slices.Equal(got, args[1:]) {
-		ts.Fatalf("%s holds %q, want %q", args[0], got, args[1:])
+		if slices.Equal(got, args[1:]) {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%s holds %q, want %q", args[0], got, args[1:])
+		}
 	}
 }

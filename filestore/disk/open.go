@@ -9,27 +9,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Others may own files in a spool, and may exchange them while we look. So a file
-// is opened once, in a way that cannot block, and what is asked of it is asked of
-// what was opened. Links are followed by hand, one after the other, because any
-// of them may be somebody's who wants us to publish what he cannot read.
+// Other users may own files in a spool and may replace them at any time. So a file is
+// opened once, without blocking, and all checks are on the descriptor. Symbolic links
+// are followed one by one, because a user could link to a file that only the agent may
+// read.
 
 // readFlags open a file without waiting for the other end of a pipe or becoming
 // the owner of a terminal.
 const readFlags = unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_NOFOLLOW | unix.O_CLOEXEC
 
-// Why a file is not opened. None of it tells more of a target than that it is
-// there.
+// Errors of opening a file. They reveal only that the target of a link exists.
 var (
 	ErrForeignLink = errors.New("a symbolic link is followed only if root, the agent or the owner of its target made it, and all links that it leads over")
 	ErrNotRegular  = errors.New("not a regular file")
-	ErrSecret      = errors.New("has another name as well (a hard link), and not everybody may read it")
-	ErrLinkNowhere = errors.New("a symbolic link to what is not a regular file")
+	ErrSecret      = errors.New("has a second name (a hard link) and is not readable by all users")
+	ErrLinkNowhere = errors.New("a symbolic link whose target is not a regular file")
 )
 
-// OpenRegular opens the regular file of that name for reading, over links if they
-// may be followed. What was seen at the name tells whether it is a link. An
-// error that wraps errAgain asks to look again. The caller closes the descriptor.
+// OpenRegular opens the regular file of that name for reading. seen is the stat of the
+// name: a link is followed if that is allowed. After an error that wraps ErrRetry the
+// caller should look at the name again. The caller closes the descriptor.
 func (d *Dir) OpenRegular(name string, seen *unix.Stat_t) (fd int, st unix.Stat_t, err error) {
 	w := Walk{At: int(d.File.Fd())}
 	if seen.Mode&unix.S_IFMT != unix.S_IFLNK {
@@ -68,11 +67,11 @@ func (d *Dir) OpenRegular(name string, seen *unix.Stat_t) (fd int, st unix.Stat_
 	}
 }
 
-// Walk is where a path has led so far.
+// Walk is the state of following a path.
 type Walk struct {
 	At     int
-	owned  bool     // at has to be closed
-	makers []uint32 // who made the links
+	owned  bool     // At must be closed
+	makers []uint32 // owners of the links
 }
 
 func (w *Walk) enter(at int, name string) error {
@@ -87,12 +86,12 @@ func (w *Walk) enter(at int, name string) error {
 
 func (w *Walk) leave() {
 	if w.owned {
-		_ = unix.Close(w.At) // only looked at
+		_ = unix.Close(w.At) // nothing was read or written
 	}
 }
 
-// Open opens the end of the way. What was there a moment ago is seen, because to
-// open a device may do something.
+// Open opens the end of the path. seen is its stat before: a device must not be
+// opened, because that can have effects.
 func (w *Walk) Open(name string, seen *unix.Stat_t) (fd int, st unix.Stat_t, err error) {
 	unfit := ErrNotRegular
 	if len(w.makers) > 0 {
@@ -108,7 +107,7 @@ func (w *Walk) Open(name string, seen *unix.Stat_t) (fd int, st unix.Stat_t, err
 	}
 	switch {
 	case errors.Is(err, unix.ELOOP):
-		return -1, st, ErrRetry // a link by now
+		return -1, st, ErrRetry // replaced by a link
 	case err != nil:
 		return -1, st, err
 	}
@@ -122,29 +121,28 @@ func (w *Walk) Open(name string, seen *unix.Stat_t) (fd int, st unix.Stat_t, err
 		err = ErrForeignLink
 	}
 	if err != nil {
-		_ = unix.Close(fd) // only opened
+		_ = unix.Close(fd) // nothing was read
 		return -1, st, err
 	}
 	return fd, st, nil
 }
 
-// mayFollow reports whether links that these users made may be followed to a file
-// of that owner: each by root, by us, or by the owner himself. Another user's
-// link to a file that only we may read would publish that file.
+// mayFollow reports whether links of these users may be followed to a file of that
+// owner. Each link must belong to root, the agent or the owner of the file. Otherwise
+// a user could publish a file that only the agent may read.
 func mayFollow(makers []uint32, owner uint32) bool {
 	us := ownUID
 	return !slices.ContainsFunc(makers, func(uid uint32) bool { return uid != 0 && uid != us && uid != owner })
 }
 
-// Secret reports whether a file may have been put here under a second name by
-// somebody who cannot read it: then it is not ours to publish. Who made a hard
-// link is not known.
+// Secret reports whether a file may be a hard link made by a user who cannot read the
+// file. It must not be served, because the user who made a hard link is unknown.
 func (d *Dir) Secret(st *unix.Stat_t) bool {
 	return st.Nlink > 1 && st.Mode&0o004 == 0 && d.shared()
 }
 
-// shared reports whether somebody else than root and the agent may put files into
-// the directory.
+// shared reports whether users other than root and the agent may create files in the
+// directory.
 func (d *Dir) shared() bool {
 	return d.mode&0o022 != 0 || d.owner != 0 && d.owner != ownUID
 }
@@ -152,16 +150,15 @@ func (d *Dir) shared() bool {
 // IsOwn reports whether the agent's own user owns a file.
 func (d *Dir) IsOwn(st *unix.Stat_t) bool { return st.Uid == ownUID }
 
-// Trusts reports whether a group's file of that owner counts as pushed. Whoever
-// may write the directory may push, by writing that very file; only where
-// everybody may, the owner tells more.
+// Trusts reports whether a group's file of that owner counts as pushed. Users who may
+// write the directory may push by writing the file. In a directory that is writable
+// by all users, the owner must be root, the agent or the owner of the directory.
 func (d *Dir) Trusts(uid uint32) bool {
 	return d.mode&0o002 == 0 || uid == 0 || uid == ownUID || uid == d.owner
 }
 
-// Stat returns what a name leads to, following a symbolic link, and what the name
-// itself is. If a link leads nowhere the error is errLeadsNowhere and st is the
-// link's.
+// Stat returns the stat of a name, following a symbolic link, and of the name itself.
+// For a broken link the error is ErrLeadsNowhere and st is that of the link.
 func (d *Dir) Stat(name string) (st, link unix.Stat_t, err error) {
 	fd := int(d.File.Fd())
 	if err := unix.Fstatat(fd, name, &link, unix.AT_SYMLINK_NOFOLLOW); err != nil {
@@ -176,11 +173,11 @@ func (d *Dir) Stat(name string) (st, link unix.Stat_t, err error) {
 	return st, link, nil
 }
 
-// ErrLeadsNowhere says that the target of a symbolic link does not exist.
+// ErrLeadsNowhere is the error for a symbolic link without a target.
 var ErrLeadsNowhere = errors.New("the symbolic link leads nowhere")
 
-// Author returns who has written a file himself, zero if it was root, we or the
-// owner of the directory: what they write may be in the name of others.
+// Author returns the user who wrote a file directly. It is zero for root, the agent
+// and the owner of the directory, who may write files for other users.
 func (d *Dir) Author(st *unix.Stat_t) uint32 {
 	if st.Uid == ownUID || st.Uid == d.owner {
 		return 0
@@ -188,5 +185,5 @@ func (d *Dir) Author(st *unix.Stat_t) uint32 {
 	return st.Uid
 }
 
-// ownUID is the user of this process, which does not change.
+// ownUID is the user ID of this process.
 var ownUID = uint32(os.Geteuid())

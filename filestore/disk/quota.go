@@ -4,13 +4,12 @@ import (
 	"os"
 )
 
-// A quota bounds what one user, group or project may have of a file system. What is
-// left of it is not in the free space of the file system, and not every kernel or
-// file system says it (btrfs says it to root alone). So a change that was refused for
-// a quota is remembered until a write succeeds.
+// A quota limits the space of a user, group or project on a file system. The free space
+// of the file system does not include it, and not every system reports it (btrfs only
+// to root). So a change that failed with EDQUOT is remembered until a write succeeds.
 
-// A Quota is the limit of a user or group on the file system of the spool, and what
-// is left of it. A limit of zero is none.
+// A Quota is the limit of a user or group on the file system of the spool, and the
+// rest of it. A limit of zero means none.
 type Quota struct {
 	Group              bool // of a group, not of a user
 	ID                 uint32
@@ -18,8 +17,8 @@ type Quota struct {
 	Inodes, InodesLeft int64
 }
 
-// Quotas returns the quotas that count for a user who writes into the directory, as
-// far as they can be asked for.
+// Quotas returns the quotas for files that the agent writes to the directory, as far
+// as they can be read.
 func Quotas(dir *os.File, uid, gid uint32) []Quota {
 	var list []Quota
 	for _, q := range []Quota{{ID: uid}, {ID: gid, Group: true}} {
@@ -30,10 +29,10 @@ func Quotas(dir *os.File, uid, gid uint32) []Quota {
 	return list
 }
 
-// limits sets what the numbers of the kernel come to: the hard limit or, without one,
-// the soft limit.
+// limits sets the limits from the numbers of the kernel: the hard limit or, without
+// one, the soft limit.
 func (q *Quota) limits(hardBlocks, softBlocks, bytes, hardInodes, softInodes, inodes uint64) {
-	const block = 1024 // whatever the file system has
+	const block = 1024 // for every file system
 	limit := func(hard, soft, unit uint64) int64 {
 		if hard == 0 {
 			hard = soft

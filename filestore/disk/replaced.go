@@ -4,20 +4,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A rename over a file also frees that file if nobody has it open: its blocks, its
-// inode and, where the file system tells the disk what is unused, a request to the
-// disk. That takes as long as the rename or longer, and it would happen under the
-// lock that all commits share. So whoever renames holds open what is replaced,
-// and it is let go of beside the flush of the directory, before the answer: then
-// the room is there again, and nothing of ours is open that need not be.
+// A rename over a file also frees that file if it is not open: its blocks, its inode
+// and, with online discard, a request to the disk. That takes as long as the rename or
+// longer, and would happen under the lock that all commits share. So a commit keeps
+// the replaced file open, and closes it during the fsync of the directory. The space
+// is free before the push is answered.
 
-// OldFile is a file that has lost its name. The zero value is none.
+// OldFile is an open file whose name was replaced. The zero value is none.
 type OldFile struct {
-	fd   int // gives no right to the file
+	fd   int // opened without access to the content
 	held bool
 }
 
-// hold keeps what has the name, if anything has, from being freed until letGo.
+// hold opens the file with that name, if there is one, so that it is not freed before
+// Release.
 func (d *Dir) hold(name string) OldFile {
 	if holdFlags == 0 {
 		return OldFile{}
@@ -26,7 +26,7 @@ func (d *Dir) hold(name string) OldFile {
 	return OldFile{fd, err == nil} // if not, the rename frees it
 }
 
-// Release begins to free the file and returns what waits for the end of that.
+// Release starts to free the file. The returned function waits until that is done.
 func (r OldFile) Release() (wait func()) {
 	if !r.held {
 		return func() {}

@@ -11,20 +11,20 @@ import (
 )
 
 // SpoolLock is the named pipe in the spool whose lock keeps other processes from
-// committing. Only users who may write the spool may open it: a file that can be
-// opened can be locked, so a lock on the spool itself, which everybody may read,
-// could be held by any user. It is a pipe because a pipe has no content, so other
-// readers of the spool find nothing but files of metrics.
+// committing. Only users who may write the spool may open it. Any file that can be
+// opened can be locked, so every reader could lock the directory itself. A pipe has no
+// content, so other readers of the spool find only files of metrics.
 //
-// It stays in place and is created anew if it is missing. The lock of a pipe that
-// has been deleted protects nothing, so the name is checked again after locking.
+// It is never deleted and is created again if missing. If it is deleted while a
+// process waits for it, the lock protects nothing, so the name is checked again after
+// locking.
 const SpoolLock = ".promspool.lock"
 
-// lockPatience is how long a commit waits for another process.
-const lockPatience = 5 * time.Second
+// lockTimeout is how long a commit waits for another process.
+const lockTimeout = 5 * time.Second
 
-// Exclusion lets one change at a time rename or delete files of the spool, in this
-// process and beside others.
+// Exclusion lets one change at a time rename or delete files of the spool, among all
+// processes.
 //
 // It guards no fields. It is taken after the lock of a group and before the lock of
 // the Store. The order is: a group in Store.groups, the turn, the lock between
@@ -35,21 +35,21 @@ const lockPatience = 5 * time.Second
 // gives up, each change that had begun by then tries once and gives up as well.
 type Exclusion struct {
 	turn   chan struct{}             // full while a change has the turn
-	failed atomic.Pointer[time.Time] // the end of the last wait that failed
+	failed atomic.Pointer[time.Time] // end of the last wait that failed
 }
 
 // NewExclusion returns an Exclusion that no change has.
 func NewExclusion() Exclusion { return Exclusion{turn: make(chan struct{}, 1)} }
 
-// exclusive is the exclusion while a change has it.
+// exclusive is an Exclusion that a change has.
 type exclusive struct {
 	x    *Exclusion
 	d    *Dir
 	lock *os.File
 }
 
-// Exclude takes the turn and then the lock between processes. The directory is in
-// use. A change that began before the end of a failed wait does not wait again.
+// Exclude takes the turn and then the lock between processes. The directory must be
+// acquired. A change that began before the end of a failed wait does not wait again.
 func (x *Exclusion) Exclude(d *Dir, since time.Time) (h exclusive, err error) {
 	x.turn <- struct{}{}
 	defer func() {
@@ -57,17 +57,17 @@ func (x *Exclusion) Exclude(d *Dir, since time.Time) (h exclusive, err error) {
 			<-x.turn
 		}
 	}()
-	patience := lockPatience
+	timeout := lockTimeout
 	if x.SharedFailure(since) {
-		patience = 0
+		timeout = 0
 	}
-	f, err := d.lock(patience)
+	f, err := d.lock(timeout)
 	switch {
 	case err == nil:
 		return exclusive{x, d, f}, nil
 	case d.CheckPath() != nil:
 		return exclusive{}, ErrReplaced
-	case patience > 0 && errors.Is(err, ErrBusy):
+	case timeout > 0 && errors.Is(err, ErrBusy):
 		now := time.Now()
 		x.failed.Store(&now)
 	}
@@ -82,7 +82,7 @@ func (x *Exclusion) SharedFailure(since time.Time) bool {
 
 // Release ends the exclusion.
 func (h exclusive) Release() {
-	// Not by closing alone: a child that is about to be started has the file open, too.
+	// Closing is not enough, because a child that is being started has the file open.
 	_ = unix.Flock(int(h.lock.Fd()), unix.LOCK_UN)
 	if h.lock != h.d.lockFile {
 		_ = h.lock.Close()
@@ -91,10 +91,10 @@ func (h exclusive) Release() {
 }
 
 // lock keeps other processes from committing until the returned file is unlocked. A
-// commit holds it for the moment of a rename. If another process holds it for longer
-// than patience, the error is errBusy. The directory is in use.
-func (d *Dir) lock(patience time.Duration) (*os.File, error) {
-	deadline := time.Now().Add(patience)
+// commit holds it during a rename. If another process holds it for longer than the
+// timeout, the error is ErrBusy. The directory must be acquired.
+func (d *Dir) lock(timeout time.Duration) (*os.File, error) {
+	deadline := time.Now().Add(timeout)
 	for {
 		f, err := d.keptLock()
 		if err != nil {
@@ -103,7 +103,7 @@ func (d *Dir) lock(patience time.Duration) (*os.File, error) {
 		err = flockUntil(f, deadline, func() error {
 			switch {
 			case !d.leadsTo(f.Name(), &d.lockID):
-				return ErrRetry // removed: it locks nothing any more
+				return ErrRetry // deleted: the lock protects nothing
 			case d.CheckPath() != nil:
 				return ErrReplaced
 			}
@@ -113,7 +113,7 @@ func (d *Dir) lock(patience time.Duration) (*os.File, error) {
 			err = ErrRetry
 		}
 		if errors.Is(err, unix.ENOLCK) || errors.Is(err, unix.EOPNOTSUPP) {
-			err = nil // a file system without locks: then one process has to do
+			err = nil // a file system without locks supports only one process
 		}
 		if err == nil {
 			return f, nil
@@ -128,21 +128,20 @@ func (d *Dir) lock(patience time.Duration) (*os.File, error) {
 	}
 }
 
-// LockHeld reports whether somebody holds the lock of a spool for as long as
-// patience lasts, which is longer than any commit needs. Where that cannot be asked
-// it is false.
-func LockHeld(dir string, patience time.Duration) bool {
+// LockHeld reports whether a process holds the lock of a spool for the whole timeout,
+// which is longer than any commit. It is false if the lock cannot be opened.
+func LockHeld(dir string, timeout time.Duration) bool {
 	f, err := os.OpenFile(filepath.Join(dir, SpoolLock), os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return false
 	}
-	defer f.Close() //nolint:errcheck // lets go of it as well
-	return errors.Is(flockUntil(f, time.Now().Add(patience), func() error { return nil }), ErrBusy)
+	defer f.Close() //nolint:errcheck // releases the lock
+	return errors.Is(flockUntil(f, time.Now().Add(timeout), func() error { return nil }), ErrBusy)
 }
 
-// flockUntil locks the file, or fails with errBusy at the deadline. While it waits
-// it asks whether the wait still makes sense, and returns an error that says no.
-func flockUntil(f *os.File, deadline time.Time, sensible func() error) error {
+// flockUntil locks the file, or fails with ErrBusy at the deadline. While it waits it
+// calls check, and returns its error.
+func flockUntil(f *os.File, deadline time.Time, check func() error) error {
 	fd := int(f.Fd())
 	err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
 	for wait := time.Millisecond; err == unix.EWOULDBLOCK || err == unix.EINTR; wait = min(2*wait, 20*time.Millisecond) {
@@ -150,7 +149,7 @@ func flockUntil(f *os.File, deadline time.Time, sensible func() error) error {
 			return ErrBusy
 		}
 		time.Sleep(wait)
-		if err := sensible(); err != nil {
+		if err := check(); err != nil {
 			return err
 		}
 		err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
@@ -158,8 +157,8 @@ func flockUntil(f *os.File, deadline time.Time, sensible func() error) error {
 	return err
 }
 
-// keptLock returns the open lock, which stays open as long as the directory. What is
-// locked in place of it on a full disk does not stay. The caller has the turn.
+// keptLock returns the open lock, which stays open as long as the directory. The
+// directory that is locked instead on a full disk is not kept. The caller has the turn.
 func (d *Dir) keptLock() (*os.File, error) {
 	if d.lockFile != nil {
 		return d.lockFile, nil
@@ -187,19 +186,19 @@ func (d *Dir) dropLock(f *os.File) {
 	if d.lockFile == f {
 		d.lockFile = nil
 	}
-	_ = f.Close() // only locked
+	_ = f.Close() // nothing was written
 }
 
-// leadsTo reports whether the name is still that of what was opened.
+// leadsTo reports whether the name still leads to the open file.
 func (d *Dir) leadsTo(name string, here *unix.Stat_t) bool {
 	var there unix.Stat_t
 	err := unix.Fstatat(int(d.File.Fd()), name, &there, unix.AT_SYMLINK_NOFOLLOW)
 	return err == nil && here.Dev == there.Dev && here.Ino == there.Ino
 }
 
-// OpenLock opens what is to be locked, and makes it if it is not there. What
-// somebody has put there instead is removed where we may. A pipe is taken as it is,
-// since another process may hold its lock.
+// OpenLock opens the pipe for the lock, and creates it if missing. Anything else with
+// its name is deleted if that is permitted. A pipe is used as it is, because another
+// process may hold its lock.
 func (d *Dir) OpenLock() (*os.File, error) {
 	at := int(d.File.Fd())
 	for range 20 {
@@ -211,7 +210,7 @@ func (d *Dir) OpenLock() (*os.File, error) {
 			switch err = d.makeSpoolLock(); {
 			case err == nil, errors.Is(err, unix.EEXIST):
 			case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
-				return d.OpenPlain(".") // a full disk does not keep groups from being deleted
+				return d.OpenPlain(".") // groups can be deleted on a full disk
 			default:
 				return nil, Wrap("making the lock "+SpoolLock+" of the spool", err)
 			}
@@ -220,10 +219,10 @@ func (d *Dir) OpenLock() (*os.File, error) {
 				return nil, errBadLock
 			}
 		case errors.Is(err, unix.EACCES) && unix.Faccessat(at, ".", unix.W_OK|unix.X_OK, unix.AT_EACCESS) != nil:
-			return nil, unix.EACCES // it is the spool that we may not write to
+			return nil, unix.EACCES // the spool is not writable
 		case errors.Is(err, unix.EACCES):
-			// Somebody is about to make it, or it is not meant to be a lock. Only the
-			// owner of the spool is sure that nobody who may commit has it.
+			// Another process is creating it, or it is not meant to be a lock. Only the
+			// owner of the spool can be sure that no process uses it as a lock.
 			var spool unix.Stat_t
 			if unix.Fstat(at, &spool) != nil || int(spool.Uid) != os.Geteuid() || unix.Unlinkat(at, SpoolLock, 0) != nil {
 				time.Sleep(5 * time.Millisecond)
@@ -239,8 +238,7 @@ var errBadLock = errors.New("the lock " + SpoolLock + " of the spool is not a pi
 
 var errOtherKind = errors.New("it is of another kind")
 
-// openPipe opens a named pipe, and nothing else. It does not wait for whoever may
-// have its other end.
+// openPipe opens a named pipe, and no other file. It does not wait for its other end.
 func (d *Dir) openPipe(name string) (*os.File, error) {
 	f, err := d.openAs(name, unix.O_NONBLOCK)
 	if err != nil {
@@ -257,10 +255,10 @@ func (d *Dir) openPipe(name string) (*os.File, error) {
 	return f, nil
 }
 
-// OpenPlain opens a directory of that name, and nothing else.
+// OpenPlain opens a directory of that name, and no other file.
 func (d *Dir) OpenPlain(name string) (*os.File, error) { return d.openAs(name, unix.O_DIRECTORY) }
 
-// openAs opens what has that name for reading, if it is no link.
+// openAs opens the file with that name for reading. It does not follow a link.
 func (d *Dir) openAs(name string, how int) (*os.File, error) {
 	for {
 		fd, err := unix.Openat(int(d.File.Fd()), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC|how, 0)
@@ -273,9 +271,9 @@ func (d *Dir) openAs(name string, how int) (*os.File, error) {
 	}
 }
 
-// makeSpoolLock makes the pipe for the lock. Its group is that of the spool, and so
-// is its owner if root makes it, so that whoever may write the spool may open it,
-// whatever the umask.
+// makeSpoolLock creates the pipe for the lock. It sets the group to that of the spool,
+// as root also the owner, and the mode regardless of the umask. So all users who may
+// write the spool can open it.
 func (d *Dir) makeSpoolLock() error {
 	var spool, made unix.Stat_t
 	if err := unix.Fstat(int(d.File.Fd()), &spool); err != nil {
@@ -293,7 +291,7 @@ func (d *Dir) makeSpoolLock() error {
 	}
 	f, err := d.openPipe(SpoolLock)
 	if err != nil {
-		return nil // another one by now
+		return nil // another process has replaced it
 	}
 	defer f.Close() //nolint:errcheck // nothing was written
 	if err := unix.Fstat(int(f.Fd()), &made); err != nil || int(made.Uid) != os.Geteuid() {
@@ -302,7 +300,7 @@ func (d *Dir) makeSpoolLock() error {
 	if uid := os.Geteuid(); uid == 0 && (made.Uid != spool.Uid || made.Gid != spool.Gid) {
 		err = unix.Fchown(int(f.Fd()), int(spool.Uid), int(spool.Gid))
 	} else if made.Gid != spool.Gid {
-		_ = unix.Fchown(int(f.Fd()), -1, int(spool.Gid)) // whoever is in the group may
+		_ = unix.Fchown(int(f.Fd()), -1, int(spool.Gid)) // without the right to do so the group stays
 	}
 	if err == nil && uint32(made.Mode)&perm != perm {
 		err = unix.Fchmod(int(f.Fd()), perm)

@@ -9,8 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// identify would tell a directory by its time of birth; here it stays open
-// instead.
+// identify is not supported here; the directory stays open instead.
 func identify(*os.File) (id identity, ok bool) { return identity{}, false }
 
 func identifyPath(string) (id identity, ok bool, err error) { return identity{}, false, nil }
@@ -21,17 +20,17 @@ func StatTimes(st *unix.Stat_t) (mtime, ctime int64) {
 	return st.Mtim.Nano(), st.Ctim.Nano()
 }
 
-// HasWriter would ask the kernel for a lease, which only Linux has.
+// HasWriter is not supported here; only Linux has leases.
 func HasWriter(int) (busy, known bool) { return false, false }
 
-// walkFlags open a directory to go on from.
+// walkFlags are the flags to open a directory of a path.
 const walkFlags = unix.O_RDONLY
 
-// holdFlags would open a file for nothing but that it stays.
+// holdFlags are the flags to keep a file from being freed; not supported here.
 const holdFlags = 0
 
-// readLink looks at a name and, if that is a symbolic link, returns its target.
-// It asks to try again if the link was exchanged in between.
+// readLink returns the stat of a name and, for a symbolic link, its target. The error
+// is ErrRetry if the link was replaced in between.
 func readLink(at int, name string) (st unix.Stat_t, target string, err error) {
 	if err := unix.Fstatat(at, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil || st.Mode&unix.S_IFMT != unix.S_IFLNK {
 		return st, "", err
@@ -48,12 +47,12 @@ func readLink(at int, name string) (st unix.Stat_t, target string, err error) {
 	return st, string(b[:n]), nil
 }
 
-// makePipe makes a named pipe. Not every system can do so beside a descriptor.
+// makePipe creates a named pipe. Not every system can do so relative to a descriptor.
 func (d *Dir) makePipe(name string, perm uint32) error {
 	return unix.Mkfifo(filepath.Join(d.Path, name), perm)
 }
 
-// same reports whether what was looked at twice has not changed.
+// same reports whether two stats are of the same unchanged file.
 func same(a, b *unix.Stat_t) bool {
 	am, ac := StatTimes(a)
 	bm, bc := StatTimes(b)

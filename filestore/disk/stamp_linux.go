@@ -6,8 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// identify returns the identity of an open directory, if the file system has
-// what it takes.
+// identify returns the identity of an open directory, if the file system supports it.
 func identify(f *os.File) (id identity, ok bool) {
 	var st unix.Statx_t
 	if err := unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, identityMask, &st); err != nil {
@@ -16,7 +15,7 @@ func identify(f *os.File) (id identity, ok bool) {
 	return identityOf(&st)
 }
 
-// identifyPath returns the identity of what the path leads to.
+// identifyPath returns the identity of the file at the path.
 func identifyPath(path string) (id identity, ok bool, err error) {
 	var st unix.Statx_t
 	if err := unix.Statx(unix.AT_FDCWD, path, 0, identityMask, &st); err != nil {
@@ -41,10 +40,10 @@ func StatTimes(st *unix.Stat_t) (mtime, ctime int64) {
 	return st.Mtim.Nano(), st.Ctim.Nano()
 }
 
-// HasWriter asks the kernel whether anybody has the file open for writing: it
-// refuses a read lease on such a file. The lease is given back at once, so no
-// writer ever waits. known is false where we may not ask: the lease needs the
-// file's owner or CAP_LEASE, and a file system that has leases.
+// HasWriter reports whether a process has the file open for writing. The kernel
+// rejects a read lease on such a file. The lease is released at once, so no writer
+// waits. known is false if leases are not available: they need the file's owner or
+// CAP_LEASE, and support by the file system.
 func HasWriter(fd int) (busy, known bool) {
 	switch _, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK); err {
 	case nil:
@@ -56,20 +55,20 @@ func HasWriter(fd int) (busy, known bool) {
 	return false, false
 }
 
-// walkFlags open a directory to go on from, for which it need not be readable.
+// walkFlags are the flags to open a directory of a path, which need not be readable.
 const walkFlags = unix.O_PATH
 
-// holdFlags open a file for nothing but that it stays.
+// holdFlags are the flags to keep a file from being freed.
 const holdFlags = unix.O_PATH
 
-// readLink looks at a name and, if that is a symbolic link, returns its target.
-// Both are of one and the same inode.
+// readLink returns the stat of a name and, for a symbolic link, its target. Both are
+// of the same inode.
 func readLink(at int, name string) (st unix.Stat_t, target string, err error) {
 	fd, err := unix.Openat(at, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return st, "", err
 	}
-	defer unix.Close(fd) //nolint:errcheck // only looked at
+	defer unix.Close(fd) //nolint:errcheck // nothing was written
 	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFLNK {
 		return st, "", err
 	}
@@ -81,7 +80,7 @@ func readLink(at int, name string) (st unix.Stat_t, target string, err error) {
 	return st, string(b[:n]), nil
 }
 
-// makePipe makes a named pipe.
+// makePipe creates a named pipe.
 func (d *Dir) makePipe(name string, perm uint32) error {
 	return unix.Mkfifoat(int(d.File.Fd()), name, perm)
 }

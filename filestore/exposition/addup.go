@@ -10,10 +10,11 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// AddExtras returns the Extra of a part that is the sum of two, of which the text has
-// been added up. A sum has the start time of the older part and the exemplars of the
-// newer one. Native histograms add up if they have one schema; where only one of two
-// has native buckets their sum would count less than the text does.
+// AddExtras returns the Extra of the sum of two parts, whose text has been added up
+// already. The sum has the start time of the older part and the exemplars of the
+// newer one. Native histograms are added up if they have the same schema. If only
+// one of two has native buckets, the sum has none, because they would not match the
+// text.
 func AddExtras(d Desc, sum string, fresh, old Part) (string, error) {
 	if fresh.Extra == "" && old.Extra == "" {
 		return "", nil
@@ -54,8 +55,8 @@ func basesOf(d Desc, text string) map[string]bool {
 	return bases
 }
 
-// addPoints returns what the text cannot say of the sum m of two metrics. Either of
-// them, but not both, may have nothing of that kind.
+// addPoints returns the point of the sum m of two metrics. At most one of the two
+// points is nil.
 func addPoints(d Desc, m Metric, fresh, old *point) (*point, error) {
 	p := &point{name: d.Name, value: m.Value}
 	if old != nil {
@@ -105,7 +106,7 @@ func addPoints(d Desc, m Metric, fresh, old *point) (*point, error) {
 	return p, nil
 }
 
-// addNative makes the native part of h the sum of those of two histograms.
+// addNative sets the native part of h to the sum of those of two histograms.
 func addNative(h, a, b *dto.Histogram) error {
 	if a.GetSchema() != b.GetSchema() || a.GetZeroThreshold() != b.GetZeroThreshold() {
 		return errors.New("has native buckets of another schema or zero_threshold than the group holds")

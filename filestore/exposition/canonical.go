@@ -9,8 +9,8 @@ import (
 	"unique"
 )
 
-// Desc is what the header lines of one family in one file say. Files of one
-// kind of job have the same ones, so they are held once for all.
+// Desc is the description of a family in one file: name, type and HELP text. Files
+// of similar jobs share it in memory.
 type Desc struct {
 	Name string
 	Typ  Type
@@ -22,32 +22,31 @@ type Part struct {
 	Desc   unique.Handle[Desc]
 	Text   string   // the sample lines; a piece of the text of the whole file
 	Hashes []uint64 // of the identities of its metrics, see identityHash
-	Extra  string   // comment lines with what the text cannot say, see om2.go; mostly none
+	Extra  string   // comment lines with data that the text format lacks, see om2.go; mostly empty
 }
 
-// Labelling is what a group does to the labels of each sample in it.
+// Labelling is how a group changes the labels of its samples.
 type Labelling struct {
 	Over          []Label  // set on every sample, in name order
-	Strip         []string // taken off every sample
-	EmptyInstance bool     // spell out instance="" where there is no instance
+	Strip         []string // deleted from every sample
+	EmptyInstance bool     // add instance="" to samples without an instance
 }
 
-// record is one sample on its way into canonical text.
+// record is one sample before it is written as canonical text.
 type record struct {
 	base  string  // the labels of its identity in braces, or ""
-	shown string  // base, and instance="" where that is spelled out
+	shown string  // base, with instance="" if that is written
 	line  int     // for errors
 	part  uint8   // within one histogram or summary: 0 bucket or quantile, 1 sum, 2 count
 	bound float64 // le or quantile
 	value float64
 }
 
-// Canonical puts families into canonical order and form. The same metrics give
-// the same bytes, however they were written.
+// Canonical returns families in canonical order and form. The same metrics give the
+// same bytes, however they were written.
 //
-// In a file (lenient) a sample that is there twice is served once; if the
-// values differ the first counts, and the returned issue says so. In a push
-// both are an error.
+// In a file (lenient) a duplicate sample is dropped. If its value differs, the
+// first one is kept and the returned issue reports it. In a push both are errors.
 func Canonical(f *Families, lab Labelling, lenient bool) (parts []Part, series int, issue *SyntaxError, err error) {
 	c := canonicalizers.Get().(*canonicalizer)
 	defer canonicalizers.Put(c)
@@ -71,7 +70,7 @@ func Canonical(f *Families, lab Labelling, lenient bool) (parts []Part, series i
 			return nil, 0, nil, err
 		}
 		if c.faults.unlisted && !c.faults.readable {
-			break // nothing further would change the answer
+			break // further faults would not change the error
 		}
 		ends = append(ends, span{len(c.text), len(c.hashes), len(c.extra)})
 	}
@@ -79,7 +78,7 @@ func Canonical(f *Families, lab Labelling, lenient bool) (parts []Part, series i
 	if err := c.faults.err(); err != nil {
 		return nil, 0, nil, err
 	}
-	text, hashes, extra := string(c.text), slices.Clone(c.hashes), string(c.extra) // the rest is used again
+	text, hashes, extra := string(c.text), slices.Clone(c.hashes), string(c.extra) // the buffers are reused
 	parts = make([]Part, len(list))
 	var from span
 	for i, f := range list {
@@ -94,7 +93,7 @@ func Canonical(f *Families, lab Labelling, lenient bool) (parts []Part, series i
 	return parts, c.series, c.issue, nil
 }
 
-// CompositeSuffixes are the endings that a histogram or summary reserves.
+// CompositeSuffixes are the suffixes that a histogram or summary reserves.
 var CompositeSuffixes = [...]string{"_bucket", "_sum", "_count"}
 
 // Reserves reports whether a family of type t reserves its name with that suffix.
@@ -102,8 +101,7 @@ func (t Type) Reserves(suffix string) bool {
 	return t == Histogram || t == Summary && suffix != "_bucket"
 }
 
-// suffixOf returns the histogram or summary with samples whose part f would be
-// mistaken for.
+// suffixOf returns the histogram or summary whose samples have the name of f.
 func suffixOf(f *RawFamily, byName map[string]*RawFamily) *RawFamily {
 	for _, suffix := range CompositeSuffixes {
 		base, ok := strings.CutSuffix(f.Name, suffix)
@@ -128,21 +126,21 @@ type canonicalizer struct {
 	issue  *SyntaxError
 	faults faults // of a push
 
-	records []record // of the family at hand
+	records []record // of the current family
 	labels  []Label
 	scratch []byte
 }
 
 var canonicalizers = sync.Pool{New: func() any { return new(canonicalizer) }}
 
-// reset makes it as good as new, but for the room that it has.
+// reset clears the state and keeps the buffers.
 func (c *canonicalizer) reset(lab Labelling, lenient bool) {
-	clear(c.records) // they hold strings
+	clear(c.records) // frees their strings
 	clear(c.labels)
 	*c = canonicalizer{lab: lab, lenient: lenient, text: c.text[:0], hashes: c.hashes[:0], extra: c.extra[:0], records: c.records[:0], labels: c.labels[:0], scratch: c.scratch[:0]}
 }
 
-// complain takes note of what a file loses and of what a push must not have.
+// complain records the issue of a file or the fault of a push.
 func (c *canonicalizer) complain(e *SyntaxError) {
 	if !c.lenient {
 		c.faults.add(e)
@@ -181,7 +179,7 @@ func (c *canonicalizer) family(f *RawFamily) error {
 			last := &c.records[i-1]
 			if last.base == r.base && last.part == r.part && last.bound == r.bound {
 				c.duplicate(f, last, r)
-				r.value = last.value // the first counts, also against a third
+				r.value = last.value // a third sample is compared with the first one
 				continue
 			}
 		}
@@ -217,7 +215,7 @@ func (c *canonicalizer) duplicate(f *RawFamily, first, second *record) {
 	c.complain(e)
 }
 
-// add makes the record of one sample.
+// add appends the record of one sample.
 func (c *canonicalizer) add(f *RawFamily, s *Sample) error {
 	r := record{line: s.line, value: s.Value}
 	skip := ""
@@ -231,7 +229,7 @@ func (c *canonicalizer) add(f *RawFamily, s *Sample) error {
 		case "_count":
 			r.part = 2
 		default:
-			return c.fail(s, "the sample is no part of the histogram %s: its samples end in _bucket, _sum and _count", token(f.Name))
+			return c.fail(s, "the sample is not part of the histogram %s: its samples end in _bucket, _sum and _count", token(f.Name))
 		}
 		if r.part != 1 && r.value < 0 {
 			return c.fail(s, "a bucket or count of a histogram is negative: push counts of zero or more")
@@ -259,7 +257,7 @@ func (c *canonicalizer) add(f *RawFamily, s *Sample) error {
 		}
 	}
 	if f.Typ.Composite() {
-		// A reader could not tell such a label from a bound.
+		// The label would be read as a bound.
 		reserved := f.Typ.bound()
 		for _, l := range c.lab.Over {
 			if l.Name == reserved {
@@ -286,8 +284,8 @@ func (c *canonicalizer) add(f *RawFamily, s *Sample) error {
 	return nil
 }
 
-// identity makes c.labels those of the identity of a sample with these labels, without
-// the one to skip. It reports whether instance="" is spelled out beside them.
+// identity sets c.labels to the labels of the identity of a sample, without the
+// label to skip. It reports whether instance="" is written as well.
 func (c *canonicalizer) identity(labels []Label, skip string) (empty bool) {
 	c.labels = c.labels[:0]
 	instance := false
@@ -318,8 +316,7 @@ func (c *canonicalizer) withInstance() string {
 	return string(AppendLabels(nil, c.labels))
 }
 
-// base returns the identity of a metric with these labels, and the labels as they are
-// written.
+// base returns the labels of a metric's identity, and the labels to write.
 func (c *canonicalizer) base(labels []Label) (base, shown string) {
 	empty := c.identity(labels, "")
 	if len(c.labels) > 0 {
@@ -340,8 +337,8 @@ func (c *canonicalizer) overrules(name string) bool {
 	return false
 }
 
-// badBound is the error for a bucket or quantile without a number in the label that has
-// to say which.
+// badBound returns the error for a bucket without a number in le, or a quantile
+// without one in quantile.
 func (c *canonicalizer) badBound(f *RawFamily, s *Sample, label, value string, ok bool) error {
 	if !ok {
 		return c.fail(s, "the sample of a %s has no label %s: give it one that is a number", f.Typ, label)
@@ -351,12 +348,12 @@ func (c *canonicalizer) badBound(f *RawFamily, s *Sample, label, value string, o
 
 func (c *canonicalizer) fail(s *Sample, format string, args ...any) error {
 	e := fault(s.line, Syntax, "metric", s.Name, format, args...)
-	e.Decoded = s.line == 0 // what has no line came as protobuf, and that had been read
+	e.Decoded = s.line == 0 // without a line it came as protobuf, which was decoded before
 	return e
 }
 
-// completeBuckets gives a pushed histogram that has a count but no +Inf bucket
-// that bucket, as Pushgateway does.
+// completeBuckets adds the +Inf bucket to a pushed histogram that has a count and no
+// such bucket, as Pushgateway does.
 func (c *canonicalizer) completeBuckets() {
 	inf := map[string]bool{}
 	for _, r := range c.records {

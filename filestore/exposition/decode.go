@@ -8,7 +8,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 )
 
-// A Family is a metric family of one file, taken apart for display.
+// A Family is a decoded metric family of one file, for display.
 type Family struct {
 	Name    string
 	Help    string
@@ -25,7 +25,7 @@ type Metric struct {
 	Sum    float64
 	Bounds []Bound // the buckets or quantiles, ascending
 
-	Native []NativeBucket // not nil if it is a native histogram
+	Native []NativeBucket // not nil for a native histogram
 }
 
 // A Bound is one bucket of a histogram or one quantile of a summary.
@@ -34,7 +34,7 @@ type Bound struct {
 	Value float64 // cumulative count, or value
 }
 
-// DecodeFamily takes the canonical text of a family apart.
+// DecodeFamily decodes the canonical text of a family.
 func DecodeFamily(d Desc, text string) Family {
 	f := Family{Name: d.Name, Help: d.Help, Type: d.Typ}
 	EachMetric(d, text, func(_ []byte, lines string) bool {
@@ -44,7 +44,7 @@ func DecodeFamily(d Desc, text string) Family {
 	return f
 }
 
-// DecodeMetric takes the canonical lines of one metric apart.
+// DecodeMetric decodes the canonical lines of one metric.
 func DecodeMetric(d Desc, lines string) Metric {
 	var m Metric
 	first := true
@@ -85,8 +85,8 @@ type NativeBucket struct {
 	Count        float64
 }
 
-// DecodeNative returns the buckets of the native histograms of a part, ascending, by the
-// labels of their identity in braces; of a histogram without one there is nothing.
+// DecodeNative returns the buckets of the native histograms of a part, ascending.
+// The key is the labels of the identity in braces.
 func DecodeNative(d Desc, extra string) map[string][]NativeBucket {
 	if extra == "" || d.Typ != Histogram {
 		return nil

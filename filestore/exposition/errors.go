@@ -8,42 +8,42 @@ import (
 	"unicode/utf8"
 )
 
-// A Reason is the class of a refusal. The values are stable: they are label
-// values of promspool_file_error and part of what alerts are written against.
+// A Reason is the class of an error. The values are stable: they are label values of
+// promspool_file_error, which alerts use.
 type Reason string
 
 // The reasons why a file, or a part of one, is not served.
 const (
 	Syntax       Reason = "syntax"        // not the text format
-	Incomplete   Reason = "incomplete"    // the last line has no newline, so its number may have lost digits
+	Incomplete   Reason = "incomplete"    // the last line has no newline, so its number may be truncated
 	Timestamp    Reason = "timestamp"     // a sample carries a timestamp
 	Encoding     Reason = "encoding"      // not UTF-8 text
 	NotRegular   Reason = "not-regular"   // a directory, pipe, socket or device
-	Unreadable   Reason = "unreadable"    // permission, a link that leads nowhere or that may not be followed
+	Unreadable   Reason = "unreadable"    // permission denied, or a link that is broken or may not be followed
 	TooLarge     Reason = "too-large"     // larger than the limit for files
 	TypeConflict Reason = "type-conflict" // another file has the family with another type
 	Duplicate    Reason = "duplicate"     // another file has the series with another value
-	Reserved     Reason = "reserved"      // a name that belongs to the agent or to Prometheus itself
-	Expired      Reason = "expired"       // older than the lifetime that it states
-	Busy         Reason = "busy"          // written to so often, or for so long, that the new content cannot be read
+	Reserved     Reason = "reserved"      // a name reserved for the agent or for Prometheus
+	Expired      Reason = "expired"       // older than its lifetime
+	Busy         Reason = "busy"          // written so often, or for so long, that the new content cannot be read
 )
 
 // Reasons lists every Reason, for metrics that have one series for each.
 var Reasons = []Reason{Syntax, Incomplete, Timestamp, Encoding, NotRegular, Unreadable, TooLarge, TypeConflict, Duplicate, Reserved, Expired, Busy}
 
-// A SyntaxError says why a file or the body of a push cannot be used.
+// A SyntaxError is a fault of a file or of the body of a push.
 //
-// Msg never quotes the content, because pages and logs are open to readers who may
-// not read the file. Detail does. It is for the client of a push, who sent the
-// content, and for files that everybody may read.
+// Msg never quotes the content, because readers of pages and logs may not be
+// allowed to read the file. Detail quotes it. It is shown to the client of a push
+// and for files that are readable by every user.
 type SyntaxError struct {
 	File    string // the file's name; empty for a push
-	Line    int    // 1-based; 0 if it is not about a line
+	Line    int    // 1-based; 0 for none
 	Reason  Reason
 	Msg     string
 	Detail  string // Msg with the family and the offending token; empty if it is the same
-	Subject string // the metric or family that it is about, such as metric "m"; may be empty
-	Public  bool   // everybody may read the file, so that Detail may be shown
+	Subject string // the metric or family, such as metric "m"; may be empty
+	Public  bool   // every user may read the file, so Detail may be shown
 
 	// Source is the line of a file that everybody may read, shortened; see
 	// [SyntaxError.SetPublic]. The offending token is Source[From:To].
@@ -59,12 +59,12 @@ type SyntaxError struct {
 
 	// More are further faults of the same push, at most four.
 	More []*SyntaxError
-	// Unlisted says that there are, or may be, faults beyond those.
+	// Unlisted is true if there may be more faults than those.
 	Unlisted bool
 }
 
-// Error returns the sentence with the file and the line, and after it those of further
-// faults of a push. It quotes the content of pushes only: see [SyntaxError.Report].
+// Error returns the message with the file and the line, followed by those of More.
+// It quotes the content of pushes only: see [SyntaxError.Report].
 func (e *SyntaxError) Error() string {
 	text := e.Msg
 	if e.File == "" {
@@ -85,12 +85,12 @@ func (e *SyntaxError) Error() string {
 	return b.String()
 }
 
-// Report returns the sentence with the file and the line. Other than Error, it quotes
-// the content of files that everybody may read.
+// Report returns the message with the file and the line. Unlike Error it quotes the
+// content of files that every user may read.
 func (e *SyntaxError) Report() string { return e.at(e.Sentence()) }
 
-// Brief returns the first fault of a push with the line and the metric. It does not
-// quote the content, for readers other than the client.
+// Brief returns the first fault of a push with the line and the metric, without
+// quoting the content. It is for readers other than the client.
 func (e *SyntaxError) Brief() string {
 	text := e.Msg
 	if e.Subject != "" {
@@ -116,7 +116,7 @@ func (e *SyntaxError) at(text string) string {
 }
 
 // Sentence returns the first fault without the file and the line. It quotes the
-// content only where that may be shown.
+// content if that may be shown.
 func (e *SyntaxError) Sentence() string {
 	if e.Detail != "" && (e.File == "" || e.Public) {
 		return e.Detail
@@ -189,7 +189,7 @@ func lastToken(text, token string) int {
 // A token is a piece of the content, to be quoted where it may be shown.
 type token string
 
-// A series is a name with labels, to be quoted as it is written.
+// A series is a name with labels. It is shown without further quotes.
 type series string
 
 // unquoted turns the sentence with a NUL in place of each token into one without tokens.
@@ -230,7 +230,7 @@ func fault(line int, r Reason, kind, subject, format string, args ...any) *Synta
 	return e
 }
 
-// Bounds of what a message quotes, in bytes.
+// Maximum lengths of quotations in messages, in bytes.
 const (
 	mostToken  = 64
 	mostSeries = 256
@@ -242,7 +242,7 @@ func Quote(s string) string {
 	return strconv.Quote(short) + rest
 }
 
-// QuoteSeries is Quote for a series, which has quotes of its own.
+// QuoteSeries is Quote for a series, which contains quotes already.
 func QuoteSeries(s string) string {
 	short, rest := cut(s, mostSeries)
 	if strings.ContainsFunc(short, func(c rune) bool { return !strconv.IsPrint(c) || c == utf8.RuneError }) {
@@ -251,7 +251,7 @@ func QuoteSeries(s string) string {
 	return short + rest
 }
 
-// cut shortens a text between two characters.
+// cut shortens a text at a character boundary.
 func cut(s string, most int) (short, rest string) {
 	if len(s) <= most {
 		return s, ""
@@ -263,17 +263,17 @@ func cut(s string, most int) (short, rest string) {
 	return s[:n], "…"
 }
 
-// mostFaults is how many faults of one push are listed.
+// mostFaults is the maximum number of faults in the error of a push.
 const mostFaults = 5
 
-// faults collects what is wrong with one push.
+// faults collects the faults of one push.
 type faults struct {
 	list     []*SyntaxError
 	unlisted bool
-	readable bool // no fault is beyond what could be read
+	readable bool // every fault is in metrics that could be decoded
 }
 
-// add takes note of a fault and reports whether another one would say more.
+// add records a fault and reports whether a further one would be useful.
 func (f *faults) add(e *SyntaxError) (more bool) {
 	if len(f.list) == 0 {
 		f.readable = true

@@ -8,8 +8,8 @@ import (
 // A Type is the type of a metric family in the text format.
 type Type uint8
 
-// The types. Unstated is that of a family without a TYPE line in a dropped
-// file: it contradicts no simple type that another file states.
+// The types. Unstated is that of a family without a TYPE line in a dropped file. It
+// does not conflict with any simple type of another file.
 const (
 	Unstated Type = iota
 	Untyped
@@ -21,11 +21,11 @@ const (
 
 var typeNames = [...]string{"untyped", "untyped", "counter", "gauge", "summary", "histogram"}
 
-// String returns the word that stands in a TYPE line.
+// String returns the type as in a TYPE line.
 func (t Type) String() string { return typeNames[t] }
 
-// bound returns the name of the label that tells the lines of one metric of the
-// type apart, or "".
+// bound returns the label that distinguishes the lines of one metric of the type,
+// or "".
 func (t Type) bound() string {
 	switch t {
 	case Histogram:
@@ -39,19 +39,19 @@ func (t Type) bound() string {
 // Composite reports whether one metric of the type has several lines.
 func (t Type) Composite() bool { return t >= Summary }
 
-// Families are metric families as they were read, not yet part of a group or a
-// file. They may be used for one commit only and by one goroutine at a time.
+// Families are parsed metric families. They can be used for one commit only, and by
+// one goroutine at a time.
 type Families struct {
 	List       []*RawFamily
 	ByName     map[string]*RawFamily
 	Directives []Directive
 	timestamp  int    // line of the first sample that carries a timestamp; 0 if none does
 	stamped    string // the name of that sample
-	stamp      string // what it has
+	stamp      string // its timestamp
 	series     int
 
-	units, points []rawLine    // until they are sorted out
-	issue         *SyntaxError // a line of a file that does not count
+	units, points []rawLine    // until they are assigned to families
+	issue         *SyntaxError // an ignored line of a file
 }
 
 // Series returns the number of samples.
@@ -69,8 +69,8 @@ type RawFamily struct {
 	Samples  []Sample
 	unit     string
 	suffix   string     // of the names of its samples, in OpenMetrics
-	start    time.Time  // of its metrics that state none
-	points   []rawPoint // what is known of its metrics beside their samples
+	start    time.Time  // of its metrics without one of their own
+	points   []rawPoint // data of its metrics that the text format lacks
 }
 
 // Sample is one line. Its labels are as written, without the name.
@@ -86,8 +86,8 @@ type Directive struct {
 	Key, Text string
 }
 
-// A directive begins with DirectivePrefix. GroupDirective is the key of the one that
-// says which group a file is of.
+// A directive begins with DirectivePrefix. GroupDirective is the key of the one with
+// the group of a file.
 const (
 	DirectivePrefix = "# promspool:"
 	GroupDirective  = "group"
@@ -120,15 +120,15 @@ func (f *Families) LineOf(family, series string) int {
 	return fam.Samples[0].line
 }
 
-// Adds reports whether samples of the type can be added up. Of a summary that
-// goes for its sum and count only.
+// Adds reports whether samples of the type can be added up. For a summary that
+// holds for its sum and count only.
 func (t Type) Adds() bool { return t == Counter || t.Composite() }
 
-// NoFamilies returns families that are none.
+// NoFamilies returns an empty set of families.
 func NoFamilies() *Families { return &Families{ByName: map[string]*RawFamily{}} }
 
-// SetStart sets the start time of the counters, histograms and summaries that state
-// none, in the families of which is reports true.
+// SetStart sets the start time of counters, histograms and summaries that have none,
+// in the families for which is returns true.
 func (f *Families) SetStart(at time.Time, is func(name string) bool) {
 	for _, fam := range f.List {
 		if (fam.Typ == Counter || fam.Typ.Composite()) && is(fam.Name) {

@@ -6,12 +6,12 @@ import (
 	"strings"
 )
 
-// The identity of a metric is what Prometheus sees of it: the name of its family
-// and its labels, without empty ones and, as the lines of a histogram or summary
-// belong together, without le and quantile.
+// The identity of a metric is the name of its family and its labels, without empty
+// ones. It excludes le and quantile, because the lines of a histogram or summary
+// form one metric.
 
-// identitySeed is of this process alone, so nobody can choose labels whose hashes
-// collide.
+// identitySeed is random for each process, so a client cannot choose labels whose
+// hashes collide.
 var identitySeed = maphash.MakeSeed()
 
 // IdentityHash returns the hash of an identity, given by the family's name and

@@ -10,14 +10,13 @@ import (
 	"unicode/utf8"
 )
 
-// This file names what a faulty text is, so that a message says the cause and not only
-// where reading stopped. None of it runs for a text without faults, but for the look at
-// the first bytes.
+// The functions of this file find the cause of a syntax error, for its message. Only
+// the check of the first bytes runs for a text without faults.
 
-// labelRule says which names of labels are plain.
+// labelRule is the rule for plain label names.
 const labelRule = "use letters, digits and underscores, and no digit first"
 
-// nameRule says which names of metrics may be written.
+// nameRule is the rule for metric names.
 func (p *parser) nameRule() string {
 	const plain = "use letters, digits, underscores and colons, and no digit first"
 	if p.utf8Names {
@@ -26,8 +25,7 @@ func (p *parser) nameRule() string {
 	return plain
 }
 
-// notText recognizes by its first bytes a body or file that is in another format as a
-// whole.
+// notText detects a body or file in another format by its first bytes.
 func notText(s string, file bool) error {
 	r, kind, remedy := Encoding, "", "write UTF-8 text"
 	if !file {
@@ -75,8 +73,8 @@ func notText(s string, file bool) error {
 	return &SyntaxError{Line: 1, Reason: r, Msg: "not in the text format, but " + kind + ": " + remedy}
 }
 
-// isProtobuf reports whether a text begins like a metric family in protobuf, with its
-// length before it or not.
+// isProtobuf reports whether a text begins like a metric family in protobuf, with or
+// without a length prefix.
 func isProtobuf(s string) bool {
 	if strings.IndexFunc(s[:min(len(s), 64)], func(c rune) bool { return c < ' ' && c != '\t' && c != '\n' && c != '\r' }) < 0 {
 		return false
@@ -124,12 +122,12 @@ func (p *parser) unended(line string) error {
 	return p.failf(Incomplete, "the last line does not end in a newline, so the text %s may be cut off: end it with a newline", token(line))
 }
 
-// notUTF8 is the error for a line that is in another character set.
+// notUTF8 returns the error for a line in another character set.
 func (p *parser) notUTF8() error {
 	return p.failf(Encoding, "the line %s is not UTF-8 text: %s", token(p.text), p.firstInvalid(p.text))
 }
 
-// firstInvalid says which byte of a text is no part of a character.
+// firstInvalid describes the first byte of a text that is not valid UTF-8.
 func (p *parser) firstInvalid(text string) string {
 	if i := strings.IndexByte(text, 0); i >= 0 && utf8.ValidString(text) {
 		return fmt.Sprintf("byte %d is NUL", i+1)
@@ -142,7 +140,7 @@ func (p *parser) firstInvalid(text string) string {
 	return "convert it"
 }
 
-// noName is the error for a line that does not begin with a name.
+// noName returns the error for a line that does not begin with a name.
 func (p *parser) noName() error {
 	if err := p.oddSpace(p.rest); err != nil {
 		return err
@@ -155,8 +153,8 @@ func (p *parser) noName() error {
 	return p.failf(Syntax, "the line %s does not begin with a metric name: write samples as name value", token(p.text))
 }
 
-// oddSpace is the error for a character that looks like a blank, or like nothing, and is
-// none; nil if there is none before quotes begin.
+// oddSpace returns the error for a character that looks like a space or is invisible.
+// It is nil if there is none before the first quote.
 func (p *parser) oddSpace(s string) error {
 	s, _, _ = strings.Cut(s, `"`)
 	for i, c := range s {
@@ -182,13 +180,13 @@ func (p *parser) oddSpace(s string) error {
 	return nil
 }
 
-// around returns the piece of a text about a character.
+// around returns the piece of a text around a character.
 func around(s string, i, n int) string {
 	from, to := max(0, i-16), min(len(s), i+n+16)
 	return strings.ToValidUTF8(s[from:to], "")
 }
 
-// badType is the error for a type that the text format does not have.
+// badType returns the error for a type that the text format does not have.
 func (p *parser) badType(word string) error {
 	switch strings.ToLower(word) {
 	case "info", "stateset":
@@ -199,7 +197,7 @@ func (p *parser) badType(word string) error {
 	return p.failf(Syntax, "invalid type %s: use counter, gauge, histogram, summary or untyped", token(word))
 }
 
-// badValue is the error for a value that is none. The word stands at that place of the
+// badValue returns the error for an invalid value, which is at that place of the
 // line.
 func (p *parser) badValue(at int, word string) error {
 	if err := p.oddSpace(p.text[at:]); err != nil {
@@ -232,7 +230,7 @@ func (p *parser) badValue(at int, word string) error {
 	return p.failf(Syntax, "invalid value %s: %s", token(word), valueFault(word))
 }
 
-// valueFault says what is wrong with a value.
+// valueFault returns the fault of a value.
 func valueFault(word string) string {
 	bare := strings.TrimLeft(word, "+-")
 	number := 0 // bytes of what could be one
@@ -274,13 +272,14 @@ func startsNumber(s string) bool {
 	return s != "" && '0' <= s[0] && s[0] <= '9'
 }
 
-// isWord reports whether a text is of letters alone, but for a mark at its end.
+// isWord reports whether a text consists of letters, with an optional punctuation
+// mark at its end.
 func isWord(s string) bool {
 	s = strings.TrimRight(s, ",;:.!")
 	return s != "" && !strings.ContainsFunc(s, func(c rune) bool { return !unicode.IsLetter(c) && c != '\'' && c != '-' })
 }
 
-// badEnd is the error for what follows a value at that place of the line.
+// badEnd returns the error for the text after a value at that place of the line.
 func (p *parser) badEnd(at int) error {
 	rest := strings.Trim(p.text[at:], " \t")
 	if comment, ok := strings.CutPrefix(rest, "#"); ok && !strings.HasPrefix(strings.TrimLeft(comment, " \t"), "{") {
@@ -297,7 +296,7 @@ func (p *parser) badEnd(at int) error {
 	return p.failf(Syntax, "invalid text %s after the value: end the line after the number", token(rest))
 }
 
-// badAfterLabel is the error for what follows a label.
+// badAfterLabel returns the error for the text after a label.
 func (p *parser) badAfterLabel(label string) error {
 	if p.rest == "" {
 		return p.fail("the braces are not closed: end the labels with }")
@@ -308,7 +307,7 @@ func (p *parser) badAfterLabel(label string) error {
 	return p.failf(Syntax, "invalid text %s after the value of label %s: write a comma or a closing brace", token(p.bare()), token(label))
 }
 
-// badLabelName is the error for a label whose name ends before it should, or is none.
+// badLabelName returns the error for an invalid label name.
 func (p *parser) badLabelName(name string) error {
 	switch apart := p.rest != "" && len(p.rest) < len(p.text) && strings.IndexByte(" \t", p.text[len(p.text)-len(p.rest)-1]) >= 0; {
 	case p.rest == "":
@@ -319,7 +318,8 @@ func (p *parser) badLabelName(name string) error {
 	return p.failf(Syntax, "invalid label name %s: %s", token(name+p.bare()), labelRule)
 }
 
-// bare returns what stands before the next mark of a label set, at least one character.
+// bare returns the text before the next punctuation mark of a label set, at least one
+// character.
 func (p *parser) bare() string {
 	i := strings.IndexAny(p.rest, "\",}= \t")
 	switch {
@@ -331,8 +331,9 @@ func (p *parser) bare() string {
 	return p.rest[:i]
 }
 
-// reservedLabel is the error for a label that Prometheus keeps for itself. A push with
-// one could be read, unless that is the metric's name, of which there would be two.
+// reservedLabel returns the error for a label that is reserved for Prometheus. It
+// counts as decoded unless the label is __name__, with which the metric has two
+// names.
 func (p *parser) reservedLabel(name string) *SyntaxError {
 	e := fault(p.line, Reserved, p.kind, p.name, "label name %s begins with two underscores, which is reserved: use another name", token(name))
 	e.Decoded = name != "__name__"

@@ -17,21 +17,19 @@ func FirstValue(text string) float64 {
 	return v
 }
 
-// A textLine is one sample line of canonical text, taken apart. Its fields are
-// parts of the line, as they stand there: names that need it and all values of
-// labels in quotes.
+// A textLine is one sample line of canonical text. Its fields are parts of the line:
+// quotes and escapes are kept.
 type textLine struct {
 	Name   string
 	labels string // without the braces and without a quoted metric name
 	value  string
 }
 
-// CutLine takes the first line of canonical text apart and returns the text
-// after it. It knows quotes and escapes, and it never fails: what a line that is
-// not canonical yields is only not useful.
+// CutLine splits the first line of canonical text and returns the text after it. It
+// never fails; the result for a line that is not canonical is undefined.
 func CutLine(text string) (l textLine, rest string) {
 	line, rest, _ := strings.Cut(text, "\n")
-	// A value has no blank, so the last one of the line stands before it.
+	// A value has no space, so it follows the last one of the line.
 	head := line
 	if i := strings.LastIndexByte(line, ' '); i >= 0 {
 		head, l.value = line[:i], line[i+1:]
@@ -48,8 +46,8 @@ func CutLine(text string) (l textLine, rest string) {
 	return l, rest
 }
 
-// EachLabel yields the names and values of labels without braces, both as they
-// stand there. It ends where the labels are not canonical.
+// EachLabel yields the names and values of labels without braces, with their quotes
+// and escapes. It stops at labels that are not canonical.
 func EachLabel(labels string) iter.Seq2[string, string] {
 	return func(yield func(name, value string) bool) {
 		for labels != "" {
@@ -85,7 +83,7 @@ func quotedLen(s string) int {
 
 var tokenUnescaper = strings.NewReplacer(`\\`, `\`, `\"`, `"`, `\n`, "\n")
 
-// Unquote returns the name or value that a token stands for.
+// Unquote returns the name or value of a token, without quotes and escapes.
 func Unquote(token string) string {
 	if len(token) < 2 || token[0] != '"' {
 		return token
@@ -109,8 +107,8 @@ func ValueOf(lines string) string {
 	return line[strings.LastIndexByte(line, ' ')+1:]
 }
 
-// ScanLabels returns the length of a canonical label set, not empty, at the
-// beginning of a line, or 0 if there is none.
+// ScanLabels returns the length of a non-empty canonical label set at the beginning
+// of a line, or 0 if there is none.
 func ScanLabels(line string) int {
 	last := ""
 	for i := 1; ; i++ {
@@ -128,8 +126,8 @@ func ScanLabels(line string) int {
 	}
 }
 
-// ScanLabel reads a label without escapes and returns where what follows it is,
-// which is within the line, or 0 if there is no such label.
+// ScanLabel reads a label without escapes and returns the position after it, which
+// is within the line, or 0 if it finds none.
 func ScanLabel(line string, i int) (l Label, next int) {
 	from := i
 	for i < len(line) && NameByte(line[i], i-from, false) {
@@ -151,8 +149,8 @@ func ScanLabel(line string, i int) (l Label, next int) {
 	return l, i
 }
 
-// ParseFloat reads a number as the text format has it: decimal only, and what
-// no float64 can hold is an error.
+// ParseFloat parses a decimal number of the text format. A number that float64
+// cannot hold is an error.
 func ParseFloat(s string) (float64, error) {
 	if strings.ContainsAny(s, "pPxX_") {
 		return 0, strconv.ErrSyntax
@@ -162,7 +160,7 @@ func ParseFloat(s string) (float64, error) {
 
 // ParseLabelSet reads a label set in braces, as in a header line.
 func ParseLabelSet(s string) ([]Label, error) {
-	p := parser{utf8Names: true, text: s, rest: s, slab: make([]Label, 0, 4)} // less than for a whole file
+	p := parser{utf8Names: true, text: s, rest: s, slab: make([]Label, 0, 4)} // smaller than for a whole file
 	if s == "" || s[0] != '{' {
 		return nil, p.fail("expected a label set in braces")
 	}
@@ -174,12 +172,12 @@ func ParseLabelSet(s string) ([]Label, error) {
 		return nil, err
 	}
 	if name != "" || p.rest != "" {
-		return nil, p.fail("expected nothing but a label set in braces")
+		return nil, p.fail("expected only a label set in braces")
 	}
 	return labels, nil
 }
 
-// AppendLabels appends a label set in braces. Nothing is sorted or left out.
+// AppendLabels appends a label set in braces. It keeps order and empty values.
 func AppendLabels(b []byte, labels []Label) []byte {
 	b = append(b, '{')
 	for i, l := range labels {
@@ -238,13 +236,13 @@ func AppendValue(b []byte, v float64) []byte {
 	return strconv.AppendFloat(b, v, 'g', -1, 64)
 }
 
-// trimHelp cuts off what a HELP line cannot keep: blanks in front of the text, and
-// carriage returns at the end, which readers take for a part of the line's end.
+// trimHelp cuts off what a HELP line cannot hold: spaces before the text, and
+// carriage returns at its end, which readers treat as part of the line end.
 func trimHelp(s string) string {
 	return strings.TrimRight(strings.TrimLeft(s, " \t"), "\r")
 }
 
-// plainText replaces what a reader of the text format refuses in a HELP text.
+// plainText replaces bytes that readers of the text format reject in a HELP text.
 func plainText(s string) string {
 	if utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 {
 		return s
@@ -252,7 +250,7 @@ func plainText(s string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
 }
 
-// ParseHelp reads a name and a HELP text as they stand in a HELP line.
+// ParseHelp parses the name and the text of a HELP line.
 func ParseHelp(s string) (name, text string, ok bool) {
 	p := parser{utf8Names: true, text: s, rest: s}
 	name, err := p.metricName()

@@ -15,9 +15,9 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// appendPoint appends the sample of a metric as OpenMetrics 2.0 writes it, with the
-// name and the labels in braces. What that standard refuses without need, such as a
-// counter that is not a number, is written in its form all the same.
+// appendPoint appends the sample of a metric in OpenMetrics 2.0, with the name and
+// the labels in braces. Values that the standard rejects without need, such as a NaN
+// counter, are written as well.
 func appendPoint(b []byte, name, labels string, m *dto.Metric) ([]byte, error) {
 	if PlainName(name) {
 		b = append(append(b, name...), labels...)
@@ -65,7 +65,7 @@ func valueOf(m *dto.Metric) ([]byte, error) {
 		f.Type, start = dto.MetricType_COUNTER.Enum(), m.Counter.CreatedTimestamp
 	case m.Summary != nil:
 		f.Type, start = dto.MetricType_SUMMARY.Enum(), m.Summary.CreatedTimestamp
-	case m.Gauge != nil: // marks the histogram as one of gauges
+	case m.Gauge != nil: // marks a gauge histogram
 		f.Type, native = dto.MetricType_GAUGE_HISTOGRAM.Enum(), m.Histogram.Schema != nil
 	default:
 		f.Type, start, native = dto.MetricType_HISTOGRAM.Enum(), m.Histogram.CreatedTimestamp, m.Histogram.Schema != nil
@@ -75,10 +75,10 @@ func valueOf(m *dto.Metric) ([]byte, error) {
 	if err == nil {
 		text := bytes.TrimSuffix(out.Bytes(), []byte("\n"))
 		text = text[bytes.LastIndexByte(text, '\n')+1+len(name)+1:]
-		if i := bytes.Index(text, []byte(" # ")); i >= 0 { // exemplars, of which some are left out
+		if i := bytes.Index(text, []byte(" # ")); i >= 0 { // exemplars; some are omitted
 			text = text[:i]
 		}
-		if m.Histogram != nil && isFloat(m.Histogram) { // a count that is whole tells that all are
+		if m.Histogram != nil && isFloat(m.Histogram) { // an integer count would mean that all counts are integers
 			if i, j := bytes.IndexByte(text, ':')+1, bytes.IndexByte(text, ','); j > i && areDigits(string(text[i:j])) {
 				text = slices.Concat(text[:j], []byte(".0"), text[j:])
 			}
@@ -120,8 +120,8 @@ func valueOf(m *dto.Metric) ([]byte, error) {
 	return b, nil
 }
 
-// appendReal appends a number that can be told from a whole one, as the standard has
-// it for samples and exemplars.
+// appendReal appends a number with a decimal point or exponent, as the standard
+// requires for samples and exemplars.
 func appendReal(b []byte, v float64) []byte {
 	n := len(b)
 	if b = AppendValue(b, v); !bytes.ContainsAny(b[n:], ".eNI") {
@@ -147,7 +147,7 @@ func appendTimestamp(b []byte, t *timestamppb.Timestamp) []byte {
 	return append(append(b, '.'), strings.TrimRight(fraction, "0")...)
 }
 
-// exemplarsOf returns the exemplars of a metric: those of classic buckets come first.
+// exemplarsOf returns the exemplars of a metric, those of classic buckets first.
 func exemplarsOf(m *dto.Metric) (list []*dto.Exemplar) {
 	if m.Counter.GetExemplar() != nil {
 		list = append(list, m.Counter.Exemplar)
@@ -169,7 +169,7 @@ func sameExemplar(a, b *dto.Exemplar) bool {
 	return a.GetValue() == b.GetValue() && len(a.Label) == len(b.Label) && proto.Equal(a, b)
 }
 
-// toMetric returns the metric of a point, as one that came as protobuf.
+// toMetric returns the metric of a point in protobuf.
 func (p *point) toMetric(t Type) *dto.Metric {
 	m := new(dto.Metric)
 	switch t {
@@ -193,8 +193,8 @@ func (p *point) toMetric(t Type) *dto.Metric {
 	return m
 }
 
-// point returns what the text format cannot say of a metric that came as protobuf, nil
-// if there is nothing.
+// point returns the data of a protobuf metric that the text format lacks, nil if
+// there is none.
 func (c *converter) point(f *RawFamily, m *dto.Metric, gauge bool) (*dto.Metric, error) {
 	var start *timestamppb.Timestamp
 	more := &dto.Metric{}
@@ -239,7 +239,7 @@ func (c *converter) point(f *RawFamily, m *dto.Metric, gauge bool) (*dto.Metric,
 	return more, nil
 }
 
-// native checks the native part of a histogram, if there is one.
+// native checks the native part of a histogram.
 func (c *converter) native(f *RawFamily, h *dto.Histogram) error {
 	n := len(h.PositiveDelta) + len(h.PositiveCount) + len(h.NegativeDelta) + len(h.NegativeCount)
 	if h.Schema == nil {
@@ -293,7 +293,7 @@ func (c *converter) exemplar(f *RawFamily, e *dto.Exemplar) error {
 	return nil
 }
 
-// unitOf returns the unit of a family as a UNIT line can have it.
+// unitOf returns the unit of a family if a UNIT line can hold it.
 func unitOf(mf *dto.MetricFamily) (string, error) {
 	unit := strings.Trim(mf.GetUnit(), " \t")
 	if !utf8.ValidString(unit) || strings.ContainsAny(unit, "\x00\r\n") {

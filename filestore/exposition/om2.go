@@ -14,23 +14,24 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// The text format cannot say all that clients send: native histograms, exemplars,
-// start times and units. A file keeps these in comments after the lines of their
-// family, so that readers of the text format see the classic part:
+// The text format lacks native histograms, exemplars, start times and units. A file
+// keeps these in comments after the lines of their family, so readers of the text
+// format see the classic part:
 //
 //	# UNIT NAME UNIT
 //	# promspool:om2 NAME{LABELS} VALUE st@START # {EXEMPLAR} VALUE TIME
 //
-// What follows the key is the sample of one metric as OpenMetrics 2.0 writes it. Such
-// a line only adds. If its value, or its count and sum, are not those of the text
-// then it does not count.
+// The value of the directive is the sample of one metric in OpenMetrics 2.0. The line
+// only adds data. It is ignored if its value, or its count and sum, differ from the
+// text.
 const (
 	om2Directive = "om2"
 	om2Prefix    = DirectivePrefix + om2Directive + " "
 	unitPrefix   = "# UNIT "
 )
 
-// IsExtra reports whether a directive of that key is about one series, see [Part].Extra.
+// IsExtra reports whether a directive of that key belongs to one series, see
+// [Part].Extra.
 func IsExtra(key string) bool { return key == om2Directive }
 
 // A point is the sample of an om2 line.
@@ -38,10 +39,10 @@ type point struct {
 	name   string
 	labels []Label
 
-	composite bool // it has count and sum
-	gauge     bool // these are called gcount and gsum
-	classic   bool // it lists buckets
-	summary   bool // it lists quantiles
+	composite bool // has count and sum
+	gauge     bool // named gcount and gsum
+	classic   bool // has buckets
+	summary   bool // has quantiles
 	value     float64
 	h         *dto.Histogram // count, sum and the native part; nil if not composite
 
@@ -49,7 +50,7 @@ type point struct {
 	exemplars []*dto.Exemplar
 }
 
-// count returns the count as the text format has it.
+// count returns the count as in the text format.
 func (p *point) count() float64 { return countOf(p.h) }
 
 // countOf returns the number of observations of a histogram.
@@ -60,8 +61,8 @@ func countOf(h *dto.Histogram) float64 {
 	return float64(h.GetSampleCount())
 }
 
-// parsePoint reads a sample of OpenMetrics 2.0. It is strict: what the writer does
-// not write is an error.
+// parsePoint parses a sample of OpenMetrics 2.0. It is strict: only the form of
+// appendPoint is valid.
 func parsePoint(text string, limits Limits) (p point, err error) {
 	var r pointReader
 	if p.name, p.labels, r.rest, err = cutSeries(text, limits); err != nil {
@@ -81,7 +82,7 @@ func parsePoint(text string, limits Limits) (p point, err error) {
 	}
 	if r.cut(" st@") {
 		if p.start, err = parseTimestamp(r.word()); err != nil {
-			return p, fmt.Errorf("has a start time that is no Unix time (%w)", err)
+			return p, fmt.Errorf("has a start time that is not a Unix time (%w)", err)
 		}
 	}
 	for r.cut(" # ") {
@@ -123,7 +124,7 @@ func cutSeries(text string, limits Limits) (name string, labels []Label, rest st
 	return name, labels, s.rest, nil
 }
 
-// bare returns the message of an error without its place.
+// bare returns the message of an error without its position.
 func bare(err error) error {
 	var e *SyntaxError
 	if errors.As(err, &e) {
@@ -132,7 +133,7 @@ func bare(err error) error {
 	return err
 }
 
-// parseExemplar reads labels, value and time, and returns what follows them.
+// parseExemplar parses labels, value and time, and returns the rest.
 func parseExemplar(text string, limits Limits) (*dto.Exemplar, string, error) {
 	s := parser{utf8Names: true, limits: limits, rest: text, slab: make([]Label, 0, 4)}
 	if !strings.HasPrefix(text, "{") {
@@ -152,13 +153,13 @@ func parseExemplar(text string, limits Limits) (*dto.Exemplar, string, error) {
 	}
 	v, err := number(r.word())
 	if err != nil {
-		return nil, "", errors.New("has an exemplar whose value is no number")
+		return nil, "", errors.New("has an exemplar whose value is not a number")
 	}
 	e.Value = &v
 	if strings.HasPrefix(r.rest, " ") && !strings.HasPrefix(r.rest, " # ") {
 		r.rest = r.rest[1:]
 		if e.Timestamp, err = parseTimestamp(r.word()); err != nil {
-			return nil, "", fmt.Errorf("has an exemplar whose time is no Unix time (%w)", err)
+			return nil, "", fmt.Errorf("has an exemplar whose time is not a Unix time (%w)", err)
 		}
 	}
 	return e, r.rest, nil
@@ -180,12 +181,12 @@ func labelPairs(labels []Label) []*dto.LabelPair {
 func number(word string) (float64, error) {
 	v, err := ParseFloat(word)
 	if err != nil {
-		return 0, errors.New("has a value that is no number")
+		return 0, errors.New("has a value that is not a number")
 	}
 	return v, nil
 }
 
-// parseTimestamp reads Unix time in seconds, with up to nine digits after the point.
+// parseTimestamp parses Unix time in seconds, with up to nine decimals.
 func parseTimestamp(word string) (*timestamppb.Timestamp, error) {
 	whole, fraction, point := strings.Cut(word, ".")
 	digits := strings.TrimPrefix(whole, "-")
@@ -224,7 +225,7 @@ func (r *pointReader) cut(prefix string) (ok bool) {
 	return ok
 }
 
-// word cuts off what stands before the next blank.
+// word cuts off the text before the next space.
 func (r *pointReader) word() string {
 	w := r.rest
 	if i := strings.IndexByte(w, ' '); i >= 0 {
@@ -234,10 +235,10 @@ func (r *pointReader) word() string {
 	return w
 }
 
-// sides are the spans and buckets of a histogram as they stand in the line.
+// sides are the spans and buckets of a histogram in the form of the line.
 type sides struct{ spans, buckets string }
 
-// composite reads the fields in braces, of which the first is cut off.
+// composite parses the fields in braces after the opening one.
 func (r *pointReader) composite(p *point, limits Limits) error {
 	fields := map[string]string{}
 	for {
@@ -268,7 +269,7 @@ func (r *pointReader) composite(p *point, limits Limits) error {
 	return p.fill(fields, limits)
 }
 
-// shortToken returns what stands in a line so that it fits a message.
+// shortToken returns a piece of a line, shortened for a message.
 func shortToken(s string) string {
 	if len(s) > 40 {
 		s = s[:40] + "…"
@@ -276,7 +277,7 @@ func shortToken(s string) string {
 	return strconv.Quote(s)
 }
 
-// fill takes over the fields of a value in braces.
+// fill sets the fields of the histogram from those in braces.
 func (p *point) fill(fields map[string]string, limits Limits) error {
 	take := func(key string) (string, bool) {
 		v, ok := fields[key]
@@ -307,17 +308,17 @@ func (p *point) fill(fields map[string]string, limits Limits) error {
 	}
 	v, err := number(sum)
 	if err != nil {
-		return errors.New("has a sum that is no number")
+		return errors.New("has a sum that is not a number")
 	}
 	h.SampleSum = &v
 	if list, ok := take("quantile"); ok {
 		if p.summary = true; !isList(list) {
-			return errors.New("has quantiles that are no list")
+			return errors.New("has quantiles that are not a list")
 		}
 	}
 	if list, ok := take("bucket"); ok {
 		if p.classic = true; !isList(list) {
-			return errors.New("has buckets that are no list")
+			return errors.New("has buckets that are not a list")
 		}
 	}
 	if p.summary && (p.classic || p.gauge) {
@@ -340,13 +341,13 @@ func isList(s string) bool { return len(s) >= 2 && s[0] == '[' && s[len(s)-1] ==
 func fillNative(h *dto.Histogram, schema string, whole bool, take func(string) (string, bool), limits Limits) error {
 	n, err := strconv.ParseInt(schema, 10, 32)
 	if err != nil {
-		return errors.New("has a schema that is no number")
+		return errors.New("has a schema that is not a number")
 	}
 	h.Schema = proto.Int32(int32(n))
 	text, _ := take("zero_threshold")
 	threshold, err := number(text)
 	if err != nil {
-		return errors.New("has a zero_threshold that is no number")
+		return errors.New("has a zero_threshold that is not a number")
 	}
 	h.ZeroThreshold = &threshold
 	text, _ = take("zero_count")
@@ -356,7 +357,7 @@ func fillNative(h *dto.Histogram, schema string, whole bool, take func(string) (
 	if !whole && h.ZeroCount != nil { // all are floats if the count is one
 		h.ZeroCountFloat, h.ZeroCount = proto.Float64(float64(h.GetZeroCount())), nil
 	} else if whole && h.ZeroCountFloat != nil {
-		return errors.New("has a zero_count that is no whole number, as its count is")
+		return errors.New("has a zero_count that is not an integer, as its count is")
 	}
 	left := limits.maxBuckets()
 	side := func(name string) (spans []*dto.BucketSpan, deltas []int64, counts []float64, err error) {
@@ -384,15 +385,15 @@ func fillNative(h *dto.Histogram, schema string, whole bool, take func(string) (
 	return checkNative(h)
 }
 
-// markNative gives a native histogram that has nothing else to be known by a span
-// of no buckets, as client libraries do.
+// markNative marks an empty native histogram by a span without buckets, as client
+// libraries do.
 func markNative(h *dto.Histogram) {
 	if len(h.PositiveSpan) == 0 && len(h.NegativeSpan) == 0 && h.GetZeroThreshold() == 0 && h.GetZeroCount() == 0 && h.GetZeroCountFloat() == 0 {
 		h.PositiveSpan = []*dto.BucketSpan{{Offset: proto.Int32(0), Length: proto.Uint32(0)}}
 	}
 }
 
-// parseCount reads a number of observations: a whole one, or else a float.
+// parseCount parses a number of observations, an integer or a float.
 func parseCount(word string) (*uint64, *float64, error) {
 	if word != "" && areDigits(word) {
 		n, err := strconv.ParseUint(word, 10, 64)
@@ -404,17 +405,17 @@ func parseCount(word string) (*uint64, *float64, error) {
 	v, err := ParseFloat(word)
 	switch {
 	case err != nil:
-		return nil, nil, errors.New("is no number")
+		return nil, nil, errors.New("is not a number")
 	case !(v >= 0) || math.IsInf(v, 0):
 		return nil, nil, errors.New("is negative or not finite")
 	}
 	return nil, &v, nil
 }
 
-// parse reads two lists: spans as OFFSET:LENGTH, and the count of each bucket.
+// parse parses two lists: spans as OFFSET:LENGTH, and the count of each bucket.
 func (s sides) parse(whole bool, limits Limits, left *int) (spans []*dto.BucketSpan, deltas []int64, counts []float64, err error) {
 	if !isList(s.spans) || !isList(s.buckets) {
-		return nil, nil, nil, errors.New("spans or buckets that are no list")
+		return nil, nil, nil, errors.New("spans or buckets that are not a list")
 	}
 	n := 1 + strings.Count(s.buckets, ",")
 	if *left -= max(n, strings.Count(s.spans, ",")); *left < 0 {
@@ -439,22 +440,22 @@ func (s sides) parse(whole bool, limits Limits, left *int) (spans []*dto.BucketS
 		if whole {
 			v, err := strconv.ParseInt(item, 10, 64)
 			if err != nil || v < 0 {
-				return nil, nil, nil, errors.New("buckets that are no whole numbers, as its count is, or negative")
+				return nil, nil, nil, errors.New("buckets that are negative or not integers, as its count is")
 			}
 			deltas, last = append(deltas, v-last), v
 			continue
 		}
 		v, err := ParseFloat(item)
 		if err != nil {
-			return nil, nil, nil, errors.New("buckets that are no numbers")
+			return nil, nil, nil, errors.New("buckets that are not numbers")
 		}
 		counts = append(counts, v)
 	}
 	return spans, deltas, counts, nil
 }
 
-// checkNative returns what Prometheus would refuse a native histogram for. It would
-// refuse the whole scrape.
+// checkNative returns the reason for which Prometheus would reject a native
+// histogram, and the whole scrape with it.
 func checkNative(h *dto.Histogram) error {
 	if s := h.GetSchema(); s < -4 || s > 8 {
 		return fmt.Errorf("has the schema %d, which is not in -4 to 8", s)
@@ -536,7 +537,7 @@ func isFloat(h *dto.Histogram) bool {
 	return h.SampleCountFloat != nil && (h.SampleCount == nil || h.GetSampleCountFloat() > 0)
 }
 
-// agrees reports whether a value of the line is that of the text.
+// agrees reports whether a value of the line equals that of the text.
 func agrees(a, b float64) bool { return a == b || math.IsNaN(a) && math.IsNaN(b) }
 
 // fits reports whether a family of that type can have such a point.
@@ -549,11 +550,11 @@ func (p *point) fits(t Type) bool {
 	case Counter:
 		return !p.composite && len(p.exemplars) <= 1
 	}
-	return false // there is nothing that it could add
+	return false // it has no data to add
 }
 
-// points sorts out the om2 and UNIT lines of a text: each goes to its family. Lines of
-// families that are not there, or that stand before their family, do not count.
+// points assigns the om2 and UNIT lines of a text to their families. Lines without
+// a family, or before their family, are ignored.
 func (p *parser) points() error {
 	for _, u := range p.out.units {
 		f := p.out.ByName[u.name]
@@ -594,7 +595,7 @@ func (p *parser) points() error {
 	return nil
 }
 
-// ignore notes that a line of a file does not count. In a push it is an error.
+// ignore reports that a line of a file is ignored. In a push it is an error.
 func (p *parser) ignore(line int, msg string) error {
 	e := &SyntaxError{Line: line, Reason: Syntax, Msg: msg}
 	if !p.lenient {
@@ -607,14 +608,14 @@ func (p *parser) ignore(line int, msg string) error {
 	return nil
 }
 
-// A rawLine is a comment that says more than the text.
+// A rawLine is a comment with data that the text format lacks.
 type rawLine struct {
 	line       int
 	name, text string
 }
 
-// unitLine notes a UNIT line, of which what follows the word is left. One that says
-// nothing is a comment like any other.
+// unitLine records a UNIT line, given the text after that word. An empty one is a
+// comment like any other.
 func (p *parser) unitLine() {
 	p.blanks()
 	if p.rest == "" {
@@ -629,16 +630,16 @@ func (p *parser) unitLine() {
 // rawPoint is the point of an om2 line, or of a metric that came as protobuf.
 type rawPoint struct {
 	line   int
-	text   string // as it stands in a file
+	text   string // of the line in a file
 	point  point
-	metric *dto.Metric // as it came as protobuf; its labels are not used
-	// partial says that only the start time and exemplars are known, from samples of
-	// OpenMetrics.
+	metric *dto.Metric // from a push in protobuf; its labels are not used
+	// partial is true for a point of OpenMetrics samples, which has only a start time
+	// and exemplars.
 	partial bool
 }
 
-// attach appends the lines that say more than the text of a family, whose records are
-// sorted.
+// attach appends the lines with data that the text of a family lacks. Its records
+// must be sorted.
 func (c *canonicalizer) attach(f *RawFamily) error {
 	if f.unit != "" {
 		c.extra = append(c.extra, unitPrefix...)
@@ -650,14 +651,14 @@ func (c *canonicalizer) attach(f *RawFamily) error {
 	if len(f.points) == 0 && f.start.IsZero() {
 		return nil
 	}
-	list := make([]placed, 0, len(f.points))
+	list := make([]pointOf, 0, len(f.points))
 	for i := range f.points {
 		raw := &f.points[i]
 		base, shown := c.base(raw.point.labels)
 		at, found := slices.BinarySearchFunc(c.records, base, func(r record, b string) int { return strings.Compare(r.base, b) })
 		if !found {
 			if c.lenient {
-				continue // its series has gone
+				continue // its series does not exist any more
 			}
 			return &SyntaxError{Line: raw.line, Reason: Syntax, Decoded: true, Msg: "the line # promspool:om2 has no series"}
 		}
@@ -669,13 +670,13 @@ func (c *canonicalizer) attach(f *RawFamily) error {
 			}
 			continue
 		}
-		list = append(list, placed{base, shown, raw})
+		list = append(list, pointOf{base, shown, raw})
 	}
-	slices.SortStableFunc(list, func(a, b placed) int { return strings.Compare(a.base, b.base) })
+	slices.SortStableFunc(list, func(a, b pointOf) int { return strings.Compare(a.base, b.base) })
 	if !f.start.IsZero() {
 		list = c.addStart(f, list)
 	}
-	for i := 1; i < len(list); i++ { // what several samples say of one metric
+	for i := 1; i < len(list); i++ { // of several samples of one metric
 		before, p := list[i-1], list[i]
 		if before.base != p.base || !p.raw.partial || !before.raw.partial {
 			continue
@@ -715,17 +716,17 @@ func (c *canonicalizer) attach(f *RawFamily) error {
 	return nil
 }
 
-// placed is a point and the metric that it is of.
-type placed struct {
+// pointOf is a point with its metric.
+type pointOf struct {
 	base, shown string
 	raw         *rawPoint
 }
 
-// addStart gives the metrics of a family that state no start time the one of the
-// family.
-func (c *canonicalizer) addStart(f *RawFamily, list []placed) []placed {
+// addStart sets the start time of the metrics of a family that have none to that of
+// the family.
+func (c *canonicalizer) addStart(f *RawFamily, list []pointOf) []pointOf {
 	start := timestamppb.New(f.start)
-	out := make([]placed, 0, len(list))
+	out := make([]pointOf, 0, len(list))
 	for i, r := range c.records {
 		if i > 0 && c.records[i-1].base == r.base {
 			continue
@@ -742,13 +743,13 @@ func (c *canonicalizer) addStart(f *RawFamily, list []placed) []placed {
 		default:
 			raw := &rawPoint{line: r.line, partial: true, point: point{start: start}}
 			c.complete(f, &raw.point, i)
-			out = append(out, placed{r.base, r.shown, raw})
+			out = append(out, pointOf{r.base, r.shown, raw})
 		}
 	}
 	return out
 }
 
-// hasStart reports whether a start time is stated, or makes no sense.
+// hasStart reports whether a point has a start time, or cannot have one.
 func (r *rawPoint) hasStart() bool {
 	if m := r.metric; m != nil {
 		return m.Gauge != nil || m.Counter.GetCreatedTimestamp() != nil || m.Summary.GetCreatedTimestamp() != nil || m.Histogram.GetCreatedTimestamp() != nil
@@ -780,7 +781,7 @@ func (c *canonicalizer) ignored(line int, msg string) error {
 	return nil
 }
 
-// agree reports whether the records of one metric have the value of its point.
+// agree reports whether the records of a metric equal the value of its point.
 func (c *canonicalizer) agree(f *RawFamily, p *point, at int) bool {
 	base := c.records[at].base
 	if !f.Typ.Composite() {

@@ -15,7 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// White box: what an om2 line means can be seen from outside only through a file.
+// These tests are internal because om2 lines have effects only through files.
 
 func ptr[T any](v T) *T { return &v }
 
@@ -70,7 +70,7 @@ func richFamilies() map[string]*dto.MetricFamily {
 	add("gauge histogram", gauge)
 	noSum := native()
 	noSum.SampleSum = &nan
-	add("sum that is no number", histogramFamily(noSum))
+	add("sum that is not a number", histogramFamily(noSum))
 	large := &dto.Histogram{SampleCount: ptr(uint64(1<<53 + 1)), SampleSum: ptr(1.0), Schema: ptr(int32(8)), ZeroThreshold: ptr(0.0), ZeroCount: ptr(uint64(1<<53 + 1))}
 	add("count beyond floats", histogramFamily(large))
 	add("classic with start", histogramFamily(&dto.Histogram{SampleCount: ptr(uint64(2)), SampleSum: ptr(1.0), CreatedTimestamp: at, Bucket: []*dto.Bucket{{UpperBound: &inf, CumulativeCount: ptr(uint64(2))}}}))
@@ -83,7 +83,7 @@ func richFamilies() map[string]*dto.MetricFamily {
 	add("counter", counter(42, at, exemplar(42, at, "trace_id", "abc")))
 	add("counter, exemplar without a time", counter(0.25, nil, exemplar(1, nil, "trace_id", "abc")))
 	add("counter before 1970", counter(1, timestamppb.New(time.Unix(-1, 250_000_000)), nil))
-	add("counter that is no number", counter(nan, at, nil))
+	add("counter that is not a number", counter(nan, at, nil))
 	add("negative counter", counter(-1, at, nil))
 	add("summary", &dto.MetricFamily{Name: ptr("s"), Type: dto.MetricType_SUMMARY.Enum(), Metric: []*dto.Metric{{Summary: &dto.Summary{SampleCount: ptr(uint64(3)), SampleSum: &nan, CreatedTimestamp: at, Quantile: []*dto.Quantile{{Quantile: ptr(0.5), Value: &nan}}}}}})
 	add("gauge with a unit", &dto.MetricFamily{Name: ptr("ü.b"), Unit: ptr("bytes"), Type: dto.MetricType_GAUGE.Enum(), Metric: []*dto.Metric{{Gauge: &dto.Gauge{Value: ptr(1.0)}}}})
@@ -111,7 +111,7 @@ func partsOf(t testing.TB, mfs ...*dto.MetricFamily) []Part {
 	return parts
 }
 
-// fileOf returns parts as they stand in a file.
+// fileOf returns the text of a file with the parts.
 func fileOf(parts []Part) (text []byte) {
 	for _, p := range parts {
 		d := p.Desc.Value()
@@ -121,7 +121,7 @@ func fileOf(parts []Part) (text []byte) {
 	return text
 }
 
-// readBack reads a file and fails if a line in it does not count.
+// readBack parses a file and fails if a line in it is ignored.
 func readBack(t testing.TB, text []byte) []Part {
 	t.Helper()
 	f, err := ParseFile(text)
@@ -173,7 +173,7 @@ func TestRoundTrip(t *testing.T) {
 
 const nativeText = "# TYPE h histogram\nh_bucket{le=\"+Inf\"} 3\nh_sum 4.5\nh_count 3\n"
 
-// hostileLines are om2 lines that do not count.
+// hostileLines are om2 lines that are ignored.
 func hostileLines() map[string]string {
 	const head = "h {count:3,sum:4.5,schema:0,zero_threshold:0,zero_count:0,"
 	return map[string]string{
@@ -192,7 +192,7 @@ func hostileLines() map[string]string {
 	}
 }
 
-// A line that says nonsense costs itself and is named with its line.
+// An invalid line is ignored and reported with its number, and the rest is served.
 func TestHostileLines(t *testing.T) {
 	const before, after = "# TYPE a counter\na 1\n# promspool:om2 a 1.0 st@5\n", "# TYPE z counter\nz 1\n# promspool:om2 z 1.0 st@5\n"
 	for name, line := range hostileLines() {
@@ -224,19 +224,19 @@ func TestHostileLines(t *testing.T) {
 	}
 }
 
-// Lines without their series are what is left when a family has gone.
+// Lines can remain when the series of their family was deleted.
 func TestOrphans(t *testing.T) {
 	for _, text := range []string{
 		om2Prefix + "h {count:3,sum:4.5} st@5\n" + nativeText, nativeText + om2Prefix + `h{a="b"} {count:3,sum:4.5} st@5` + "\n", nativeText + om2Prefix + "other 1 st@5\n", nativeText + "# UNIT other s\n# UNIT\n# UNIT h\n",
 	} {
 		parts := readBack(t, []byte(text))
 		if len(parts) != 1 || parts[0].Extra != "" {
-			t.Errorf("%q has something beside its text: %+v", text, parts)
+			t.Errorf("%q has an Extra: %+v", text, parts)
 		}
 	}
 }
 
-// The labels of a group go into the line as into the series.
+// The labels of a group are added to the line as to the series.
 func TestLabellingOfLines(t *testing.T) {
 	f, err := Parse([]byte("# TYPE a counter\na{x=\"1\",job=\"z\"} 1\na{x=\"2\"} 1\n# UNIT a s\n"+om2Prefix+"a{job=\"z\",x=\"1\"} 1.0 st@5.5 # {t=\"u\"} 1.0 6\n"), Limits{}, false)
 	if err != nil {
@@ -252,7 +252,7 @@ func TestLabellingOfLines(t *testing.T) {
 	}
 }
 
-// What is beyond a limit is refused with the name of its flag.
+// A push beyond a limit is rejected with the name of the flag.
 func TestLimitsBesideTheText(t *testing.T) {
 	many := histogramFamily(&dto.Histogram{SampleCount: ptr(uint64(3)), SampleSum: ptr(1.0), Schema: ptr(int32(0)), ZeroThreshold: ptr(0.0), PositiveSpan: spans(0, 3), PositiveDelta: []int64{1, 0, 0}, Exemplars: []*dto.Exemplar{exemplar(1, nil), exemplar(2, nil), exemplar(3, nil)}})
 	text := fileOf(partsOf(t, many))
@@ -310,8 +310,8 @@ func FuzzRoundTrip(f *testing.F) {
 	})
 }
 
-// FuzzPoint holds the reader of om2 lines against the parser of prometheus/common,
-// which takes far longer.
+// FuzzPoint compares the parser of om2 lines with that of prometheus/common, which
+// takes far longer.
 func FuzzPoint(f *testing.F) {
 	for _, mf := range richFamilies() {
 		for line := range strings.Lines(partsOf(f, mf)[0].Extra) {
@@ -334,12 +334,12 @@ func FuzzPoint(f *testing.F) {
 			return
 		}
 		if p.value == 0 {
-			p.value = 0 // the standard's writer knows no minus zero
+			p.value = 0 // the encoder does not write a negative zero
 		}
 		if p.h != nil && p.h.GetSampleSum() == 0 {
 			p.h.SampleSum = ptr(0.0)
 		}
-		// What is written of it is read as the same.
+		// Written and parsed again it is the same.
 		typ := Counter
 		switch {
 		case p.summary:
@@ -370,7 +370,7 @@ func FuzzPoint(f *testing.F) {
 		if a, b := fmt.Sprint(again.h, again.value, again.start, again.exemplars), fmt.Sprint(p.h, p.value, p.start, p.exemplars); a != b {
 			t.Fatalf("%q is read as %s, written as %q and read as %s", line, b, text, a)
 		}
-		// The oracle has the same native part, where it takes the line at all.
+		// The other parser returns the same native part if it accepts the line.
 		if !p.composite || p.gauge || p.summary || p.h.Schema == nil {
 			return
 		}
@@ -412,8 +412,8 @@ lone_total 1
 # EOF
 `
 
-// A push that says that it is OpenMetrics, and a file that ends as such, keep all that
-// they say.
+// A push with the content type of OpenMetrics and a file that ends in # EOF keep all
+// their data.
 func TestOpenMetrics(t *testing.T) {
 	pushed, err := ParseOpenMetrics([]byte(openMetrics), Limits{}, false)
 	if err != nil {
@@ -446,7 +446,7 @@ func TestOpenMetrics(t *testing.T) {
 	}
 }
 
-// In classic text _created is a gauge like others, and a TYPE line is about its name.
+// In classic text _created is a plain gauge, and the TYPE line has its full name.
 func TestClassicTextIsNotOpenMetrics(t *testing.T) {
 	f, err := Parse([]byte("# TYPE rows counter\nrows_total 1\n# TYPE rows_created gauge\nrows_created 5\n"), Limits{}, false)
 	if err != nil {
@@ -467,7 +467,7 @@ func TestClassicTextIsNotOpenMetrics(t *testing.T) {
 	}
 }
 
-// A start time goes to what counts and states none.
+// A start time is added to counters and the like that have none.
 func TestSetStart(t *testing.T) {
 	const text = "# TYPE a counter\na{x=\"1\"} 1\na{x=\"2\"} 2\n" + om2Prefix + "a{x=\"2\"} 2.0 st@7\n# TYPE g gauge\ng 1\n# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"+Inf\"} 2\nh_sum 1.5\nh_count 2\n# TYPE s summary\ns_sum 1\ns_count 2\nu 1\n"
 	got := string(WithStart([]byte(text), time.Unix(1000, 500_000_000)))

@@ -10,17 +10,17 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// A text may have what is OpenMetrics and not the text format 0.0.4. This is the one
-// place that decides what becomes of it.
+// This file handles elements of OpenMetrics that the text format 0.0.4 lacks.
 //
-// In files, and in pushes that are known to be OpenMetrics, an exemplar after a sample is
-// kept, info metrics and state sets are gauges; in other pushes they are an error, as in
-// Pushgateway. UNIT lines are kept in any text. A text that is known to be OpenMetrics, by the content type of
-// its push or because it is a file that ends in # EOF, has samples of counters under
-// another name than their TYPE line, and the start times of metrics in samples that end
-// in _created. In other texts these are gauges, as some client libraries push them.
+// A text is OpenMetrics if it is a push with that content type or a file that ends
+// in # EOF. In OpenMetrics and in all files, exemplars are kept, and info metrics
+// and state sets become gauges. In other pushes they are an error, as in
+// Pushgateway. UNIT lines are kept in any text. In OpenMetrics the name of counter
+// samples differs from that in their TYPE line, and samples that end in _created are
+// start times. In other texts the latter are gauges, as some client libraries push
+// them.
 
-// ParseOpenMetrics is Parse for a push that says that it is OpenMetrics.
+// ParseOpenMetrics is Parse for a push with the content type of OpenMetrics.
 func ParseOpenMetrics(data []byte, limits Limits, utf8Names bool) (*Families, error) {
 	p := parser{limits: limits, utf8Names: utf8Names, openMetrics: true}
 	p.out.ByName = make(map[string]*RawFamily)
@@ -31,14 +31,14 @@ func ParseOpenMetrics(data []byte, limits Limits, utf8Names bool) (*Families, er
 // sets.
 func (p *parser) keepsExemplars() bool { return p.lenient || p.openMetrics }
 
-// endsInEOF reports whether a text ends as one of OpenMetrics does.
+// endsInEOF reports whether a text ends with # EOF, as OpenMetrics requires.
 func endsInEOF(text string) bool {
 	text = strings.TrimRight(text, " \t\r\n")
 	return strings.HasSuffix(text, "\n# EOF")
 }
 
-// sampleFamily returns the family of a sample whose TYPE line has another name, nil if
-// there is none.
+// sampleFamily returns the family of a sample whose name differs from that in the
+// TYPE line, nil if there is none.
 func (p *parser) sampleFamily(name string) *RawFamily {
 	for _, suffix := range [...]string{"_total", "_info"} {
 		base, ok := strings.CutSuffix(name, suffix)
@@ -54,7 +54,7 @@ func (p *parser) sampleFamily(name string) *RawFamily {
 	return nil
 }
 
-// created reports whether a sample is the start time of metrics, and takes it if so.
+// created reports whether a sample is a start time, and records it.
 func (p *parser) created(name string, labels []Label, value float64) (bool, error) {
 	base, ok := strings.CutSuffix(name, "_created")
 	if !ok || !p.openMetrics {
@@ -77,7 +77,7 @@ func (p *parser) created(name string, labels []Label, value float64) (bool, erro
 	return true, nil
 }
 
-// timestampOf returns the time of a number of seconds, as exactly as such a number is.
+// timestampOf returns the time of a number of seconds, with the precision of that.
 func timestampOf(seconds float64) (*timestamppb.Timestamp, bool) {
 	if !(math.Abs(seconds) < 1e11) {
 		return nil, false
@@ -86,7 +86,7 @@ func timestampOf(seconds float64) (*timestamppb.Timestamp, bool) {
 	return t, t.CheckValid() == nil
 }
 
-// exemplar reads the exemplar after a value, of which the number sign is next.
+// exemplar parses the exemplar after a value, from its number sign on.
 func (p *parser) exemplar() (*dto.Exemplar, error) {
 	text := p.rest
 	p.rest = p.rest[1:]
@@ -106,7 +106,7 @@ func (p *parser) exemplar() (*dto.Exemplar, error) {
 	return e, nil
 }
 
-// keepExemplar notes the exemplar of a sample where its type can have one.
+// keepExemplar records the exemplar of a sample if its type can have one.
 func (p *parser) keepExemplar(f *RawFamily, name string, labels []Label, e *dto.Exemplar) error {
 	switch {
 	case f.Typ == Counter:
@@ -125,8 +125,7 @@ func (p *parser) keepExemplar(f *RawFamily, name string, labels []Label, e *dto.
 	return nil
 }
 
-// complete fills in a point of which only the start time and exemplars are known, from
-// the records of its metric.
+// complete fills in a partial point from the records of its metric.
 func (c *canonicalizer) complete(f *RawFamily, p *point, at int) {
 	p.name, p.value = f.Name, c.records[at].value
 	if !f.Typ.Composite() {
@@ -149,8 +148,8 @@ func (c *canonicalizer) complete(f *RawFamily, p *point, at int) {
 	}
 }
 
-// WithStart returns a text whose counters, histograms and summaries have the start time,
-// unless they state one. A text that cannot be read is returned as it is.
+// WithStart adds a start time to the counters, histograms and summaries of a text
+// that have none. An invalid text is returned unchanged.
 func WithStart(text []byte, at time.Time) []byte {
 	f, err := Parse(text, Limits{}, true)
 	if err != nil {

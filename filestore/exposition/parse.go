@@ -1,15 +1,13 @@
-// Package exposition reads and writes the text format of Prometheus. It touches no
-// files.
+// Package exposition parses and writes the text format of Prometheus. It does no
+// I/O.
 //
-// There are two readers. [Parse] and [ParseFile] read what others wrote, with line
-// numbers and reasons; their result becomes canonical text by [Canonical]: families
-// and series sorted, numbers in their shortest form, no timestamps. Everything that
-// reads canonical text again stands on one tokenizer, [CutLine] and [EachLabel],
-// which knows quotes and escapes.
+// [Parse] and [ParseFile] read text of other programs and report faults with line
+// and reason. [Canonical] turns the result into canonical text: sorted families and
+// series, numbers in their shortest form, no timestamps. Canonical text is read with
+// one tokenizer, [CutLine] and [EachLabel].
 //
-// The identity of a metric is its family and the labels that Prometheus sees. For
-// every text the identities found while it was made canonical are those that are read
-// back from it.
+// The identity of a metric is its family and its labels without empty ones.
+// Canonical returns the same identities that are read back from its text.
 package exposition
 
 import (
@@ -23,8 +21,8 @@ import (
 	"github.com/prometheus/common/model"
 )
 
-// Limits bound what is accepted. Zero means no limit. What refuses a push for one
-// of them names the flag of the agent that sets it.
+// Limits are the limits of a push or file. Zero means no limit. The error of a push
+// names the flag of the agent that sets the limit.
 type Limits struct {
 	Series     int // samples in one push or file
 	Labels     int // labels of one sample
@@ -34,11 +32,11 @@ type Limits struct {
 	Exemplars  int // of one metric
 }
 
-// FileLimits keep one file from costing more than its size warrants.
+// FileLimits are the limits of files.
 var FileLimits = Limits{Labels: 1000, Buckets: 100_000, Exemplars: 10_000}
 
-// What a metric of a push may have beside its text unless the limits are set. No limit
-// goes beyond that for files, or what was pushed could not be read again.
+// Default limits of native buckets and exemplars. The limits of pushes cannot be
+// higher than those of files, or a stored push could not be read again.
 const (
 	DefaultBuckets   = 10_000
 	DefaultExemplars = 1000
@@ -87,23 +85,22 @@ func (l Limits) valueBytes() string {
 	return fmt.Sprintf("longer than --push.max-label-value-bytes=%d bytes: shorten it, or raise the limit", l.LabelValue)
 }
 
-// Parse reads a push in the text format 0.0.4. Names outside of
-// [a-zA-Z_:][a-zA-Z0-9_:]* are accepted, in quotes, only if utf8Names is set.
-// Errors are of type *SyntaxError. A body whose only fault are timestamps gives
-// an error with the reason Timestamp. Nothing of data is kept.
+// Parse parses a push in the text format 0.0.4. Quoted names outside of
+// [a-zA-Z_:][a-zA-Z0-9_:]* are accepted only if utf8Names is set. Errors are of type
+// *SyntaxError. The reason is Timestamp if timestamps are the only fault. The result
+// does not refer to data.
 func Parse(data []byte, limits Limits, utf8Names bool) (*Families, error) {
 	return parse(data, limits, utf8Names, false)
 }
 
-// parse reads the text format. Files are read leniently: repeated equal header
-// lines, the type "unknown" and broken HELP texts cost nothing there, while the
-// sender of a push is told.
+// parse parses the text format. In files, repeated equal header lines, the type
+// "unknown" and invalid HELP texts are accepted. In pushes they are errors.
 func parse(data []byte, limits Limits, utf8Names, lenient bool) (*Families, error) {
 	return ParseWith(nil, string(data), limits, utf8Names, lenient)
 }
 
-// ParseWith is parse with room for labels that the caller may use again once it
-// is done with the result.
+// ParseWith is parse with a buffer for labels. The caller may reuse it when the
+// result is not used any more.
 func ParseWith(slab *[]Label, data string, limits Limits, utf8Names, lenient bool) (*Families, error) {
 	p := parser{limits: limits, utf8Names: utf8Names, lenient: lenient, openMetrics: lenient && endsInEOF(data)}
 	p.out.ByName = make(map[string]*RawFamily)
@@ -127,7 +124,7 @@ func (p *parser) parse(data string) (*Families, error) {
 			return nil, err
 		}
 	}
-	// What has no samples says nothing: it neither makes nor replaces a family.
+	// A family without samples neither creates nor replaces a family.
 	p.out.List = slices.DeleteFunc(p.out.List, func(f *RawFamily) bool {
 		if len(f.Samples) > 0 {
 			return false
@@ -138,23 +135,23 @@ func (p *parser) parse(data string) (*Families, error) {
 	return &p.out, nil
 }
 
-// parser reads line by line. All strings it yields are parts of the one string
-// that it reads, but for those that contain escapes.
+// parser parses text line by line. Its strings are parts of the text, except those
+// with escapes.
 type parser struct {
 	limits    Limits
 	utf8Names bool
 	lenient   bool
-	// openMetrics says that the text is known to be OpenMetrics, see openmetrics.go.
+	// openMetrics is true for a text in OpenMetrics, see openmetrics.go.
 	openMetrics bool
 
 	out  Families
 	last *RawFamily // of the previous sample
 	line int
 	text string  // the line
-	rest string  // what is left of the line
+	rest string  // the unread part of the line
 	slab []Label // labels are cut from here
 
-	kind, name string // what the line is about, for errors
+	kind, name string // subject of the line, for errors
 	faults     faults
 	reserved   *SyntaxError // a label of the line that is reserved
 }
@@ -169,8 +166,9 @@ func (p *parser) failf(r Reason, format string, args ...any) error {
 
 const timestampMsg = "samples must not have timestamps: Prometheus uses the time of the scrape; push the time as a value of its own instead"
 
-// timestamps is the error for a text whose samples have timestamps. It needs the
-// whole text: only what is read to its end counts as a push that failed.
+// timestamps returns the error for a text whose samples have timestamps. It is
+// returned at the end of the text, because a push counts as failed only if all of it
+// could be read.
 func (p *parser) timestamps() error {
 	if p.out.timestamp == 0 {
 		return nil
@@ -219,8 +217,8 @@ func (p *parser) run(s string) error {
 	return p.faults.err()
 }
 
-// faulty takes note of a fault of a push. It returns the error to end with, if nothing
-// further is to be found: of a file the first one counts.
+// faulty records a fault of a push. It returns an error if parsing has to stop, as
+// after the first fault of a file.
 func (p *parser) faulty(err error) error {
 	e := err.(*SyntaxError)
 	if p.lenient {
@@ -233,7 +231,7 @@ func (p *parser) faulty(err error) error {
 	return nil
 }
 
-// oneLine reads one line.
+// oneLine parses one line.
 func (p *parser) oneLine(valid bool) error {
 	p.rest, p.name, p.reserved = p.text, "", nil
 	p.blanks()
@@ -258,7 +256,7 @@ func (p *parser) blanks() {
 	p.rest = p.rest[i:]
 }
 
-// token cuts off what stands before the next blank.
+// token cuts off the text before the next space.
 func (p *parser) token() string {
 	i := strings.IndexAny(p.rest, " \t")
 	if i < 0 {
@@ -302,7 +300,7 @@ func (p *parser) comment(line string, valid bool) error {
 	p.kind, p.name = "family", name
 	p.blanks()
 	if p.rest == "" {
-		return nil // neither a text nor a type: says nothing
+		return nil // no text or type
 	}
 	f := p.family(name)
 	if key == "HELP" {
@@ -400,7 +398,7 @@ func (p *parser) typeLine(f *RawFamily) error {
 	return nil
 }
 
-// family returns the family of exactly that name.
+// family returns the family of that name.
 func (p *parser) family(name string) *RawFamily {
 	f := p.out.ByName[name]
 	if f == nil {
@@ -411,8 +409,8 @@ func (p *parser) family(name string) *RawFamily {
 	return f
 }
 
-// familyOf returns the family to which a sample of that name belongs: that of
-// its own name, or else the histogram or summary whose part it is.
+// familyOf returns the family of a sample: the one of the same name, or else the
+// histogram or summary that it is part of.
 func (p *parser) familyOf(name string) *RawFamily {
 	if p.last != nil && p.last.Name == name {
 		return p.last
@@ -435,9 +433,9 @@ func (p *parser) familyOf(name string) *RawFamily {
 	return p.family(name)
 }
 
-// ParseFile reads the text of a file: repeated equal header lines, the type
-// "unknown" and broken HELP texts cost nothing there. Errors do not quote the text, as
-// their readers may not read the file.
+// ParseFile parses the text of a file. Repeated equal header lines, the type
+// "unknown" and invalid HELP texts are accepted. Errors do not quote the text, because
+// their readers may not be allowed to read the file.
 func ParseFile(data []byte) (*Families, error) {
 	f, err := parse(data, FileLimits, true, true)
 	if bad, ok := err.(*SyntaxError); ok {
@@ -592,7 +590,7 @@ func (p *parser) value() (float64, error) {
 	return v, nil
 }
 
-// labels reads a set of labels in braces, which may begin with the quoted name
+// labels parses a set of labels in braces, which may begin with the quoted name
 // of the metric. The set is cut from the slab.
 func (p *parser) labels(name string) (string, []Label, error) {
 	p.rest = p.rest[1:]
@@ -640,7 +638,7 @@ func (p *parser) labels(name string) (string, []Label, error) {
 	return name, p.slab[from:len(p.slab):len(p.slab)], nil
 }
 
-// label reads one label, or the quoted metric name.
+// label parses one label, or the quoted metric name.
 func (p *parser) label() (l Label, isName bool, err error) {
 	if p.rest[0] == '"' {
 		if l.Name, err = p.quoted("name", token("")); err != nil {
@@ -668,7 +666,7 @@ func (p *parser) label() (l Label, isName bool, err error) {
 		p.rest = p.rest[i:]
 		p.blanks()
 		if p.rest != "" && (p.rest[0] == ',' || p.rest[0] == '}') {
-			return l, true, nil // expfmt takes it for the metric's name, without the quotes
+			return l, true, nil // expfmt reads it as the metric's name, without the quotes
 		}
 	}
 	if p.rest == "" || p.rest[0] != '=' {
@@ -688,7 +686,7 @@ func (p *parser) label() (l Label, isName bool, err error) {
 func (p *parser) checkLabel(l Label) error {
 	switch {
 	case strings.HasPrefix(l.Name, "__"):
-		if p.reserved == nil { // what follows decides whether the push can be read
+		if p.reserved == nil { // whether the push can be decoded depends on the rest
 			p.reserved = p.reservedLabel(l.Name)
 		}
 	case p.limits.LabelName > 0 && len(l.Name) > p.limits.LabelName:

@@ -11,11 +11,11 @@ import (
 	"github.com/prometheus/common/model"
 )
 
-// FromProto converts what was pushed as protobuf. Of two families of one name
-// the last counts. What the text format cannot hold (native buckets, exemplars,
-// created timestamps, units) is kept beside it, see om2.go. A histogram without
-// classic buckets gets the one for +Inf. Errors are of type *SyntaxError; mfs must not
-// be used any more.
+// FromProto converts a push in protobuf. The last of several families of one name is
+// used. Data that the text format lacks (native buckets, exemplars, created
+// timestamps, units) is kept in comments, see om2.go. A histogram without classic
+// buckets gets the +Inf bucket. Errors are of type *SyntaxError. The caller must not
+// use mfs any more.
 func FromProto(mfs []*dto.MetricFamily, limits Limits, utf8Names bool) (*Families, error) {
 	c := converter{limits: limits, utf8Names: utf8Names}
 	c.out.ByName = make(map[string]*RawFamily, len(mfs))
@@ -49,14 +49,15 @@ type converter struct {
 	out       Families
 }
 
-// wrong is the error for what was read and cannot be. The family may be empty.
+// wrong returns the error for metrics that were decoded and are invalid. The family
+// may be empty.
 func wrong(r Reason, family, format string, args ...any) error {
 	e := fault(0, r, "family", family, format, args...)
 	e.Decoded = true
 	return e
 }
 
-// refuse is the error for what another program could not read either.
+// refuse returns the error for a body that no program could decode.
 func refuse(r Reason, family, format string, args ...any) error {
 	return fault(0, r, "family", family, format, args...)
 }
@@ -99,7 +100,7 @@ func (c *converter) family(mf *dto.MetricFamily) error {
 	}
 	if old := c.out.ByName[name]; old != nil {
 		c.out.series -= len(old.Samples)
-		*old = *f // in its place: there may be very many
+		*old = *f // in place, as there may be many families
 	} else {
 		c.out.ByName[name] = f
 		c.out.List = append(c.out.List, f)

@@ -9,9 +9,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// The numbers of the fields of io.prometheus.client that are written by hand. Most
-// metrics are plain, and for those this costs a fraction of what a message in between
-// does.
+// Field numbers of io.prometheus.client. Plain metrics are encoded by hand, which
+// costs a fraction of building messages first.
 const (
 	familyName   = 1
 	familyHelp   = 2
@@ -27,17 +26,17 @@ const (
 	metricHistogram = 7
 )
 
-// Wire is a part of a metric family as protobuf: a number of its metrics.
+// Wire has some metrics of a family in protobuf.
 type Wire struct {
 	Metrics []byte // the fields of the metrics, one after the other
 	Unit    string // that the part has which was added last
 	Count   int    // metrics
-	Gauges  int    // histograms of these that are gauge histograms
+	Gauges  int    // gauge histograms among them
 
 	metric, sub, base []byte // scratch
 }
 
-// Next begins another family. Unless they are kept the metrics are overwritten.
+// Next begins another family. It overwrites the metrics.
 func (w *Wire) Next(kept bool) {
 	w.Unit, w.Count, w.Gauges = "", 0, 0
 	if w.Metrics = w.Metrics[:0]; kept {
@@ -45,8 +44,8 @@ func (w *Wire) Next(kept bool) {
 	}
 }
 
-// Add appends the metrics of a part: its canonical text and what that cannot say. What
-// of the latter fits no metric does not count.
+// Add appends the metrics of a part, given its canonical text and its Extra. Points
+// that match no metric are ignored.
 func (w *Wire) Add(d Desc, text, extra string) {
 	var points map[string]*point
 	w.Unit = ""
@@ -106,8 +105,8 @@ func (w *Wire) readExtra(d Desc, extra string) map[string]*point {
 	return points
 }
 
-// ExtraByMetric returns what the Extra of a part says of each metric, by the labels of
-// its identity in braces.
+// ExtraByMetric returns the points in the Extra of a part, by the labels of the
+// metric's identity in braces.
 func ExtraByMetric(extra string) map[string]string {
 	if extra == "" {
 		return nil
@@ -147,8 +146,8 @@ func appendSub(b []byte, field protowire.Number, sub []byte) []byte {
 	return protowire.AppendBytes(b, sub)
 }
 
-// appendMetric appends the message of one metric. It uses sub for what stands within
-// it, and returns that for the next one.
+// appendMetric appends the message of one metric. It uses sub as a buffer for nested
+// messages and returns it for reuse.
 func appendMetric(b, sub []byte, d Desc, lines string, p *point, gauges *int) (message, scratch []byte) {
 	bound := d.Typ.bound()
 	line, _ := CutLine(lines)
@@ -221,8 +220,7 @@ func wholeCount(v float64) uint64 {
 	return 0
 }
 
-// histogramOf returns the histogram of the classic lines of a metric together with what
-// they cannot say.
+// histogramOf returns the histogram of the classic lines of a metric and of its point.
 func histogramOf(m Metric, p *point) *dto.Histogram {
 	h := &dto.Histogram{SampleSum: proto.Float64(m.Sum)}
 	float := !isWhole(m.Count)
@@ -250,7 +248,7 @@ func histogramOf(m Metric, p *point) *dto.Histogram {
 		case float || !isWhole(b.Value):
 			h.Bucket[i].CumulativeCountFloat = proto.Float64(b.Value)
 		case math.IsInf(b.Bound, 1) && b.Value == countOf(h):
-			h.Bucket[i].CumulativeCount = proto.Uint64(h.GetSampleCount()) // which may have more digits
+			h.Bucket[i].CumulativeCount = proto.Uint64(h.GetSampleCount()) // the count may have more digits
 		default:
 			h.Bucket[i].CumulativeCount = proto.Uint64(wholeCount(b.Value))
 		}
@@ -259,8 +257,8 @@ func histogramOf(m Metric, p *point) *dto.Histogram {
 	return h
 }
 
-// attachExemplars gives each classic bucket the first exemplar that lies in it. If a
-// native histogram has more, then it has all of them.
+// attachExemplars sets the exemplar of each classic bucket to the first one in its
+// range. If a native histogram has more exemplars, it gets all of them.
 func attachExemplars(h *dto.Histogram, list []*dto.Exemplar) {
 	more := false
 	for _, e := range list {

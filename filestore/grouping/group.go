@@ -22,23 +22,23 @@ import (
 const Suffix = ".prom"
 
 // IsSpoolFile reports whether a file of that name is read from a spool: it
-// ends in [Suffix] and does not begin with a dot. Dot files are the temporary
-// names of editors and of other writers, and ours.
+// ends in [Suffix] and does not begin with a dot. Dot files are temporary files of
+// editors, other writers and promspool.
 func IsSpoolFile(name string) bool {
 	return strings.HasSuffix(name, Suffix) && !strings.HasPrefix(name, ".")
 }
 
-// A Key identifies what was pushed under one grouping key. Groups are
-// comparable; two are equal if their labels are. The zero Group stands for
-// "not pushed". A Group is immutable and safe for concurrent use.
+// A Key is a grouping key. Keys are comparable; two are equal if their labels are.
+// The zero Key is that of a file that was not pushed. A Key is immutable and safe
+// for concurrent use.
 type Key struct {
 	Set string // the canonical label set: job first, the others by name
 }
 
-// New returns the group with the given labels, in any order. A label with
-// an empty value is the same as none, as everywhere in Prometheus. A job is
-// required; names must not be given twice, be empty or begin with two
-// underscores, and values must be UTF-8.
+// New returns the key with the given labels, in any order. A label with an empty
+// value is ignored, as everywhere in Prometheus. A job is required. Names must be
+// distinct, must not be empty or begin with two underscores, and values must be
+// UTF-8.
 func New(labels ...exposition.Label) (Key, error) {
 	labels = slices.DeleteFunc(slices.Clone(labels), func(l exposition.Label) bool { return l.Value == "" })
 	slices.SortFunc(labels, func(a, b exposition.Label) int {
@@ -72,11 +72,11 @@ func New(labels ...exposition.Label) (Key, error) {
 	return Key{Set: string(exposition.AppendLabels(nil, labels))}, nil
 }
 
-// IsZero reports whether g is the zero Group.
+// IsZero reports whether g is the zero Key.
 func (g Key) IsZero() bool { return g.Set == "" }
 
-// String returns the group as a label set, as it stands in the first line of
-// its file, with the job first.
+// String returns the label set as in the first line of the group's file, with the
+// job first.
 func (g Key) String() string { return g.Set }
 
 // Labels returns the labels, job first, the others in name order. The caller
@@ -102,16 +102,15 @@ func (g Key) Label(name string) string {
 	return ""
 }
 
-// MaxPlainName is the length up to which a file name spells out its group. The
-// temporary name of a commit is up to 20 bytes longer, and 255 is the limit of
-// common file systems.
+// MaxPlainName is the maximum length of a file name without a hash. The temporary
+// name of a commit is up to 20 bytes longer, and 255 is the limit of common file
+// systems.
 const MaxPlainName = 180
 
 // FileName returns the name of the file that holds g, such as
-// "job=backup,instance=db1.prom". Distinct groups have distinct names, also
-// where the file system does not tell upper from lower case. Names are made
-// for people and are never parsed back: the first line of the file says which
-// group it is.
+// "job=backup,instance=db1.prom". Distinct groups have distinct names, also on file
+// systems that ignore case. The file name is never parsed. The first line of the
+// file has the group.
 func (g Key) FileName() string { return g.fileName(g.Labels()) }
 
 func (g Key) fileName(labels []exposition.Label) string {
@@ -124,8 +123,8 @@ func (g Key) fileName(labels []exposition.Label) string {
 		b = append(b, '=')
 		b = appendEscapedName(b, l.Value)
 	}
-	// The escape never yields a tilde, so no plain name can be equal to one
-	// that was given a hash.
+	// A tilde never results from escaping, so a name with a hash cannot equal a
+	// plain one.
 	switch {
 	case len(b) > MaxPlainName:
 		sum := sha256.Sum256([]byte(g.Set))
@@ -154,8 +153,8 @@ func appendEscapedName(b []byte, s string) []byte {
 	return b
 }
 
-// ParseCanonical reads the label set of a header line and returns the group and the
-// name of its file, if the set is in canonical form.
+// ParseCanonical parses the label set of a header line. It returns the group and the
+// name of its file if the set is in canonical form.
 func ParseCanonical(set string) (g Key, file string, err error) {
 	labels, err := exposition.ParseLabelSet(set)
 	if err != nil {

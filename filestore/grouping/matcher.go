@@ -17,24 +17,23 @@ import (
 )
 
 // A Matcher is a condition on one label of a grouping key, as in a selector of
-// PromQL. A label that a group does not have counts as empty. Matchers are
-// immutable and safe for concurrent use.
+// PromQL. A missing label is the same as an empty one. Matchers are immutable and
+// safe for concurrent use.
 type Matcher struct {
 	name, value string
 	re          *regexp.Regexp // of =~ and !~, anchored
 	not         bool           // != and !~
 }
 
-// Matchers are conditions that a group has to meet all of.
+// Matchers are conditions that a group must meet, all of them.
 type Matchers []*Matcher
 
-// ParseMatchers reads matchers as Prometheus' match[], promtool and amtool take
-// them: {job="backup",instance=~"db.+"}, with or without the braces, with the
-// operators = != =~ !~ and values in quotes of any of Go's three kinds. Regular
-// expressions are RE2 and anchored at both ends, and a dot matches newlines as
-// well, as in Prometheus. A value of plain characters may do without quotes, as
-// in job=backup. No matcher at all is an error: what selects every group by
-// mistake is worse than a question. {job!=""} is how to say that.
+// ParseMatchers parses matchers in the syntax of Prometheus' match[], promtool and
+// amtool: {job="backup",instance=~"db.+"}, with or without the braces, with the
+// operators = != =~ !~ and Go's three kinds of quotes. Regular expressions are RE2
+// and anchored at both ends, and a dot matches newlines, as in Prometheus. Values of
+// plain characters need no quotes, as in job=backup. An empty list is an error, so
+// that no command selects every group by mistake; use {job!=""} for that.
 //
 // Groups have no metric name, so a selector with one is an error, too.
 func ParseMatchers(s string) (Matchers, error) {
@@ -52,8 +51,8 @@ func ParseMatchers(s string) (Matchers, error) {
 	return matchers, nil
 }
 
-// Match reports whether the group meets all conditions. The zero Group, that of
-// a dropped file, meets none.
+// Match reports whether the group meets all conditions. The zero Key, that of a
+// dropped file, meets none.
 func (ms Matchers) Match(g Key) bool {
 	if g.IsZero() {
 		return false
@@ -107,9 +106,8 @@ func (m *Matcher) appendTo(b []byte) []byte {
 	return strconv.AppendQuote(b, m.value)
 }
 
-// ParseGroup reads a group as people write it: job=backup,instance=db1, with or
-// without braces, each value in quotes or of plain characters, as for
-// ParseMatchers. It is what Group.Name writes.
+// ParseGroup parses a group such as job=backup,instance=db1, with or without braces,
+// with values as for ParseMatchers. It accepts the output of [Key.Name].
 func ParseGroup(s string) (Key, error) {
 	if s != "" && !strings.ContainsAny(s, "={}!~\"") {
 		return Key{}, fmt.Errorf("a group has the form job=backup,instance=db1: %s has no label name; write it as job=NAME", QuoteShort(s))
@@ -121,20 +119,19 @@ func ParseGroup(s string) (Key, error) {
 	labels := make([]exposition.Label, 0, len(ms))
 	for _, m := range ms {
 		if m.re != nil || m.not {
-			return Key{}, fmt.Errorf("%s is no group but a selector of groups", QuoteShort(s))
+			return Key{}, fmt.Errorf("invalid group %s: it is a selector; use only = and one value for each label", QuoteShort(s))
 		}
 		labels = append(labels, exposition.Label{Name: m.name, Value: m.value})
 	}
 	g, err := New(labels...)
 	if err != nil {
-		return Key{}, fmt.Errorf("%s is no group: %w", QuoteShort(s), err)
+		return Key{}, fmt.Errorf("invalid group %s: %w", QuoteShort(s), err)
 	}
 	return g, nil
 }
 
-// Name returns the group as ParseGroup reads it, for people: without quotes and
-// braces where all its values are plain, else with both and in one line of
-// printable characters.
+// Name returns the group in the syntax of ParseGroup: without quotes and braces if
+// all values are plain, else with both. It is one line of printable characters.
 func (g Key) Name() string {
 	labels := g.Labels()
 	plain := func(s string) bool {
@@ -157,16 +154,16 @@ func (g Key) Name() string {
 	return string(b)
 }
 
-// notPlain are the characters that a value without quotes cannot have.
+// notPlain are the characters that need quotes.
 const notPlain = "{}!=~,\\\"'` \t\r\n"
 
-// matcherParser reads a list of matchers. Prometheus' and Alertmanager's own
-// parsers come with the whole of these programs.
+// matcherParser parses a list of matchers. The parsers of Prometheus and
+// Alertmanager would import large parts of these programs.
 type matcherParser struct{ rest string }
 
 func (p *matcherParser) blanks() { p.rest = strings.TrimLeft(p.rest, " \t\r\n") }
 
-// take cuts c off the front, if it is there.
+// take skips c and reports whether it was next.
 func (p *matcherParser) take(c byte) bool {
 	if p.rest == "" || p.rest[0] != c {
 		return false
@@ -229,7 +226,7 @@ func (p *matcherParser) matcher() (*Matcher, error) {
 		return nil, err
 	}
 	if isRegexp {
-		// By itself first: a)|(b would be an expression inside of the anchors.
+		// Compile it alone first, because a)|(b becomes valid within the anchors.
 		if _, err = syntax.Parse(m.value, syntax.Perl); err == nil {
 			m.re, err = regexp.Compile("^(?s:" + m.value + ")$")
 		}
@@ -283,7 +280,7 @@ func (p *matcherParser) value() (string, error) {
 	return value, nil
 }
 
-// quoted cuts off a string in one of the three kinds of quotes.
+// quoted cuts off a string in any of the three kinds of quotes.
 func (p *matcherParser) quoted() (string, error) {
 	quote := p.rest[0]
 	rest := p.rest[1:]
@@ -303,11 +300,11 @@ func (p *matcherParser) quoted() (string, error) {
 			return "", errors.New("the quotes are not closed")
 		case rest[0] == quote:
 			if p.rest = rest[1:]; !utf8.Valid(b) {
-				return "", errors.New("the escapes make what is not UTF-8")
+				return "", errors.New("the escapes are not valid UTF-8")
 			}
 			p.blanks()
 			return string(b), nil
-		case rest[0] == '\n': // strconv takes it in Go's quotes only where it is told to
+		case rest[0] == '\n': // strconv accepts it in backquotes only
 			return "", errors.New("a line ends within quotes")
 		}
 		c, multibyte, tail, err := strconv.UnquoteChar(rest, quote)
@@ -323,7 +320,7 @@ func (p *matcherParser) quoted() (string, error) {
 	}
 }
 
-// QuoteShort quotes what a user gave, which may be of any length.
+// QuoteShort quotes user input of any length, shortened.
 func QuoteShort(s string) string {
 	const most = 200
 	if len(s) > most {

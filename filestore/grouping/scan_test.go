@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// FuzzScanGroup holds the quick reader of groups against the parser.
+// FuzzScanGroup compares Scan with the parser.
 func FuzzScanGroup(f *testing.F) {
 	for _, set := range []string{
 		`{job="j"}`, `{job="j",a="1",b="é x"}`, `{job="j",path="/x y",zone="A"}`, `{a="1",job="j"}`, `{job="j",b="1",a="2"}`, `{job="j",a="1",a="1"}`,
@@ -21,7 +21,7 @@ func FuzzScanGroup(f *testing.F) {
 			file = "job=j.prom"
 		}
 		if !utf8.ValidString(set) || strings.ContainsAny(set, "\x00\n") {
-			return // refused before
+			return // rejected before
 		}
 		got, ok := Scan(set, file)
 		if _, other := Scan(set, "x"+file); other {

@@ -24,8 +24,7 @@ import (
 	"time"
 )
 
-// The metrics of a record that a state is made of. Times are Unix times in
-// seconds.
+// The metrics of a record. Times are Unix times in seconds.
 const (
 	StartTime   = "promspool_job_start_timestamp_seconds"    // of the last run; 0 before the first
 	EndTime     = "promspool_job_end_timestamp_seconds"      // of the last run that ended
@@ -83,10 +82,10 @@ func Outcome(value string) string {
 	return value
 }
 
-// A State is how a job is at a moment. Times are zero if they are not known.
+// A State is the state of a job at one time. Times are zero if unknown.
 type State struct {
 	Phase    Phase
-	Overdue  bool    // it should have started by now, and is not running
+	Overdue  bool    // the deadline for the next start has passed, and the job is not running
 	ExitCode float64 // of the last run
 	Start    time.Time
 	End      time.Time

@@ -5,20 +5,20 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// Batch is what a batch has of families and metrics so far.
+// Batch has the families and metrics of the commits in a batch so far.
 type Batch struct {
 	types     map[string]exposition.Desc
 	hashes    map[uint64]struct{}
 	composite bool // a histogram or summary is among them
 }
 
-// NewBatch returns a batch without contents.
+// NewBatch returns an empty batch.
 func NewBatch() *Batch {
 	return &Batch{types: map[string]exposition.Desc{}, hashes: map[uint64]struct{}{}}
 }
 
-// Overlaps reports whether the content could contradict the batch so far, by its
-// types, texts, names or metrics. If not it is added to the batch.
+// Overlaps reports whether the content may conflict with the batch so far, by types,
+// HELP texts, names or metrics. If not, it adds the content to the batch.
 func (seen *Batch) Overlaps(c *record.Content) bool {
 	for i := range c.Parts {
 		d := c.Parts[i].Desc.Value()

@@ -8,8 +8,8 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// A catalog is the files of a view in the order of their idents. It is
-// immutable; with returns a new one that shares all but the blocks it changed.
+// A catalog is the files of a view in the order of their IDs. It is immutable: with
+// returns a new one that shares all unchanged blocks.
 type catalog struct {
 	blocks [][]*record.File
 }
@@ -19,7 +19,7 @@ const (
 	catalogBlockMax = 128
 )
 
-// find returns where the file of that ident is, or would be, and whether it is.
+// find returns the position of the file with that ID, and whether it exists.
 func (c catalog) find(id *record.ID) (b, i int, ok bool) {
 	if len(c.blocks) == 0 {
 		return 0, 0, false

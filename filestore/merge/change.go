@@ -12,40 +12,39 @@ import (
 // Update is one file of the merge before and after.
 type Update struct {
 	Old      *record.File
-	OldParts []exposition.Part // of old
+	OldParts []exposition.Part // of Old
 	New      *record.Content
 }
 
-// Change is the work of one call of apply.
+// Change is a change of a Merger, see [Merger.Apply].
 type Change struct {
 	m       *Merger
 	number  uint64
 	edits   []edit // of pieces
-	headers []edit // the same of headers
+	headers []edit // of headers
 	touched []*family
-	suspect map[*family]bool            // families of which it has to be decided anew which parts are accepted
-	shared  map[uint64]bool             // hashes of identities of which it has to be decided anew who serves them
-	helps   map[*family]bool            // whose HELP text has to be looked for again
-	files   map[*record.ID]*record.File // whose state may have changed; nil for a file that is gone
-	cloned  bool                        // the merger's exclusions are no longer those of a View
+	suspect map[*family]bool            // families whose accepted parts must be determined again
+	shared  map[uint64]bool             // hashes of identities whose file must be determined again
+	helps   map[*family]bool            // families whose HELP text must be determined again
+	files   map[*record.ID]*record.File // files whose state may have changed; nil for a deleted file
+	cloned  bool                        // the merger's exclusions are not shared with a View
 }
 
-// partKey is the place of a part in the merge.
+// partKey identifies a part in the merge.
 type partKey struct {
 	fam *family
 	id  *record.ID
 }
 
-// Apply brings the merge up to date with the updates, which are about distinct
-// files.
+// Apply applies the updates of distinct files to the merge.
 func (m *Merger) Apply(updates []Update) {
 	c := m.NewChange()
 	c.Take(updates)
 	c.Finish()
 }
 
-// NewChange starts a change of the merge. Between take and finish the merge may
-// have what is not to be served, so no View is made of it.
+// NewChange starts a change of the merge. Between Take and Finish the merge is
+// inconsistent, and no View must be made of it.
 func (m *Merger) NewChange() *Change {
 	m.changes++
 	return &Change{
@@ -89,7 +88,7 @@ func (c *Change) Take(updates []Update) {
 			c.files[u.Old.ID()] = nil
 		}
 		if u.New != nil {
-			u.New.Parts = nil // the text moves into the merge
+			u.New.Parts = nil // the text is kept in the merge
 			m.totals.add(u.New.File, 1)
 			m.countExtras(u.New.File, 1)
 		}
@@ -102,7 +101,7 @@ func (c *Change) Take(updates []Update) {
 	slices.SortFunc(changes, func(a, b fileChange) int { return record.Compare(a.id, b.id) })
 	m.files = m.files.with(changes)
 	c.edits = slices.Grow(c.edits, len(parts))
-	if len(updates) > 1 { // in the order of files, as lists are
+	if len(updates) > 1 { // lists are in the order of files
 		slices.SortStableFunc(parts, func(a, b partChange) int { return record.Compare(a.id, b.id) })
 	}
 	for i := range parts {
@@ -130,8 +129,8 @@ type partChange struct {
 	old, new         *exposition.Part
 }
 
-// appendPartChanges appends what differs between two lists of parts, which are in
-// name order.
+// appendPartChanges appends the differences between two lists of parts in name
+// order.
 func (c *Change) appendPartChanges(list []partChange, old, new *record.File, before, after []exposition.Part) []partChange {
 	p := partChange{oldFile: old, newFile: new}
 	if old != nil {
@@ -165,7 +164,7 @@ func (c *Change) appendPartChanges(list []partChange, old, new *record.File, bef
 	return list
 }
 
-// Finish decides what the updates have left open.
+// Finish resolves conflicts and brings headers and states up to date.
 func (c *Change) Finish() {
 	m := c.m
 	if len(c.suspect) > 0 {
@@ -197,14 +196,14 @@ func (c *Change) Finish() {
 	}
 }
 
-// forget forgets a family that no file has.
+// forget deletes a family that no file has.
 func (m *Merger) forget(f *family) {
 	if f.files == 0 && len(f.excluded) == 0 && !m.isState(f) {
 		delete(m.fams, f.name)
 	}
 }
 
-// touch has the header of a family looked at in the end.
+// touch marks a family, whose header Finish brings up to date.
 func (c *Change) touch(f *family) {
 	if f.change != c.number {
 		f.change = c.number
@@ -212,12 +211,13 @@ func (c *Change) touch(f *family) {
 	}
 }
 
-// reservedFor reports whether a file may not have a family of that name at all.
+// reservedFor reports whether the name of a family is reserved and the file may not
+// have it.
 func reservedFor(id *record.ID, name string) bool {
 	return record.IsReserved(name) && !record.Belongs(id, name)
 }
 
-// remove takes a part out of the merge.
+// remove removes a part from the merge.
 func (c *Change) remove(f *family, x *partChange) {
 	id, p := x.id, x.old
 	c.touch(f)
@@ -241,13 +241,12 @@ func (c *Change) remove(f *family, x *partChange) {
 	c.edits = append(c.edits, edit{fam: f, id: id})
 }
 
-// isAccepted reports whether a part that is in the merge takes part in it, though
-// some of its series may be excluded.
+// isAccepted reports whether a part is served, except for some of its series.
 func (c *Change) isAccepted(f *family, id *record.ID) bool {
 	return f.excluded[id] == nil || f.partial[id] != nil
 }
 
-// hashesOf returns the hashes of the identities that take part in the merge.
+// hashesOf returns the hashes of the identities that may be served.
 func (c *Change) hashesOf(f *family, p *exposition.Part) []uint64 {
 	if !f.touchesOwn {
 		return p.Hashes
@@ -256,7 +255,7 @@ func (c *Change) hashesOf(f *family, p *exposition.Part) []uint64 {
 	return hashesOf(p.Desc.Value(), text)
 }
 
-// put adds a part, in place of another one of the same file if there is one.
+// put adds a part, or replaces that of the same file.
 func (c *Change) put(p *partChange) {
 	d := p.new.Desc.Value()
 	f := c.m.family(d.Name)
@@ -271,8 +270,8 @@ func (c *Change) put(p *partChange) {
 	c.add(f, p)
 }
 
-// replace puts a part in the place of one of the same file and type, so that what
-// is accepted stays so.
+// replace replaces a part by one of the same file and type. The accepted parts stay
+// the same.
 func (c *Change) replace(f *family, p *partChange) {
 	id, d := p.id, p.new.Desc.Value()
 	if p.old.Desc != p.new.Desc {
@@ -307,7 +306,7 @@ func (c *Change) replace(f *family, p *partChange) {
 			}
 			if s := x.many[h]; s != nil {
 				if i, ok := s.find(id); ok {
-					s.list[i].known = false // to be looked at again
+					s.list[i].known = false // to be read again
 				}
 				c.shared[h] = true
 			}
@@ -326,7 +325,7 @@ func (c *Change) replace(f *family, p *partChange) {
 	c.edits = append(c.edits, edit{fam: f, id: id, text: text})
 }
 
-// add adds a part of which the merge has nothing.
+// add adds a part that is not in the merge.
 func (c *Change) add(f *family, x *partChange) {
 	id, p := x.id, x.new
 	d := p.Desc.Value()
@@ -364,14 +363,14 @@ func (c *Change) add(f *family, x *partChange) {
 	c.edits = append(c.edits, edit{fam: f, id: id, text: text})
 }
 
-// accept lets a part take part in the merge.
+// accept counts and indexes an accepted part.
 func (c *Change) accept(f *family, id *record.ID, t exposition.Type, hashes []uint64) {
 	f.accepted[t]++
 	c.reindex(f, id, hashes)
 }
 
-// unaccept is the reverse of accept. If others were excluded for this part they
-// are looked at again.
+// unaccept is the reverse of accept. Parts that this one may have excluded are
+// checked again.
 func (c *Change) unaccept(f *family, id *record.ID, t exposition.Type, hashes []uint64) {
 	f.accepted[t]--
 	c.unindex(f, id, hashes)
@@ -402,7 +401,7 @@ func (c *Change) unindex(f *family, id *record.ID, hashes []uint64) {
 	}
 }
 
-// flush applies the edits collected so far to the ropes.
+// flush applies the collected edits to the ropes.
 func (c *Change) flush() {
 	if len(c.edits) == 0 && len(c.headers) == 0 {
 		return
@@ -423,8 +422,8 @@ func (c *Change) flush() {
 	c.edits, c.headers = c.edits[:0], c.headers[:0]
 }
 
-// sortedEdits returns all edits in the order of the ropes. Of several of one piece
-// the last is left; it came later.
+// sortedEdits returns all edits in the order of the ropes. The last edit of a piece
+// replaces earlier ones.
 func (c *Change) sortedEdits() []edit {
 	sortEdits(c.edits)
 	n := 0
@@ -451,8 +450,8 @@ func (c *Change) sortedEdits() []edit {
 	return append(append(all, pieces...), headers...)
 }
 
-// sortEdits sorts edits. Of many, those of one family mostly are in the order of
-// files already, as the files were.
+// sortEdits sorts edits. Those of one family are mostly sorted already, in the order
+// of files.
 func sortEdits(edits []edit) {
 	if slices.IsSortedFunc(edits, compareEdits) {
 		return
@@ -476,8 +475,8 @@ func sortEdits(edits []edit) {
 	}
 }
 
-// header brings the header of a family up to date. Its pieces may still be on
-// their way into the rope.
+// header brings the header of a family up to date. Its pieces may not be in the rope
+// yet.
 func (c *Change) header(f *family) {
 	if c.helps[f] {
 		f.helpBy, f.help = c.m.findHelp(f, nil)
@@ -486,7 +485,7 @@ func (c *Change) header(f *family) {
 		c.m.misfits[f.name] = struct{}{}
 		c.m.signalMisfit()
 	}
-	// The first of the accepted parts loses nothing, so something is served of it.
+	// The first accepted part loses no series, so the family is served.
 	c.setHeader(f, f.accepted != [6]int{}, f.typ())
 }
 
@@ -504,8 +503,8 @@ func (c *Change) setHeader(f *family, served bool, t exposition.Type) {
 	}
 }
 
-// exclude takes note that a part is not served as it is. Views share what it is
-// given.
+// exclude records that a part is not served as it is. Views share e, which must not
+// be changed any more.
 func (c *Change) exclude(f *family, id *record.ID, e *excludedPart) {
 	e.Family, e.File = f.name, id.Name
 	before := f.excluded[id]
@@ -520,7 +519,7 @@ func (c *Change) exclude(f *family, id *record.ID, e *excludedPart) {
 	c.noteState(id)
 }
 
-// include forgets that a part is not served as it is.
+// include is the reverse of exclude.
 func (c *Change) include(f *family, id *record.ID) {
 	delete(f.partial, id)
 	e := f.excluded[id]
@@ -547,13 +546,13 @@ func (c *Change) cloneExclusions() {
 	}
 }
 
-// partial is what is known of an accepted part of which some series are excluded.
+// partial describes an accepted part with excluded series.
 type partial struct {
 	text string           // the whole part
 	own  *record.Conflict // with the agent's own metrics
 	lost map[uint64]*loss // identities that another file serves, by hash
-	tell *loss            // of those with another value the first in the text
-	sum  int              // samples that are lost with another value
+	tell *loss            // the first of them in the text with another value
+	sum  int              // samples with another value that are not served
 }
 
 // loss is an identity that another file serves.
@@ -561,7 +560,7 @@ type loss struct {
 	base, first string
 	lines       int
 	to          *record.ID
-	same        bool // with the same value, so nothing is lost
+	same        bool // with the same value, which is no conflict
 }
 
 func (f *family) setPartial(id *record.ID, p *partial) {
@@ -571,7 +570,7 @@ func (f *family) setPartial(id *record.ID, p *partial) {
 	f.partial[id] = p
 }
 
-// drop forgets a loss.
+// drop deletes a loss.
 func (p *partial) drop(h uint64) {
 	l := p.lost[h]
 	if l == nil {
@@ -609,7 +608,7 @@ func (p *partial) findTell() {
 	}
 }
 
-// conflict says what is excluded, and the first reason.
+// conflict returns the excluded series with the first reason.
 func (p *partial) conflict() record.Conflict {
 	switch {
 	case p.tell != nil:
@@ -634,13 +633,13 @@ func (c *Change) describe(f *family, id *record.ID) {
 	c.exclude(f, id, e)
 }
 
-// sameConflict compares all but the names that exclude sets.
+// sameConflict compares all fields except the names that exclude sets.
 func sameConflict(a, b *record.Conflict) bool {
 	return a.Reason == b.Reason && a.Kept == b.Kept && a.Line == b.Line && a.Series == b.Series && a.Harmless == b.Harmless
 }
 
-// served returns the text without what is lost and what touches the agent's own
-// metrics.
+// served returns the text without the lost series and those that conflict with the
+// agent's own metrics.
 func (p *partial) served(d exposition.Desc, m *Merger, f *family) string {
 	text := p.text
 	if p.own != nil {
@@ -659,13 +658,12 @@ func (p *partial) served(d exposition.Desc, m *Merger, f *family) string {
 	return keep.String()
 }
 
-// decideShared decides which file serves the identities that several files have
-// or had.
+// decideShared determines which file serves each shared identity.
 func (c *Change) decideShared() {
 	c.lookAtSharers()
-	changed := map[partKey]bool{} // whether the text changes as well
+	changed := map[partKey]bool{} // true if the text changes as well
 	for h := range c.shared {
-		c.m.index.settle(h, func(s *sharer) {
+		c.m.index.resolve(h, func(s *sharer) {
 			f, id := s.fam, s.id
 			p := f.partial[id]
 			if p == nil {
@@ -697,8 +695,8 @@ func (c *Change) decideShared() {
 	}
 }
 
-// lookAtSharers reads the metrics of shared identities that have not been looked
-// at, each part once.
+// lookAtSharers reads the metrics of shared identities that are not known yet, each
+// part once.
 func (c *Change) lookAtSharers() {
 	parts := map[partKey]bool{}
 	for h := range c.shared {

@@ -8,28 +8,28 @@ import (
 	"github.com/klauspost/compress/flate"
 )
 
-// Deflated is the exposition of a View compressed as part of a deflate stream:
-// it ends on a byte, is not final and refers to nothing before it, so that a
-// gzip member can be made of a header, this, what else is to follow, the two
-// bytes 03 00 (an empty final block), a checksum and a length.
+// Deflated is the exposition of a View compressed as part of a deflate stream. It
+// ends on a byte, is not final and refers to nothing before it. A gzip member
+// consists of a header, this, further such parts, the two bytes 03 00 (an empty final
+// block), a checksum and a length.
 type Deflated struct {
-	Parts [][]byte // not to be changed
+	Parts [][]byte // must not be changed
 	Size  int      // of all parts together
 	CRC   uint32   // CRC-32 (IEEE) of the text
 
-	blocks int // that are compressed as a whole
+	blocks int // number of blocks that are compressed as a whole
 }
 
-// Text that changes is compressed in small pieces and in little time. What has
-// been sent as it is before is compressed once more, in large pieces, which makes
-// it smaller by a quarter; beyond this level it takes much more time.
+// Text that has changed is compressed quickly, in small pieces. Text that was sent
+// before is compressed once more in large pieces, which saves a quarter. Higher
+// levels take much more time.
 const (
 	swiftLevel  = 1
 	steadyLevel = 3
 )
 
-// blocksAtOnce is how many blocks one scrape compresses once more: some three
-// milliseconds.
+// blocksAtOnce is how many blocks one scrape compresses once more, which takes about
+// three milliseconds.
 const blocksAtOnce = 8
 
 var swift, steady = deflaters(swiftLevel), deflaters(steadyLevel)
@@ -59,12 +59,12 @@ func deflate(pool *sync.Pool, b []byte, each func(write func([]byte))) []byte {
 	defer pool.Put(d)
 	d.buf.Reset()
 	d.w.Reset(&d.buf)
-	each(func(text []byte) { _, _ = d.w.Write(text) }) // a bytes.Buffer takes everything
+	each(func(text []byte) { _, _ = d.w.Write(text) }) // a bytes.Buffer never fails
 	_ = d.w.Flush()
 	return append(b, d.buf.Bytes()...)
 }
 
-// deflated returns the compressed text of the segment, which is made once.
+// deflated returns the compressed text of the segment, and keeps it.
 func (s *segment) deflated() []byte {
 	if p := s.packed.Load(); p != nil {
 		return *p
@@ -74,7 +74,7 @@ func (s *segment) deflated() []byte {
 	return b
 }
 
-// deflate compresses the block as a whole, which is done once.
+// deflate compresses the block as a whole and keeps the result.
 func (b *block) deflate() {
 	packed := deflate(steady, nil, func(write func([]byte)) {
 		for _, s := range b.segs {
@@ -84,10 +84,9 @@ func (b *block) deflate() {
 	b.packed.Store(&packed)
 }
 
-// Deflated returns the exposition compressed. What earlier views had as well is not
-// compressed again, unless to make it smaller: a call that has been answered for
-// the same text before may do so with a bounded part of it. It is safe for
-// concurrent use.
+// Deflated returns the compressed exposition. Text that is unchanged since earlier
+// views is not compressed again, except for a bounded part of it to make that
+// smaller. It is safe for concurrent use.
 func (v *View) Deflated() *Deflated {
 	last := v.packed.Load()
 	if last != nil && last.blocks == len(v.main.blocks) {

@@ -10,7 +10,7 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// compareHelp orders files by whose HELP text counts.
+// compareHelp orders files by the priority of their HELP texts.
 func compareHelp(a, b *record.ID) int {
 	if (a.Kind == record.PushedKind) != (b.Kind == record.PushedKind) {
 		return int(b.Kind) - int(a.Kind)
@@ -18,7 +18,7 @@ func compareHelp(a, b *record.ID) int {
 	return record.Compare(a, b)
 }
 
-// addHelp adds the text that a file asks for to a family.
+// addHelp adds a file's own text to a family.
 func (c *Change) addHelp(f *family, id *record.ID, text string) {
 	if text == "" {
 		return
@@ -35,12 +35,12 @@ func (c *Change) addHelp(f *family, id *record.ID, text string) {
 	if n <= 0 {
 		f.help, f.helpBy = text, id
 	}
-	if n == 0 { // the first file has changed its text and is still the first
+	if n == 0 { // the first file has changed its text
 		delete(c.helps, f)
 	}
 }
 
-// removeHelp takes the text that a file asked for out of a family.
+// removeHelp removes a file's own text from a family.
 func (c *Change) removeHelp(f *family, id *record.ID, text string) {
 	if text == "" {
 		return
@@ -56,13 +56,12 @@ func (c *Change) removeHelp(f *family, id *record.ID, text string) {
 	}
 }
 
-// helpWalk is how many files without a text are passed by in the search for one
-// before a list of those with a text is made.
+// helpWalk is how many files a search for a text reads before it makes a list.
 const helpWalk = 64
 
-// findHelp returns the file whose text counts in a family, other than skip, and the
-// text. Mostly one of the first files has it. A long search makes a list that is
-// kept, so that it happens once in the life of a family.
+// findHelp returns the file other than skip whose text is served for a family, and the
+// text. Mostly one of the first files has one. A long search makes a list that is
+// kept, so it happens once for each family.
 func (m *Merger) findHelp(f *family, skip *record.ID) (*record.ID, string) {
 	if f.texts == 0 {
 		return nil, ""
@@ -92,7 +91,8 @@ func (m *Merger) findHelp(f *family, skip *record.ID) (*record.ID, string) {
 	return nil, ""
 }
 
-// findAskers returns the files that ask for a text in a family, in their order.
+// findAskers returns the files with a text of their own for a family, in order of
+// priority.
 func (m *Merger) findAskers(f *family) []*record.ID {
 	var list []*record.ID
 	for id := range m.filesOf(f) {
@@ -100,7 +100,7 @@ func (m *Merger) findAskers(f *family) []*record.ID {
 			list = append(list, id)
 		}
 	}
-	for id := range f.excluded { // nothing of it may be served, but it has its text
+	for id := range f.excluded { // its text counts even if no series is served
 		if m.asked(f, id) != "" {
 			list = append(list, id)
 		}
@@ -109,7 +109,7 @@ func (m *Merger) findAskers(f *family) []*record.ID {
 	return slices.CompactFunc(list, func(a, b *record.ID) bool { return record.Compare(a, b) == 0 })
 }
 
-// asked returns the text that a file asks for in a family.
+// asked returns a file's own text for a family.
 func (m *Merger) asked(f *family, id *record.ID) string {
 	if record.IsReserved(f.name) && !record.Belongs(id, f.name) {
 		return ""
@@ -118,8 +118,7 @@ func (m *Merger) asked(f *family, id *record.ID) string {
 	return d.Help
 }
 
-// filesOf yields the files of which something is served in a family, by whose
-// HELP text counts.
+// filesOf yields the files with served series in a family, in order of priority.
 func (m *Merger) filesOf(f *family) iter.Seq[*record.ID] {
 	return func(yield func(*record.ID) bool) {
 		more := true
@@ -138,8 +137,8 @@ func (m *Merger) filesOf(f *family) iter.Seq[*record.ID] {
 	}
 }
 
-// helpFor returns the text that is served for a family of a group's file, once the
-// group asks for that of the description.
+// helpFor returns the text that is served for a family when a group's file has the
+// description.
 func (m *Merger) helpFor(f *family, id *record.ID, d exposition.Desc) string {
 	if f.texts == 0 {
 		return d.Help
@@ -154,8 +153,8 @@ func (m *Merger) helpFor(f *family, id *record.ID, d exposition.Desc) string {
 	return text
 }
 
-// countHelp counts a group's file in, or out with n = -1, by the text that it has
-// for one of its families.
+// countHelp counts the text in a group's file for a family, with n = -1 for its
+// removal.
 func (c *Change) countHelp(f *family, file *record.File, d exposition.Desc, n int) {
 	if file.ID().Kind != record.PushedKind {
 		return
@@ -170,8 +169,8 @@ func (c *Change) countHelp(f *family, file *record.File, d exposition.Desc, n in
 	}
 }
 
-// recountHelp counts a part again that has changed, if at all, by its text in the
-// file.
+// recountHelp updates the counts for a part that has changed at most in the text in
+// its file.
 func (c *Change) recountHelp(old, new *record.File, d exposition.Desc) {
 	if old == nil || new == nil || len(old.Stored()) == 0 && len(new.Stored()) == 0 || reservedFor(old.ID(), d.Name) {
 		return
@@ -191,7 +190,7 @@ func (f *family) count(text string, n int) {
 		if f.n += n; f.n > 0 {
 			return
 		}
-		for other, k := range f.others { // any takes its place
+		for other, k := range f.others { // any other text becomes inFiles
 			f.inFiles, f.n = other, k
 			f.drop(other)
 			return
@@ -212,13 +211,13 @@ func (f *family) drop(text string) {
 	}
 }
 
-// aligned reports whether all files of groups have the text that is served.
+// aligned reports whether all files of groups have the served text.
 func (f *family) aligned() bool {
 	return f.n == 0 || f.inFiles == f.help && f.others == nil
 }
 
-// countWithout returns how many groups' files have the text, and how many different ones
-// they have, without one that has the text old.
+// countWithout returns how many groups' files have the text, and how many different
+// texts they have. It excludes one file with the text old.
 func (f *family) countWithout(text, old string, had bool) (n, texts int) {
 	count := func(text string) int {
 		if f.n > 0 && text == f.inFiles {
@@ -241,10 +240,10 @@ func (f *family) countWithout(text, old string, had bool) (n, texts int) {
 	return n, texts
 }
 
-// toWrite returns which text to write to a group's file that has the text old:
-// the one that is to be served or, as long as the others have two different ones
-// already, one of these. node_exporter ends where files have two texts and another
-// has none; so of three there is never more than two.
+// toWrite returns the text to write to a group's file that has the text old. It is
+// the given one, unless the other files already have two different ones; then it is
+// one of these. node_exporter exits if files have two texts and another has none, so
+// there must never be three, where none counts as a text.
 func (f *family) toWrite(text, old string, had bool) string {
 	if n, texts := f.countWithout(text, old, had); n > 0 || texts < 2 {
 		return text
@@ -260,8 +259,8 @@ func (f *family) toWrite(text, old string, had bool) string {
 	return text
 }
 
-// MayHaveHelp reports whether the texts of a group's file, which replaces old, may
-// come beside those of the other files by now.
+// MayHaveHelp reports whether a group's file, which replaces old, can be written
+// without giving a family a third text.
 func (m *Merger) MayHaveHelp(c *record.Content, old *record.File) bool {
 	if m.help.mixed.Load() == 0 {
 		return true // two texts at most
@@ -279,16 +278,16 @@ func (m *Merger) MayHaveHelp(c *record.Content, old *record.File) bool {
 	return true
 }
 
-// TakeMisfits returns the families that were marked since it was called last:
-// files may have another text for them than is served.
+// TakeMisfits returns and clears the families whose files may have another text than
+// the served one.
 func (m *Merger) TakeMisfits() map[string]struct{} {
 	marked := m.misfits
 	m.misfits = map[string]struct{}{}
 	return marked
 }
 
-// HelpOf adds the texts that are served for those of the families of which some
-// file has another.
+// HelpOf adds to texts the served texts of those families in which some file has
+// another one.
 func (m *Merger) HelpOf(families []string, texts map[string]string) {
 	for _, name := range families {
 		if f := m.fams[name]; f != nil && !f.aligned() {
@@ -304,8 +303,8 @@ func (m *Merger) signalMisfit() {
 	}
 }
 
-// Misfits calls yield for the groups whose files have other texts for the families
-// than these.
+// Misfits calls yield for the groups whose files have a different text for one of the
+// families.
 func (v *View) Misfits(texts map[string]string, yield func(family string, g grouping.Key)) {
 	check := func(name string, id *record.ID) {
 		if f := v.files.get(id); f != nil && id.Kind == record.PushedKind {
@@ -333,8 +332,8 @@ func (v *View) Misfits(texts map[string]string, yield func(family string, g grou
 	}
 }
 
-// HelpToWrite returns which text to write to the file of a group that asks for the
-// one in the description and has the text old, if other files have the family.
+// HelpToWrite returns the text to write to a group's file with the description, whose
+// text so far is old. It is not ok if no file has the family.
 func (m *Merger) HelpToWrite(id *record.ID, d exposition.Desc, old string, had bool) (text string, ok bool) {
 	f := m.fams[d.Name]
 	if f == nil {

@@ -37,7 +37,7 @@ func TestHasHelp(t *testing.T) {
 }
 
 // TestALongSearchForHelpHappensOnce changes files of a family in which few have a
-// text: the list that the first long search has made stays right.
+// text. The list of the first long search stays correct.
 func TestALongSearchForHelpHappensOnce(t *testing.T) {
 	const n = 3 * helpWalk
 	for seed := range uint64(4) {
@@ -58,7 +58,7 @@ func TestALongSearchForHelpHappensOnce(t *testing.T) {
 			}
 			typ := "gauge"
 			if r.IntN(20) == 0 {
-				typ = "counter" // of which nothing is served
+				typ = "counter" // not served
 			}
 			u := Update{Old: m.File(name)}
 			if u.Old != nil {
@@ -80,7 +80,7 @@ func TestALongSearchForHelpHappensOnce(t *testing.T) {
 				set(k, fmt.Sprintf("Text %d.", r.IntN(5)), false)
 			case 2:
 				set(k, "", false)
-			case 3: // whose text counts now
+			case 3: // the file whose text is served
 				if f := m.fams["m"]; f.helpBy != nil {
 					_, err := fmt.Sscanf(f.helpBy.Name[max(0, len(f.helpBy.Name)-8):], "%d.prom", &k)
 					if err != nil {

@@ -7,10 +7,9 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// FuzzIdentities puts any two files beside the agent's own families. The
-// identities of their canonical form are those read back from the text, the merge
-// is that of its definition, and a change of the one file leaves an index like a
-// fresh one.
+// FuzzIdentities merges any two files with the agent's own families. The identities
+// of their canonical form are those read back from the text. The merge equals the
+// naive one, and after a change of one file the index equals a new one.
 func FuzzIdentities(f *testing.F) {
 	f.Add([]byte("# TYPE go_gc_seconds summary\ngo_gc_seconds_sum{a=\"b,quantile=\"} 1\ngo_gc_seconds_count{a=\"b,quantile=\"} 1\n"), []byte("go_goroutines{a=\"b\"} 1\n"))
 	f.Add([]byte("# TYPE h histogram\nh_bucket{a=\"b,le=\",le=\"1\"} 1\nh_sum{a=\"b,le=\"} 1\nh_count{a=\"b,le=\"} 1\n"), []byte("# TYPE h histogram\nh_sum{a=\"b\"} 1\n"))
@@ -19,7 +18,7 @@ func FuzzIdentities(f *testing.F) {
 	f.Add([]byte("# TYPE s_sum gauge\ns_sum{x=\"1\"} 1\npromspool_x 1\n"), []byte("# TYPE s summary\ns_sum 1\n"))
 	f.Fuzz(func(t *testing.T, a, b []byte) {
 		if len(a)+len(b) > 4096 {
-			return // the definition is slow
+			return // the naive merge is slow
 		}
 		files := map[string][]byte{"a.prom": a, "job=j.prom": append([]byte("# promspool:group {job=\"j\"}\n"), b...)}
 		m := New(testOwn)

@@ -8,10 +8,9 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// index knows for the hash of each identity which files have it, of the parts
-// that are accepted. Nearly all identities are those of one file; for the others
-// it has the list of these files, so that a change decides anew what it touches
-// and nothing else.
+// index maps the hash of each identity to the files that have it in accepted parts.
+// Nearly all identities belong to one file. For shared ones it has the list of files,
+// so a change checks only the identities that it touches.
 type index struct {
 	one  map[uint64]*record.ID
 	many map[uint64]*sharers
@@ -20,31 +19,31 @@ type index struct {
 // sharers are the files that have one identity.
 type sharers struct {
 	list []sharer // in the order of files
-	dead int      // entries of files that have it no longer
+	dead int      // entries of files that do not have it any more
 }
 
-// sharer is one file that has an identity which others have as well.
+// sharer is one of the files that share an identity.
 type sharer struct {
 	fam   *family
 	id    *record.ID
-	base  string // the labels; hashes may collide, so they decide
+	base  string // the labels, compared because hashes may collide
 	value string // of the only line, or all lines of a histogram or summary
-	extra string // what the text cannot say of it
+	extra string // data that the text format lacks
 	first string // the series of the first line
 	lines int
-	known bool       // the text has been looked at
-	dead  bool       // the file has the identity no longer
-	loses bool       // another file comes before it
+	known bool       // the text has been read
+	dead  bool       // the file does not have the identity any more
+	loses bool       // an earlier file serves the identity
 	to    *record.ID // that file
-	same  bool       // that has the same value
+	same  bool       // that file has the same value
 }
 
 func newIndex() index {
 	return index{one: make(map[uint64]*record.ID), many: make(map[uint64]*sharers)}
 }
 
-// add adds an identity of a file and reports whether other files have it, or had
-// it at the beginning of the change.
+// add adds an identity of a file. It reports whether other files have it, or had it
+// at the beginning of the change.
 func (x *index) add(h uint64, f *family, id *record.ID) (shared bool) {
 	if s := x.many[h]; s != nil {
 		s.add(f, id)
@@ -78,7 +77,7 @@ func (s *sharers) find(id *record.ID) (int, bool) {
 	return slices.BinarySearchFunc(s.list, id, func(e sharer, id *record.ID) int { return record.Compare(e.id, id) })
 }
 
-// remove takes an identity of a file out. It returns the entry if it was shared.
+// remove removes an identity of a file. It returns the entry if it was shared.
 func (x *index) remove(h uint64, id *record.ID) *sharer {
 	s := x.many[h]
 	if s == nil {
@@ -94,9 +93,9 @@ func (x *index) remove(h uint64, id *record.ID) *sharer {
 	return &s.list[i]
 }
 
-// settle decides who serves an identity, see sharers.decide, and forgets the list
-// if only one file is left.
-func (x *index) settle(h uint64, tell func(now *sharer)) {
+// resolve determines which file serves an identity, see sharers.decide, and deletes
+// the list if one file is left.
+func (x *index) resolve(h uint64, tell func(now *sharer)) {
 	s := x.many[h]
 	if s == nil {
 		return
@@ -111,8 +110,8 @@ func (x *index) settle(h uint64, tell func(now *sharer)) {
 	}
 }
 
-// server returns the file other than id from which the metric of that identity is
-// served, if that is possible. Where it is not sure the text has to be compared.
+// server returns the file other than id that may serve the metric of that identity.
+// If it is not sure, the caller must compare the text.
 func (x *index) server(h uint64, id *record.ID) (by *sharer, sure bool) {
 	s := x.many[h]
 	if s == nil {
@@ -127,8 +126,8 @@ func (x *index) server(h uint64, id *record.ID) (by *sharer, sure bool) {
 	return nil, true
 }
 
-// decide settles which file serves the identity: the first that has it. It calls
-// tell for each of the others of which it has changed what they lose.
+// decide determines which file serves the identity: the first that has it. It calls
+// tell for each other file whose loss has changed.
 func (s *sharers) decide(tell func(now *sharer)) {
 	if s.dead > 0 {
 		s.list = slices.DeleteFunc(s.list, func(e sharer) bool { return e.dead })
@@ -150,8 +149,7 @@ func (s *sharers) decide(tell func(now *sharer)) {
 	}
 }
 
-// look takes note of the text of a metric. It keeps copies, so that no text of a
-// file stays in memory for it.
+// look records the text of a metric. It copies the text, so the file can be freed.
 func (e *sharer) look(base []byte, lines, extra string, t exposition.Type) {
 	first, n, value := exposition.SeriesOf(lines), strings.Count(lines, "\n"), exposition.ValueOf(lines)
 	if t.Composite() {
@@ -159,7 +157,7 @@ func (e *sharer) look(base []byte, lines, extra string, t exposition.Type) {
 	}
 	if e.base != string(base) || e.first != first || e.lines != n {
 		e.base, e.first, e.lines = string(base), strings.Clone(first), n
-		e.loses = false // what it loses is to be told anew
+		e.loses = false // its loss must be reported again
 	}
 	if e.value != value {
 		e.value = strings.Clone(value)

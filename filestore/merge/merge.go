@@ -1,14 +1,13 @@
 // Package merge merges files into a View.
 //
-// A [View] is immutable and a function of the files alone: nothing in it depends on
-// history or on the order in which files arrived. A [Merger] keeps the merge of a
-// changing set of files up to date. The exposition is a rope of text in segments, of
-// which a change replaces those that it touches, so its cost is that of the change.
+// A [View] is immutable. It depends only on the files, not on their history or the
+// order in which they arrived. A [Merger] keeps the merge of a changing set of files
+// up to date. The exposition is a rope of text segments, and a change replaces only
+// the segments that it touches.
 //
-// Files take part in the order of their IDs. A part whose type or name conflicts with
-// one that takes part already is excluded; of several files with one series the
-// first serves it. An index knows which files share an identity, so a change decides
-// these identities anew and nothing else.
+// Files are merged in the order of their IDs. A part whose type or name conflicts
+// with an accepted part is excluded. The first file with a series serves it. An index
+// has the files that share an identity, so a change checks only these again.
 package merge
 
 import (
@@ -21,39 +20,37 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// family is one metric family of the merge. The name is fixed; everything else
-// belongs to the merger.
+// family is one metric family of the merge. Views may read only the name.
 type family struct {
 	name string
 
-	sharedWithOwn bool // the agent serves a family of that name itself, so this is kept in a rope of its own
-	touchesOwn    bool // the agent serves one of that name, or one of what would be a part of this
+	sharedWithOwn bool // the agent has a family of that name; this one is in the second rope
+	touchesOwn    bool // the agent has a family of that name or of that of a part of this one
 
 	files    int    // parts in all files, accepted or not
-	accepted [6]int // parts that take part in the merge, by type
+	accepted [6]int // accepted parts, by type
 	served   int    // pieces in the rope, without the header
 	lead     lead   // of the accepted parts
 	blocked  int    // parts that are excluded for their type or for a reserved suffix
-	change   uint64 // the last one that touched it
+	change   uint64 // number of the last change that touched it
 
 	help   string     // as served: see help.go
-	helpBy *record.ID // whose text that is
-	texts  int        // files that ask for one
+	helpBy *record.ID // the file with that text
+	texts  int        // number of files with a text of their own
 
-	askers []*record.ID // these, by whose text counts; nil until a search for one was long
+	askers []*record.ID // these files in order of priority; nil before a long search
 
-	inFiles string         // a text that files of groups have
-	n       int            // how many of these have it
-	others  map[string]int // how many have which other text; nil while all are aligned
+	inFiles string         // a text in files of groups
+	n       int            // number of these files
+	others  map[string]int // number of files by other text; nil while all have the same
 
-	header string // as it stands in the rope
+	header string // as in the rope
 
 	excluded map[*record.ID]*excludedPart // parts that are not served as they are, by file
-	partial  map[*record.ID]*partial      // what is known of those of them that are accepted
+	partial  map[*record.ID]*partial      // those of them that are accepted
 }
 
-// typ returns the type of the family as it is served. The accepted parts agree
-// on it, as those that contradict are excluded.
+// typ returns the served type of the family. Accepted parts do not conflict in it.
 func (f *family) typ() exposition.Type {
 	for t := exposition.Untyped; t <= exposition.Histogram; t++ {
 		if f.accepted[t] > 0 {
@@ -63,7 +60,7 @@ func (f *family) typ() exposition.Type {
 	return exposition.Unstated
 }
 
-// excludedPart is a part that is not served as it is. It is immutable, as Views
+// excludedPart is a part that is not served as it is. It is immutable, because Views
 // share it.
 type excludedPart struct {
 	record.Conflict
@@ -71,36 +68,35 @@ type excludedPart struct {
 	blocked bool   // for its type or for a reserved suffix
 }
 
-// An Own describes a metric family that the agent serves itself. A file may
-// add series to it only with the same type and with a label that the agent's
-// own series do not have.
+// An Own describes a metric family of the agent itself. A file may add series to it
+// only with the same type and with a label that the agent's series do not have.
 type Own struct {
 	Type   exposition.Type
 	Labels []string
 
-	part bool // no family, but a part of a histogram or summary: nothing goes beside it
+	part bool // part of a histogram or summary, to which files cannot add series
 }
 
-// Merger keeps the merge of a set of files up to date. A change costs what the
-// changed files hold and, where files conflict, what shares the conflicting
-// identities. It is not safe for concurrent use; the views that it makes are.
+// Merger keeps the merge of a set of files up to date. The cost of a change depends
+// on the size of the changed files and on the number of files with conflicting
+// identities. A Merger is not safe for concurrent use; its Views are.
 type Merger struct {
 	own   map[string]Own
 	fams  map[string]*family
 	index index
 
 	files    catalog
-	main     rope // what is served, but for families that the agent has as well
-	beside   rope // these
+	main     rope // the exposition, except families that the agent has as well
+	beside   rope // these families
 	excluded map[excludedKey]*excludedPart
 	totals   Totals
 	blocked  int    // parts that are excluded for their type or for a reserved suffix
 	changes  uint64 // so far
 
 	quoted int // parts that may have a name in quotes
-	extras int // files that have what text cannot say
+	extras int // files with data that the text format lacks
 
-	misfits map[string]struct{} // families in which a file may have another HELP text than is served
+	misfits map[string]struct{} // families with files whose HELP text may differ from the served one
 	help    *HelpState
 
 	failures []*record.DirectoryError
@@ -109,11 +105,11 @@ type Merger struct {
 	states                        map[*record.ID]state
 }
 
-// HelpState is what is known of the HELP texts in files without the lock of the
-// Store.
+// HelpState is the state of HELP texts in files that can be read without the lock of
+// the Store.
 type HelpState struct {
-	misfit chan struct{} // has a value after a family was added to the misfits
-	mixed  atomic.Int64  // families whose files have several texts
+	misfit chan struct{} // has a value after a family was added to misfits
+	mixed  atomic.Int64  // families with several texts in files
 }
 
 type excludedKey struct {
@@ -121,7 +117,7 @@ type excludedKey struct {
 	id     record.ID
 }
 
-// New returns an empty merge beside the families that the agent serves itself.
+// New returns an empty merge. own are the families of the agent itself.
 func New(own map[string]Own) *Merger {
 	m := &Merger{
 		own:      maps.Clone(own),
@@ -144,11 +140,11 @@ func New(own map[string]Own) *Merger {
 	}
 	m.fileError = m.stateFamily("promspool_file_error", "1 if a file is not, or not completely, served, with the reason. The log and the page have details.")
 	m.fileTime = m.stateFamily("promspool_file_mtime_seconds", "Unix time of the last change of a dropped file.")
-	m.fileHeld = m.stateFamily("promspool_file_held_since_seconds", "Unix time since when the last good content of a file is served in place of what it holds, because a writer is at work or has just left it broken.")
+	m.fileHeld = m.stateFamily("promspool_file_held_since_seconds", "Unix time since when the last good content of a file is served, because a writer has the file open or has left it broken.")
 	return m
 }
 
-// family returns the family of that name, which is kept.
+// family returns the family of that name. It adds the family if there is none.
 func (m *Merger) family(name string) *family {
 	f := m.fams[name]
 	if f == nil {
@@ -161,7 +157,7 @@ func (m *Merger) family(name string) *family {
 func (m *Merger) newFamily(name string) *family {
 	_, own := m.own[name]
 	f := &family{name: name, sharedWithOwn: own, touchesOwn: own}
-	var room [64]byte // most names fit, and then nothing is allocated
+	var room [64]byte // avoids an allocation for most names
 	for _, suffix := range exposition.CompositeSuffixes {
 		if _, own := m.own[string(append(append(room[:0], name...), suffix...))]; own {
 			f.touchesOwn = true
@@ -187,7 +183,7 @@ func (m *Merger) ropeOf(f *family) *rope {
 	return &m.main
 }
 
-// part returns what a file has of a family, without its hashes.
+// part returns the description and text of a family in a file.
 func (m *Merger) part(f *family, id *record.ID) (d exposition.Desc, text string) {
 	if file := m.files.get(id); file != nil {
 		d, _ = file.Has(f.name)
@@ -198,7 +194,7 @@ func (m *Merger) part(f *family, id *record.ID) (d exposition.Desc, text string)
 	return d, string(m.ropeOf(f).piece(f, id))
 }
 
-// extra returns what the text of a part cannot say.
+// extra returns the Extra of a part.
 func (m *Merger) extra(f *family, id *record.ID) string {
 	if file := m.files.get(id); file != nil {
 		return file.Extra(f.name)
@@ -206,9 +202,8 @@ func (m *Merger) extra(f *family, id *record.ID) string {
 	return ""
 }
 
-// maybeQuoted reports whether canonical text may have the name of a metric or of
-// a label in quotes: it comes after a brace or a comma. A value may look like that,
-// too.
+// maybeQuoted reports whether canonical text may have a quoted metric or label name,
+// which follows a brace or a comma. A label value can look the same.
 func maybeQuoted(text string) bool {
 	return strings.Contains(text, `{"`) || strings.Contains(text, `,"`)
 }
@@ -219,19 +214,19 @@ func (m *Merger) ByID(id *record.ID) *record.File { return m.files.get(id) }
 // All yields the files in their order.
 func (m *Merger) All() iter.Seq[*record.File] { return m.files.all() }
 
-// SetFailures has the next views say which directories cannot be read.
+// SetFailures sets the directory errors of the next views.
 func (m *Merger) SetFailures(list []*record.DirectoryError) { m.failures = list }
 
-// NewSuccessor returns an empty merge that can take the place of this one if that
-// stays empty.
+// NewSuccessor returns an empty merge that can replace this one if this one stays
+// empty.
 func (m *Merger) NewSuccessor(own map[string]Own) *Merger {
 	next := New(own)
-	next.changes = m.changes // they go on counting
+	next.changes = m.changes // numbers continue
 	return next
 }
 
-// Succeed takes the place of an empty merge, and so does v, a View of it that has
-// not been published yet.
+// Succeed replaces an empty merge. v is a View of this one that is not published
+// yet.
 func (m *Merger) Succeed(old *Merger, v *View) {
 	old.help.mixed.Store(m.help.mixed.Load())
 	m.help, m.failures = old.help, old.failures
@@ -241,12 +236,11 @@ func (m *Merger) Succeed(old *Merger, v *View) {
 	}
 }
 
-// Signals returns what can be known of HELP texts in files without a lock. It is the
-// same for a merge and its successors.
+// Signals returns the HelpState, which a merge and its successors share.
 func (m *Merger) Signals() *HelpState { return m.help }
 
-// TextsIn returns how many different HELP texts the files of groups have for a
-// family, and whether all have the one that is served.
+// TextsIn returns the number of HELP texts in files of groups for a family, and
+// whether all are the served one.
 func (m *Merger) TextsIn(family string) (n int, aligned bool) {
 	f := m.fams[family]
 	if f == nil || f.n == 0 {
@@ -255,8 +249,8 @@ func (m *Merger) TextsIn(family string) (n int, aligned bool) {
 	return 1 + len(f.others), f.aligned()
 }
 
-// IsMixed reports whether the files of some family have several texts.
+// IsMixed reports whether some family has several texts in files.
 func (h *HelpState) IsMixed() bool { return h.mixed.Load() > 0 }
 
-// Misfits has a value after a file was found to have another text than is served.
+// Misfits returns a channel with a value after a family was added to the misfits.
 func (h *HelpState) Misfits() <-chan struct{} { return h.misfit }

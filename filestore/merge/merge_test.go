@@ -20,13 +20,13 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// White box: the merger is what a Store is built on, and contradictions of
-// every kind are easier to provoke on it than through files.
+// These tests are internal, because every kind of conflict is easier to produce in the
+// Merger than through files.
 
 var testOwn = map[string]Own{"go_goroutines": {Type: exposition.Gauge}, "go_gc_seconds": {Type: exposition.Summary, Labels: []string{"quantile"}}, "s_sum": {Type: exposition.Gauge}}
 
-// randomFile makes the text of a file out of few families and label values, so
-// that contradictions are common.
+// randomFile returns the text of a file with few families and label values, so
+// conflicts are common.
 func randomFile(r *rand.Rand) string {
 	var b strings.Builder
 	for _, name := range []string{"a", "b", "h", "h_count", "h_sum", "s", "go_gc_seconds", "go_gc_seconds_count", "go_goroutines", "go_gc_seconds", "promspool_x", "promspool_job_y"} {
@@ -81,13 +81,13 @@ func randomFile(r *rand.Rand) string {
 	return b.String()
 }
 
-// nastyLabels have values that look like what stands around them.
+// nastyLabels have values that look like syntax.
 var nastyLabels = []string{
 	`a="b,quantile="`, `a="b,le="`, `a=",le="`, `a="le="`, `a="\",le=\"1"`, `a="\\",b="c"`, `a="{"`, `a="}"`, `a="} 1"`, `a=" 1"`,
 	`a="x\ny"`, `a="\n"`, `a="b,instance="`, `a="instance=\"\""`, `a="instance=",instance=""`, `a="#"`, `a="{\"",x="1"`, `"x.\"y"="1,\"z\"="`,
 }
 
-// show writes all that a view serves and says.
+// show writes everything that a view returns.
 func show(v *View) string {
 	b := v.AppendTo(nil)
 	for _, name := range v.Beside() {
@@ -107,7 +107,7 @@ func show(v *View) string {
 	return string(b)
 }
 
-// protobufOf returns what a view is as protobuf, each family on a line.
+// protobufOf returns a view as protobuf, each family on a line.
 func protobufOf(v *View) string {
 	var all []byte
 	for _, p := range v.Encoded().Parts {
@@ -123,12 +123,12 @@ func protobufOf(v *View) string {
 		if err != nil {
 			panic(err)
 		}
-		fmt.Fprintf(&b, "%s\n", bytes.ReplaceAll(text, []byte("  "), []byte(" "))) // its blanks are at random
+		fmt.Fprintf(&b, "%s\n", bytes.ReplaceAll(text, []byte("  "), []byte(" "))) // its spaces are random
 	}
 	return b.String()
 }
 
-// checkRope verifies what the rope's search relies on.
+// checkRope verifies the invariants of the rope's search.
 func checkRope(t *testing.T, r rope) {
 	t.Helper()
 	total, last, lastID := 0, "", (*record.ID)(nil)
@@ -180,7 +180,7 @@ func TestIncrementalIsFromScratch(t *testing.T) {
 					name = g.FileName()
 					text = "# promspool:group " + g.String() + "\n" + text
 					if r.IntN(4) == 0 {
-						text = text[1:] // the same name, but no longer ours
+						text = text[1:] // the same name without the group line
 					}
 				}
 				u := Update{Old: m.File(name)}
@@ -218,9 +218,9 @@ func TestIncrementalIsFromScratch(t *testing.T) {
 	}
 }
 
-// naive is the merge by its definition: files in their order, and of each part what
-// contradicts nothing that is in already. It lists what is served of each part, and
-// each conflict.
+// naive is the merge by its definition: files in their order, each part without
+// conflicts with earlier ones. It returns the served text of each part and the
+// conflicts.
 func naive(own map[string]Own, files map[string][]byte) (served map[string]string, conflicts []string) {
 	own = New(own).own // with the parts of its histograms and summaries
 	var list []*record.Content
@@ -409,7 +409,7 @@ func checkIdentities(t *testing.T, parts []exposition.Part) {
 	}
 }
 
-// What the index knows is what a fresh merge of the same files knows.
+// The index equals that of a new merge of the same files.
 func checkIndex(t *testing.T, m, fresh *Merger) {
 	t.Helper()
 	dump := func(m *Merger) map[uint64]string {
@@ -439,7 +439,7 @@ func checkIndex(t *testing.T, m, fresh *Merger) {
 	}
 }
 
-// What is kept for scrapes by protobuf goes when it is dropped, and can be had again.
+// DropEncoded frees the protobuf of scrapes, and the next scrape encodes it again.
 func TestDropEncoded(t *testing.T) {
 	m := MergerOf(testOwn, map[string][]byte{"a.prom": []byte("# TYPE a counter\na 1\n# promspool:om2 a 1.0 st@5\n"), "b.prom": []byte("b 1\n")})
 	v := m.View()

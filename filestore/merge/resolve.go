@@ -10,14 +10,12 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// Which parts take part in the merge is decided family by family, and for families
-// that are related by their names together: files are let in in their order, and
-// a part whose type or name contradicts one that is in already is excluded as a
-// whole. The outcome depends on the files alone.
+// Accepted parts are determined for each family, together with families of related
+// names. Files are accepted in their order. A part whose type or name conflicts with
+// an accepted part is excluded as a whole. The result depends only on the files.
 
-// typesConflict reports whether two files cannot share a family if one states
-// type a and the other b. A missing TYPE line contradicts nothing, unless the
-// other's samples are parts of histograms or summaries.
+// typesConflict reports whether two files with types a and b cannot share a family. A
+// missing TYPE line conflicts only with histograms and summaries.
 func typesConflict(a, b exposition.Type) bool {
 	if a == exposition.Unstated || b == exposition.Unstated {
 		return a.Composite() || b.Composite()
@@ -25,16 +23,16 @@ func typesConflict(a, b exposition.Type) bool {
 	return a != b
 }
 
-// relation is a family that stands to another by its name as a histogram or
-// summary does to its parts.
+// relation is a family whose name is related to that of another, as a histogram or
+// summary is to its parts.
 type relation struct {
 	fam    *family
 	suffix string
 	part   bool // its name is the longer one
 }
 
-// conflicts reports whether a family of type t cannot stand beside one of type o
-// that has the related name.
+// conflicts reports whether a family of type t conflicts with the related one of
+// type o.
 func (r *relation) conflicts(t, o exposition.Type) bool {
 	if r.part {
 		return t.Reserves(r.suffix)
@@ -42,7 +40,7 @@ func (r *relation) conflicts(t, o exposition.Type) bool {
 	return o.Reserves(r.suffix)
 }
 
-// relatedNames returns the names that families related to one of that name have.
+// relatedNames returns the names of related families.
 func relatedNames(name string) (names []string) {
 	for _, s := range exposition.CompositeSuffixes {
 		names = append(names, name+s)
@@ -53,8 +51,8 @@ func relatedNames(name string) (names []string) {
 	return names
 }
 
-// related yields the families of the merge that are related to one by name. If t
-// is given, only those that a part of that type can conflict with.
+// related yields the families of the merge that are related by name. If t is given,
+// only those that a part of that type can conflict with.
 func (m *Merger) related(name string, t ...exposition.Type) iter.Seq[relation] {
 	return func(yield func(relation) bool) {
 		var room [64]byte
@@ -73,17 +71,17 @@ func (m *Merger) related(name string, t ...exposition.Type) iter.Seq[relation] {
 	}
 }
 
-// lead is which of the accepted parts of a family come first.
+// lead has the first accepted parts of a family.
 type lead struct {
 	known bool
 	first *record.ID // of all
-	typed *record.ID // of those that state a type
-	plain *record.ID // of those that state none
+	typed *record.ID // of those with a type
+	plain *record.ID // of those without
 }
 
 func (l *lead) has(id *record.ID) bool { return id == l.first || id == l.typed || id == l.plain }
 
-// enter takes note of an accepted part and reports whether it leads in something.
+// enter records an accepted part and reports whether it is a first one.
 func (l *lead) enter(id *record.ID, t exposition.Type) (leads bool) {
 	mine := &l.typed
 	if t == exposition.Unstated {
@@ -97,9 +95,9 @@ func (l *lead) enter(id *record.ID, t exposition.Type) (leads bool) {
 	return leads
 }
 
-// admit decides whether a new part of a family takes part in the merge, and
-// returns the exclusion if not. Where that depends on more than the first parts
-// the family becomes suspect.
+// admit decides whether a new part of a family is accepted, and returns the exclusion
+// if not. If that depends on more than the first parts, it marks the family as
+// suspect.
 func (c *Change) admit(f *family, id *record.ID, t exposition.Type) *excludedPart {
 	if c.suspect[f] {
 		return nil
@@ -121,9 +119,9 @@ func (c *Change) admit(f *family, id *record.ID, t exposition.Type) *excludedPar
 	return nil
 }
 
-// blocker returns how the first accepted part that contradicts a type in the family
-// would exclude it, and that part, nil if none does. It is not sure where the
-// first parts are not known.
+// blocker returns the first accepted part that conflicts with a type in the family,
+// and the exclusion, nil if there is none. It is not sure if the first parts are
+// unknown.
 func (c *Change) blocker(f *family, t exposition.Type) (e *excludedPart, by *record.ID, sure bool) {
 	sure = true
 	for u, n := range f.accepted {
@@ -160,8 +158,8 @@ func blockedBy(r exposition.Reason, by *record.ID) *excludedPart {
 	return &excludedPart{Conflict: record.Conflict{Kept: by.Name, Reason: r}, blocked: true}
 }
 
-// hasBlocked reports whether parts of the family or of one related to it are
-// excluded as a whole.
+// hasBlocked reports whether parts of the family or a related one are excluded as a
+// whole.
 func (c *Change) hasBlocked(f *family) bool {
 	if c.m.blocked == 0 || f.blocked > 0 {
 		return f.blocked > 0
@@ -174,15 +172,15 @@ func (c *Change) hasBlocked(f *family) bool {
 	return false
 }
 
-// member is one part in a family of which it is decided anew what is accepted.
+// member is one part of a family whose accepted parts are being determined.
 type member struct {
 	id  *record.ID
 	fam *family
 	typ exposition.Type
 }
 
-// resolve decides for the suspect families, and all that are related to them by
-// name, which parts are accepted.
+// resolve determines the accepted parts of the suspect families and all related
+// ones.
 func (c *Change) resolve() {
 	fams := c.closure()
 	var members []member
@@ -255,7 +253,7 @@ func (c *Change) closure() (fams []*family) {
 		if f.files > 0 {
 			fams = append(fams, f)
 		} else if !c.suspect[f] {
-			continue // its relations are none of this change
+			continue // its related families do not change
 		}
 		for r := range c.m.related(f.name) {
 			queue = append(queue, r.fam)
@@ -264,8 +262,8 @@ func (c *Change) closure() (fams []*family) {
 	return fams
 }
 
-// appendMembers appends the parts of a family, but for those that are the agent's
-// or excluded for its sake.
+// appendMembers appends the parts of a family, except those that are excluded for
+// the agent's own metrics.
 func (c *Change) appendMembers(list []member, f *family) []member {
 	add := func(id *record.ID) {
 		if d, ok := c.m.files.get(id).Has(f.name); ok {
@@ -290,7 +288,7 @@ func (c *Change) appendMembers(list []member, f *family) []member {
 	return list
 }
 
-// decided excludes a part or lets it take part in the merge, if that is new.
+// decided excludes or accepts a part if that has changed.
 func (c *Change) decided(x member, e *excludedPart) {
 	f, id := x.fam, x.id
 	before := f.excluded[id]
@@ -330,8 +328,8 @@ func (c *Change) decided(x member, e *excludedPart) {
 	}
 }
 
-// withoutOwn returns what of a part does not touch the agent's own metrics, and
-// the conflict if that is not all.
+// withoutOwn returns the text of a part without conflicts with the agent's own
+// metrics, and the conflict if there is one.
 func (m *Merger) withoutOwn(f *family, d exposition.Desc, text string) (string, *record.Conflict) {
 	refused := &record.Conflict{Reason: exposition.Reserved, Series: strings.Count(text, "\n")}
 	for _, suffix := range exposition.CompositeSuffixes {
@@ -365,8 +363,8 @@ func (m *Merger) withoutOwn(f *family, d exposition.Desc, text string) (string, 
 	return keep.String(), x
 }
 
-// hasOtherLabel reports whether a label set in braces has a label that is not in
-// the list.
+// hasOtherLabel reports whether a label set in braces has a label outside of the
+// list.
 func hasOtherLabel(base string, names []string) bool {
 	if base == "" {
 		return false
@@ -379,14 +377,14 @@ func hasOtherLabel(base string, names []string) bool {
 	return false
 }
 
-// Precheck says that a large content has been checked already.
-type Precheck struct{ at uint64 } // the last change of the merge before that
+// Precheck records that a large content was checked before its commit.
+type Precheck struct{ at uint64 } // number of the last change before the check
 
-// Precheck begins to check a content some parts at a time.
+// Precheck begins the check of a content in several steps.
 func (m *Merger) Precheck() *Precheck { return &Precheck{at: m.changes} }
 
-// CheckEarly is check for some of the parts. It makes their families, which takes
-// time as well when there are many new ones: see forgetParts.
+// CheckEarly is Check for some of the parts. It adds their families to the merge,
+// which takes time for many new ones: see ForgetParts.
 func (m *Merger) CheckEarly(id *record.ID, parts, old []exposition.Part) *record.Conflict {
 	for i := range parts {
 		m.family(parts[i].Desc.Value().Name)
@@ -394,7 +392,7 @@ func (m *Merger) CheckEarly(id *record.ID, parts, old []exposition.Part) *record
 	return m.checkParts(id, parts, old, nil)
 }
 
-// ForgetParts forgets the families of parts that are not going to be merged.
+// ForgetParts deletes the families of parts that will not be merged.
 func (m *Merger) ForgetParts(parts []exposition.Part) {
 	for i := range parts {
 		if f := m.fams[parts[i].Desc.Value().Name]; f != nil {
@@ -403,9 +401,8 @@ func (m *Merger) ForgetParts(parts []exposition.Part) {
 	}
 }
 
-// Check returns with what the content of a push would conflict, nil if with
-// nothing. Other than in the merge, where the later one is excluded, it does not
-// matter which of the two would come first.
+// Check returns the conflict of the content of a push, nil if there is none. Unlike
+// in the merge, the order of the files does not matter.
 func (m *Merger) Check(c *record.Content, old []exposition.Part, done *Precheck) *record.Conflict {
 	return m.checkParts(c.File.ID(), c.Parts, old, done)
 }
@@ -420,7 +417,7 @@ func typesOf(parts []exposition.Part) map[string]exposition.Type {
 	return types
 }
 
-// mostConflicts is how many conflicts of one push are listed.
+// mostConflicts is the maximum number of conflicts in the error of a push.
 const mostConflicts = 5
 
 func (m *Merger) checkParts(id *record.ID, parts, old []exposition.Part, done *Precheck) *record.Conflict {
@@ -447,8 +444,8 @@ func (m *Merger) checkParts(id *record.ID, parts, old []exposition.Part, done *P
 	return first
 }
 
-// changedSince reports whether a part of that kind may conflict with more than it
-// did at that change.
+// changedSince reports whether a part of that kind may have new conflicts since that
+// change.
 func (m *Merger) changedSince(d exposition.Desc, at uint64) bool {
 	if f := m.fams[d.Name]; f != nil && f.change > at {
 		return true
@@ -468,7 +465,7 @@ func (m *Merger) checkPart(id *record.ID, p *exposition.Part, had map[string]exp
 	}
 	f := m.fams[d.Name]
 	if f == nil {
-		f = m.newFamily(d.Name) // only looked at
+		f = m.newFamily(d.Name) // not added
 	}
 	if f.touchesOwn {
 		if _, x := m.withoutOwn(f, d, p.Text); x != nil {
@@ -476,7 +473,7 @@ func (m *Merger) checkPart(id *record.ID, p *exposition.Part, had map[string]exp
 			return x
 		}
 	}
-	// Types: that of any other file that is served.
+	// Conflicts of types with any other served file.
 	others := f.accepted
 	if t, ok := had[d.Name]; ok && others[t] > 0 && (f.excluded[id] == nil || f.partial[id] != nil) {
 		others[t]--
@@ -512,8 +509,8 @@ func (m *Merger) checkPart(id *record.ID, p *exposition.Part, had map[string]exp
 	return m.findDuplicate(f, id, d, p.Text, suspect)
 }
 
-// servedBy returns the first file other than id of which something is served in
-// the family, and whose description fits.
+// servedBy returns the first file other than id that is served in the family and
+// whose description matches.
 func (m *Merger) servedBy(f *family, id *record.ID, fits func(exposition.Desc) bool) (by *record.ID) {
 	if f.served == 0 {
 		return nil
@@ -534,8 +531,8 @@ func (m *Merger) servedBy(f *family, id *record.ID, fits func(exposition.Desc) b
 	return by
 }
 
-// findDuplicate returns which metric of the text is served from another file, of
-// those whose hashes are suspect.
+// findDuplicate returns the metric of the text that another file serves, among those
+// with suspect hashes.
 func (m *Merger) findDuplicate(f *family, id *record.ID, d exposition.Desc, text string, suspect map[uint64]bool) (x *record.Conflict) {
 	exposition.EachMetric(d, text, func(base []byte, lines string) bool {
 		h := exposition.IdentityHash(d.Name, string(base))

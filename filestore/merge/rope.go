@@ -9,44 +9,44 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// A rope is the exposition text as an ordered list of pieces, one for each
-// family and file and one for each family's header, cut into segments. It is
-// immutable: apply returns a new rope that shares all segments but those that
-// it had to change, so its cost is that of the change and of two small tables.
+// A rope is the exposition text as an ordered list of pieces: one for each family and
+// file and one for each header. Pieces are grouped into segments. A rope is
+// immutable: apply returns a new one that shares all unchanged segments, and copies
+// two small tables.
 type rope struct {
 	blocks []*block
 	bytes  int
 }
 
-// block is a run of segments, so that the table above them stays small.
+// block is a run of segments. It keeps the table of the rope small.
 type block struct {
 	segs  []*segment
 	bytes int
 
-	sent   atomic.Bool            // somebody asked for the deflated text
-	packed atomic.Pointer[[]byte] // of all segments together, once that was worth it
+	sent   atomic.Bool            // the deflated text was requested
+	packed atomic.Pointer[[]byte] // deflated text of all segments together, if made
 }
 
-// segment is a run of pieces. The text is held here and nowhere else.
+// segment is a run of pieces. It has the only copy of the text.
 type segment struct {
 	runs []run
 	ids  []*record.ID // of each piece; nil for a header
-	ends []uint32     // where each piece ends in text
+	ends []uint32     // end of each piece in text
 	text []byte
 
-	packed  atomic.Pointer[[]byte]  // the deflated text, once somebody asked for it
+	packed  atomic.Pointer[[]byte]  // the deflated text, made on request
 	encoded atomic.Pointer[encoded] // as protobuf, see wire.go
 }
 
-// run says to which family the pieces up to end belong.
+// run is the family of the pieces up to end.
 type run struct {
 	fam *family
 	end int32
 }
 
-// Sizes in bytes. Larger segments compress better, smaller ones make a push and
-// the scrape after it cheaper: a random one percent of changed groups dirties a
-// sixth of them.
+// Sizes in bytes. Larger segments compress better. Smaller ones make a push and the
+// next scrape cheaper: a random one percent of changed groups changes a sixth of
+// them.
 const (
 	segmentSize     = 4 << 10
 	segmentMax      = 6 << 10
@@ -55,7 +55,7 @@ const (
 	blockSegmentMax = 128
 )
 
-// edit replaces the piece of one family and file; an empty text removes it.
+// edit replaces the piece of one family and file. An empty text deletes it.
 type edit struct {
 	fam  *family
 	id   *record.ID
@@ -78,8 +78,8 @@ func (s *segment) beginsAfter(e *edit) bool {
 	return compareKey(s.runs[0].fam, s.ids[0], e.fam, e.id) > 0
 }
 
-// apply returns the rope after the edits, which must be in order and distinct.
-// It keeps the count of served pieces in each family.
+// apply returns the rope after the edits, which must be sorted and distinct. It
+// maintains the number of served pieces of each family.
 func (r rope) apply(edits []edit) rope {
 	if len(edits) == 0 {
 		return r
@@ -90,7 +90,7 @@ func (r rope) apply(edits []edit) rope {
 	}
 	next := 0
 	for len(edits) > 0 {
-		// The block that holds the place of the first edit, and all edits that fall into it.
+		// The block of the first edit, and all edits within it.
 		rest := r.blocks[next:]
 		i := sort.Search(len(rest), func(i int) bool { return rest[i].segs[0].beginsAfter(&edits[0]) })
 		i = max(i-1, 0)
@@ -141,7 +141,7 @@ func (b *block) apply(edits []edit) []*segment {
 		}
 		next += i + 1
 		for _, s := range rebuild(rest[i], edits[:n]) {
-			// A segment that has become tiny joins the one before it.
+			// A tiny segment is joined with the one before it.
 			if last := len(out) - 1; last >= 0 && len(s.text) < segmentMin && len(out[last].text)+len(s.text) <= segmentMax {
 				s = join(out[last], s)
 				out = out[:last]
@@ -162,7 +162,7 @@ func rebuild(s *segment, edits []edit) []*segment {
 	if s != nil {
 		total += len(s.text)
 	}
-	// Even parts, so that a segment that outgrew the limit does not leave a crumb.
+	// Equal parts, so that a segment beyond the limit leaves no tiny one.
 	size := total
 	if total > segmentMax {
 		size = total / ((total + segmentSize - 1) / segmentSize)
@@ -179,7 +179,7 @@ func rebuild(s *segment, edits []edit) []*segment {
 					if n > 0 {
 						break
 					}
-					if n == 0 { // replaced or removed below
+					if n == 0 { // replaced or deleted below
 						if id != nil {
 							run.fam.served--
 						}
@@ -241,7 +241,7 @@ func (w *segmentWriter) add(fam *family, id *record.ID, text []byte) {
 	w.mark(fam, id)
 }
 
-// grow makes sure that there is a segment for n bytes more.
+// grow ensures that the segment has capacity for n more bytes.
 func (w *segmentWriter) grow(n int) {
 	if w.seg != nil && len(w.seg.text) > 0 && len(w.seg.text)+n > w.size+segmentMin/2 {
 		w.cut()
@@ -271,7 +271,7 @@ func (w *segmentWriter) cut() {
 	w.seg = nil
 }
 
-// trim gives back room that is not needed: segments live long.
+// trim releases unused capacity, because segments are long-lived.
 func (s *segment) trim() {
 	if cap(s.text)-len(s.text) > len(s.text)/8 {
 		s.text = slices.Clip(slices.Clone(s.text))
@@ -286,8 +286,8 @@ func (w *segmentWriter) done() []*segment {
 	return w.out
 }
 
-// each calls yield for the pieces of the segment in order. The text must not
-// be changed.
+// each calls yield for the pieces of the segment in order. yield must not change the
+// text.
 func (s *segment) each(yield func(fam *family, id *record.ID, text []byte) bool) bool {
 	from, at := uint32(0), 0
 	for _, run := range s.runs {
@@ -301,8 +301,8 @@ func (s *segment) each(yield func(fam *family, id *record.ID, text []byte) bool)
 	return true
 }
 
-// from calls yield for the pieces at and after the given place, until yield
-// returns false.
+// from calls yield for the pieces from the given position on, until yield returns
+// false.
 func (r rope) from(fam *family, id *record.ID, yield func(fam *family, id *record.ID, text []byte) bool) {
 	at := edit{fam: fam, id: id}
 	b := max(0, sort.Search(len(r.blocks), func(i int) bool { return r.blocks[i].segs[0].beginsAfter(&at) })-1)
@@ -330,14 +330,13 @@ func (r rope) piece(fam *family, id *record.ID) []byte {
 	return c.piece(fam, id)
 }
 
-// cursor finds pieces of a rope. It is quick where they are asked for in their
-// order.
+// cursor finds pieces of a rope. It is fast for pieces in ascending order.
 type cursor struct {
 	rope    rope
-	b, s    int // the segment that it is at
+	b, s    int // index of the current segment
 	seg     *segment
 	run, at int    // the next piece in it
-	from    uint32 // where its text begins
+	from    uint32 // start of its text
 }
 
 // piece returns the text of one family of one file, nil if there is none. It
@@ -360,7 +359,7 @@ func (c *cursor) piece(fam *family, id *record.ID) []byte {
 			case n == 0:
 				return c.seg.text[c.from:c.seg.ends[c.at]]
 			case n > 0:
-				// The next key may be smaller than this one was, if still in this segment.
+				// The next key may be smaller than this piece and in this segment.
 				c.seg = nil
 				return nil
 			}

@@ -8,11 +8,11 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// state is what the merge says about one file in the families of its own.
+// state has the samples about one file in the families promspool_file_….
 type state struct{ faults, mtime, since string }
 
-// stateFamily makes a family about files that is kept within the merge, so
-// that a scrape copies it like any other.
+// stateFamily adds a family about files to the merge. A scrape copies it like any
+// other.
 func (m *Merger) stateFamily(name, help string) *family {
 	f := m.family(name)
 	f.help = help
@@ -33,7 +33,7 @@ func (c *Change) noteState(id *record.ID) {
 func (c *Change) state(id *record.ID, f *record.File) {
 	m := c.m
 	if f != nil && id.Kind == record.PushedKind && f.Problem() == nil && f.HeldSince().IsZero() && len(m.excluded) == 0 && m.states[id] == (state{}) {
-		return // as it is with nearly every file
+		return // the usual case
 	}
 	m.totals.blame(id, nil)
 	var faults, mtime, since string

@@ -12,13 +12,13 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// DirectoryErrors returns which directories cannot be read, the spool first, and
-// then in the order in which they were added. It must not be changed.
+// DirectoryErrors returns the directories that cannot be read, the spool first, then
+// in the order in which they were added. The caller must not change the slice.
 func (v *View) DirectoryErrors() []*record.DirectoryError { return v.failures }
 
-// A View is the immutable merge of a set of files. It depends on the files
-// alone, not on the order or the time at which they came. It is safe for
-// concurrent use; nobody has to give it back.
+// A View is the immutable merge of a set of files. It depends only on the files, not
+// on the order or time of their arrival. It is safe for concurrent use and needs no
+// release.
 type View struct {
 	files    catalog
 	main     rope
@@ -26,25 +26,25 @@ type View struct {
 	excluded map[excludedKey]*excludedPart
 	totals   Totals
 	plain    bool // no name is in quotes
-	extras   bool // some file has what text cannot say
+	extras   bool // some file has data that the text format lacks
 
 	failures []*record.DirectoryError
 
-	packed  atomic.Pointer[Deflated] // made when somebody asks
-	encoded atomic.Pointer[Encoded]  // the same
+	packed  atomic.Pointer[Deflated] // made on request
+	encoded atomic.Pointer[Encoded]  // made on request
 }
 
 // Totals are counts over a View.
 type Totals struct {
 	Groups  int   // pushed groups
-	Failed  int   // of these, the ones that never saw a push succeed
-	Expired int   // of these, the ones whose payload is withheld
+	Failed  int   // groups without a successful push
+	Expired int   // expired groups
 	Dropped int   // dropped files
 	Series  int   // samples in all files, merged or not
 	Bytes   int64 // size of all files
 	// GroupBytes is the size of the files of pushed groups.
 	GroupBytes int64
-	Faults     map[exposition.Reason]int // files with a fault of that class
+	Faults     map[exposition.Reason]int // number of files by class of fault
 
 	blamed map[*record.ID][]exposition.Reason
 }
@@ -101,7 +101,7 @@ func (m *Merger) View() *View {
 // Totals returns counts over the view. The map must not be changed.
 func (v *View) Totals() Totals { return v.totals }
 
-// IsEmpty reports whether there are no files.
+// IsEmpty reports whether the view has no files.
 func (v *View) IsEmpty() bool { return len(v.files.blocks) == 0 }
 
 // Files yields all files: pushed groups first, then dropped files, by name.
@@ -117,7 +117,8 @@ func (v *View) File(name string) *record.File {
 	return nil
 }
 
-// Conflicts lists what had to be left out of the merge, by file and family.
+// Conflicts returns the conflicts of parts and series that are excluded, by file and
+// family.
 func (v *View) Conflicts() []*record.Conflict {
 	var list []*record.Conflict
 	for _, e := range v.excluded {
@@ -151,13 +152,13 @@ func (v *View) typeIn(file, family string) exposition.Type {
 	return d.Typ
 }
 
-// text returns all that a file has of a family.
+// text returns the whole text of a family in a file.
 func (v *View) text(f *record.File, name string) string {
 	r := v.reader()
 	return r.text(f, name)
 }
 
-// textReader finds the texts of a View, quickly if they are asked for in order.
+// textReader finds texts of a View. It is fast in ascending order.
 type textReader struct {
 	v            *View
 	main, beside cursor
@@ -168,7 +169,7 @@ func (v *View) reader() *textReader {
 	return &textReader{v: v, main: cursor{rope: v.main}, beside: cursor{rope: v.beside}}
 }
 
-// text returns all that a file has of a family.
+// text returns the whole text of a family in a file.
 func (r *textReader) text(f *record.File, name string) string {
 	if len(r.v.excluded) > 0 {
 		if e := r.v.excluded[excludedKey{name, *f.ID()}]; e != nil {
@@ -182,7 +183,7 @@ func (r *textReader) text(f *record.File, name string) string {
 	return string(r.beside.piece(&r.key, f.ID()))
 }
 
-// Parts returns the content of one of the view's files.
+// Parts returns the parts of one of the view's files.
 func (v *View) Parts(f *record.File) []exposition.Part {
 	parts := make([]exposition.Part, len(f.Descs()))
 	r := v.reader()
@@ -194,14 +195,14 @@ func (v *View) Parts(f *record.File) []exposition.Part {
 	return parts
 }
 
-// contents are the parts of some files. They are read from a view before the lock
-// of the Store is taken, since those of a large file take long.
+// contents has the parts of some files. It reads them from a view before the lock of
+// the Store is taken, because those of a large file take long.
 type contents struct {
 	view  *View
 	parts map[*record.File][]exposition.Part
 }
 
-// Contents returns Contents of the view that nothing has been read of.
+// Contents returns an empty contents of the view.
 func (v *View) Contents() *contents {
 	return &contents{view: v, parts: map[*record.File][]exposition.Part{}}
 }
@@ -213,8 +214,8 @@ func (c *contents) Read(f *record.File) {
 	}
 }
 
-// Of returns the parts of a file of the current view, which has changed since if
-// they have not been read.
+// Of returns the parts of a file of the current view. It reads them if the file has
+// changed since.
 func (c *contents) Of(f *record.File, current *View) []exposition.Part {
 	if parts, ok := c.parts[f]; ok {
 		return parts
@@ -222,7 +223,7 @@ func (c *contents) Of(f *record.File, current *View) []exposition.Part {
 	return current.Parts(f)
 }
 
-// HasHelp reports whether a family is served with that text.
+// HasHelp reports whether a family is served with that HELP text.
 func (v *View) HasHelp(name, help string) bool {
 	key := &family{name: name}
 	header := v.main.piece(key, nil)
@@ -240,8 +241,8 @@ func (v *View) HasHelp(name, help string) bool {
 // Len returns the length of the exposition in bytes.
 func (v *View) Len() int { return v.main.bytes }
 
-// AppendTo appends the exposition in the text format, families in name order,
-// without those that the agent has as well: see Beside.
+// AppendTo appends the exposition in the text format, families in name order. It
+// excludes families that the agent has as well, see [View.Beside].
 func (v *View) AppendTo(b []byte) []byte {
 	v.main.segments(func(s *segment) bool {
 		b = append(b, s.text...)
@@ -250,8 +251,7 @@ func (v *View) AppendTo(b []byte) []byte {
 	return b
 }
 
-// PlainNames reports whether it is known that every name is of the classic set,
-// so that none stands in quotes.
+// PlainNames reports whether certainly no name is in quotes.
 func (v *View) PlainNames() bool { return v.plain }
 
 // Chunks yields the exposition in pieces of some kilobytes, which must not be
@@ -288,7 +288,7 @@ func (v *View) appendFamily(b []byte, name string, header bool) []byte {
 	return b
 }
 
-// Beside lists the families of files that the agent has as well.
+// Beside returns the families of files that the agent has as well.
 func (v *View) Beside() []string {
 	var names []string
 	v.beside.segments(func(s *segment) bool {
@@ -302,9 +302,8 @@ func (v *View) Beside() []string {
 	return names
 }
 
-// Merge returns the view of a set of files, given by name and content. It is
-// what a Store on a directory with these files serves, if own is what its
-// Options have.
+// Merge returns the view of a set of files, given by name and content. A Store with
+// the same Own on a directory with these files has the same view.
 func Merge(own map[string]Own, files map[string][]byte) *View { return MergerOf(own, files).View() }
 
 // MergerOf returns the merge of a set of files, see Merge.
@@ -318,8 +317,8 @@ func MergerOf(own map[string]Own, files map[string][]byte) *Merger {
 	return m
 }
 
-// Families takes the metrics of a file of this view apart, in name order,
-// whether or not they could be merged. The caller owns the result.
+// Families decodes the metrics of a file of this view, in name order, including
+// excluded ones. The caller owns the result.
 func (v *View) Families(f *record.File) []exposition.Family {
 	out := make([]exposition.Family, 0, len(f.Descs()))
 	for _, h := range f.Descs() {
@@ -329,7 +328,7 @@ func (v *View) Families(f *record.File) []exposition.Family {
 	return out
 }
 
-// decode takes a family of a file apart.
+// decode decodes a family of a file.
 func (v *View) decode(f *record.File, d exposition.Desc) exposition.Family {
 	text := v.text(f, d.Name)
 	fam := exposition.DecodeFamily(d, text)
@@ -344,7 +343,7 @@ func (v *View) decode(f *record.File, d exposition.Desc) exposition.Family {
 	return fam
 }
 
-// Family is the one of that name of those that Families returns.
+// Family returns the family of that name, decoded as by Families.
 func (v *View) Family(f *record.File, name string) (exposition.Family, bool) {
 	d, ok := f.Has(name)
 	if !ok {
@@ -353,8 +352,8 @@ func (v *View) Family(f *record.File, name string) (exposition.Family, bool) {
 	return v.decode(f, d), true
 }
 
-// Metrics yields what Families returns metric by metric, each with its family,
-// whose own Metrics are nil. It takes apart no more than is asked for.
+// Metrics yields the metrics of Families one by one. Each comes with its family,
+// whose Metrics are nil. It decodes only as far as it is iterated.
 func (v *View) Metrics(f *record.File) iter.Seq2[exposition.Family, exposition.Metric] {
 	return func(yield func(exposition.Family, exposition.Metric) bool) {
 		more := true
@@ -375,8 +374,8 @@ func (v *View) Metrics(f *record.File) iter.Seq2[exposition.Family, exposition.M
 	}
 }
 
-// Value returns the value of the first sample that a file of this view has of a
-// family, and whether there is one.
+// Value returns the value of the first sample of a family in a file, and whether
+// there is one.
 func (v *View) Value(f *record.File, family string) (value float64, ok bool) {
 	if _, ok := f.Has(family); !ok {
 		return 0, false

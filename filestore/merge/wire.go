@@ -12,21 +12,21 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// The exposition as delimited protobuf is put together from segments as the text is.
-// A segment keeps its metrics encoded, and compressed, once a scrape has asked for
-// them, until [View.DropEncoded]. A family is a message with its length in front, and
-// may reach over many segments. So a segment has three passages: the metrics that go
-// on with a family from before, the families that begin and end within it as whole
-// messages, and the metrics of the family that it ends with. The name, the type and
-// the length of a family that reaches further are put in between when the exposition
-// is put together.
+// The exposition as delimited protobuf is assembled from segments, like the text. A
+// segment keeps its encoded and compressed metrics from the first request to
+// [View.DropEncoded].
+//
+// A family is a message with a length prefix, and may span many segments. So a
+// segment has three passages: metrics of a family that began before, whole families,
+// and metrics of a family that continues after it. Name, type and length of families
+// that span segments are inserted during assembly.
 
 // encoded is a segment as protobuf.
 type encoded struct {
-	typ  exposition.Type // of the family from before
-	lead encodedRun      // of the family from before
+	typ  exposition.Type // of the family that began before
+	lead encodedRun      // of the family that began before
 	body chunk
-	tail *encodedRun // of the last family, if that begins here
+	tail *encodedRun // of the last family, if it begins here
 	desc exposition.Desc
 }
 
@@ -52,7 +52,7 @@ func (u *unit) add(o unit) {
 // chunk is a passage of protobuf.
 type chunk struct {
 	raw    []byte
-	packed atomic.Pointer[[]byte] // deflated, once a scrape has asked for that
+	packed atomic.Pointer[[]byte] // deflated, made on request
 }
 
 func (c *chunk) deflated() []byte {
@@ -68,8 +68,8 @@ func (e *encodedRun) set(w *exposition.Wire, u unit) {
 	e.raw, e.unit, e.count, e.gauges = slices.Clip(w.Metrics), u, w.Count, w.Gauges
 }
 
-// encode returns the segment as protobuf. Open is the type of the family that it may
-// begin within.
+// encode returns the segment as protobuf. open is the type of the family that it may
+// begin in the middle of.
 func (s *segment) encode(v *View, open exposition.Type) *encoded {
 	e := s.encoded.Load()
 	if e != nil && (e.typ == open || e.lead.count == 0) {
@@ -123,7 +123,7 @@ func (s *segment) encode(v *View, open exposition.Type) *encoded {
 	return e
 }
 
-// appendFamily appends a family with its length in front.
+// appendFamily appends a family with its length prefix.
 func appendFamily(b []byte, d exposition.Desc, unit string, count, gauges int, metrics []byte) []byte {
 	head := exposition.AppendFamilyHead(nil, d.Name, d.Help)
 	head = exposition.AppendFamilyKind(head, d.Typ, unit, count, gauges)
@@ -131,14 +131,14 @@ func appendFamily(b []byte, d exposition.Desc, unit string, count, gauges int, m
 	return append(append(b, head...), metrics...)
 }
 
-// Encoded is the exposition as delimited protobuf, in parts that must not be changed.
+// Encoded is the exposition as delimited protobuf, in immutable parts.
 type Encoded struct {
 	Parts []*EncodedPart
 	Size  int
 	CRC   uint32 // CRC-32 (IEEE)
 }
 
-// Deflated returns the exposition compressed, of which each segment does its own once.
+// Deflated returns the compressed exposition. Each segment is compressed once.
 func (e *Encoded) Deflated() *Deflated {
 	d := &Deflated{Parts: make([][]byte, 0, len(e.Parts)), CRC: e.CRC}
 	for _, p := range e.Parts {
@@ -149,10 +149,10 @@ func (e *Encoded) Deflated() *Deflated {
 	return d
 }
 
-// An EncodedPart is some of an exposition.
+// An EncodedPart is a part of an exposition.
 type EncodedPart struct {
 	chunk *chunk
-	frame []byte // if it is small and not a part of a segment
+	frame []byte // small data outside of segments
 }
 
 // Raw returns the bytes.
@@ -171,7 +171,7 @@ func (p *EncodedPart) Deflated() []byte {
 	return store(make([]byte, 0, len(p.frame)+5), p.frame)
 }
 
-// store appends what is too short to be compressed.
+// store appends a piece that is too short for compression.
 func store(b, text []byte) []byte {
 	for len(text) > 0 {
 		n := min(len(text), 0xffff)
@@ -184,9 +184,9 @@ func store(b, text []byte) []byte {
 	return b
 }
 
-// Encoded returns the exposition as delimited protobuf, families in name order and
-// without those that the agent has as well. What earlier views had as well is not
-// encoded again. It is safe for concurrent use.
+// Encoded returns the exposition as delimited protobuf, families in name order, without
+// those that the agent has as well. Segments of earlier views are not encoded again.
+// It is safe for concurrent use.
 func (v *View) Encoded() *Encoded {
 	if e := v.encoded.Load(); e != nil {
 		return e
@@ -201,7 +201,7 @@ func (v *View) Encoded() *Encoded {
 	return a.out
 }
 
-// assembly puts segments together.
+// assembly joins segments.
 type assembly struct {
 	out  *Encoded
 	desc exposition.Desc // of the family that is open
@@ -295,7 +295,7 @@ func (v *View) wire(name string) (w exposition.Wire, d exposition.Desc, u unit) 
 	return w, d, u
 }
 
-// DropEncoded gives back the memory that [View.Encoded] has taken.
+// DropEncoded releases the memory of [View.Encoded].
 func (v *View) DropEncoded() {
 	v.encoded.Store(nil)
 	v.main.segments(func(s *segment) bool {

@@ -1,5 +1,5 @@
-// Package nodeexporter imitates the textfile collector of node_exporter: what it
-// would do with each of some files if they lay in its directory.
+// Package nodeexporter simulates the textfile collector of node_exporter: how it
+// would read a set of files in its directory.
 package nodeexporter
 
 import (
@@ -20,7 +20,7 @@ import (
 	"github.com/promspool/promspool/filestore/exposition"
 )
 
-// What node_exporter does with a file, or with a part of it.
+// How node_exporter treats a file, or a part of it.
 const (
 	Serves      = "serves it"
 	nodeReads   = "reads it"
@@ -36,8 +36,8 @@ const (
 	nodeHangs   = "hangs"
 )
 
-// Note says what node_exporter does with a file or, if there is one, with a
-// family in it.
+// A Note describes how node_exporter treats a file or, if there is one, a family in
+// it.
 type Note struct {
 	Does, Family, Why string
 	Line              int
@@ -48,13 +48,13 @@ type File struct {
 	Path   string
 	Hidden bool // read by node_exporter alone
 	Data   []byte
-	Read   bool                    // data is what it holds; else it was not to be read
-	Fault  *exposition.SyntaxError // why it is not served here; nil if it is
+	Read   bool                    // the file was read into data
+	Fault  *exposition.SyntaxError // why promspool does not serve it; nil if it does
 	fams   *exposition.Families    // made by raw
 	Notes  []Note
 }
 
-// Raw returns the families of the file as they were read.
+// Raw returns the parsed families of the file.
 func (f *File) Raw() *exposition.Families {
 	if f.fams == nil {
 		var err error
@@ -73,15 +73,15 @@ func (f *File) note(does, family, why string) {
 	f.Notes = append(f.Notes, Note{does, family, why, line})
 }
 
-// textfile imitates the textfile collector of node_exporter, and what its
-// registry makes of what the collector sends. Where that dies or hangs it goes
-// on as if the culprit were not there, to have more to say.
+// textfile simulates the textfile collector of node_exporter and its registry. After
+// a file on which node_exporter dies or hangs it continues without that file, to find
+// further problems.
 type textfile struct {
 	own    func(family string) bool
 	list   []nodeFamily
-	served map[string]*dto.MetricFamily // what the registry has, without metrics
-	series map[string]bool              // what it has, with the empty labels
-	plain  map[string]bool              // what it has to Prometheus' eyes
+	served map[string]*dto.MetricFamily // families in the registry, without metrics
+	series map[string]bool              // series in the registry, with the empty labels
+	plain  map[string]bool              // the same without empty labels, as in Prometheus
 }
 
 type nodeFamily struct {
@@ -89,8 +89,8 @@ type nodeFamily struct {
 	by *File
 }
 
-// Imitate notes at each file what node_exporter does with it if it
-// has all of them in one directory. The files are in the order of names.
+// Imitate adds notes to each file for node_exporter with all of them in one
+// directory. The files must be in the order of names.
 func Imitate(files []*File, own func(family string) bool) {
 	t := textfile{own: own, served: map[string]*dto.MetricFamily{}, series: map[string]bool{}, plain: map[string]bool{}}
 	type help struct{ first, other string }
@@ -126,12 +126,12 @@ func Imitate(files []*File, own func(family string) bool) {
 	}
 }
 
-// noteUnread notes what happens to what is no regular file, or too large.
+// noteUnread adds the note for a file that is too large or not a regular file.
 func (f *File) noteUnread() {
 	fi, err := os.Stat(f.Path)
 	switch {
 	case err == nil && fi.Mode()&os.ModeNamedPipe != 0:
-		f.note(nodeHangs, "", "it waits for somebody to write to the pipe")
+		f.note(nodeHangs, "", "it waits for a writer of the pipe")
 	case err == nil && (fi.Mode().IsRegular() || fi.Mode()&os.ModeDevice != 0) && f.Fault.Reason != exposition.Unreadable:
 		f.note(nodeReads, "", "it reads to the end, however far that is")
 	case err == nil && f.Fault.Reason == exposition.Unreadable:
@@ -144,7 +144,8 @@ func (f *File) noteUnread() {
 // standIn is a name for a sample that has none.
 const standIn = "node_exporter_stand_in"
 
-// nodeParse returns what node_exporter gets out of a file, nil if it is refused.
+// nodeParse returns the families that node_exporter parses from a file, nil if it
+// rejects the file.
 func (f *File) nodeParse(data []byte) (fams map[string]*dto.MetricFamily) {
 	defer func() {
 		if recover() != nil {
@@ -159,7 +160,7 @@ func (f *File) nodeParse(data []byte) (fams map[string]*dto.MetricFamily) {
 		lines := bytes.SplitAfter(data, []byte("\n"))
 		at := lines[min(bad.Line, len(lines))-1]
 		if text := bytes.TrimLeft(at, " \t"); bad.Msg == "invalid metric name" && len(text) > 0 && text[0] == '{' {
-			// Its parser takes the labels for those of the sample before.
+			// Its parser adds the labels to the sample before.
 			switch sample, header := before(lines[:bad.Line-1]); {
 			case sample && hasLabelOf(lines[:bad.Line-1], text):
 				f.Notes = append(f.Notes, Note{Dies, "", "a sample has labels and no name, and a label of the sample before", bad.Line})
@@ -211,8 +212,8 @@ func before(lines [][]byte) (sample, header bool) {
 	return sample, header
 }
 
-// hasLabelOf reports whether a sample without a name has a label that the last
-// sample in the lines has, too.
+// hasLabelOf reports whether a sample without a name has a label of the last sample
+// in the lines.
 func hasLabelOf(lines [][]byte, text []byte) bool {
 	labels := func(text []byte) (all []exposition.Label) {
 		if fams, err := exposition.ParseFile(text); err == nil {
@@ -233,14 +234,14 @@ func hasLabelOf(lines [][]byte, text []byte) bool {
 		}) {
 			return true
 		}
-		if !bytes.HasPrefix(l, []byte(standIn)) { // what has no name adds to the one before
+		if !bytes.HasPrefix(l, []byte(standIn)) { // without a name it belongs to the sample before
 			return false
 		}
 	}
 	return false
 }
 
-// nodeReason says why its parser refuses a line, without quoting the line.
+// nodeReason returns why its parser rejects a line, without quoting the line.
 func nodeReason(msg string, line []byte) string {
 	text := bytes.TrimSuffix(line, []byte("\n"))
 	switch {
@@ -262,7 +263,7 @@ func nodeReason(msg string, line []byte) string {
 	return "the line is not what its parser accepts"
 }
 
-// register does what the registry does with the metrics of one family.
+// register simulates the registry for the metrics of one family.
 func (t *textfile) register(mf nodeFamily) {
 	f, name, labels := mf.by, mf.GetName(), map[string]bool{}
 	for _, m := range mf.Metric {
@@ -288,7 +289,7 @@ func (t *textfile) register(mf nodeFamily) {
 			f.note(nodeDrops, name, "another file has the family with another type, or one of the two has no TYPE line")
 			return
 		}
-	} else if t.collides(name, mf.GetType()) {
+	} else if t.suffixConflict(name, mf.GetType()) {
 		f.note(nodeDrops, name, "the family collides with a histogram or summary, or with a part of one")
 		return
 	} else {
@@ -324,8 +325,9 @@ func (t *textfile) register(mf nodeFamily) {
 	t.changes(mf, len(names))
 }
 
-// collides reports whether a new family meets another one by a reserved suffix.
-func (t *textfile) collides(name string, typ dto.MetricType) bool {
+// suffixConflict reports whether a new family and another one conflict by a reserved
+// suffix.
+func (t *textfile) suffixConflict(name string, typ dto.MetricType) bool {
 	reserves := func(t dto.MetricType, suffix string) bool {
 		return t == dto.MetricType_HISTOGRAM || t == dto.MetricType_SUMMARY && suffix != "_bucket"
 	}
@@ -341,10 +343,10 @@ func (t *textfile) collides(name string, typ dto.MetricType) bool {
 	return false
 }
 
-// manyLabels is how many labels may be added to a family before it is worth a word.
+// manyLabels is the number of labels added to a family from which a note is made.
 const manyLabels = 100_000
 
-// changes notes what is served otherwise than it was written.
+// changes adds notes about metrics that are served differently from the file.
 func (t *textfile) changes(mf nodeFamily, labels int) {
 	f, name := mf.by, mf.GetName()
 	fractions, missing, cut, own := false, false, false, 0

@@ -2,10 +2,9 @@ package wording
 
 import "strings"
 
-// Nearest returns which of the names a word was probably meant to be: one that differs in
-// case alone, or in one or two letters, "" if none does. Two letters that are exchanged
-// count as one. In a name of up to four letters one letter may differ, or two be
-// added, since most short words are near each other.
+// Nearest returns the name that a misspelled word probably means: one that differs
+// only in case or in one or two letters, "" if there is none. Two exchanged letters
+// count as one. In names of up to four letters one letter may differ or two be added.
 func Nearest(word string, names ...string) string {
 	const far = 3
 	best, at := "", far
@@ -23,9 +22,9 @@ func Nearest(word string, names ...string) string {
 	return best
 }
 
-// distance returns how many letters have to be added, removed, changed or exchanged with
-// their neighbour to make one word of the other; a large number for words of very
-// different lengths.
+// distance returns the number of edits between two words: letters added, removed,
+// changed or exchanged with their neighbor. It is large for words of very different
+// lengths.
 func distance(a, b string) int {
 	if len(a) > len(b)+2 || len(b) > len(a)+2 {
 		return 3

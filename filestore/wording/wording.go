@@ -2,10 +2,9 @@
 //
 // # The idea
 //
-// Pages, commands and error messages quote names and values that others chose,
-// and say how many and how much. These few functions are all that they share, so
-// that a file is called the same everywhere. They depend on nothing of ours, which
-// lets every package use them.
+// Pages, commands and error messages quote foreign names and values, and format
+// counts and sizes. They share these functions, so a file is named the same
+// everywhere. The package imports no other package of the module.
 //
 // # The promise
 //
@@ -25,8 +24,8 @@ import (
 	"unicode/utf8"
 )
 
-// Visible returns text as it can be shown: what a reader cannot see, or what
-// would turn the text around it, is written as in a Go string.
+// Visible returns text that is safe to show. Invisible characters and those that
+// change the direction of text are escaped as in a Go string.
 func Visible(s string) string {
 	hidden := func(r rune) bool { return r == utf8.RuneError || !strconv.IsPrint(r) }
 	if strings.IndexFunc(s, hidden) < 0 {
@@ -45,7 +44,7 @@ func Visible(s string) string {
 	return string(b)
 }
 
-// Shorten cuts text that is longer than n bytes, and says so.
+// Shorten cuts text that is longer than n bytes, and marks the cut.
 func Shorten(s string, n int) string {
 	if len(s) <= n {
 		return s
@@ -66,7 +65,7 @@ func Count(n int, noun string) string {
 	return strconv.Itoa(n) + " " + noun
 }
 
-// Bytes says roughly how much n bytes are.
+// Bytes returns n bytes in a rounded unit.
 func Bytes(n int64) string {
 	units, x := "kMGT", float64(n)
 	if n < 1000 {
