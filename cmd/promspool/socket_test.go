@@ -196,7 +196,7 @@ func TestMetricsSocketOnlyReads(t *testing.T) {
 	if code, answer := overSocket(t, socket, "PUT", "/metrics/job/a", strings.Repeat("# much\n", 1<<18)); code != 405 || !strings.Contains(answer, says) {
 		t.Errorf("a large push = %d %q, want 405", code, answer)
 	}
-	const button = `data-method="DELETE"`
+	const button = `class="delete"`
 	if _, page := a.Send("GET", "/", ""); !strings.Contains(page, button) {
 		t.Fatalf("the page at the port has no %s", button)
 	}
