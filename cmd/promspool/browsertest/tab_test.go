@@ -219,12 +219,21 @@ func (p *tab) click(selector string) {
 // sized gives the page that width in pixels and the dark scheme or the light one.
 func (p *tab) sized(width int, dark bool) {
 	p.t.Helper()
-	scheme := "light"
+	p.looking(width, dark, false)
+}
+
+// looking is sized, with the colours of a high contrast mode if they are forced.
+func (p *tab) looking(width int, dark, forced bool) {
+	p.t.Helper()
+	scheme, active := "light", "none"
 	if dark {
 		scheme = "dark"
 	}
+	if forced {
+		active = "active"
+	}
 	p.do("Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600})
-	p.do("Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{{"name": "prefers-color-scheme", "value": scheme}}})
+	p.do("Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{{"name": "prefers-color-scheme", "value": scheme}, {"name": "forced-colors", "value": active}}})
 }
 
 // picture saves what the page looks like in the directory that
