@@ -27,7 +27,7 @@ QUICK     = $$(go list ./... | grep -vE '/cmd/promspool/(browsertest|peertest|to
 CI_ONLY   = $(if $(filter true,$(CI)),.ci/packages && export PROMSPOOL_TEST_NO_SKIP=1 &&)
 PLATFORMS = linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 freebsd/amd64
 
-.PHONY: build run test test-all test-browser test-peers test-torture race torture lint vet format staticcheck portable vuln fuzz bench bench-peers conformance man completions install packages test-packages dist clean help
+.PHONY: build run test test-all test-browser screenshots test-peers test-torture race torture lint vet format staticcheck portable vuln fuzz bench bench-peers conformance man completions install packages test-packages dist clean help
 
 build: ## build ./promspool, a static binary
 	$(BUILD) -o promspool ./cmd/promspool
@@ -47,6 +47,10 @@ test-all: ## run the quick tests, then those with Chromium, with other programs,
 
 test-browser: ## run the tests that drive Chromium
 	$(CI_ONLY) export PROMSPOOL_TEST_ALL=1 && $(TESTRUN) $(BROWSER)
+
+screenshots: ## take the pictures of the page in docs/img, of made-up data
+	mkdir -p docs/img
+	PROMSPOOL_TEST_ALL=1 PROMSPOOL_SCREENSHOTS=$(CURDIR)/docs/img go test -count=1 -run '^TestScreenshots$$' ./cmd/promspool/browsertest
 
 test-peers: ## run the tests with other programs, such as Prometheus and Pushgateway, and of the examples and documents
 	$(CI_ONLY) export PROMSPOOL_TEST_ALL=1 && $(TESTRUN) $(PEERS)

@@ -182,7 +182,7 @@ func newJobsData(v *merge.View, q url.Values, counts map[string]int, now time.Ti
 		case "":
 			text = "All"
 		case stateFaulty:
-			text = "With problems"
+			text = "Problems"
 		}
 		if counts[s] > 0 || s == state || s == "" || s == stateFaulty {
 			d.States = append(d.States, choice{s, text + " (" + count(counts[s]) + ")"})

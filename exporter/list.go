@@ -279,7 +279,7 @@ func newListData(v *merge.View, q url.Values, view string, conflicts map[string]
 	}
 	d.View, d.Search, d.State = view, l.search, l.state
 	d.Said, d.Wrong = said(noun, matched, l.offset, len(files)), visible(wrong)
-	for _, s := range []choice{{"", "All"}, {stateFaulty, "With problems"}, {stateBroken, "Not served"}, {statePartial, "Partly served"}, {stateRefused, "Push refused"}, {stateExpired, "Expired"}} {
+	for _, s := range []choice{{"", "All"}, {stateFaulty, "Problems"}, {stateBroken, "Not served"}, {statePartial, "Partly served"}, {stateRefused, "Push refused"}, {stateExpired, "Expired"}} {
 		if n := counts.of(s.Value); n > 0 || s.Value == l.state || s.Value == "" || s.Value == stateFaulty {
 			d.States = append(d.States, choice{s.Value, s.Text + " (" + count(n) + ")"})
 		}

@@ -323,7 +323,7 @@ func TestExpiredGroupsAreMarked(t *testing.T) {
 	group(t, fs, "# promspool:expired 1700000000\n# TYPE push_time_seconds gauge\npush_time_seconds{job=\"old\"} 1.6e+09\n", exposition.Label{Name: "job", Value: "old"})
 	e := serve(t, fs, nil)
 	html := page(t, e, "state=expired")
-	if !strings.Contains(html, ">1 group<") || !strings.Contains(html, ">expired ") || !strings.Contains(html, "Expired (1)") || !strings.Contains(html, "With problems (0)") {
+	if !strings.Contains(html, ">1 group<") || !strings.Contains(html, ">expired ") || !strings.Contains(html, "Expired (1)") || !strings.Contains(html, "Problems (0)") {
 		t.Errorf("the page is %s", html)
 	}
 	if names, n := list(t, e, "state=expired"); n != 1 || names[0] != "job=old.prom" {

@@ -236,15 +236,19 @@ func (p *tab) looking(width int, dark, forced bool) {
 	p.do("Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{{"name": "prefers-color-scheme", "value": scheme}, {"name": "forced-colors", "value": active}}})
 }
 
-// picture saves what the page looks like in the directory that
-// PROMSPOOL_TEST_PICTURES names, if it names one.
+// picture saves a picture of the page in the directory that PROMSPOOL_TEST_PICTURES
+// names, if it names one.
 func (p *tab) picture(name string) {
 	p.t.Helper()
-	dir := os.Getenv("PROMSPOOL_TEST_PICTURES")
-	if dir == "" {
-		return
+	if dir := os.Getenv("PROMSPOOL_TEST_PICTURES"); dir != "" {
+		p.capture(filepath.Join(dir, name+".png"))
 	}
+}
+
+// capture stores a picture of the page in a file.
+func (p *tab) capture(file string) {
+	p.t.Helper()
 	var shot struct{ Data []byte }
 	p.b.must(p.t, p.session, "Page.captureScreenshot", map[string]any{"format": "png"}, &shot)
-	agenttest.NoError(p.t, os.WriteFile(filepath.Join(dir, name+".png"), shot.Data, 0o644))
+	agenttest.NoError(p.t, os.WriteFile(file, shot.Data, 0o644))
 }
