@@ -289,8 +289,10 @@ func newListData(v *merge.View, q url.Values, view string, conflicts map[string]
 	}
 	d.Pages = newPages(matched, l.offset, func(offset int) string { return to(q.Get("sort"), offset) })
 	d.sort([]column{
-		{Key: "name", Title: name}, {Key: "samples", Title: "Samples", Number: true, downFirst: true},
-		{Key: "size", Title: "Size", Number: true, downFirst: true}, {Key: "time", Title: changed, downFirst: true},
+		{Key: "name", Title: name},
+		{Key: "samples", Title: "Samples", Number: true, downFirst: true},
+		{Key: "size", Title: "Size", Number: true, downFirst: true},
+		{Key: "time", Title: changed, downFirst: true},
 	}, "name", l.order, l.down, func(sort string) string { return to(sort, 0) })
 	if filtered := l.search != "" || l.state != ""; filtered && wrong == nil && may.bulk && view == viewGroups && matched > 0 && matched <= maxBulk {
 		d.Delete = &bulkDelete{"Delete the " + countOf(matched, "group") + " shown", "?" + url.Values{"kind": {"group"}, "search": {l.search}, "state": {l.state}}.Encode()}

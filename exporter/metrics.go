@@ -60,8 +60,8 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 }
 
 var (
-	limitGroupsDesc = prometheus.NewDesc("promspool_spool_limit_groups", "Number of pushed groups up to which pushes may create new ones; +Inf if there is no limit.", nil, nil)
-	limitBytesDesc  = prometheus.NewDesc("promspool_spool_limit_bytes", "Size up to which the files of pushed groups may grow all together; +Inf if there is no limit.", nil, nil)
+	limitGroupsDesc = prometheus.NewDesc("promspool_spool_limit_groups", "Maximum number of pushed groups; +Inf if there is no limit.", nil, nil)
+	limitBytesDesc  = prometheus.NewDesc("promspool_spool_limit_bytes", "Maximum size of the files of all pushed groups; +Inf if there is no limit.", nil, nil)
 	sizeDesc        = prometheus.NewDesc("promspool_spool_size_bytes", "Size of the file system that the spool is on.", nil, nil)
 	freeDesc        = prometheus.NewDesc("promspool_spool_free_bytes", "What the agent may still use of the file system that the spool is on.", nil, nil)
 )
@@ -116,8 +116,8 @@ func NewTextfileCollector(spool string, view func() *merge.View) prometheus.Coll
 	return textfileCollector{spool, view}
 }
 
-// TextfileFamilies is what a store has to be told of that collector, beside
-// what [OwnFamilies] finds: there may be no file yet.
+// TextfileFamilies describes the families of that collector for filestore.Options.Own.
+// [OwnFamilies] does not find them while there is no file.
 var TextfileFamilies = map[string]merge.Own{"node_textfile_mtime_seconds": {Type: exposition.Gauge, Labels: []string{"file"}}}
 
 type textfileCollector struct {
