@@ -31,7 +31,7 @@ CI_PEERS  = $(if $(filter true,$(CI)),$(MAKE) peers &&)
 PEER      = CGO_ENABLED=0 nice -n 10 go build -modfile=$< -trimpath -buildvcs=false -ldflags '-s -w' -o $@
 PLATFORMS = linux-amd64 linux-arm64 linux-armv7 darwin-amd64 darwin-arm64 freebsd-amd64
 
-.PHONY: build run test test-all test-browser test-peers test-torture peers race torture lint vet format staticcheck portable scripts yaml words vuln fuzz bench bench-peers conformance man completions docs install packages test-packages dist test-dist test-container test-deploy release-check clean help
+.PHONY: build run test test-all test-browser screenshots test-peers test-torture peers race torture lint vet format staticcheck portable scripts yaml words vuln fuzz bench bench-peers conformance man completions docs install packages test-packages dist test-dist test-container test-deploy release-check clean help
 
 build: ## build ./promspool, a static binary
 	$(BUILD) -o $(OUTPUT) ./cmd/promspool
@@ -51,6 +51,10 @@ test-all: ## run the quick tests, test-browser, test-peers and test-torture
 
 test-browser: ## run the tests of the page, with Chromium
 	$(CI_ONLY) export PROMSPOOL_TEST_ALL=1 && $(TESTRUN) $(BROWSER)
+
+screenshots: ## take the pictures of the page in docs/img, with made-up data
+	mkdir -p docs/img
+	PROMSPOOL_TEST_ALL=1 PROMSPOOL_SCREENSHOTS=$(CURDIR)/docs/img go test -count=1 -run '^TestScreenshots$$' ./cmd/promspool/browsertest
 
 peers: build/peers/prometheus build/peers/pushgateway ## build the newest Prometheus and Pushgateway for test-peers, in some minutes the first time
 

@@ -19,8 +19,8 @@ import (
 
 const noCache = "no-cache, no-store, must-revalidate"
 
-// api passes on requests to the JSON API, with the headers that let pages of
-// other origins read it, if that is granted to their origin.
+// api passes on requests to the JSON API. It sets the headers that let pages of
+// allowed origins read the answer.
 func (e *Exporter) api(next http.Handler, w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Cache-Control", noCache)
@@ -79,7 +79,7 @@ func (e *Exporter) serveGroups(w http.ResponseWriter, r *http.Request) {
 }
 
 // appendGroup appends one group as Pushgateway shows it. Its families are
-// members beside labels and last_push_successful, so there is no place for
+// members next to labels and last_push_successful, so there is no place for
 // families of these two names.
 func appendGroup(b []byte, v *merge.View, f *record.File) []byte {
 	b = append(b, `{"labels":`...)
@@ -90,7 +90,7 @@ func appendGroup(b []byte, v *merge.View, f *record.File) []byte {
 	} else {
 		b = append(b, "false"...)
 	}
-	// The file does not tell when each family was pushed.
+	// The file does not record when each family was pushed.
 	at := f.LastPush()
 	if at.IsZero() {
 		at = f.LastFailure()
@@ -220,14 +220,14 @@ type fileEntry struct {
 	Conflicts   []fileConflict    `json:"conflicts,omitempty"`  // with other files
 }
 
-// A fileError is what is wrong with the file taken by itself.
+// A fileError is a fault within the file.
 type fileError struct {
 	Reason  exposition.Reason `json:"reason"`
 	Line    int               `json:"line,omitempty"` // 1-based
 	Message string            `json:"message"`
 }
 
-// A fileRefusal is why the last push to a group was refused.
+// A fileRefusal describes the last push to a group, if it was refused.
 type fileRefusal struct {
 	Time    time.Time `json:"time"`
 	Reason  string    `json:"reason"`
@@ -235,7 +235,7 @@ type fileRefusal struct {
 	Message string    `json:"message"`
 }
 
-// A fileConflict is what the file contradicts, and so cannot be served.
+// A fileConflict describes series that are not served because of another file.
 type fileConflict struct {
 	Family string            `json:"family"`
 	Kept   string            `json:"kept"` // the file that is served instead; empty for the agent itself
@@ -314,8 +314,8 @@ func newFileEntry(f *record.File, conflicts []*record.Conflict, now time.Time) *
 	return x
 }
 
-// ConflictsByFile returns the conflicts of a view by the name of the file that is
-// not wholly served because of them.
+// ConflictsByFile returns the conflicts of a view by the name of the file whose series
+// are dropped.
 func ConflictsByFile(v *merge.View) map[string][]*record.Conflict {
 	by := make(map[string][]*record.Conflict)
 	for _, c := range v.Conflicts() {
@@ -332,12 +332,12 @@ func unlessZero(t time.Time) *time.Time {
 	return &t
 }
 
-// FileJSON returns the element of /api/v1/files for a file, given what of it
-// contradicts other files.
+// FileJSON returns the element of /api/v1/files for a file, given its conflicts with
+// other files.
 func FileJSON(f *record.File, conflicts []*record.Conflict, now time.Time) json.RawMessage {
 	b, err := json.Marshal(newFileEntry(f, conflicts, now))
 	if err != nil {
-		panic(err) // there is nothing in it that JSON does not have
+		panic(err) // every field can be encoded
 	}
 	return b
 }
@@ -346,17 +346,17 @@ func FileJSON(f *record.File, conflicts []*record.Conflict, now time.Time) json.
 // elements come.
 type jsonList struct {
 	r     *http.Request
-	a     *reply // nil if only the headers are asked for, or there is no memory
-	buf   []byte // what is not yet written
+	a     *reply // nil for HEAD requests and without memory
+	buf   []byte // not yet written
 	items int
 	err   error
 }
 
 const (
 	jsonFlush = 64 << 10
-	// jsonMemory is what a list holds whose elements are small.
+	// jsonMemory is the memory of a list with small elements.
 	jsonMemory = 4 * jsonFlush
-	// jsonTimeout is how long a list that has begun waits for memory.
+	// jsonTimeout bounds the wait for memory in the middle of a list.
 	jsonTimeout = time.Minute
 )
 
@@ -378,9 +378,9 @@ func (e *Exporter) list(w http.ResponseWriter, r *http.Request) *jsonList {
 
 var errNoMemory = errors.New("no memory for the answer")
 
-// next makes room for one element more, which takes up to so many bytes beside
-// what every element takes and which the caller appends to buf. It reports false
-// if nothing more is to be sent.
+// next makes room for one more element, which takes up to so many bytes in addition to
+// the usual ones. The caller appends it to buf. It reports false
+// if the list ends here.
 func (j *jsonList) next(size int64) bool {
 	if len(j.buf) > jsonFlush {
 		j.flush()
@@ -403,7 +403,7 @@ func (j *jsonList) next(size int64) bool {
 	return j.err == nil
 }
 
-// appended gives back what it took to make the element that is in buf now.
+// appended releases the memory that only the last element needed.
 func (j *jsonList) appended() { j.a.shrink(max(jsonMemory, int64(cap(j.buf)))) }
 
 func (j *jsonList) flush() {
@@ -416,8 +416,8 @@ func (j *jsonList) flush() {
 	}
 }
 
-// end ends the list, and the answer with the members that are given as they are
-// to stand there, each after a comma.
+// end ends the list and the answer. more is JSON text with further members, each after
+// a comma.
 func (j *jsonList) end(more string) {
 	if j.a == nil {
 		return
@@ -431,14 +431,14 @@ func (j *jsonList) end(more string) {
 	}
 }
 
-// hold notes that the list needs the view until its end.
+// hold records that the list needs the view until its end.
 func (j *jsonList) hold(v *merge.View) {
 	if j.a != nil {
 		j.a.hold(v)
 	}
 }
 
-// release gives back what the list holds.
+// release returns the memory of the list.
 func (j *jsonList) release() {
 	if j.a != nil {
 		j.a.end()
@@ -478,8 +478,8 @@ func appendCount(b []byte, f float64) []byte {
 	return append(b, '"')
 }
 
-// appendString appends a JSON string. What is not UTF-8 is replaced, and what
-// HTML could take for a tag is escaped.
+// appendString appends a JSON string. Invalid UTF-8 is replaced, and characters of
+// HTML tags are escaped.
 func appendString(b []byte, s string) []byte {
 	const digits = "0123456789abcdef"
 	b = append(b, '"')

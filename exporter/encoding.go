@@ -29,8 +29,8 @@ func (b body) send(a *reply, c coding, head bool) {
 	}
 }
 
-// sendRendered writes a body that is all its own. The answer keeps memory for
-// that alone.
+// sendRendered writes a body without a view. The answer keeps memory for that
+// alone.
 func (b body) sendRendered(a *reply, head bool) {
 	a.shrink(int64(cap(b.tail)))
 	b.sendPlain(a, head)
@@ -50,7 +50,7 @@ func (b body) size() int {
 	return n
 }
 
-// each calls yield for the text in pieces.
+// each calls yield for each piece of the text.
 func (b body) each(yield func([]byte)) {
 	switch {
 	case b.encoded != nil:
@@ -118,7 +118,7 @@ var zstdEncoders = sync.Pool{New: func() any {
 func (b body) zstd() []byte {
 	z := zstdEncoders.Get().(*zstd.Encoder)
 	defer zstdEncoders.Put(z)
-	var buf bytes.Buffer // takes everything, so there are no errors below
+	var buf bytes.Buffer // writes to it never fail
 	z.Reset(&buf)
 	b.each(func(text []byte) { _, _ = z.Write(text) })
 	_ = z.Close()
@@ -126,10 +126,9 @@ func (b body) zstd() []byte {
 	return buf.Bytes()
 }
 
-// A sender gathers pieces into large ones: each Write to a ResponseWriter of
-// more than a few kilobytes is a system call. It has a buffer only from one Write
-// to the next. Where it gets none, or the reader is slow, it writes each piece by
-// itself.
+// A sender joins pieces into large ones, because each Write of more than a few
+// kilobytes to a ResponseWriter is a system call. It holds a buffer only from one Write
+// to the next. Without a buffer, or with a slow reader, it writes each piece alone.
 type sender struct {
 	a      *reply
 	buf    *[]byte
@@ -139,9 +138,9 @@ type sender struct {
 }
 
 const (
-	// smallAnswer is gathered by the server in its own buffer.
+	// smallAnswer fits into the buffer of the server.
 	smallAnswer = 4 << 10
-	// slowWrite is how long a Write takes to a reader that is not worth a buffer.
+	// slowWrite is the duration of a Write from which a reader gets no buffer.
 	slowWrite = 100 * time.Millisecond
 )
 
@@ -155,8 +154,7 @@ func bufferPool(size int) *sync.Pool {
 	}}
 }
 
-// newSender announces an answer of that many bytes, of which nothing is sent if
-// only the head is asked for.
+// newSender sets the length of an answer. For HEAD it sends nothing.
 func newSender(a *reply, size int, head bool) *sender {
 	a.w.Header().Set("Content-Length", strconv.Itoa(size))
 	if head {
@@ -187,7 +185,7 @@ func (s *sender) add(b []byte) {
 	}
 }
 
-// takeBuffer reports whether there is one left.
+// takeBuffer reports whether a buffer was available.
 func (s *sender) takeBuffer() bool {
 	if s.a.of.buffers.Add(1) > buffersAtOnce {
 		s.a.of.buffers.Add(-1)
@@ -203,7 +201,7 @@ func (s *sender) write(b []byte) {
 	s.direct = s.direct || time.Since(start) > slowWrite
 }
 
-// flush sends what has been gathered, and gives the buffer back.
+// flush sends the content of the buffer, and returns the buffer.
 func (s *sender) flush() {
 	if s.buf == nil {
 		return
@@ -217,5 +215,5 @@ func (s *sender) flush() {
 	s.a.of.buffers.Add(-1)
 }
 
-// end sends the rest. What the client did not take is not an error of ours.
+// end sends the rest. A client that is gone is not an error.
 func (s *sender) end() { s.flush() }

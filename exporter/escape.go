@@ -19,8 +19,8 @@ import (
 // escapeNames returns the text, families one after the other as everywhere
 // here, with every name escaped that needs quotes. Classic names stay. A name
 // that would meet another one is escaped in the way that keeps all names
-// apart. What becomes of the name of a family depends on the other families;
-// what becomes of the name of a label only on the others in its family, so that
+// apart. The escaped name of a family depends on the other families;
+// the escaped name of a label only on the others in its family, so that
 // no two series of it become equal.
 func escapeNames(text []byte, scheme model.EscapingScheme, only filter) []byte {
 	taken := make(map[string]bool)
@@ -51,7 +51,7 @@ func free(name string, scheme model.EscapingScheme, escape func(string, model.Es
 		return s
 	}
 	s := escape(name, model.ValueEncodingEscaping)
-	for !isFree(s) { // only if somebody has names that look like escaped ones
+	for !isFree(s) { // only with names that look like escaped ones
 		s += "_"
 	}
 	return s
@@ -183,7 +183,7 @@ func (f *family) appendEscaped(b []byte, name string, scheme model.EscapingSchem
 	return b
 }
 
-// escapeLabels returns what becomes of each quoted label name in the family.
+// escapeLabels returns the escaped form of each quoted label name in the family.
 func (f *family) escapeLabels(scheme model.EscapingScheme) map[string]string {
 	taken, escaped := make(map[string]bool), make(map[string]string)
 	for line := range bytes.Lines(f.text) {

@@ -4,25 +4,25 @@
 // # The idea
 //
 // A [filestore.View] is the merge of all files as ready text, and it is
-// immutable. So a request takes the one that is current, never waits for
-// anybody and never sees half a change; a scrape copies what is there already,
-// however many groups there are. Only the agent's own metrics are rendered each
-// time, and those of its process once a second. Whatever a file holds, a scrape is answered with 200 and with text that
-// Prometheus takes: what cannot be served was left out when the view was made.
+// immutable. A request takes the current one, so it never waits for a writer and never
+// sees half a change. A scrape copies ready text, however many groups there are. Only
+// the agent's own metrics are rendered each time, and those of its process once a
+// second. Whatever a file holds, a scrape is answered with 200 and with text that
+// Prometheus accepts: the merge leaves out the rest.
 //
 // # The pages
 //
 //	Metrics     /metrics          the scrape: text or protobuf, gzip or zstd
 //	APIMetrics  /api/v1/metrics   the pushed groups as Pushgateway shows them
 //	APIStatus   /api/v1/status    flags and build information, the same
-//	APIFiles    /api/v1/files     every file, what it holds and what is wrong with it
-//	Healthy     /-/healthy        200, or 503 and a sentence
+//	APIFiles    /api/v1/files     every file, its content and its faults
+//	Healthy     /-/healthy        200, or 503 and the reason
 //	Ready       /-/ready          the same
 //	Page        / and /status     for people
-//	Asset       /ui/              what the page asks for
+//	Asset       /ui/              files of the page
 //
 // The paths are for the caller to choose; links on the page are relative.
-// Every page answers GET and HEAD, OPTIONS with what it allows, and any other
+// Every page answers GET and HEAD, OPTIONS with the allowed methods, and any other
 // method with 405.
 package exporter
 
@@ -50,39 +50,39 @@ type Config struct {
 	// Own gathers the program's own metrics. They must not have the names of
 	// the families that the view holds about its files (promspool_file_…).
 	Own prometheus.Gatherer
-	// Process gathers what is to be told of the process and of the machine. It is
-	// asked at most once a second. Nil means that there is nothing.
+	// Process gathers metrics of the process and of the machine, at most once a
+	// second. Nil means none.
 	Process prometheus.Gatherer
-	// OwnFamilies is what the store was told about Own and Process, see
+	// OwnFamilies describes Own and Process, as in filestore.Options.Own: see
 	// [OwnFamilies].
 	OwnFamilies map[string]merge.Own
 	// Health returns why the spool cannot be used; nil if it can.
 	Health func() error
-	// Ready returns what the first answer waits for; nil if for nothing.
+	// Ready returns why the first scan is not complete; nil if it is.
 	Ready func() error
-	// Info is what the status page and the API tell about the program.
+	// Info describes the program for the status page and the API.
 	Info Info
 	// CORSOrigin names the origins (such as https://example.org) whose pages
-	// may read the JSON API. It has to match the whole of an origin. Nil means
-	// that there are no CORS headers at all.
+	// may read the JSON API. It must match the whole of an origin. Nil means
+	// that no CORS headers are sent.
 	CORSOrigin *regexp.Regexp
-	// CanWrite reports whether whoever sent the request may push and delete.
-	// Only they are offered to remove groups; nil means that nobody is.
+	// CanWrite reports whether the client may push and delete. The page offers
+	// deletion only to those clients; nil means to none.
 	CanWrite func(*http.Request) bool
-	// Admin says that those who may write may remove all groups at once.
+	// Admin states that clients that may write may delete groups in bulk.
 	Admin bool
 	// OpenMetrics serves OpenMetrics to scrapes that ask for it. Each costs a pass over
 	// all families, and series have other labels there, such as le="1.0" for le="1".
 	OpenMetrics bool
 	// Requests counts the answers by the labels handler, code and method,
-	// method in lower case. Answers to methods that a page does not have are
-	// not counted. Nil means that nothing is.
+	// method in lower case. Answers to other methods are not counted. Nil means
+	// that nothing is.
 	Requests *prometheus.CounterVec
-	// Logger is told what goes wrong with Own; nil means nobody is.
+	// Logger reports errors of Own; may be nil.
 	Logger *slog.Logger
 }
 
-// Info is what there is to tell about the program.
+// Info describes the program.
 type Info struct {
 	// Build is Pushgateway's build_information: version, revision, branch,
 	// buildUser, buildDate and goVersion.
@@ -95,10 +95,10 @@ type Info struct {
 	Host string
 	// Spool is the path of the spool directory.
 	Spool string
-	// MetricsPath is where the scrape is, under the same prefix as the page;
+	// MetricsPath is the path of the scrape, under the same prefix as the page;
 	// default /metrics.
 	MetricsPath string
-	// Watch returns in a word how changes of the spool are noticed; may be nil.
+	// Watch returns in a word how changes of the spool are detected; may be nil.
 	Watch func() string
 }
 
@@ -110,11 +110,11 @@ type Exporter struct {
 	metrics, apiStatus, apiMetrics, apiFiles, healthy, ready, page, asset http.Handler
 
 	replies   *replies
-	ownSize   atomic.Int64 // of what was rendered of Own last
+	ownSize   atomic.Int64 // of the last text of Own
 	process   process
 	summaries summaries
-	encoded   idleDrop                  // of what the view keeps for scrapes by protobuf
-	plain     atomic.Pointer[plainView] // what was found out about the last view
+	encoded   idleDrop                  // encoded view for scrapes by protobuf
+	plain     atomic.Pointer[plainView] // of the last view
 	turn      *semaphore.Weighted       // one listing at a time: scrapes must not wait for them
 }
 
@@ -145,10 +145,10 @@ func New(cfg Config) *Exporter {
 	return e
 }
 
-// Metrics answers a scrape. The format goes by Accept, the compression by
-// Accept-Encoding, and ?name[]= asks for some families only. It costs a copy of
-// what is sent, and a buffer of at most 256 KiB; compressed text is kept by the view. Protobuf, zstd, and names outside of the classic
-// set for scrapers that do not take them, cost a pass over the whole text.
+// Metrics answers a scrape. Accept selects the format, Accept-Encoding the
+// compression, and ?name[]= some families. It costs a copy of the answer, and a buffer
+// of at most 256 KiB; the view keeps compressed text. Protobuf, zstd, and the escaping
+// of names for scrapers that need it cost a pass over the whole text.
 func (e *Exporter) Metrics(w http.ResponseWriter, r *http.Request) { read(e.metrics, w, r) }
 
 // Healthy answers 200, or 503 and why the spool cannot be used.
@@ -165,26 +165,25 @@ func (e *Exporter) APIStatus(w http.ResponseWriter, r *http.Request) { e.api(e.a
 // group by group.
 func (e *Exporter) APIMetrics(w http.ResponseWriter, r *http.Request) { e.api(e.apiMetrics, w, r) }
 
-// APIFiles lists the files of the spool with what is wrong with them: groups
-// first, then dropped files, by name. The parameters make it less, or another
-// order: kind=group or file; search=WORDS, which have to be in the labels or
-// the name, or matchers in braces; state=faulty; sort=name, samples, size or
-// time, after a dash for the largest first; limit and offset. How many files
-// there were before these two is in the member matched.
+// APIFiles lists the files of the spool with their faults: groups first, then dropped
+// files, by name. Parameters select and sort them: kind=group or file; search=WORDS of
+// the labels or the name, or matchers in braces; state=faulty, broken, partial, refused
+// or expired; sort=name, samples, size or time, after a dash for the largest first;
+// limit and offset. The member matched has the number of files before these two.
 func (e *Exporter) APIFiles(w http.ResponseWriter, r *http.Request) { e.api(e.apiFiles, w, r) }
 
 // Page shows the state of the spool to people: groups, files, jobs and the agent
 // itself, searched, sorted and cut into pages here. Each request costs a look at
-// every file. The page asks for [Exporter.Asset] below ui/ and for itself, and
-// for nothing of other origins.
+// every file. The page requests [Exporter.Asset] below ui/ and itself, and
+// nothing of other origins.
 func (e *Exporter) Page(w http.ResponseWriter, r *http.Request) { read(e.page, w, r) }
 
 // Asset answers with the style sheet, the script or the icon of the page that
 // the last component of the path names.
 func (e *Exporter) Asset(w http.ResponseWriter, r *http.Request) { read(e.asset, w, r) }
 
-// inTurn calls list when no other listing runs. It reports false if the client
-// has gone before that.
+// inTurn calls list while no other listing runs. It reports false if the client
+// is gone before that.
 func (e *Exporter) inTurn(r *http.Request, list func()) bool {
 	if e.turn.Acquire(r.Context(), 1) != nil {
 		return false
@@ -202,10 +201,10 @@ func (e *Exporter) counted(name string, h http.HandlerFunc) http.Handler {
 	return promhttp.InstrumentHandlerCounter(e.cfg.Requests.MustCurryWith(prometheus.Labels{"handler": name}), h)
 }
 
-// read passes on requests of the methods that every page has.
+// read passes on GET and HEAD requests.
 func read(h http.Handler, w http.ResponseWriter, r *http.Request) {
 	const methods = "GET, HEAD, OPTIONS"
-	w.Header().Set("X-Content-Type-Options", "nosniff") // much of what is shown was written by others
+	w.Header().Set("X-Content-Type-Options", "nosniff") // most of the content is foreign text
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
 		h.ServeHTTP(w, r)
@@ -214,11 +213,11 @@ func read(h http.Handler, w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusOK)
 	default:
 		w.Header().Set("Allow", methods)
-		http.Error(w, "this is read with GET; pushes go to /metrics/job/JOB", http.StatusMethodNotAllowed)
+		http.Error(w, "use GET here; pushes go to /metrics/job/JOB", http.StatusMethodNotAllowed)
 	}
 }
 
-// answer returns a handler that says OK if the check does, and else why not.
+// answer returns a handler that answers OK, or the error of the check.
 func answer(check func() error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", noCache)

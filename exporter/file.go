@@ -121,7 +121,7 @@ func (r *row) refusal(f *record.File, now time.Time) {
 	if refused, ok := f.Refused(); ok {
 		r.Refused = momentOf(now, refused.Time)
 		r.Client, r.Reason = wording.Visible(wording.Shorten(refused.Client, maxLabel)), wording.Visible(refused.Reason)
-		r.problem("push refused", refused.Message)
+		r.Problems = append(r.Problems, wording.Visible(wording.Shorten(refused.Message, 4*maxLabel)))
 	}
 }
 

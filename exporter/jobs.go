@@ -182,7 +182,7 @@ func newJobsData(v *merge.View, q url.Values, counts map[string]int, now time.Ti
 		case "":
 			text = "All"
 		case stateFaulty:
-			text = "With problems"
+			text = "Problems"
 		}
 		if counts[s] > 0 || s == state || s == "" || s == stateFaulty {
 			d.States = append(d.States, choice{s, text + " (" + count(counts[s]) + ")"})
@@ -193,8 +193,12 @@ func newJobsData(v *merge.View, q url.Values, counts map[string]int, now time.Ti
 	}
 	d.Pages = newPages(len(jobs), l.offset, func(offset int) string { return to(q.Get("sort"), offset) })
 	d.sort([]column{
-		{Key: "name", Title: "Job"}, {Key: "state", Title: "State"}, {Key: "due", Title: "Next due"}, {Key: "start", Title: "Last start", downFirst: true},
-		{Key: "success", Title: "Last success", downFirst: true}, {Key: "took", Title: "Took", Number: true, downFirst: true},
+		{Key: "name", Title: "Job"},
+		{Key: "state", Title: "State"},
+		{Key: "due", Title: "Next due"},
+		{Key: "start", Title: "Last start", downFirst: true},
+		{Key: "success", Title: "Last success", downFirst: true},
+		{Key: "took", Title: "Took", Number: true, downFirst: true},
 	}, "state", order, down, func(sort string) string { return to(sort, 0) })
 	for _, j := range shown {
 		j.describe(v, now)

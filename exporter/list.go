@@ -279,7 +279,7 @@ func newListData(v *merge.View, q url.Values, view string, conflicts map[string]
 	}
 	d.View, d.Search, d.State = view, l.search, l.state
 	d.Said, d.Wrong = said(noun, matched, l.offset, len(files)), visible(wrong)
-	for _, s := range []choice{{"", "All"}, {stateFaulty, "With problems"}, {stateBroken, "Not served"}, {statePartial, "Partly served"}, {stateRefused, "Push refused"}, {stateExpired, "Expired"}} {
+	for _, s := range []choice{{"", "All"}, {stateFaulty, "Problems"}, {stateBroken, "Not served"}, {statePartial, "Partly served"}, {stateRefused, "Push refused"}, {stateExpired, "Expired"}} {
 		if n := counts.of(s.Value); n > 0 || s.Value == l.state || s.Value == "" || s.Value == stateFaulty {
 			d.States = append(d.States, choice{s.Value, s.Text + " (" + count(n) + ")"})
 		}
@@ -289,8 +289,10 @@ func newListData(v *merge.View, q url.Values, view string, conflicts map[string]
 	}
 	d.Pages = newPages(matched, l.offset, func(offset int) string { return to(q.Get("sort"), offset) })
 	d.sort([]column{
-		{Key: "name", Title: name}, {Key: "samples", Title: "Samples", Number: true, downFirst: true},
-		{Key: "size", Title: "Size", Number: true, downFirst: true}, {Key: "time", Title: changed, downFirst: true},
+		{Key: "name", Title: name},
+		{Key: "samples", Title: "Samples", Number: true, downFirst: true},
+		{Key: "size", Title: "Size", Number: true, downFirst: true},
+		{Key: "time", Title: changed, downFirst: true},
 	}, "name", l.order, l.down, func(sort string) string { return to(sort, 0) })
 	if filtered := l.search != "" || l.state != ""; filtered && wrong == nil && may.bulk && view == viewGroups && matched > 0 && matched <= maxBulk {
 		d.Delete = &bulkDelete{"Delete the " + countOf(matched, "group") + " shown", "?" + url.Values{"kind": {"group"}, "search": {l.search}, "state": {l.state}}.Encode()}

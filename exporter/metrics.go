@@ -116,8 +116,8 @@ func NewTextfileCollector(spool string, view func() *merge.View) prometheus.Coll
 	return textfileCollector{spool, view}
 }
 
-// TextfileFamilies is what a store has to be told of that collector, beside
-// what [OwnFamilies] finds: there may be no file yet.
+// TextfileFamilies describes the families of that collector for filestore.Options.Own.
+// [OwnFamilies] does not find them while there is no file.
 var TextfileFamilies = map[string]merge.Own{"node_textfile_mtime_seconds": {Type: exposition.Gauge, Labels: []string{"file"}}}
 
 type textfileCollector struct {

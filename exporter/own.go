@@ -16,10 +16,9 @@ import (
 	"github.com/prometheus/common/expfmt"
 )
 
-// OwnFamilies describes the metric families of g for filestore.Options.Own, so
-// that files cannot displace them, but for those that no file can have anyway
-// because their names are reserved. It gathers once: a vector without series is
-// not seen, so give each one a series before.
+// OwnFamilies describes the metric families of g for filestore.Options.Own, which
+// keeps files from replacing them. Families with reserved names are left out, since no
+// file can have them. It gathers once, so each vector must have a series by then.
 func OwnFamilies(g prometheus.Gatherer) (map[string]merge.Own, error) {
 	mfs, err := g.Gather()
 	if err != nil {
@@ -58,9 +57,9 @@ func typeOf(t dto.MetricType) exposition.Type {
 	return exposition.Untyped
 }
 
-// own renders the program's own metrics, each family together with what files
-// add to it, and what files would add to families that are not there now. The
-// text of the process comes ready, unless files have a part in it.
+// own renders the program's own metrics, each family together with the samples that
+// files add to it. The text of the process is returned separately, unless files add to
+// it.
 func (e *Exporter) own(v *merge.View) (ready *passage, rest []byte) {
 	mfs, err := e.cfg.Own.Gather()
 	if err != nil {
@@ -73,13 +72,13 @@ func (e *Exporter) own(v *merge.View) (ready *passage, rest []byte) {
 		ready = &passage{}
 	}
 	var b bytes.Buffer
-	b.Grow(int(e.ownSize.Load()) + 256) // as last time, with some digits more
+	b.Grow(int(e.ownSize.Load()) + 256) // the last size, and some digits
 	e.render(&b, v, beside, mfs)
 	return ready, b.Bytes()
 }
 
-// render appends the families with what is in files beside them. It takes them
-// out of beside, and appends what is left of that at the end.
+// render appends the families, each with the samples that files add to it. Families of
+// beside that are not among them follow at the end.
 func (e *Exporter) render(b *bytes.Buffer, v *merge.View, beside []string, mfs []*dto.MetricFamily) {
 	for _, mf := range mfs {
 		name := mf.GetName()
@@ -104,8 +103,8 @@ func (e *Exporter) render(b *bytes.Buffer, v *merge.View, beside []string, mfs [
 	}
 }
 
-// displaced reports whether the merge has a family of that name, although it
-// is ours. It cannot where the store was told of it.
+// displaced reports whether the merge has a family of the program's own. That happens
+// only if OwnFamilies lacks it.
 func (e *Exporter) displaced(v *merge.View, name string) bool {
 	if _, told := e.cfg.OwnFamilies[name]; told || record.IsReserved(name) {
 		return false

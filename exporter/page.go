@@ -24,24 +24,23 @@ import (
 	"github.com/promspool/promspool/filestore/wording"
 )
 
-// The page is made on the server, whole, for each request. The script asks for
-// the same page and takes over the part that changed; so all but the removing
-// of groups works without it, and there is one place that turns what others
-// wrote into HTML.
+// The server renders the whole page for each request. The script requests the same
+// page and replaces the part that has changed. So everything but deletions works
+// without it, and foreign text becomes HTML in one place only.
 var pageTemplate = template.Must(template.ParseFS(ui, "ui/*.html"))
 
-// pagePolicy lets nothing take effect but the files of the page. No string can
-// become markup in the browser, not even by our own script.
+// pagePolicy allows only the files of the page. No string can become markup in the
+// browser, not even by the page's own script.
 const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; " +
 	"base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 
-// The views of the page, as the parameter view has them.
+// The views of the page, by the parameter view.
 const (
 	viewGroups = "groups"
 	viewFiles  = "files"
 	viewJobs   = "jobs"
 	viewStatus = "status"
-	viewFile   = "file" // what one file holds
+	viewFile   = "file" // content of one file
 )
 
 type pageData struct {
@@ -75,7 +74,7 @@ func (e *Exporter) servePage(w http.ResponseWriter, r *http.Request) {
 	}
 	var b bytes.Buffer
 	if err := pageTemplate.ExecuteTemplate(&b, "page.html", p); err != nil {
-		panic(err) // the template fits the data, whatever they say
+		panic(err) // the template fits the data
 	}
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
@@ -92,8 +91,8 @@ func (e *Exporter) servePage(w http.ResponseWriter, r *http.Request) {
 	body{tail: b.Bytes()}.send(a, negotiateCoding(r.Header), r.Method == http.MethodHead)
 }
 
-// pageSize estimates what it takes to render the page. Only what is shown of one
-// file may be large.
+// pageSize estimates the memory to render the page. Only the content of a file can be
+// large.
 func (e *Exporter) pageSize(r *http.Request) int64 {
 	n := int64(256 << 10)
 	if q := r.URL.Query(); q.Get("view") == viewFile {
@@ -185,8 +184,8 @@ func viewOf(f *record.File) string {
 	return viewGroups
 }
 
-// link returns a relative link to a view with parameters in pairs; those that
-// are empty are left out.
+// link returns a relative link to a view. Parameters are pairs of a name and a value;
+// empty ones are left out.
 func link(view string, parameters ...string) string {
 	q := url.Values{"view": {view}}
 	for i := 0; i < len(parameters); i += 2 {
@@ -271,8 +270,8 @@ func facts(m map[string]string) (list []fact) {
 //go:embed ui
 var ui embed.FS
 
-// assetTypes are the files that the page asks for, by the end of their names.
-// Templates are none.
+// assetTypes has the types of the files of the page by their extension. Templates are
+// not served.
 var assetTypes = map[string]string{
 	".css": "text/css; charset=utf-8",
 	".js":  "text/javascript; charset=utf-8",
@@ -291,14 +290,14 @@ func (e *Exporter) serveAsset(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", mime)
 	h.Set("ETag", `"`+hex.EncodeToString(sum[:8])+`"`)
-	h.Set("Cache-Control", "no-cache") // kept, and asked for whether it still is the one
+	h.Set("Cache-Control", "no-cache") // stored, and validated by its ETag
 	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	http.ServeContent(w, r, name, time.Time{}, bytes.NewReader(data))
 }
 
-// ago says roughly how long ago t was, or in how long it will be; nothing of
-// the zero time.
+// ago returns roughly how long ago t was, or in how long it will be. It is empty for
+// the zero time. The script has the same function, see tick.js.
 func ago(now, t time.Time) string {
 	if t.IsZero() {
 		return ""
@@ -313,7 +312,7 @@ func ago(now, t time.Time) string {
 	return roughly(d) + " ago"
 }
 
-// roughly says how long d is, which is not negative.
+// roughly returns a duration for people. It must not be negative.
 func roughly(d time.Duration) string {
 	switch {
 	case d < 2*time.Minute:
@@ -326,10 +325,10 @@ func roughly(d time.Duration) string {
 	return fmt.Sprintf("%d days", int(d.Hours()/24))
 }
 
-// exactly says when t was.
+// exactly returns the date and time.
 func exactly(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
 
-// count writes a number with commas between thousands.
+// count returns a number with commas between thousands.
 func count(n int) string {
 	s := strconv.Itoa(n)
 	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {

@@ -2,9 +2,12 @@ package exporter_test
 
 import (
 	"cmp"
+	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"html"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -13,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"pgregory.net/rapid"
 
 	"github.com/promspool/promspool/exporter"
 	"github.com/promspool/promspool/filestore/exposition"
@@ -323,7 +328,7 @@ func TestExpiredGroupsAreMarked(t *testing.T) {
 	group(t, fs, "# promspool:expired 1700000000\n# TYPE push_time_seconds gauge\npush_time_seconds{job=\"old\"} 1.6e+09\n", exposition.Label{Name: "job", Value: "old"})
 	e := serve(t, fs, nil)
 	html := page(t, e, "state=expired")
-	if !strings.Contains(html, ">1 group<") || !strings.Contains(html, ">expired ") || !strings.Contains(html, "Expired (1)") || !strings.Contains(html, "With problems (0)") {
+	if !strings.Contains(html, ">1 group<") || !strings.Contains(html, ">expired ") || !strings.Contains(html, "Expired (1)") || !strings.Contains(html, "Problems (0)") {
 		t.Errorf("the page is %s", html)
 	}
 	if names, n := list(t, e, "state=expired"); n != 1 || names[0] != "job=old.prom" {
@@ -346,6 +351,111 @@ func TestAssets(t *testing.T) {
 	for _, name := range []string{"page.html", "", "gone.js", "..", ".css", "../page.go", "%2e%2e%2fpage.go"} {
 		if w := get(e.Asset, "/ui/"+name); w.Code != 404 {
 			t.Errorf("%s: %d, want 404", name, w.Code)
+		}
+	}
+}
+
+// The page is compressed as scrapes are, and says the same.
+func TestPageIsCompressed(t *testing.T) {
+	fs, _ := many(t)
+	e := serve(t, fs, nil)
+	plain := get(e.Page, "/")
+	packed := get(e.Page, "/", "Accept-Encoding", "gzip")
+	if packed.Header().Get("Content-Encoding") != "gzip" || packed.Header().Get("Vary") != "Accept-Encoding" || packed.Body.Len()*5 > plain.Body.Len() {
+		t.Fatalf("the page has %d bytes, compressed %d: %v", plain.Body.Len(), packed.Body.Len(), packed.Header())
+	}
+	z, err := gzip.NewReader(packed.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(z)
+	if clock := regexp.MustCompile(`<time[^>]*>[^<]*`); err != nil || clock.ReplaceAllString(string(text), "") != clock.ReplaceAllString(plain.Body.String(), "") {
+		t.Errorf("the compressed page is another one: %v", err)
+	}
+}
+
+// The first push is that to the address that the page was asked for at.
+func TestEmptyPageShowsTheFirstPush(t *testing.T) {
+	e := serve(t, nil, nil)
+	for target, want := range map[string]string{
+		"http://host.example:9091/":             "http://host.example:9091/metrics/job/some_job<",
+		"http://[::1]:9091/own/prefix/status":   "http://[::1]:9091/own/prefix/metrics/job/some_job<",
+		"https://host.example/?search=":         "https://host.example/metrics/job/some_job<",
+		"http://a/" + strings.Repeat("x", 5000): "metrics/job/some_job<",
+	} {
+		if html := get(e.Page, target).Body.String(); !strings.Contains(html, want) {
+			t.Errorf("%.100s lacks %s", target, want)
+		}
+	}
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Host = "<script>\u202e" + strings.Repeat("h", 5000)
+	w := httptest.NewRecorder()
+	e.Page(w, r)
+	if html := w.Body.String(); strings.Contains(html, "<script>\u202e") || strings.Contains(html, "\u202e") || len(html) > 10000 {
+		t.Errorf("a hostile host is shown: %d bytes", len(html))
+	}
+}
+
+// The numbers of the line of problems are those of the lists that it links to, for
+// files and jobs in any states.
+func TestFindingsAgreeWithTheirLists(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		now, fs := time.Now().Unix(), files{}
+		for i := range rapid.IntRange(0, 12).Draw(rt, "groups") {
+			name := fmt.Sprintf("j%02d", i)
+			text := fmt.Sprintf("# TYPE promspool_job_start_timestamp_seconds gauge\npromspool_job_start_timestamp_seconds{job=%q} %d\n", name, now-100)
+			for metric, value := range map[string]int64{
+				"exit_code": rapid.SampledFrom([]int64{0, 3, 124, -1}).Draw(rt, "exit"), "next_due_timestamp_seconds": now + rapid.SampledFrom([]int64{-50, 5000}).Draw(rt, "due"),
+				"running": rapid.Int64Range(0, 1).Draw(rt, "running"), "end_timestamp_seconds": now - 50, "success_timestamp_seconds": now - rapid.SampledFrom([]int64{50, 500}).Draw(rt, "success"), "max_runtime_seconds": 20,
+			} {
+				text += fmt.Sprintf("# TYPE promspool_job_%s gauge\npromspool_job_%s{job=%q} %d\n", metric, metric, name, value)
+			}
+			attributes := rapid.SampledFrom([]string{"", "# promspool:expired 1700000000\n", fmt.Sprintf("# promspool:refused %d syntax 127.0.0.1 line 1: m\n", now)}).Draw(rt, "attributes")
+			group(t, fs, attributes+text, exposition.Label{Name: "job", Value: name})
+		}
+		for i := range rapid.IntRange(0, 5).Draw(rt, "files") {
+			fs[fmt.Sprintf("f%d.prom", i)] = rapid.SampledFrom([]string{"ok 1\n", "not a sample\n", "# TYPE ok counter\nok{a=\"b\"} 1\n"}).Draw(rt, "file")
+		}
+		e := serve(t, fs, nil)
+		text := page(t, e, "view=status")
+		found := regexp.MustCompile(`<a class="(?:bad|mild)" href="\?([^"]*)">([\d,]+) `).FindAllStringSubmatch(text, -1)
+		found = append(found, regexp.MustCompile(`<a class="badge[^"]*" href="\?([^"]*)">([\d,]+)<`).FindAllStringSubmatch(text, -1)...)
+		for _, f := range found {
+			query := html.UnescapeString(f[1])
+			if list := page(t, e, query); !strings.Contains(list, `<span id="said">`+f[2]+" ") {
+				rt.Errorf("%s leads to a list of another length than %s", query, f[2])
+			}
+		}
+		if well := strings.Contains(text, "All well"); well != (len(found) == 0) {
+			rt.Errorf("all is well: %t, with %d problems", well, len(found))
+		}
+	})
+}
+
+func TestJobsAreSortedAndFiltered(t *testing.T) {
+	fs, now := files{}, time.Now().Unix()
+	for i, name := range []string{"a", "b", "c"} {
+		group(t, fs, fmt.Sprintf("# TYPE promspool_job_duration_seconds gauge\npromspool_job_duration_seconds{job=%q} %d\n# TYPE promspool_job_start_timestamp_seconds gauge\npromspool_job_start_timestamp_seconds{job=%[1]q} %[3]d\n# TYPE promspool_job_exit_code gauge\npromspool_job_exit_code{job=%[1]q} %[4]d\n# TYPE promspool_job_end_timestamp_seconds gauge\npromspool_job_end_timestamp_seconds{job=%[1]q} %[5]d\n# TYPE promspool_job_success_timestamp_seconds gauge\npromspool_job_success_timestamp_seconds{job=%[1]q} %[5]d\n",
+			name, []int{5, 9, 1}[i], now-int64(100*i+100), []int{0, 124, 0}[i], now-1), exposition.Label{Name: "job", Value: name})
+	}
+	e := serve(t, fs, nil)
+	order := func(query string) (names string) {
+		for _, m := range regexp.MustCompile(`class="job">(\w)<`).FindAllStringSubmatch(page(t, e, "view=jobs&"+query), -1) {
+			names += m[1]
+		}
+		return names
+	}
+	for query, want := range map[string]string{
+		"": "bac", "sort=name": "abc", "sort=-name": "cba", "sort=took": "cab", "sort=-took": "bac", "sort=-start": "abc", "sort=start": "cba", "sort=-state": "acb",
+		"state=succeeded": "ac", "state=timed+out": "b", "state=faulty": "b", "state=lost": "", "state=x": "bac", "sort=x": "bac", "state=succeeded&sort=-name": "ca",
+	} {
+		if got := order(query); got != want {
+			t.Errorf("%s lists %q, want %q", query, got, want)
+		}
+	}
+	for query, want := range map[string]string{"state=x": "invalid state", "sort=x": "invalid sort"} {
+		if !strings.Contains(page(t, e, "view=jobs&"+query), want) {
+			t.Errorf("%s lacks %q", query, want)
 		}
 	}
 }

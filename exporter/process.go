@@ -12,28 +12,27 @@ import (
 	"github.com/prometheus/common/expfmt"
 )
 
-// processAge is how old what is told of the process may be. Scrapes come less
-// often; it is for those who ask many times in a row.
+// processAge bounds the age of the metrics of the process. Scrapes come less often;
+// it is for clients that send many requests in a row.
 const processAge = time.Second
 
-// A passage is a part of an exposition that is ready to be sent.
+// A passage is a part of an exposition in its final form.
 type passage struct {
-	families []*dto.MetricFamily // not to be changed
-	told     bool                // whether the store was told of all of them
+	families []*dto.MetricFamily // read-only
+	told     bool                // whether OwnFamilies has all of them
 	text     []byte
 	packed   []byte // by filestore.Deflate
 }
 
-// process keeps the metrics of the process for a moment: asking the runtime and
-// the kernel for them, rendering and compressing them costs more than the rest
-// of a scrape where nothing has changed.
+// process keeps the metrics of the process for a moment. To gather, render and compress
+// them costs more than the rest of a scrape without changes.
 type process struct {
 	mu      sync.Mutex
 	at      time.Time
 	passage *passage
 }
 
-// get returns the metrics of the process as they were at most processAge ago.
+// get returns the metrics of the process, at most processAge old.
 func (p *process) get(cfg Config, now time.Time) *passage {
 	if cfg.Process == nil {
 		return &passage{told: true}

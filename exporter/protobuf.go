@@ -68,7 +68,7 @@ func (e *Exporter) protobufBody(v *merge.View, scheme model.EscapingScheme, only
 
 // decoded returns the families that are asked for, with their names escaped.
 func (e *Exporter) decoded(v *merge.View, scheme model.EscapingScheme, only filter) []*dto.MetricFamily {
-	own := e.ownEncoded(v, nil) // how names are escaped must not depend on what is asked for
+	own := e.ownEncoded(v, nil) // the escaping of a name must not depend on the filter
 	all := make([]byte, 0, v.Encoded().Size+len(own))
 	for _, p := range v.Encoded().Parts {
 		all = append(all, p.Raw()...)

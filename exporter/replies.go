@@ -13,7 +13,8 @@ import (
 	"github.com/promspool/promspool/filestore/merge"
 )
 
-// What the answers under way may hold, however many clients ask and do not read.
+// Limits of the memory of all answers in flight, whatever the number of clients that
+// do not read.
 const (
 	// scrapeMemory is for what a scrape renders itself, mostly the metrics of the
 	// agent. Text of the view is not copied.
@@ -55,7 +56,7 @@ type replies struct {
 	under     map[*reply]struct{}
 	views     map[*merge.View]int // how many answers hold it
 	newest    *merge.View         // of views; nil if nothing holds it any more
-	relieving bool                // a goroutine is at it
+	relieving bool                // a goroutine runs
 }
 
 func newReplies() *replies {
@@ -111,7 +112,7 @@ func (a *reply) setHeld(size int64) {
 	a.of.mu.Unlock()
 }
 
-// shrink gives back what is not needed of the memory.
+// shrink returns the memory beyond that size.
 func (a *reply) shrink(size int64) {
 	if spare := a.held - size; spare > 0 {
 		a.setHeld(size)

@@ -13,8 +13,8 @@ import (
 	"github.com/promspool/promspool/filestore/merge"
 )
 
-// A body is what a scrape sends: all of a view, if there is one, as text or as
-// protobuf, then what is ready, if anything is, and then what was made for it.
+// A body is the content of an answer, in this order: a view as text or protobuf, a
+// passage, and text of this request. Each of them may be missing.
 type body struct {
 	view    *merge.View
 	encoded *merge.Encoded // the view as protobuf; nil if it is sent as text
@@ -65,7 +65,7 @@ func (e *Exporter) serveMetrics(w http.ResponseWriter, r *http.Request) {
 	b.send(a, coding, head)
 }
 
-// beginScrape waits for the memory that the scrape takes.
+// beginScrape waits for the memory of the scrape.
 func (e *Exporter) beginScrape(w http.ResponseWriter, r *http.Request, format expfmt.Format, c coding, only filter) *reply {
 	if format.FormatType() != expfmt.TypeOpenMetrics && c != zstded && only == nil && (format.ToEscapingScheme() == model.NoEscaping || e.isPlain(e.cfg.View())) {
 		return e.replies.begin(w, r, e.replies.scrapes, e.ownSize.Load()*5/4)
@@ -73,7 +73,7 @@ func (e *Exporter) beginScrape(w http.ResponseWriter, r *http.Request, format ex
 	return e.replies.begin(w, r, e.replies.renders, e.renderSize(format, c, only))
 }
 
-// renderSize estimates what it takes to render a scrape as a whole.
+// renderSize estimates the memory to render a whole scrape.
 func (e *Exporter) renderSize(format expfmt.Format, c coding, only filter) int64 {
 	text := int64(e.cfg.View().Len()) + e.ownSize.Load()
 	n := text/4 + 1<<20 // compressed, and the encoder
@@ -89,8 +89,8 @@ func (e *Exporter) renderSize(format expfmt.Format, c coding, only filter) int64
 	return n
 }
 
-// body renders the families that are asked for, and returns in which format. It
-// reports false if it would have to render the view and must not.
+// body renders the families of the filter, and returns their format. It reports false
+// if it would have to render the view and must not.
 func (e *Exporter) body(format expfmt.Format, only filter, mayRender bool) (expfmt.Format, body, bool) {
 	v := e.cfg.View()
 	switch format.FormatType() {
@@ -116,7 +116,7 @@ func (e *Exporter) body(format expfmt.Format, only filter, mayRender bool) (expf
 	own = slices.Concat(ready.text, own)
 	var text []byte
 	if escape || only == nil {
-		// How names are escaped must not depend on what is asked for.
+		// The escaping of a name must not depend on the filter.
 		text = append(v.AppendTo(make([]byte, 0, v.Len()+len(own))), own...)
 	} else {
 		text = pick(v, own, only)
@@ -127,7 +127,7 @@ func (e *Exporter) body(format expfmt.Format, only filter, mayRender bool) (expf
 	return format, body{tail: text}, true
 }
 
-// pick returns some families only, of the view and of the program's own.
+// pick returns the families of the filter, of the view and of the program's own.
 func pick(v *merge.View, own []byte, only filter) []byte {
 	var text []byte
 	beside := v.Beside()
@@ -144,7 +144,7 @@ func pick(v *merge.View, own []byte, only filter) []byte {
 	return text
 }
 
-// A filter says which families are asked for; nil stands for all.
+// A filter is a set of names of families; nil is all of them.
 type filter map[string]bool
 
 func (f filter) has(name string) bool { return f == nil || f[name] }
@@ -155,7 +155,7 @@ type plainView struct {
 	plain bool
 }
 
-// isPlain reports whether all names in the view are of the classic set.
+// isPlain reports whether all names in the view are classic ones.
 func (e *Exporter) isPlain(v *merge.View) bool {
 	if v.PlainNames() {
 		return true

@@ -15,7 +15,7 @@ import (
 // States of files and jobs that a request can ask for. Those of files are the
 // words of promspool ls, and those of jobs are the words of package jobstate.
 const (
-	stateFaulty  = "faulty"  // anything that needs attention, but not what has expired
+	stateFaulty  = "faulty"  // any state below except expired
 	stateBroken  = "broken"  // nothing of the file is served
 	statePartial = "partial" // not all of the file, or not its newest content, is served
 	stateRefused = "refused" // the last push to the group was refused
@@ -68,11 +68,19 @@ type fileCounts struct{ total, faulty, broken, partial, refused, expired int }
 
 func (c *fileCounts) add(s fileState) {
 	c.total++
-	for n, is := range map[*int]bool{&c.faulty: s.faulty(), &c.broken: s.broken, &c.partial: s.partial, &c.refused: s.refused, &c.expired: s.expired} {
+	if s == (fileState{}) {
+		return
+	}
+	count := func(n *int, is bool) {
 		if is {
 			*n++
 		}
 	}
+	count(&c.faulty, s.faulty())
+	count(&c.broken, s.broken)
+	count(&c.partial, s.partial)
+	count(&c.refused, s.refused)
+	count(&c.expired, s.expired)
 }
 
 // of returns the number of files in a state.
@@ -141,7 +149,7 @@ func summarize(v *merge.View, conflicts map[string][]*record.Conflict, now time.
 	return s
 }
 
-// jobOf returns the state of the job that the group is about, if it is about one.
+// jobOf returns the state of the job whose metrics the group has, if it has any.
 func jobOf(v *merge.View, f *record.File, now time.Time) (jobstate.State, bool) {
 	if f.Group().IsZero() {
 		return jobstate.State{}, false
@@ -171,7 +179,7 @@ func (s *summary) findings() []finding {
 	return list
 }
 
-// found appends a finding if it is about anything.
+// found appends a finding with the number n, unless that is zero.
 func found(list []finding, n int, noun, rest, view, state string) []finding {
 	if n == 0 {
 		return list
@@ -247,7 +255,7 @@ func (s *summary) tabs(current string, unhealthy bool) []tab {
 type tab struct {
 	Title, Link, Count               string
 	Current                          bool
-	Bad, Mild                        int // number of errors, and of what has expired
+	Bad, Mild                        int // number of errors, and of expired groups or files
 	BadgeText, BadgeLink, BadgeTitle string
 }
 

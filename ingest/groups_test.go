@@ -58,6 +58,11 @@ func TestRemoveGroups(t *testing.T) {
 		{query(`job=~"ci_.*"`) + "&older_than=1d&dry_run=1", []string{"job=ci_1.prom", "job=ci_2.prom"}},
 		{query(`job=~"ci_.*"`) + "&older_than=0s&dry_run=", []string{"job=ci_1.prom", "job=ci_2.prom", "job=ci_3.prom"}},
 		{query(`{instance="db1"}`, `job="keep"`) + "&dry_run=true", []string{"job=backup,instance=db1.prom", "job=keep.prom"}},
+		{"name[]=job=keep.prom&name[]=job=none.prom&dry_run=1", []string{"job=keep.prom"}},
+		{"name[]=job=backup.prom&dry_run=1", []string{}},
+		{"name[]=&dry_run=1", []string{}},
+		{"name[]=job=ci_1.prom&older_than=1h&dry_run=1&" + query(`job="keep"`), []string{"job=ci_1.prom", "job=keep.prom"}},
+		{"name[]=job=ci_3.prom&older_than=1h&dry_run=1", []string{}},
 	} {
 		if got := a.removes(strings.Contains(tt.query, "dry"), tt.query); !slices.Equal(got, tt.want) {
 			t.Errorf("%s would remove %q, want %q", tt.query, got, tt.want)

@@ -218,22 +218,35 @@ func (p *tab) click(selector string) {
 // sized sets the width of the page in pixels and its colour scheme.
 func (p *tab) sized(width int, dark bool) {
 	p.t.Helper()
-	scheme := "light"
+	p.looking(width, dark, false)
+}
+
+// looking is sized, with the colours of a high contrast mode if they are forced.
+func (p *tab) looking(width int, dark, forced bool) {
+	p.t.Helper()
+	scheme, active := "light", "none"
 	if dark {
 		scheme = "dark"
 	}
+	if forced {
+		active = "active"
+	}
 	p.do("Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600})
-	p.do("Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{{"name": "prefers-color-scheme", "value": scheme}}})
+	p.do("Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{{"name": "prefers-color-scheme", "value": scheme}, {"name": "forced-colors", "value": active}}})
 }
 
 // picture saves a screenshot in the directory PROMSPOOL_TEST_PICTURES, if it is set.
 func (p *tab) picture(name string) {
 	p.t.Helper()
-	dir := os.Getenv("PROMSPOOL_TEST_PICTURES")
-	if dir == "" {
-		return
+	if dir := os.Getenv("PROMSPOOL_TEST_PICTURES"); dir != "" {
+		p.capture(filepath.Join(dir, name+".png"))
 	}
+}
+
+// capture stores a picture of the page in a file.
+func (p *tab) capture(file string) {
+	p.t.Helper()
 	var shot struct{ Data []byte }
 	p.b.must(p.t, p.session, "Page.captureScreenshot", map[string]any{"format": "png"}, &shot)
-	agenttest.NoError(p.t, os.WriteFile(filepath.Join(dir, name+".png"), shot.Data, 0o644))
+	agenttest.NoError(p.t, os.WriteFile(file, shot.Data, 0o644))
 }

@@ -93,7 +93,7 @@ func MainIfAsked(m *testing.M, what string) int {
 // it cannot know that the program, which is built here, depends on them.
 func listSources() {
 	_ = filepath.WalkDir(Repository, func(path string, d fs.DirEntry, err error) error {
-		built := d != nil && path != Repository && slices.Contains([]string{".git", "build", "dist", "spool"}, d.Name())
+		built := d != nil && path != Repository && slices.Contains([]string{".git", "build", "dist", "spool", "node_modules"}, d.Name())
 		if built && d.IsDir() {
 			return filepath.SkipDir
 		}
