@@ -199,7 +199,10 @@ func jobText(v *merge.View, f *record.File, now time.Time) string {
 	case jobstate.TooLong:
 		about(", for %s", s.Start)
 	case jobstate.Failed:
-		about(", %s ago", s.End)
+		if s.ExitCode > 0 {
+			text += ","
+		}
+		about(" %s ago", s.End)
 	case jobstate.Succeeded, jobstate.TimedOut, jobstate.Lost:
 		about(" %s ago", s.End)
 	}
