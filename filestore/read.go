@@ -14,7 +14,7 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// clockGrain is a generous bound for the step of a file system's clock.
+// clockGrain is an upper bound for the step of a file system's clock.
 const clockGrain = 20 * time.Millisecond
 
 func stampOf(st *unix.Stat_t) record.Stamp {
@@ -22,8 +22,8 @@ func stampOf(st *unix.Stat_t) record.Stamp {
 	return record.Stamp{Dev: uint64(st.Dev), Ino: uint64(st.Ino), Size: st.Size, Mtime: m, Ctime: c}
 }
 
-// statIn returns the stamp of a name in a directory, following a symbolic link, and
-// what the name itself is.
+// statIn returns the stamp of a name in a directory, following a symbolic link, and the
+// state of the name itself.
 func statIn(d *disk.Dir, name string) (record.Stamp, *unix.Stat_t, error) {
 	st, link, err := d.Stat(name)
 	if err != nil && !errors.Is(err, disk.ErrLeadsNowhere) {
@@ -47,18 +47,18 @@ type reader struct {
 	clock *steadyClock // nil if no lifetime ends
 
 	waitMu  sync.Mutex       // guards waiting
-	waiting map[string]*wait // files that cannot be read yet, and since when
+	waiting map[string]*wait // files that cannot be read yet
 }
 
-// readResult is what came of looking at one name.
+// readResult is the result of a look at one name.
 type readResult struct {
-	src     *Source // nil if it is not of a Store that is kept up to date
-	base    string  // the name in the directory
-	key     string  // the name in the view
+	src     *Source // nil outside of a Store that is kept up to date
+	base    string  // name in the directory
+	key     string  // name in the view
 	old     *record.File
-	new     *record.Content // nil if there is no such file
+	new     *record.Content // nil if the file does not exist
 	changed bool
-	retry   bool // ask again soon: what is there now is not to be served, or not yet
+	retry   bool // the file cannot be served yet
 	link    bool // the name is a symbolic link
 	stamp   record.Stamp
 }
@@ -92,7 +92,7 @@ func statSentence(err error) string {
 	return "cannot be looked at: " + disk.PlainError(err)
 }
 
-// bad makes the outcome for a file that cannot be used.
+// bad returns the result for a file that cannot be used.
 func (o readResult) bad(at record.Stamp, mtime time.Time, err *exposition.SyntaxError) readResult {
 	o.new = record.Bad(o.key, err)
 	o.stamp = at
@@ -101,11 +101,11 @@ func (o readResult) bad(at record.Stamp, mtime time.Time, err *exposition.Syntax
 	return o
 }
 
-// read loads a file: one open that cannot block, one look at what was opened,
-// and the content only if nobody is writing it.
+// read loads a file. The open cannot block, and the content is read only if no process
+// is writing it.
 func (r *reader) read(d *disk.Dir, o readResult, at record.Stamp, link *unix.Stat_t) readResult {
 	mtime := time.Unix(0, at.Mtime)
-	reported := o.written(0) // before the open: the report is about what is opened, or the content is newer
+	reported := o.written(0) // before the open, so that the content is never older than the report
 	fd, st, err := d.OpenRegular(o.base, link)
 	switch {
 	case err == nil:
@@ -114,7 +114,7 @@ func (r *reader) read(d *disk.Dir, o readResult, at record.Stamp, link *unix.Sta
 			defer o.written(reported.serial) // the open was ours
 		}
 	case errors.Is(err, disk.ErrRetry), errors.Is(err, unix.ENOENT), errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
-		o.retry = true // replaced just now, or a shortage that passes
+		o.retry = true // replaced just now, or a temporary shortage
 		return o
 	case errors.Is(err, disk.ErrNotRegular), errors.Is(err, disk.ErrLinkNowhere):
 		return o.bad(at, time.Time{}, &exposition.SyntaxError{Reason: exposition.NotRegular, Msg: err.Error()})
@@ -132,7 +132,7 @@ func (r *reader) read(d *disk.Dir, o readResult, at record.Stamp, link *unix.Sta
 	o.stamp = at
 	now := r.opts.Now()
 	if d.Secret(&st) {
-		// Whoever publishes a file by a link has two names for it for a moment.
+		// A file that is published by a link has two names for a moment.
 		if now.Sub(time.Unix(0, at.Ctime)) < r.opts.Hold {
 			return r.wait(o, now, whyShared)
 		}
@@ -140,19 +140,19 @@ func (r *reader) read(d *disk.Dir, o readResult, at record.Stamp, link *unix.Sta
 	}
 	heeded := !o.link && st.Nlink <= 1
 	if !heeded {
-		reported = written{} // it may be written to by a name that nothing is reported of
+		reported = written{} // writes through other names are not reported
 	}
 	quiet := now.Sub(mtime)
 	if quiet < 0 {
-		quiet = slowestRest // its time is to come, and tells nothing
+		quiet = slowestRest // a time in the future gives no information
 	}
 	whole := reported.renamed || reported.serial == 0 && o.isAnother(at)
 	if quiet < r.opts.Settle && !whole {
 		return r.wait(o, now, fmt.Sprintf(whyRest, "--spool.settle="+r.opts.Settle.String()))
 	}
 	busy, known := false, true
-	// What a push wrote came whole, by a rename. Whoever else has written there has
-	// long been done: a start need not ask about each of ten thousand files.
+	// Pushes write by a rename. Other writers of an old file have finished, so a start
+	// need not check each of ten thousand files.
 	if quiet < oldGroup || o.link || !strings.HasPrefix(o.base, "job=") || !d.IsOwn(&st) {
 		busy, known = disk.HasWriter(fd)
 	}
@@ -162,13 +162,13 @@ func (r *reader) read(d *disk.Dir, o readResult, at record.Stamp, link *unix.Sta
 		truncated := !reported.opened && o.old != nil && at.Size < o.old.Stamp().Size
 		busy = !truncated || quiet < unknownRest
 	case reported.serial != 0 && reported.opened && quiet < unknownRest:
-		busy = !reported.renamed // perhaps by a writer, who may have written a part
+		busy = !reported.renamed // a writer may have opened it
 	case reported.serial != 0:
 	case quiet < unknownRest:
-		busy = !r.renamedIn(o, at, now) // or so we assume
+		busy = !r.renamedIn(o, at, now)
 	}
 	if busy && !r.waitedTooLong(o.key, mtime, now) {
-		// Another process of ours has its file open for a moment after the rename.
+		// Another promspool process has its file open for a moment after the rename.
 		if now.Sub(r.waitsSince(o.key, now)) >= r.opts.Hold {
 			r.markBad(o.key, at, now)
 		}
@@ -178,16 +178,16 @@ func (r *reader) read(d *disk.Dir, o readResult, at record.Stamp, link *unix.Sta
 	if err != nil {
 		return o.bad(at, mtime, &exposition.SyntaxError{Reason: exposition.Unreadable, Msg: "cannot be read: " + disk.PlainError(err)})
 	}
-	// Whoever opened it meanwhile may have changed what was read.
+	// A writer that opened it meanwhile may have changed the content.
 	if err := unix.Fstat(fd, &st); err != nil || stampOf(&st) != record.WithoutLink(before) || int64(len(data)) != before.Size {
 		return r.wait(o, now, whyChanging)
 	}
-	if !known && heeded && o.written(0).serial != reported.serial { // opened it has been by now, here
-		return r.wait(o, now, whyChanging) // its clock is too coarse to tell
+	if !known && heeded && o.written(0).serial != reported.serial {
+		return r.wait(o, now, whyChanging) // the clock of the file system is too coarse to show it
 	}
 	at.Young = now.Sub(mtime) < clockGrain || now.Sub(time.Unix(0, at.Ctime)) < clockGrain
 	if at.Young && !r.waitedTooLong(o.key, mtime, now) {
-		// Its clock need not tell what was written while we read.
+		// The clock of the file system may not show a write during the read.
 		if busy, known := disk.HasWriter(fd); known && busy {
 			return r.wait(o, now, whyChanging)
 		}
@@ -205,8 +205,8 @@ func (r *reader) read(d *disk.Dir, o readResult, at record.Stamp, link *unix.Sta
 	if quiet < o.new.Rest && !whole {
 		return r.wait(o, now, fmt.Sprintf(whyRest, "the "+o.new.Rest.String()+" of its line promspool:settle"))
 	}
-	// What was good and has turned bad or empty just now is often a writer
-	// between two steps: the last good content stands for a moment longer.
+	// A file that has just become bad or empty often has a writer between two steps, so
+	// the last good content is served for a moment longer.
 	if o.old != nil && o.old.Fault() == nil && o.old.Series() > 0 && (o.new.File.Fault() != nil || o.new.File.Series() == 0) {
 		if quiet < r.opts.Hold {
 			r.markBad(o.key, at, now)
@@ -231,8 +231,7 @@ func isPublic(d *disk.Dir, st *unix.Stat_t) bool {
 	return st.Mode&unix.S_IROTH != 0 && unix.Fstat(int(d.File.Fd()), &dir) == nil && dir.Mode&unix.S_IXOTH != 0
 }
 
-// readAll reads a file of that size. What comes after it is not looked at: if the
-// file has grown its stamp tells.
+// readAll reads size bytes of a file. If the file has grown, its stamp differs.
 func readAll(fd, size int) ([]byte, error) {
 	b := make([]byte, size)
 	for n := 0; n < size; {
@@ -250,7 +249,7 @@ func readAll(fd, size int) ([]byte, error) {
 	return b, nil
 }
 
-// Why a file is waited for. They are said of it once that has lasted for long.
+// Reasons for the wait for a file. They appear in its error after a long wait.
 const (
 	whyRest     = "is written in place, and never rests for %s"
 	whyOpen     = "a writer has it open, or keeps changing it"
@@ -259,7 +258,7 @@ const (
 	whyShared   = "gets another hard link again and again"
 )
 
-// oldGroup is the age from which a group's file of ours is taken for whole.
+// oldGroup is the age from which a group's file is regarded as complete.
 const oldGroup = time.Minute
 
 // busyAfter is how long a file is waited for before it is named as busy.
@@ -291,8 +290,8 @@ func (r *reader) wait(o readResult, now time.Time, why string) readResult {
 	return o
 }
 
-// written is what was reported of the writers of a file, see [Source.UseReports].
-// The zero value says that nothing was.
+// written is the last report about writers of a file, see [Source.UseReports]. The
+// zero value means that there is none.
 type written struct {
 	serial                  uint64
 	closed, renamed, opened bool
@@ -309,33 +308,31 @@ func (o *readResult) written(mine uint64) (w written) {
 	return w
 }
 
-// isAnother reports whether a file has the looks of one that has taken the place
-// of the one before by a rename, where no report says so: it is another inode,
-// changed after the last write to it. After a start that is not known.
+// isAnother reports whether a file seems to have replaced another one by a rename: it
+// has another inode, which was changed after the last write. After a start this is
+// unknown.
 func (o *readResult) isAnother(at record.Stamp) bool {
 	return o.old != nil && o.old.Stamp().Ino != 0 && !o.link && o.old.Stamp().Ino != at.Ino && at.Ctime > at.Mtime
 }
 
-// Some programs keep their file open for ever. After a while what they wrote
-// counts as complete once it has rested.
+// Some programs never close their file. After writerTimeout it counts as complete once
+// it has been unchanged for writerRest.
 //
-// Where the kernel does not say whether there is a writer, neither when asked nor
-// by a report, a file has to rest for a moment: few pause for longer within one
-// file. A report that a file was changed without one that it was closed stands
-// for an open file, unless it became smaller and no open was reported: that is
-// truncate(2).
+// If the kernel does not report writers, a file must be unchanged for unknownRest: few
+// writers pause for longer within one file. A reported change without a close means
+// an open file, unless the file became smaller and no open was reported: then the
+// change was by truncate(2).
 const (
 	unknownRest   = 200 * time.Millisecond
 	writerTimeout = 30 * time.Second
 	writerRest    = 5 * time.Second
-	slowestRest   = 1<<63 - 1 // longer than any rest
+	slowestRest   = 1<<63 - 1 // longer than all of them
 )
 
-// renamedIn reports whether a file has the looks of one that was complete when it
-// was put in its place: its inode was changed after the last write to it, as a
-// rename does. Where the clock is too coarse for that, another inode each time we
-// look will do after a while, or a file that is replaced very often would never
-// be read.
+// renamedIn reports whether a file seems to have been renamed to its place when it was
+// complete: its inode was changed after the last write. If the clock is too coarse to
+// show this, a new inode at each look suffices after a while. Otherwise a file that is
+// replaced very often would never be read.
 func (r *reader) renamedIn(o readResult, at record.Stamp, now time.Time) bool {
 	if at.Ctime > at.Mtime {
 		return true
@@ -347,13 +344,13 @@ func (r *reader) waitedTooLong(name string, mtime, now time.Time) bool {
 	return now.Sub(r.waitsSince(name, now)) > writerTimeout && now.Sub(mtime) > writerRest
 }
 
-// wait is what is known of a file that cannot be read yet.
+// wait is the state of a file that cannot be read yet.
 type wait struct {
 	since time.Time
-	bad   record.Stamp // of what was found half-written or broken; zero if nothing was
+	bad   record.Stamp // of half-written or broken content; zero if none was found
 }
 
-// waitsSince returns since when the file is being waited for.
+// waitsSince returns the start of the wait for the file.
 func (r *reader) waitsSince(name string, now time.Time) time.Time {
 	r.waitMu.Lock()
 	defer r.waitMu.Unlock()
@@ -369,16 +366,15 @@ func (r *reader) waitFor(name string, now time.Time) *wait {
 	return w
 }
 
-// markBad takes note that the file as it is with this stamp is half-written or
-// broken.
+// markBad records that the file with this stamp is half-written or broken.
 func (r *reader) markBad(name string, at record.Stamp, now time.Time) {
 	r.waitMu.Lock()
 	defer r.waitMu.Unlock()
 	r.waitFor(name, now).bad = record.WithoutYoung(at)
 }
 
-// isBad reports whether the file with this stamp was found so. Nothing is lost
-// if a push replaces it.
+// isBad reports whether the file with this stamp was found to be half-written or
+// broken, so that a push may replace it.
 func (r *reader) isBad(name string, at record.Stamp) bool {
 	r.waitMu.Lock()
 	defer r.waitMu.Unlock()

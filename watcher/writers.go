@@ -52,8 +52,8 @@ func (r *reports) note(name string, kind reportKind, serial uint64, now time.Tim
 		}
 		r.sweep = 2 * len(r.byName)
 	}
-	// A change of a file that nobody has opened is by truncate(2), or by a writer
-	// that had it open before.
+	// A change without a reported open is by truncate(2), or by a writer that had the
+	// file open before.
 	opened := kind == changed && (!known || before.opened)
 	r.byName[name] = report{serial: serial, kind: kind, opened: opened, at: now}
 }
@@ -76,10 +76,10 @@ func (r *reports) setOpened(name string, opened bool) {
 	}
 }
 
-// forget drops what is known of a file.
+// forget drops the report about a file.
 func (r *reports) forget(name string) { delete(r.byName, name) }
 
-// forgetAll drops what is known of all files.
+// forgetAll drops all reports.
 func (r *reports) forgetAll() { clear(r.byName) }
 
 // Written returns the kernel's last report about the content of a file. It takes in

@@ -1,15 +1,15 @@
-// Package disk gives atomic, durable access to one directory, beside other
-// processes that change it.
+// Package disk gives atomic, durable access to a directory that other processes
+// change at the same time.
 //
-// A [Dir] stays the directory that was found, whatever happens to its path. A file
-// is prepared under a temporary name, synced, and renamed to its place; a rename is
-// durable once the directory is synced, and all who wait share one sync. A sync that
-// failed leaves everything in doubt that was renamed before. An [Exclusion] lets one
-// change at a time, of all processes, rename or delete.
+// A [Dir] is bound to the directory that was found, even if its path leads to another
+// one later. A file is written under a temporary name, synced and renamed. A rename is
+// durable after a sync of the directory, which all waiting changes share. A failed sync
+// puts all earlier unsynced renames in doubt. An [Exclusion] serializes renames and
+// deletions across processes.
 //
-// What is read is opened without blocking and looked at once it is open: only regular
-// files, and symbolic links only where their makers could read the target themselves.
-// The package knows nothing of metrics.
+// Files are opened without blocking and checked after the open. Only regular files are
+// read, and symbolic links only if their owners may read the target. The package does
+// not depend on metrics.
 package disk
 
 import (
@@ -26,57 +26,54 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrRetry says that a file or the directory has changed since it was looked at.
+// ErrRetry reports that a file or the directory changed after it was read.
 var ErrRetry = errors.New("changed meanwhile")
 
-// A Dir is a spool, or another source, as it was found at its path:
-// whatever happens to the path, this stays the directory that it was, and all
-// files in it are named relative to it.
+// A Dir is the directory of a spool or of another source. It stays the same directory
+// if its path leads to another one later. File names are relative to it.
 //
-// It is open while it is in use and for a moment after that, because an open
-// directory keeps its file system from being unmounted. In between its identity is
-// known: device, inode and time of birth, which tell it from a new one with the
-// number of the old. Where the file system has no time of birth it stays open, which
-// pins the inode.
+// It is open only while it is in use and for a moment after that, because an open
+// directory prevents an unmount. While it is closed, device, inode and time of birth
+// identify it. On file systems without a time of birth it stays open, which reserves
+// the inode number.
 type Dir struct {
 	Path   string
 	id     identity
 	pinned bool
 
-	// A flush has failed. What was renamed before and is not flushed yet may have
-	// been in what the kernel gave up, and later flushes say nothing of it: ext4
-	// calls them a success. So all of it is in doubt, and this is used no more by
-	// those who come later: they find the directory anew.
+	// A sync has failed. All earlier unsynced renames are in doubt, because the kernel
+	// may have dropped their pages and reports later syncs as successful (ext4). New
+	// changes open the directory anew.
 	failed atomic.Bool
-	doubt  bool // it was found anew for that reason
+	doubt  bool // opened anew after a failed sync
 
 	open sync.Mutex // guards user, idle and whether Root and File are open
 	user int
-	keep bool        // open for a moment after its last use
-	idle *time.Timer // shuts a directory that nobody has worked in for a while
+	keep bool        // stay open for a moment after the last use
+	idle *time.Timer // closes the directory after that
 	Root *os.Root
 	File *os.File // the same directory, to sync and stat it
 
-	owner uint32 // of the directory, when it was opened
+	owner uint32 // owner of the directory when it was opened
 	mode  uint32 // its permissions then
 
-	lockFile *os.File     // the spool's lock, while the directory is open; of the change that has the turn
-	lockID   unix.Stat_t  // what it is
-	checked  atomic.Int64 // when CheckPath found the path right last, in Unix nanoseconds
-	permOK   atomic.Bool  // new files have the mode that they are to have: the umask allows it
+	lockFile *os.File     // lock of the spool while the directory is open; used by the current change
+	lockID   unix.Stat_t  // identity of lockFile
+	checked  atomic.Int64 // time of the last successful CheckPath, in Unix nanoseconds
+	permOK   atomic.Bool  // the umask gives new files the mode filePerm
 
 	mu      sync.Mutex
-	next    *flush     // the one that whoever comes now takes part in; nil if there is none
-	flushes sync.Mutex // held while one runs
+	next    *flush     // sync that new callers join; nil if none waits
+	flushes sync.Mutex // held during a sync
 }
 
-// identity tells directories apart. It is comparable.
+// identity identifies a directory. It is comparable.
 type identity struct {
 	dev, ino, mount uint64
 	birth           int64 // nanoseconds
 }
 
-// flush is one flush of the directory, shared by all who wait for it.
+// flush is a sync of the directory that all waiting callers share.
 type flush struct {
 	done chan struct{}
 	err  error
@@ -91,15 +88,15 @@ func Open(path string) (*Dir, error) {
 	var ok bool
 	if d.id, ok = identify(d.File); !ok {
 		d.pinned = true
-		d.user++ // for ever
+		d.user++ // never released
 	}
 	d.user++
 	return d, nil
 }
 
 func (d *Dir) openAt() error {
-	// OpenRoot would wait for the other end of a pipe, and has an error of its own for
-	// what is no directory.
+	// OpenRoot would block on a named pipe, and it has its own error for a file that
+	// is not a directory.
 	if fi, err := os.Stat(d.Path); err != nil {
 		return err
 	} else if !fi.IsDir() {
@@ -280,7 +277,7 @@ func (d *Dir) Sync() error {
 	d.next = nil
 	d.mu.Unlock()
 	f.err = errNotFlushed // stays if what follows panics
-	f.err = d.noted(d.File.Sync())
+	f.err = d.recordSyncError(d.File.Sync())
 	if f.err == nil && d.failed.Load() {
 		f.err = errFailedBefore
 	}
@@ -291,39 +288,39 @@ var errNotFlushed = errors.New("the flush was not done")
 
 var errFailedBefore = errors.New("another flush has failed meanwhile")
 
-// noted takes note of what a flush of the directory, or of a file in it, came to.
-// A lack of space concerns only the file that there is none for.
-func (d *Dir) noted(err error) error {
+// recordSyncError records a failed sync of the directory or of a file in it. A lack of
+// space affects only one file and is not recorded.
+func (d *Dir) recordSyncError(err error) error {
 	if err != nil && !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
 		d.failed.Store(true)
 	}
 	return err
 }
 
-// filePerm lets other exporters, under other users, read what is written.
+// filePerm lets exporters of other users read the files.
 const filePerm fs.FileMode = 0o644
 
-// Prepare writes and flushes a temporary file beside its destination. Its name
-// begins with a dot and does not end in .prom, so that nobody reads it. The
-// caller renames it with Install or removes it with Discard. While the file is
-// open a lock on it says that its writer is alive, see sweep.
+// Prepare writes and syncs a temporary file in the directory. Its name begins with a
+// dot and does not end in .prom, so no reader serves it. The caller renames it with
+// Install or deletes it with Discard. The open file is locked, which protects it from
+// Sweep.
 //
-// A time other than zero becomes the file's time of modification.
+// A time other than zero becomes the modification time of the file.
 func (d *Dir) Prepare(name string, data []byte, mtime time.Time) (*Pending, error) {
 	f, err := d.temp(name)
 	if err != nil {
 		return nil, err
 	}
-	// If that fails a sweep is at it, and what it removes is written again.
+	// On failure a Sweep is deleting the file, and the commit is retried.
 	_ = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	_, err = f.Write(data)
 	if err == nil && !mtime.IsZero() {
 		err = d.Root.Chtimes(tempName(f), mtime, mtime)
 	}
 	if err == nil {
-		// If this fails the pages count as clean from then on, and a second
-		// try would say that all is well: there is none.
-		err = d.noted(f.Sync())
+		// No retry: after a failure the kernel regards the pages as clean, and a
+		// second sync would succeed.
+		err = d.recordSyncError(f.Sync())
 	}
 	if err != nil {
 		_ = f.Cleanup()
@@ -380,11 +377,11 @@ func (p *Pending) Install(name string) (at unix.Stat_t, old OldFile, err error) 
 	case err != nil:
 		return at, old, nameless(err)
 	}
-	// By descriptor: somebody else may have replaced the name by now.
+	// By descriptor, since another process may have replaced the name.
 	if err := unix.Fstat(int(f.Fd()), &at); err != nil {
 		return at, old, err
 	}
-	_ = f.File.Close() // flushed already
+	_ = f.File.Close() // already synced
 	return at, old, nil
 }
 
@@ -401,9 +398,9 @@ func tempName(f *renameio.PendingFile) string {
 // Leftover matches the temporary names of commits.
 var Leftover = regexp.MustCompile(`^\.job=.*\.prom[0-9]+$`)
 
-// Sweep removes what killed processes left of their commits, and nothing else:
-// only names that are ours, and only where nobody holds the lock on the file. A
-// writer who has made his file and not yet taken the lock starts over.
+// Sweep deletes temporary files of killed processes: those with names of commits
+// whose lock no process holds. A writer that has created its file and not yet locked
+// it retries.
 func (d *Dir) Sweep(names []string) (removed int) {
 	for _, name := range names {
 		if !Leftover.MatchString(name) {
@@ -433,9 +430,9 @@ func (d *Dir) Names() ([]string, error) {
 	return dir.Readdirnames(-1)
 }
 
-// VerifyWritable returns an error if a flush has failed before and nothing can be
-// changed since. A file system that gave up still says of flushes that they
-// succeed, so whoever has changed nothing cannot go by that alone.
+// VerifyWritable returns an error if a sync has failed and the directory is still not
+// writable. It writes a file, because a failed file system reports syncs of unchanged
+// files as successful.
 func (d *Dir) VerifyWritable() error {
 	if !d.doubt {
 		return nil
@@ -447,8 +444,8 @@ func (d *Dir) VerifyWritable() error {
 	return err
 }
 
-// Probe reports whether a file of that size, or of a page if that is more, can be
-// written. Only the larger one is flushed.
+// Probe returns an error if a file of that size cannot be written, or of a page if that
+// is more. Only a larger one is synced.
 func (d *Dir) Probe(size int64) error {
 	f, err := d.temp("job=probe.prom")
 	if err != nil {
@@ -457,7 +454,7 @@ func (d *Dir) Probe(size int64) error {
 	const page = 4096
 	_, err = f.Write(make([]byte, max(size, page)))
 	if err == nil && size > page {
-		err = f.Sync() // some file systems count only then
+		err = f.Sync() // some file systems allocate only then
 	}
 	if cleanup := f.Cleanup(); err == nil {
 		err = cleanup
@@ -465,7 +462,7 @@ func (d *Dir) Probe(size int64) error {
 	return nameless(err)
 }
 
-// Wrap adds to an error of the file system what was being done.
+// Wrap adds the failed action to an error of the file system.
 func Wrap(what string, err error) error {
 	if err == nil {
 		return nil
@@ -473,9 +470,8 @@ func Wrap(what string, err error) error {
 	return fmt.Errorf("%s: %w", what, nameless(err)) // the path is the spool's and is named by what
 }
 
-// ErrBusy is what a commit's error wraps when another process held the lock of
-// the spool for too long, or changed the same file again and again. Nothing was
-// changed.
+// ErrBusy is the cause if another process held the lock of the spool for too long, or
+// kept changing the same file. The spool is unchanged.
 var ErrBusy = errors.New("another process holds the lock of the spool")
 
 // nameless takes the path out of an error of the file system, so that no answer and
