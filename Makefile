@@ -144,7 +144,7 @@ install: build/promspool.1 ## install program, units, manual and documents below
 	cp -R docs $(DESTDIR)$(PREFIX)/share/doc/promspool/
 	install -D -m 644 LICENSE $(DESTDIR)$(PREFIX)/share/doc/promspool/copyright
 	cp -R examples $(DESTDIR)$(PREFIX)/share/doc/promspool/
-	chmod -R u=rwX,go=rX $(DESTDIR)$(PREFIX)/share/doc/promspool/examples
+	chmod -R u=rwX,go=rX $(DESTDIR)$(PREFIX)/share/doc/promspool
 	test -e $(DESTDIR)/etc/default/promspool || install -D -m 644 .nfpm/default $(DESTDIR)/etc/default/promspool
 	install -d $(DESTDIR)/etc/promspool/jobs
 
