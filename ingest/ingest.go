@@ -80,6 +80,7 @@ type Config struct {
 	Limits       exposition.Limits // of a body, and of the labels in a path
 	MaxBytes     int64             // of a body, as sent and as decoded; default 16 MiB
 	UTF8Names    bool              // names outside of [a-zA-Z_:][a-zA-Z0-9_:]*
+	StartTime    bool              // see Options.StartTime
 	Unchecked    bool              // answer a push with 202; the Store has to be opened unchecked, too
 	AllowRemote  bool              // accept writes from other hosts
 	AllowedHosts []string          // further names of this host, see NewHostRule
@@ -135,7 +136,7 @@ type Handler struct {
 func New(cfg Config) (*Handler, error) {
 	h := &Handler{
 		store:   cfg.Store,
-		options: Options{Limits: cfg.Limits, MaxBytes: cfg.MaxBytes, UTF8Names: cfg.UTF8Names},
+		options: Options{Limits: cfg.Limits, MaxBytes: cfg.MaxBytes, UTF8Names: cfg.UTF8Names, StartTime: cfg.StartTime},
 		success: http.StatusOK,
 		admin:   cfg.Admin,
 		guard:   newGuard(cfg.AllowRemote, NewHostRule(cfg.AllowedHosts...)),

@@ -168,7 +168,7 @@ func (a *agent) route() error {
 	}
 	a.hosts = ingest.NewHostRule(allowed...)
 	push, err := ingest.New(ingest.Config{
-		Store: a.store, Limits: a.limits, MaxBytes: int64(a.maxBytes), UTF8Names: a.utf8Names, Unchecked: a.unchecked,
+		Store: a.store, Limits: a.limits, MaxBytes: int64(a.maxBytes), UTF8Names: a.utf8Names, StartTime: a.startTime, Unchecked: a.unchecked,
 		AllowRemote: a.allowRemote, AllowedHosts: allowed, Admin: a.admin, Ownership: a.set.ownership, Logger: a.logger, Registerer: a.reg, Requests: a.requests,
 		Pings: a.pings, MaxSlugs: a.maxSlugs, Boot: a.bootID(),
 	})
@@ -204,7 +204,7 @@ func (a *agent) serve(ctx context.Context, socks sockets) error {
 		a.logger.Info("Accepting pushes on a unix socket", "socket", addresses(socks.push))
 	}
 	if len(socks.read) > 0 {
-		a.logger.Info("Serving over a read-only socket as well", "socket", addresses(socks.read))
+		a.logger.Info("Serving reads on a unix socket", "socket", addresses(socks.read))
 	}
 	var group errgroup.Group
 	serve := func(listeners []net.Listener, handler http.Handler, how func(net.Listener, *http.Server) error) {
