@@ -42,6 +42,23 @@ const (
 	DefaultExemplars = 1000
 )
 
+// MaxHelp is the maximum length of a HELP text in bytes. The text of one file is
+// written to all groups that have the family, so a longer one could fill the disk. In
+// a push it is an error; of a text in a file only the beginning is used.
+const MaxHelp = 4096
+
+// cutHelp shortens a HELP text of a file to MaxHelp.
+func cutHelp(text string) string {
+	n := MaxHelp
+	if len(text) <= n {
+		return text
+	}
+	for n > 0 && !utf8.RuneStart(text[n]) {
+		n--
+	}
+	return text[:n]
+}
+
 func (l Limits) maxBuckets() int   { return withinFile(l.Buckets, FileLimits.Buckets) }
 func (l Limits) maxExemplars() int { return withinFile(l.Exemplars, FileLimits.Exemplars) }
 
@@ -319,6 +336,12 @@ func (p *parser) help(f *RawFamily, valid bool) error {
 			return p.failf(Encoding, "the HELP text is not UTF-8 text: %s", p.firstInvalid(text))
 		}
 		text = strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
+	}
+	if len(text) > MaxHelp {
+		if !p.lenient {
+			return p.failf(TooLarge, "the HELP text has %d bytes, and the limit is %d: shorten it", len(text), MaxHelp)
+		}
+		text = cutHelp(text)
 	}
 	if f.helpSeen && (!p.lenient || f.help != text) {
 		return p.fail("second HELP line: write one for each family")

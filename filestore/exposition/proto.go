@@ -73,6 +73,8 @@ func (c *converter) family(mf *dto.MetricFamily) error {
 		return refuse(Syntax, "", "invalid metric name %s: use letters, digits, underscores and colons, and no digit first", token(name))
 	case !utf8.ValidString(mf.GetHelp()) || strings.IndexByte(mf.GetHelp(), 0) >= 0:
 		return refuse(Encoding, name, "the HELP text is not UTF-8 text: convert it")
+	case len(mf.GetHelp()) > MaxHelp:
+		return refuse(TooLarge, name, "the HELP text has %d bytes, and the limit is %d: shorten it", len(mf.GetHelp()), MaxHelp)
 	}
 	f := &RawFamily{Name: name, help: mf.GetHelp(), helpSeen: mf.Help != nil}
 	switch mf.GetType() {

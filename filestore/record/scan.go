@@ -142,7 +142,7 @@ func (s *scanner) family() bool {
 }
 
 func plainHelp(s string) bool {
-	return s != "" && s[0] != ' ' && s[0] != '\t' && strings.IndexByte(s, '\\') < 0 && s[len(s)-1] != '\r'
+	return s != "" && len(s) <= exposition.MaxHelp && s[0] != ' ' && s[0] != '\t' && strings.IndexByte(s, '\\') < 0 && s[len(s)-1] != '\r'
 }
 
 // sample cuts off a sample line of the family and returns its label set.

@@ -1,0 +1,35 @@
+package exposition_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	dto "github.com/prometheus/client_model/go"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/promspool/promspool/filestore/exposition"
+)
+
+// TestHelpIsBounded checks that a longer HELP text is an error of a push, in text and in
+// protobuf.
+func TestHelpIsBounded(t *testing.T) {
+	for extra, want := range []exposition.Reason{"", exposition.TooLarge} {
+		help := strings.Repeat("h", exposition.MaxHelp+extra)
+		_, fromText := exposition.Parse([]byte("# HELP a "+help+"\na 1\n"), exposition.Limits{}, false)
+		_, fromProto := exposition.FromProto([]*dto.MetricFamily{{
+			Name: proto.String("a"), Help: &help, Type: dto.MetricType_GAUGE.Enum(),
+			Metric: []*dto.Metric{{Gauge: &dto.Gauge{Value: proto.Float64(1)}}},
+		}}, exposition.Limits{}, false)
+		for what, err := range map[string]error{"text": fromText, "protobuf": fromProto} {
+			var e *exposition.SyntaxError
+			var got exposition.Reason
+			if errors.As(err, &e) {
+				got = e.Reason
+			}
+			if got != want {
+				t.Errorf("%s with %d bytes of HELP: %v, want reason %q", what, len(help), err, want)
+			}
+		}
+	}
+}
