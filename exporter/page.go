@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -140,7 +141,9 @@ func (e *Exporter) pageData(r *http.Request, now time.Time) *pageData {
 	default:
 		view = viewGroups
 		p.Title, p.List = "Groups", newListData(v, q, view, conflicts, &sum.groups, now, may)
-		p.List.PushURL = pushURL(r)
+		if !p.Reading {
+			p.List.PushURL = pushURL(r)
+		}
 	}
 	if malformed != nil { // the readable part of the query applies
 		switch wrong := wording.Visible(malformed.Error()); {
@@ -155,14 +158,20 @@ func (e *Exporter) pageData(r *http.Request, now time.Time) *pageData {
 }
 
 // pushURL returns the URL of a first push, at the address that the page was asked
-// for. A proxy may hide it, so the script puts in the one that the browser has.
+// for. A proxy may hide it, so the script puts in the one that the browser has. A host
+// that a shell could interpret is replaced, since the URL is part of a command.
 func pushURL(r *http.Request) string {
-	scheme := "http"
+	scheme, host := "http", r.Host
 	if r.TLS != nil {
 		scheme = "https"
 	}
-	return wording.Visible(scheme + "://" + wording.Shorten(r.Host, maxLabel) + strings.TrimSuffix(r.URL.Path, "status") + "metrics/job/some_job")
+	if !plainHost.MatchString(host) {
+		host = "localhost:9091"
+	}
+	return wording.Visible(scheme + "://" + host + strings.TrimSuffix(r.URL.Path, "status") + "metrics/job/some_job")
 }
+
+var plainHost = regexp.MustCompile(`^(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?$`)
 
 // trouble returns why the spool is not healthy or not ready.
 func (e *Exporter) trouble() error {

@@ -387,6 +387,15 @@ func TestEmptyPageShowsTheFirstPush(t *testing.T) {
 			t.Errorf("%.100s lacks %s", target, want)
 		}
 	}
+	for _, host := range []string{"$(id).localhost", "a';id;'.localhost", "localhost:1;id", "[::1%25$(id)]", "[::1"} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Host = host
+		w := httptest.NewRecorder()
+		e.Page(w, r)
+		if html := w.Body.String(); strings.Contains(html, "id") && !strings.Contains(html, "http://localhost:9091/metrics/job/some_job<") {
+			t.Errorf("the command has the host %q", host)
+		}
+	}
 	r := httptest.NewRequest("GET", "/", nil)
 	r.Host = "<script>\u202e" + strings.Repeat("h", 5000)
 	w := httptest.NewRecorder()

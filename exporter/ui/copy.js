@@ -6,7 +6,9 @@ export function copying(root) {
   const first = root.querySelector("#first");
   if (first && !first.dataset.url) {
     const url = new URL("metrics/job/some_job", document.baseURI).href;
-    first.textContent = first.textContent.replace(/http\S*$/, url);
+    if (/^https?:[\w.:\[\]/-]+$/.test(url)) { // nothing that a shell interprets
+      first.textContent = first.textContent.replace(/http\S*$/, url);
+    }
     first.dataset.url = url;
   }
   for (const code of root.querySelectorAll(".empty pre > code")) {
