@@ -236,7 +236,7 @@ func (c *checker) together(files []*checked) {
 func sentence(x *record.Conflict, kept string) string {
 	switch {
 	case x.Reason == exposition.TypeConflict:
-		return fmt.Sprintf("family %q has another type in %s: it is a %s there and a %s here", x.Family, kept, x.KeptType, x.Type)
+		return fmt.Sprintf("family %q has another type in %s: its type is %s there and %s here", x.Family, kept, x.KeptType, x.Type)
 	case x.Reason == exposition.Reserved && x.Line == "":
 		return fmt.Sprintf("family %q belongs to the agent", x.Family)
 	case x.Line == "":

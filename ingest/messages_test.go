@@ -300,7 +300,7 @@ func TestMessages(t *testing.T) {
 		},
 		{
 			name: "type of another file", body: "# TYPE jobs gauge\njobs 1\n",
-			want: `family "jobs" has another type in "job=other.prom": it is a counter there and a gauge in "job=j.prom"; use one type`,
+			want: `family "jobs" has another type in "job=other.prom": its type is counter there and gauge in "job=j.prom"; use one type`,
 		},
 		{
 			name: "part of a histogram of another file", body: "lat_sum 1\n",
@@ -340,7 +340,7 @@ func TestMessages(t *testing.T) {
 		},
 		{
 			name: "several conflicts", body: "# TYPE jobs gauge\njobs 1\n# TYPE lat gauge\nlat 1\n",
-			want: `family "jobs" has another type in "job=other.prom": it is a counter there and a gauge in "job=j.prom"; use one type; family "lat" has another type in "job=other.prom": it is a histogram there and a gauge in "job=j.prom"; use one type`,
+			want: `family "jobs" has another type in "job=other.prom": its type is counter there and gauge in "job=j.prom"; use one type; family "lat" has another type in "job=other.prom": its type is histogram there and gauge in "job=j.prom"; use one type`,
 		},
 		{
 			name: "too many samples", body: strings.Repeat("m 1\n", 21),

@@ -244,7 +244,9 @@ func whatToDo(r exposition.Reason) string {
 		return "use another name or label in one of the two, or delete the outdated file: promspool rm FILE"
 	case exposition.Reserved:
 		return "rename the metric: the name is in use"
-	case exposition.NotRegular, exposition.Unreadable, exposition.TooLarge:
+	case exposition.TooLarge:
+		return "make the file smaller, or raise --spool.max-file-bytes"
+	case exposition.NotRegular, exposition.Unreadable:
 		return "replace it by a regular, world-readable file, or delete it"
 	case exposition.Busy:
 		return "write to a temporary file and rename it, best by sending its output through promspool write"

@@ -44,9 +44,9 @@ func (c *Conflict) sentence() string {
 	typed := c.Type != c.KeptType
 	switch {
 	case c.Reason == exposition.TypeConflict && typed && c.Kept == c.File:
-		return fmt.Sprintf("family %s has another type in %s: it is a %s there and a %s in the push; use one type, or replace the group with PUT", family, who, c.KeptType, c.Type)
+		return fmt.Sprintf("family %s has another type in %s: its type is %s there and %s in the push; use one type, or replace the group with PUT", family, who, c.KeptType, c.Type)
 	case c.Reason == exposition.TypeConflict && typed:
-		return fmt.Sprintf("family %s has another type in %s: it is a %s there and a %s in %q; use one type", family, who, c.KeptType, c.Type, c.File)
+		return fmt.Sprintf("family %s has another type in %s: its type is %s there and %s in %q; use one type", family, who, c.KeptType, c.Type, c.File)
 	case c.Reason == exposition.TypeConflict:
 		return fmt.Sprintf("family %s has another type in %s", family, who)
 	case c.Reason == exposition.Reserved && IsReserved(c.Family):
