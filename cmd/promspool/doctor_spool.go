@@ -13,6 +13,7 @@ import (
 
 	"github.com/promspool/promspool/filestore"
 	"github.com/promspool/promspool/filestore/exposition"
+	"github.com/promspool/promspool/filestore/jobstate"
 	"github.com/promspool/promspool/filestore/wording"
 	"github.com/promspool/promspool/watcher"
 )
@@ -56,6 +57,7 @@ func (d *doctor) checkSpool() *filestore.Store {
 	}
 	d.checkLeftovers(x)
 	d.checkPushes(store)
+	d.checkJobs(store)
 	return store
 }
 
@@ -74,6 +76,29 @@ func (d *doctor) checkPushes(store *filestore.Store) {
 	}
 	if refused > most {
 		d.say(note, "pushes", "promspool ls lists all", "the last push to %s more was refused", wording.Count(refused-most, "group"))
+	}
+}
+
+// checkJobs lists the jobs that need attention.
+func (d *doctor) checkJobs(store *filestore.Store) {
+	const most = 10
+	bad, v, now := 0, store.View(), time.Now()
+	for f := range v.Files() {
+		s, ok := jobstate.Of(func(metric string) (float64, bool) { return v.Value(f, metric) }, now)
+		if !ok || !s.Bad() || f.Group().IsZero() {
+			continue
+		}
+		if bad++; bad > most {
+			continue
+		}
+		state := s.String()
+		if s.Overdue {
+			state += ", " + jobstate.Overdue + " since " + s.Due.UTC().Format(time.RFC3339)
+		}
+		d.say(note, "jobs", "promspool show "+f.Group().Name()+" has its runs; the next run that succeeds clears this", "the job %s: %s", f.Group().Name(), state)
+	}
+	if bad > most {
+		d.say(note, "jobs", "promspool ls lists all", "%s more failed, were lost or are overdue", wording.Count(bad-most, "job"))
 	}
 }
 
