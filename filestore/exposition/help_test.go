@@ -33,3 +33,22 @@ func TestHelpIsBounded(t *testing.T) {
 		}
 	}
 }
+
+// TestLongHelpOfAFileIsCut checks that the cut is between two characters, and that the
+// samples stay.
+func TestLongHelpOfAFileIsCut(t *testing.T) {
+	for prefix, want := range map[string]int{"": exposition.MaxHelp, "x": exposition.MaxHelp - 1} {
+		help := prefix + strings.Repeat("é", exposition.MaxHelp)
+		families, err := exposition.ParseFile([]byte("# HELP a " + help + "\na 1\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		parts, series, _, err := exposition.Canonical(families, exposition.Labelling{}, true)
+		if err != nil || series != 1 {
+			t.Fatalf("%d series, %v, want 1", series, err)
+		}
+		if got := parts[0].Desc.Value().Help; len(got) != want || !strings.HasPrefix(help, got) {
+			t.Errorf("the text has %d bytes, want the first %d", len(got), want)
+		}
+	}
+}
