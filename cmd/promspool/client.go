@@ -26,7 +26,7 @@ type remote struct {
 
 	flag        string // that has the URL, for errors; --url if empty
 	direct      bool   // do without the proxy that the environment names
-	contentType string // of what is sent; text if empty
+	contentType string // of the request body; text if empty
 	accept      string // formats of the answer; any if empty
 }
 

@@ -60,7 +60,7 @@ func TestAgentThatCannotServeSaysWhyAndExits(t *testing.T) {
 	}{
 		{"spool is a file", free, file, "", file},
 		{"spool is below a file", free, file + "/spool", "", file},
-		{"port is taken", taken, spool, "", taken + ": bind: address already in use"},
+		{"port is taken", taken, spool, "", taken + ": bind: address already in use: stop the other program (ss -ltnp lists it)"},
 		{"invalid address", "nonsense", spool, "", "nonsense"},
 		{"invalid origin expression", free, spool, "--web.cors.origin=(", "--web.cors.origin"},
 		{"invalid URL", free, spool, "--web.external-url=http://[/", "--web.external-url"},
@@ -101,7 +101,7 @@ func TestAgentThatMayNotWriteItsSpoolSaysWhyAndExits(t *testing.T) {
 	}
 }
 
-// A user without permission is told the spool and the remedies.
+// A user without permission gets an error with the spool and the remedies.
 func TestCommandWithoutPermissionNamesSpoolAndRemedy(t *testing.T) {
 	t.Parallel()
 	spool := t.TempDir()

@@ -33,6 +33,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/mdlayher/vsock"
@@ -42,7 +43,10 @@ import (
 // On opens one address: host:port, or vsock://:port as in the exporter toolkit.
 func On(address string) (net.Listener, error) {
 	l, err := listenOn(address)
-	if err != nil {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("listening on %s: %w: stop the other program (ss -ltnp lists it), or set another --web.listen-address", address, plainCause(err))
+	case err != nil:
 		return nil, fmt.Errorf("listening on %s: %w", address, plainCause(err))
 	}
 	return l, nil
