@@ -108,7 +108,7 @@ fuzz: ## run each fuzz target for FUZZTIME
 bench: ## run the benchmarks COUNT times, into bench.txt (compare two: go tool -modfile=.tools/go.mod benchstat OLD NEW)
 	go test -run '^$$' -bench . -benchmem -count $(COUNT) ./filestore ./ingest ./exporter | tee bench.txt
 
-bench-peers: ## compare with Debian's Pushgateway and node_exporter, if the harness is available
+bench-peers: ## compare with Pushgateway, the newest after "make peers", and node_exporter, if the harness is available
 	.ci/bench-peers $(BENCHFLAGS)
 
 conformance: build ## run the black-box suites, if they are available
