@@ -274,11 +274,7 @@ func wantVersion(t *testing.T, page, version string) {
 // wantGone checks that the package leaves only the user's files.
 func (r *cleanRoot) wantGone() {
 	r.t.Helper()
-	for _, name := range packageFiles {
-		if _, err := os.Lstat(r.dir + name); err == nil {
-			r.t.Errorf("%s is left", name)
-		}
-	}
+	r.wantNone(packageFiles...)
 	if left, _ := filepath.Glob(r.dir + "/etc/systemd/system/*/promspool*"); len(left) > 0 {
 		r.t.Errorf("%q are left", left)
 	}
@@ -290,6 +286,15 @@ func (r *cleanRoot) wantGone() {
 	}
 	if want := []string{"dropped.prom", "job=backup.prom"}; !slices.Equal(got, want) {
 		r.t.Errorf("the spool holds %q, want %q: metrics exist nowhere else", got, want)
+	}
+}
+
+func (r *cleanRoot) wantNone(paths ...string) {
+	r.t.Helper()
+	for _, path := range paths {
+		if _, err := os.Lstat(r.dir + path); err == nil {
+			r.t.Errorf("%s is left", path)
+		}
 	}
 }
 
@@ -337,6 +342,10 @@ func lifeOfRPM(t *testing.T, r *cleanRoot) {
 	wantVersion(t, a.Page(), strings.TrimSpace(do("--query", "--queryformat", "%{VERSION}", "promspool")))
 	a.Stop()
 
+	// As made by systemctl enable promspool-run@backup.timer.
+	wants := r.dir + "/etc/systemd/system/timers.target.wants"
+	agenttest.NoError(t, os.MkdirAll(wants, 0o755))
+	agenttest.NoError(t, os.Symlink("/usr/lib/systemd/system/promspool-run@.timer", wants+"/promspool-run@backup.timer"))
 	do("--nodeps", "--erase", "promspool")
 	if got := r.asked(); !strings.Contains(got, "stop promspool.socket promspool-push.socket promspool-metrics.socket promspool.service\n") || strings.Contains(got, "restart") {
 		t.Errorf("in a removal systemctl is asked %q, want to stop and disable", got)
