@@ -2,10 +2,13 @@ package peertest
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -239,6 +242,43 @@ func TestPackageBoots(t *testing.T) {
 				r.t.Error("the timer does not elapse")
 			}
 		}},
+		{"expectations of timers", func(r *bootedRoot) {
+			r.inside("mkdir", "-p", "/etc/systemd/system").Must(r.t)
+			r.write("/etc/systemd/system/weekday.service", "[Service]\nType=oneshot\nExecStart=/bin/true\n", 0o644)
+			r.write("/etc/systemd/system/weekday.timer", "[Timer]\nOnCalendar=Mon..Fri 03:00 UTC\nAccuracySec=1s\nRandomizedDelaySec=10min\n", 0o644)
+			r.write("/etc/systemd/system/poll.service", "[Service]\nType=oneshot\nExecStart=/bin/true\n", 0o644)
+			r.write("/etc/systemd/system/poll.timer", "[Timer]\nOnBootSec=1h\nOnUnitActiveSec=90min\nAccuracySec=1min\n", 0o644)
+			r.write("/etc/systemd/system/once.timer", "[Timer]\nOnBootSec=1h\nUnit=poll.service\n", 0o644)
+			r.inside("systemctl", "daemon-reload").Must(r.t)
+			declare := func(timer string) agenttest.Command {
+				return r.inside("promspool", "job", "declare", "--spool.directory=/var/lib/promspool/spool", "--from-timer="+timer)
+			}
+			for timer, want := range map[string]string{
+				"weekday.timer":            `declared {job="weekday"}: every 3d, grace 10m1s`, // from Friday to Monday
+				"poll.timer":               `declared {job="poll"}: every 1h30m, grace 1m`,
+				"promspool-run@good.timer": `declared {job="good"}: every 1d, grace 16m`,
+			} {
+				if got := strings.TrimSpace(declare(timer).Must(r.t)); got != want {
+					r.t.Errorf("%s: %s, want %s", timer, got, want)
+				}
+			}
+			for timer, want := range map[string]string{"once.timer": "does not start its unit repeatedly", "absent.timer": "is not there"} {
+				if _, said, status := declare(timer).Run(r.t); status != 1 || !strings.Contains(said, want) {
+					r.t.Errorf("%s: exit status %d: %s, want %s", timer, status, said, want)
+				}
+			}
+			// Neither of the jobs has run: they are due when their timers start them.
+			due := regexp.MustCompile(`promspool_job_next_due_timestamp_seconds\{job="weekday"\} (\S+)`)
+			agenttest.WaitFor(r.t, "the due time of a job that never ran is served", func() bool { return due.MatchString(r.page()) })
+			at, err := strconv.ParseFloat(due.FindStringSubmatch(r.page())[1], 64)
+			agenttest.NoError(r.t, err)
+			if start := time.Unix(int64(at), 0).UTC().Add(-10*time.Minute - time.Second); start.Hour() != 3 || start.Minute() != 0 || !start.After(time.Now()) || start.After(time.Now().AddDate(0, 0, 4)) {
+				r.t.Errorf("the job is due for a start at %s, want the next weekday at 03:00", start)
+			}
+			for _, job := range []string{"weekday", "poll"} {
+				r.inside("promspool", "job", "forget", "--spool.directory=/var/lib/promspool/spool", job).Must(r.t)
+			}
+		}},
 		{"sockets", func(r *bootedRoot) {
 			r.inside("systemctl", "stop", "promspool.service").Must(r.t)
 			r.inside("systemctl", "enable", "--now", "promspool.socket", "promspool-push.socket").Must(r.t)
@@ -284,11 +324,79 @@ func TestPackageBoots(t *testing.T) {
 			r.wantGone()
 			r.inside("getent", "passwd", "promspool").Must(r.t)
 		}},
+		{"tarball", func(r *bootedRoot) {
+			found, err := filepath.Glob(os.Getenv("PROMSPOOL_TEST_PACKAGES") + "/tarball/*.tar.gz")
+			if err != nil || len(found) != 1 {
+				r.t.Fatalf("tarballs: %q, %v, want one", found, err)
+			}
+			text, err := os.ReadFile(found[0])
+			agenttest.NoError(r.t, err)
+			r.inside("rm", "-r", "/var/lib/promspool").Must(r.t)
+			name := filepath.Base(found[0])
+			install, remove := tarballScripts(r.t)
+			script := func(script string) agenttest.Command { return r.inside("sh", "-ec", "cd /root/release\n"+script) }
+			r.write("/root/release/sha256sums.txt", fmt.Sprintf("%x  %s\n%x  another\n", sha256.Sum256(text), name, sha256.Sum256(nil)), 0o644)
+			// Of a tarball with another byte nothing is installed.
+			changed := slices.Clone(text)
+			changed[len(changed)/2] ^= 1
+			r.write("/root/release/"+name, string(changed), 0o644)
+			if _, said, status := script(install).Run(r.t); status == 0 || !strings.Contains(said, "did NOT match") {
+				r.t.Errorf("the installation of a changed tarball exits with %d: %s", status, said)
+			}
+			r.wantNone("/usr/bin/promspool", "/etc/systemd/system/promspool.service", "/root/release/"+strings.TrimSuffix(name, ".tar.gz"))
+
+			r.write("/root/release/"+name, string(text), 0o644)
+			script(install).Must(r.t)
+			r.waitActive()
+			r.wantSpool()
+			r.push("backup_size_bytes 42\n")
+			agenttest.WantLines(r.t, r.page(), pushed)
+			wantVersion(r.t, r.page(), "0.0.0-test")
+			if state := r.inside("systemctl", "is-enabled", "promspool.service").Must(r.t); state != "enabled\n" {
+				r.t.Errorf("the service is %q, want enabled", state)
+			}
+			r.write("/etc/promspool/jobs/good", "#!/bin/sh\n", 0o755)
+			r.inside("systemctl", "start", "promspool-run@good.service").Must(r.t)
+			r.inside("systemctl", "enable", "--now", "promspool-run@good.timer").Must(r.t)
+			r.inside("systemctl", "enable", "promspool-metrics.socket").Must(r.t) // starts with the next boot
+			r.inside("rm", "-r", "/etc/promspool/jobs").Must(r.t)
+			r.inside("promspool", "rm", "--spool.directory=/var/lib/promspool/spool", "job=good").Must(r.t)
+
+			r.write("/var/lib/promspool/spool/dropped.prom", "dropped_bytes 1\n", 0o644)
+			script(remove).Must(r.t)
+			if left := r.inside("find", "/etc/systemd", "/etc/sysusers.d", "/etc/tmpfiles.d", "/usr/bin", "-name", "promspool*", "!", "-name", "promspool.service.d").Must(r.t); left != "" {
+				r.t.Errorf("after the removal there are\n%s", left)
+			}
+			if left := r.inside("systemctl", "list-units", "--all", "--plain", "--no-legend", "--state=active,activating", "promspool*").Must(r.t); left != "" {
+				r.t.Errorf("after the removal there are the units\n%s", left)
+			}
+			r.wantGone()
+		}},
 	} {
 		if !t.Run(step.name, func(t *testing.T) { step.run(with(t)) }) {
 			break
 		}
 	}
+}
+
+// tarballScripts returns the scripts of docs/install.md that install and remove a tarball.
+func tarballScripts(t *testing.T) (install, remove string) {
+	t.Helper()
+	text, err := os.ReadFile(agenttest.Repository + "/docs/install.md")
+	agenttest.NoError(t, err)
+	_, section, _ := strings.Cut(string(text), "\n## Tarball\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	blocks, errs := parseDocument(section)
+	var scripts []string
+	for _, b := range blocks {
+		if b.kind == "sh" {
+			scripts = append(scripts, b.text)
+		}
+	}
+	if len(errs) > 0 || len(scripts) != 2 {
+		t.Fatalf("the section on the tarball has the scripts %q, %v, want one to install and one to remove", scripts, errs)
+	}
+	return scripts[0], scripts[1]
 }
 
 // override sets a line of the service in a drop-in, or none, and restarts it.
