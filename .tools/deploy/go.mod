@@ -1,3 +1,5 @@
+// Renders the Helm chart and the kustomization of the examples, for test-deploy.
+// kustomize 0.21.3 needs Go 1.27.
 module github.com/promspool/promspool/tools/deploy
 
 go 1.26.0
