@@ -2,10 +2,13 @@ package exporter
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
+
+	"github.com/promspool/promspool/filestore/exposition"
 )
 
 // openMetricsFormats are what is served with Config.OpenMetrics, the best first.
@@ -34,9 +37,14 @@ func appendOpenMetrics(out []byte, mfs []*dto.MetricFamily, format expfmt.Format
 			_, err := encode(b, mf)
 			typed = err == nil
 		}
-		if !typed {
+		switch {
+		case !typed:
 			b.Truncate(start)
 			b.Write(untyped(mf))
+		case !v2 && mf.GetType() == dto.MetricType_GAUGE_HISTOGRAM && !names[mf.GetName()+"_gcount"] && !names[mf.GetName()+"_gsum"]:
+			text := gaugeNames(mf.GetName(), bytes.Clone(b.Bytes()[start:]))
+			b.Truncate(start)
+			b.Write(text)
 		}
 	}
 	_, _ = expfmt.FinalizeOpenMetrics(b) // a buffer takes everything
@@ -62,6 +70,27 @@ func toOpenMetrics1(mf *dto.MetricFamily, names map[string]bool) bool {
 		mf.Unit = nil
 	}
 	return true
+}
+
+// gaugeNames renames the count and sum of a gauge histogram in OpenMetrics 1.0 to what
+// the standard says. The encoder of prometheus/common writes those of a histogram.
+func gaugeNames(name string, text []byte) []byte {
+	head := exposition.AppendName(nil, name)
+	if head[0] == '"' { // {"name_count",labels}
+		head = append([]byte("{"), head[:len(head)-1]...)
+	}
+	out := make([]byte, 0, len(text)+64)
+	for line := range bytes.Lines(text) {
+		rest, ok := bytes.CutPrefix(line, head)
+		for _, suffix := range [...]string{"count", "sum"} {
+			after, is := bytes.CutPrefix(rest, []byte("_"+suffix))
+			if ok && is && bytes.IndexByte([]byte(`"{ `), after[0]) >= 0 {
+				line = slices.Concat(head, []byte("_g"+suffix), after)
+			}
+		}
+		out = append(out, line...)
+	}
+	return out
 }
 
 // untyped returns the samples of a family without its type.

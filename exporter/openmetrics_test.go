@@ -22,6 +22,11 @@ c_bytes_total{x="1"} 42
 float_bucket{le="+Inf"} 2.5
 float_sum 1
 float_count 2.5
+# TYPE g_sum histogram
+g_sum_bucket{a="g_sum_sum 1",le="+Inf"} 2
+g_sum_sum{a="g_sum_sum 1"} 5
+g_sum_count{a="g_sum_sum 1"} 2
+# promspool:om2 g_sum{a="g_sum_sum 1"} {gcount:2,gsum:5,bucket:[+Inf:2]}
 # TYPE h histogram
 h_bucket{le="1"} 2
 h_bucket{le="+Inf"} 3
@@ -41,6 +46,18 @@ s_count 1
 # TYPE s_s gauge
 s_s 5
 # UNIT s_s s
+# TYPE taken histogram
+taken_bucket{le="+Inf"} 2
+taken_sum 5
+taken_count 2
+# promspool:om2 taken {gcount:2,gsum:5,bucket:[+Inf:2]}
+# TYPE taken_gcount gauge
+taken_gcount 1
+# TYPE "ü.b" histogram
+{"ü.b_bucket",le="+Inf"} 2
+{"ü.b_sum"} 5
+{"ü.b_count"} 2
+# promspool:om2 {"ü.b"} {gcount:2,gsum:5,bucket:[+Inf:2]}
 `
 
 func openMetrics(t testing.TB, version, query string) (contentType, text string) {
@@ -62,6 +79,10 @@ c_bytes_total{x="1"} 42.0 # {trace_id="abc"} 42.0 1.795907660257e+09
 float_bucket{le="+Inf"} 2.5
 float_sum 1
 float_count 2.5
+# TYPE g_sum gaugehistogram
+g_sum_bucket{a="g_sum_sum 1",le="+Inf"} 2
+g_sum_gsum{a="g_sum_sum 1"} 5.0
+g_sum_gcount{a="g_sum_sum 1"} 2
 # TYPE h histogram
 h_bucket{le="1.0"} 2 # {trace_id="x"} 0.5 1.795907660257e+09
 h_bucket{le="+Inf"} 3
@@ -78,6 +99,16 @@ s_count 1
 # TYPE s_s gauge
 # UNIT s_s s
 s_s 5.0
+# TYPE taken gaugehistogram
+taken_bucket{le="+Inf"} 2
+taken_sum 5.0
+taken_count 2
+# TYPE taken_gcount gauge
+taken_gcount 1.0
+# TYPE "ü.b" gaugehistogram
+{"ü.b_bucket",le="+Inf"} 2
+{"ü.b_gsum"} 5.0
+{"ü.b_gcount"} 2
 `,
 		"2.0.0": `# TYPE a gauge
 a 1.0
@@ -88,6 +119,8 @@ a_total 2.0
 c_bytes_total{x="1"} 42.0 st@1795907660.5 # {trace_id="abc"} 42.0 1795907660.257
 # TYPE float histogram
 float {count:2.5,sum:1,bucket:[+Inf:2.5]}
+# TYPE g_sum gaugehistogram
+g_sum{a="g_sum_sum 1"} {gcount:2,gsum:5,bucket:[+Inf:2]}
 # TYPE h histogram
 h {count:3,sum:4.5,schema:0,zero_threshold:0,zero_count:0,positive_spans:[0:1],positive_buckets:[3],bucket:[1:2,+Inf:3]} st@1795907660.5 # {trace_id="x"} 0.5 1795907660.257
 nan NaN
@@ -99,6 +132,12 @@ s {count:1,sum:3,quantile:[0.5:2]}
 # TYPE s_s gauge
 # UNIT s_s s
 s_s 5.0
+# TYPE taken gaugehistogram
+taken {gcount:2,gsum:5,bucket:[+Inf:2]}
+# TYPE taken_gcount gauge
+taken_gcount 1.0
+# TYPE "ü.b" gaugehistogram
+{"ü.b"} {gcount:2,gsum:5,bucket:[+Inf:2]}
 `,
 	} {
 		contentType, text := openMetrics(t, version, "")

@@ -238,6 +238,7 @@ func TestCheckKnowsNodeExporter(t *testing.T) {
 		{"own name", map[string]string{"a.prom": "node_textfile_scrape_error{f=\"a\"} 1\n"}, []string{"a.prom:1 node_exporter node_textfile_scrape_error: loses metrics of its own"}},
 		{"reserved label", map[string]string{"a.prom": "m{f=\"a\",__x=\"y\"} 1\n"}, []string{"a.prom:1 reserved : dies"}},
 		{"gauge histogram+", map[string]string{"a.prom": "# TYPE h gaugehistogram\nh_bucket{le=\"+Inf\"} 1\n"}, []string{"a.prom:1 syntax : dies"}},
+		{"gauge histogram of OpenMetrics+", map[string]string{"a.prom": "# TYPE m gaugehistogram\nm_bucket{le=\"+Inf\"} 1\nm_gcount 1\n# EOF\n"}, []string{"a.prom:2 node_exporter m: dies"}},
 		{"no name+", map[string]string{"a.prom": gauge + "{f=\"a\"} 1\n"}, []string{"a.prom:2 syntax : dies"}},
 		{"no name after a sample+", map[string]string{"a.prom": "m 1\n{f=\"a\"} 2\n"}, []string{"a.prom:2 syntax : serves other values"}},
 		{"no name, same label+", map[string]string{"a.prom": "m{f=\"a\"} 1\n\n{x=\"y\"} 1\n{f=\"a\"} 2\n"}, []string{"a.prom:3 syntax : dies"}},

@@ -263,8 +263,16 @@ func TestMessages(t *testing.T) {
 			want: `line 1: family "m": invalid type "gage": use counter, gauge, histogram, summary or untyped`,
 		},
 		{
-			name: "gauge histogram", body: "# TYPE m gaugehistogram\n",
-			want: `line 1: family "m": invalid type "gaugehistogram": gauge histograms are kept from protobuf alone; push protobuf, or use gauges`,
+			name: "gauge histogram", body: "# TYPE m gaugehistogram\nm_bucket{le=\"1\"} 1\nm_gsum 1\n",
+			want: `line 2: family "m": m_bucket{job="j",le="1"} has no bucket with le="+Inf": each metric of a gaugehistogram must have one`,
+		},
+		{
+			name: "value of OpenMetrics 2.0", body: "# TYPE m histogram\nm {count:1,sum:2,bucket:[+Inf:1]}\n",
+			want: `line 2: metric "m": invalid value "{count:1,sum:2,bucket:[+Inf:1]}": values in braces are of OpenMetrics 2.0; push OpenMetrics 1.0 or protobuf`,
+		},
+		{
+			name: "value of OpenMetrics 2.0 after labels", body: "# TYPE m gaugehistogram\nm{a=\"b\"} {gcount:1,gsum:2,bucket:[+Inf:1]}\n",
+			want: `line 2: metric "m": invalid value "{gcount:1,gsum:2,bucket:[+Inf:1]}": values in braces are of OpenMetrics 2.0; push OpenMetrics 1.0 or protobuf`,
 		},
 		{
 			name: "name in a TYPE line", body: "# TYPE a-b gauge\n",

@@ -161,7 +161,16 @@ func (c *canonicalizer) family(f *RawFamily) error {
 			}
 		}
 	}
-	if f.Typ == Histogram && !c.lenient {
+	if f.gauge {
+		if err := c.completeCounts(f); err != nil {
+			if c.lenient {
+				return err
+			}
+			c.faults.add(err.(*SyntaxError))
+			return nil
+		}
+	}
+	if f.Typ == Histogram && (!c.lenient || f.gauge) {
 		c.completeBuckets()
 	}
 	slices.SortStableFunc(c.records, func(a, b record) int {
@@ -188,7 +197,7 @@ func (c *canonicalizer) family(f *RawFamily) error {
 		}
 		c.write(f, r)
 	}
-	if f.unit != "" || len(f.points) > 0 || !f.start.IsZero() {
+	if f.unit != "" || len(f.points) > 0 || !f.start.IsZero() || f.gauge {
 		return c.attach(f)
 	}
 	return nil
@@ -203,7 +212,7 @@ func (c *canonicalizer) duplicate(f *RawFamily, first, second *record) {
 		c.faults.unlisted = true
 		return
 	}
-	line := appendSeries(nil, f, second)
+	line := appendSeries(nil, f, second, f.gcount)
 	format := "duplicate series %s: each may occur once"
 	args := []any{series(line)}
 	if first.line > 0 {
@@ -221,15 +230,20 @@ func (c *canonicalizer) add(f *RawFamily, s *Sample) error {
 	skip := ""
 	switch f.Typ {
 	case Histogram:
-		switch s.Name[len(f.Name):] {
-		case "_bucket":
+		switch suffix := s.Name[len(f.Name):]; {
+		case suffix == "_bucket":
 			skip = "le"
-		case "_sum":
+		case suffix == "_sum", f.gauge && suffix == gsumSuffix:
 			r.part = 1
-		case "_count":
+		case suffix == "_count", f.gauge && suffix == gcountSuffix:
 			r.part = 2
+		case f.gauge:
+			return c.fail(s, "the sample is not part of the gaugehistogram %s: its samples end in _bucket, _gsum and _gcount", token(f.Name))
 		default:
 			return c.fail(s, "the sample is not part of the histogram %s: its samples end in _bucket, _sum and _count", token(f.Name))
+		}
+		if f.gauge && r.part != 1 && (!(r.value >= 0) || math.IsInf(r.value, 1)) {
+			return c.fail(s, "invalid value %s of a bucket or count of a gaugehistogram: push counts of zero or more", token(floatText(r.value)))
 		}
 		if r.part != 1 && r.value < 0 {
 			return c.fail(s, "a bucket or count of a histogram is negative: push counts of zero or more")
@@ -370,19 +384,53 @@ func (c *canonicalizer) completeBuckets() {
 	}
 }
 
+// completeCounts gives a gauge histogram without a count the one of its +Inf bucket. In
+// OpenMetrics the count is optional if there is no sum.
+func (c *canonicalizer) completeCounts(f *RawFamily) error {
+	counts, infs := map[string]bool{}, map[string]record{}
+	for _, r := range c.records {
+		switch {
+		case r.part == 2:
+			counts[r.base] = true
+		case r.part == 0 && math.IsInf(r.bound, 1):
+			infs[r.base] = r
+		}
+	}
+	for _, r := range c.records[:len(c.records):len(c.records)] {
+		if counts[r.base] {
+			continue
+		}
+		counts[r.base] = true
+		inf, ok := infs[r.base]
+		if !ok {
+			e := fault(r.line, Syntax, "family", f.Name, `%s has no bucket with le="+Inf": each metric of a gaugehistogram must have one`, series(appendSeries(nil, f, &r, f.gcount)))
+			e.Decoded = true
+			return e
+		}
+		inf.part, inf.bound = 2, 0
+		c.records = append(c.records, inf)
+	}
+	return nil
+}
+
 // write appends the line of one record.
 func (c *canonicalizer) write(f *RawFamily, r *record) {
 	c.series++
-	b := appendSeries(c.text, f, r)
+	b := appendSeries(c.text, f, r, false)
 	b = append(b, ' ')
 	b = AppendValue(b, r.value)
 	c.text = append(b, '\n')
 }
 
-// appendSeries appends the name and the labels of one record.
-func appendSeries(b []byte, f *RawFamily, r *record) []byte {
+// appendSeries appends the name and the labels of one record. With gcount the count and
+// sum of a gauge histogram are named as in OpenMetrics.
+func appendSeries(b []byte, f *RawFamily, r *record, gcount bool) []byte {
 	name := f.Name
 	switch {
+	case gcount && r.part == 1:
+		name += gsumSuffix
+	case gcount && r.part == 2:
+		name += gcountSuffix
 	case r.part == 1:
 		name += "_sum"
 	case r.part == 2:

@@ -69,8 +69,18 @@ type RawFamily struct {
 	Samples  []Sample
 	unit     string
 	suffix   string     // of the names of its samples, in OpenMetrics
+	gauge    bool       // its type is gaugehistogram; Typ is Histogram
+	gcount   bool       // its samples end in _gcount and _gsum
 	start    time.Time  // of its metrics without one of their own
 	points   []rawPoint // data of its metrics that the text format lacks
+}
+
+// kind returns the type as a TYPE line of OpenMetrics states it.
+func (f *RawFamily) kind() string {
+	if f.gauge {
+		return "gaugehistogram"
+	}
+	return f.Typ.String()
 }
 
 // Sample is one line. Its labels are as written, without the name.

@@ -230,6 +230,12 @@ func (p *parser) badValue(at int, word string) error {
 	return p.failf(Syntax, "invalid value %s: %s", token(word), valueFault(word))
 }
 
+// isComposite reports whether a text begins like the value of a histogram or summary in
+// OpenMetrics 2.0.
+func isComposite(s string) bool {
+	return strings.HasPrefix(s, "{count:") || strings.HasPrefix(s, "{gcount:")
+}
+
 // valueFault returns the fault of a value.
 func valueFault(word string) string {
 	bare := strings.TrimLeft(word, "+-")

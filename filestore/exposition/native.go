@@ -165,6 +165,29 @@ func exemplarsOf(m *dto.Metric) (list []*dto.Exemplar) {
 	return list
 }
 
+// countable reports whether the count and the buckets of a histogram are numbers of
+// observations. If not, it returns the first one that is none.
+func countable(h *dto.Histogram) (float64, bool) {
+	is := func(v float64) bool { return v >= 0 && !math.IsInf(v, 1) }
+	if v := countOf(h); !is(v) {
+		return v, false
+	}
+	for _, b := range h.Bucket {
+		if v := bucketCount(b); !is(v) {
+			return v, false
+		}
+	}
+	return 0, true
+}
+
+// bucketCount returns the cumulative count of a classic bucket.
+func bucketCount(b *dto.Bucket) float64 {
+	if b.CumulativeCountFloat != nil && (b.CumulativeCount == nil || b.GetCumulativeCountFloat() > 0) {
+		return b.GetCumulativeCountFloat()
+	}
+	return float64(b.GetCumulativeCount())
+}
+
 func sameExemplar(a, b *dto.Exemplar) bool {
 	return a.GetValue() == b.GetValue() && len(a.Label) == len(b.Label) && proto.Equal(a, b)
 }
@@ -186,7 +209,7 @@ func (p *point) toMetric(t Type) *dto.Metric {
 		}
 		m.Histogram = proto.Clone(p.h).(*dto.Histogram)
 		m.Histogram.CreatedTimestamp, m.Histogram.Exemplars = p.start, p.exemplars
-		if p.classic || p.h.Schema == nil {
+		if len(m.Histogram.Bucket) == 0 && (p.classic || p.h.Schema == nil) {
 			m.Histogram.Bucket = []*dto.Bucket{{UpperBound: proto.Float64(math.Inf(1)), CumulativeCount: p.h.SampleCount, CumulativeCountFloat: p.h.SampleCountFloat}}
 		}
 	}
@@ -227,6 +250,11 @@ func (c *converter) point(f *RawFamily, m *dto.Metric, gauge bool) (*dto.Metric,
 	list := exemplarsOf(more)
 	if h := more.Histogram; h != nil && !gauge && start == nil && len(list) == 0 && h.Schema == nil {
 		return nil, nil
+	}
+	if h := more.Histogram; h != nil {
+		if v, ok := countable(h); !ok {
+			return nil, wrong(Syntax, f.Name, "invalid value %s of a bucket or count of a %s: push counts of zero or more", token(floatText(v)), f.Typ)
+		}
 	}
 	if len(list) > c.limits.maxExemplars() {
 		return nil, refuse(TooLarge, f.Name, "%s", "a metric has "+c.limits.exemplars())

@@ -648,7 +648,7 @@ func (c *canonicalizer) attach(f *RawFamily) error {
 		c.extra = append(c.extra, f.unit...)
 		c.extra = append(c.extra, '\n')
 	}
-	if len(f.points) == 0 && f.start.IsZero() {
+	if len(f.points) == 0 && f.start.IsZero() && !f.gauge {
 		return nil
 	}
 	list := make([]pointOf, 0, len(f.points))
@@ -664,6 +664,22 @@ func (c *canonicalizer) attach(f *RawFamily) error {
 		}
 		if raw.partial {
 			c.complete(f, &raw.point, at)
+			if h := raw.point.h; h != nil {
+				if v, ok := countable(h); !ok {
+					e := fault(raw.line, Syntax, "family", f.Name, "invalid value %s of the count of a %s with an exemplar or start time: push counts of zero or more", token(floatText(v)), f.kind())
+					e.Decoded = true
+					if !c.lenient {
+						return e
+					}
+					c.complain(e)
+					continue
+				}
+			}
+		} else if f.gauge && !raw.point.gauge {
+			if err := c.ignored(raw.line, "the line # promspool:om2 is not one that a gauge histogram can have"); err != nil {
+				return err
+			}
+			continue
 		} else if raw.metric == nil && !c.agree(f, &raw.point, at) {
 			if err := c.ignored(raw.line, "the line # promspool:om2 has another value, or count and sum, than its series"); err != nil {
 				return err
@@ -673,6 +689,9 @@ func (c *canonicalizer) attach(f *RawFamily) error {
 		list = append(list, pointOf{base, shown, raw})
 	}
 	slices.SortStableFunc(list, func(a, b pointOf) int { return strings.Compare(a.base, b.base) })
+	if f.gauge {
+		list = c.addGauges(f, list)
+	}
 	if !f.start.IsZero() {
 		list = c.addStart(f, list)
 	}
@@ -722,6 +741,26 @@ type pointOf struct {
 	raw         *rawPoint
 }
 
+// addGauges adds a point for each metric of a gauge histogram that has none. The point
+// distinguishes it from a histogram.
+func (c *canonicalizer) addGauges(f *RawFamily, list []pointOf) []pointOf {
+	out := make([]pointOf, 0, len(c.records))
+	for i, r := range c.records {
+		if i > 0 && c.records[i-1].base == r.base {
+			continue
+		}
+		if len(list) == 0 || list[0].base != r.base {
+			raw := &rawPoint{line: r.line, partial: true}
+			c.complete(f, &raw.point, i)
+			out = append(out, pointOf{r.base, r.shown, raw})
+		}
+		for len(list) > 0 && list[0].base == r.base {
+			out, list = append(out, list[0]), list[1:]
+		}
+	}
+	return out
+}
+
 // addStart sets the start time of the metrics of a family that have none to that of
 // the family.
 func (c *canonicalizer) addStart(f *RawFamily, list []pointOf) []pointOf {
@@ -743,6 +782,11 @@ func (c *canonicalizer) addStart(f *RawFamily, list []pointOf) []pointOf {
 		default:
 			raw := &rawPoint{line: r.line, partial: true, point: point{start: start}}
 			c.complete(f, &raw.point, i)
+			if h := raw.point.h; h != nil {
+				if _, ok := countable(h); !ok {
+					continue // the line would not be read back
+				}
+			}
 			out = append(out, pointOf{r.base, r.shown, raw})
 		}
 	}
@@ -787,16 +831,19 @@ func (c *canonicalizer) agree(f *RawFamily, p *point, at int) bool {
 	if !f.Typ.Composite() {
 		return agrees(c.records[at].value, p.value)
 	}
-	sum, count := false, false
+	sum, count := agrees(0, p.h.GetSampleSum()), agrees(0, p.count()) // if the text lacks them
+	sums, counts := 0, 0
 	for _, r := range c.records[at:] {
 		if r.base != base {
 			break
 		}
 		switch r.part {
 		case 1:
-			sum = sum || agrees(r.value, p.h.GetSampleSum())
+			sum = sums > 0 && sum || agrees(r.value, p.h.GetSampleSum())
+			sums++
 		case 2:
-			count = count || agrees(r.value, p.count())
+			count = counts > 0 && count || agrees(r.value, p.count())
+			counts++
 		}
 	}
 	return sum && count

@@ -54,6 +54,29 @@ func (p *parser) sampleFamily(name string) *RawFamily {
 	return nil
 }
 
+// Suffixes of the count and sum of gauge histograms in OpenMetrics. The encoder of
+// prometheus/common writes _count and _sum, which are read as well.
+const (
+	gcountSuffix = "_gcount"
+	gsumSuffix   = "_gsum"
+)
+
+// gaugeHistogram returns the gauge histogram with a count or sum of that name, nil if
+// there is none.
+func (p *parser) gaugeHistogram(name string) *RawFamily {
+	for _, suffix := range [...]string{gcountSuffix, gsumSuffix} {
+		base, ok := strings.CutSuffix(name, suffix)
+		if !ok {
+			continue
+		}
+		if f := p.out.ByName[base]; f != nil && f.gauge {
+			f.gcount = true
+			return f
+		}
+	}
+	return nil
+}
+
 // created reports whether a sample is a start time, and records it.
 func (p *parser) created(name string, labels []Label, value float64) (bool, error) {
 	base, ok := strings.CutSuffix(name, "_created")
@@ -61,7 +84,7 @@ func (p *parser) created(name string, labels []Label, value float64) (bool, erro
 		return false, nil
 	}
 	f := p.out.ByName[base]
-	if f == nil || f.Typ != Counter && !f.Typ.Composite() {
+	if f == nil || f.gauge || f.Typ != Counter && !f.Typ.Composite() {
 		return false, nil
 	}
 	start, ok := timestampOf(value)
@@ -131,20 +154,28 @@ func (c *canonicalizer) complete(f *RawFamily, p *point, at int) {
 	if !f.Typ.Composite() {
 		return
 	}
-	p.composite, p.h = true, &dto.Histogram{SampleSum: proto.Float64(0)}
-	base, count := c.records[at].base, 0.0
+	p.composite, p.h, p.gauge = true, &dto.Histogram{SampleSum: proto.Float64(0)}, f.gauge
+	base, count, whole := c.records[at].base, 0.0, true
 	for i := at; i < len(c.records) && c.records[i].base == base; i++ {
 		switch r := &c.records[i]; r.part {
+		case 0:
+			if f.gauge { // the line has its buckets, as for a push in protobuf
+				whole = whole && isWhole(r.value)
+				p.h.Bucket = append(p.h.Bucket, &dto.Bucket{UpperBound: &r.bound, CumulativeCountFloat: &r.value})
+			}
 		case 1:
 			p.h.SampleSum = &r.value
 		case 2:
 			count = r.value
 		}
 	}
-	if isWhole(count) {
-		p.h.SampleCount = proto.Uint64(uint64(count))
-	} else {
+	if !whole || !isWhole(count) {
 		p.h.SampleCountFloat = &count
+		return
+	}
+	p.h.SampleCount = proto.Uint64(uint64(count))
+	for _, b := range p.h.Bucket {
+		b.CumulativeCount, b.CumulativeCountFloat = proto.Uint64(uint64(b.GetCumulativeCountFloat())), nil
 	}
 }
 

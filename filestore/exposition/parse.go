@@ -380,6 +380,7 @@ func (p *parser) unescapeHelp() (string, error) {
 func (p *parser) typeLine(f *RawFamily) error {
 	word := strings.TrimRight(p.rest, " \t")
 	var t Type
+	gauge := false
 	switch strings.ToLower(word) {
 	case "counter":
 		if t = Counter; p.openMetrics {
@@ -401,7 +402,10 @@ func (p *parser) typeLine(f *RawFamily) error {
 			f.suffix = "_info"
 		}
 	case "gaugehistogram", "gauge_histogram":
-		return p.failf(Syntax, "invalid type %s: gauge histograms are kept from protobuf alone; push protobuf, or use gauges", token(word))
+		if p.lenient && !p.openMetrics {
+			return p.failf(Syntax, "invalid type %s: only OpenMetrics has it; end the file with # EOF, or use gauges", token(word))
+		}
+		t, gauge = Histogram, true
 	case "unknown":
 		if p.lenient || p.openMetrics {
 			t = Untyped
@@ -411,13 +415,13 @@ func (p *parser) typeLine(f *RawFamily) error {
 	default:
 		return p.badType(word)
 	}
-	if f.Typ != Unstated && (!p.lenient || f.Typ != t) {
-		return p.failf(Syntax, "second TYPE line: the type is %s already; write one for each family", f.Typ)
+	if f.Typ != Unstated && (!p.lenient || f.Typ != t || f.gauge != gauge) {
+		return p.failf(Syntax, "second TYPE line: the type is %s already; write one for each family", f.kind())
 	}
 	if len(f.Samples) > 0 && f.Typ != t {
 		return p.fail("the TYPE line comes after samples of its family: write it before them")
 	}
-	f.Typ = t
+	f.Typ, f.gauge = t, gauge
 	return nil
 }
 
@@ -449,6 +453,9 @@ func (p *parser) familyOf(name string) *RawFamily {
 		if f := p.out.ByName[base]; f != nil && (f.Typ == Histogram || f.Typ == Summary && suffix != "_bucket") {
 			return f
 		}
+	}
+	if f := p.gaugeHistogram(name); f != nil {
+		return f
 	}
 	if f := p.sampleFamily(name); f != nil {
 		return f
@@ -548,7 +555,7 @@ func (p *parser) sample() error {
 		p.blanks()
 	}
 	var labels []Label
-	if p.rest != "" && p.rest[0] == '{' {
+	if p.rest != "" && p.rest[0] == '{' && !isComposite(p.rest) {
 		if name, labels, err = p.labels(name); err != nil {
 			return err
 		}
@@ -591,6 +598,9 @@ func (p *parser) value() (float64, error) {
 	word := p.token()
 	v, err := ParseFloat(word)
 	if err != nil {
+		if isComposite(word) {
+			return 0, p.failf(Syntax, "invalid value %s: values in braces are of OpenMetrics 2.0; push OpenMetrics 1.0 or protobuf", token(word))
+		}
 		return 0, p.badValue(before, word)
 	}
 	p.blanks()

@@ -173,12 +173,8 @@ func (c *converter) metric(f *RawFamily, m *dto.Metric, gauge bool) error {
 		count := countOf(h)
 		inf := false
 		for _, b := range h.Bucket {
-			n := float64(b.GetCumulativeCount())
-			if b.CumulativeCountFloat != nil && b.GetCumulativeCountFloat() > 0 {
-				n = b.GetCumulativeCountFloat()
-			}
 			inf = inf || math.IsInf(b.GetUpperBound(), 1)
-			add(f.Name+"_bucket", n, Label{"le", floatText(b.GetUpperBound())})
+			add(f.Name+"_bucket", bucketCount(b), Label{"le", floatText(b.GetUpperBound())})
 		}
 		if !inf {
 			add(f.Name+"_bucket", count, Label{"le", "+Inf"})

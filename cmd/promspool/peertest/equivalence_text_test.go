@@ -237,9 +237,15 @@ func TestEquivalenceOfHistogramsAndSummaries(t *testing.T) {
 			send:   []request{put("/metrics/job/j", "# TYPE s summary\ns_sum 3\ns_count 2\n", 200), put("/metrics/job/a", "s_count 1\n", 400), put("/metrics/job/b", "s_sum 1\n", 400), put("/metrics/job/c", "s_bucket 1\n", 200)},
 			serves: "s_bucket{job=\"c\"} 1\ns_count{job=\"j\"} 2\ns_sum{job=\"j\"} 3",
 		}, {
-			name:   "gauge histogram in text",
-			send:   []request{put("/metrics/job/j", "# TYPE h gaugehistogram\nh_bucket{le=\"+Inf\"} 2\nh_sum 3\nh_count 2\n", 400)},
-			serves: nothing,
+			name:    "gauge histogram in text",
+			send:    []request{put("/metrics/job/j", "# TYPE h gaugehistogram\nh_bucket{le=\"+Inf\"} 2\nh_sum 3\nh_count 2\n", 400).but(200)},
+			serves:  "h_bucket{job=\"j\",le=\"+Inf\"} 2\nh_count{job=\"j\"} 2\nh_sum{job=\"j\"} 3",
+			differs: "version 1.11 accepts the type as well",
+		}, {
+			name:    "gauge histogram of OpenMetrics",
+			send:    []request{put("/metrics/job/j", "# TYPE h gaugehistogram\nh_bucket{le=\"+Inf\"} 2\nh_gsum 3\nh_gcount 2\n# EOF\n", 400).with("Content-Type", "application/openmetrics-text; version=1.0.0").but(200)},
+			serves:  "h_bucket{job=\"j\",le=\"+Inf\"} 2\nh_count{job=\"j\"} 2\nh_sum{job=\"j\"} 3",
+			differs: "Pushgateway reads it as text 0.0.4",
 		},
 	})
 }
