@@ -171,3 +171,26 @@ func TestEditedLines(t *testing.T) {
 		t.Errorf("the counter is %v", c)
 	}
 }
+
+// Of the texts of one group only the HELP text is written to the files of others.
+func TestOnlyHelpIsCopied(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, nil)
+	g, other := group(t, "job", "a"), group(t, "job", "b")
+	mf := nativeCounter("c_rows_total", 42, 1000)
+	mf.Help = proto.String("The help.")
+	mf.Metric[0].Label = []*dto.LabelPair{{Name: proto.String("label_of_a"), Value: proto.String("1")}}
+	mf.Metric[0].Counter.Exemplar = &dto.Exemplar{Value: proto.Float64(1), Label: []*dto.LabelPair{{Name: proto.String("trace_of_a"), Value: proto.String("1")}}}
+	must(t, s.Replace(g, pushed(t, mf), record.PushOptions{}))
+	must(t, s.Replace(other, families(t, "# TYPE c_rows_total counter\nc_rows_total 1\n"), record.PushOptions{}))
+	must(t, s.Fail(other))
+	text := read(t, filepath.Join(dir, other.FileName()))
+	if !strings.Contains(text, "# HELP c_rows_total The help.\n") {
+		t.Errorf("the HELP text is not in\n%s", text)
+	}
+	for _, foreign := range []string{"UNIT", "of_a", "om2", "st@"} {
+		if strings.Contains(text, foreign) {
+			t.Errorf("%s of another group is in\n%s", foreign, text)
+		}
+	}
+}

@@ -327,5 +327,8 @@ func unitOf(mf *dto.MetricFamily) (string, error) {
 	if !utf8.ValidString(unit) || strings.ContainsAny(unit, "\x00\r\n") {
 		return "", refuse(Encoding, mf.GetName(), "the unit is not one line of UTF-8 text")
 	}
+	if len(unit) > MaxUnit {
+		return "", refuse(TooLarge, mf.GetName(), longUnit, token(unit), len(unit), MaxUnit)
+	}
 	return unit, nil
 }

@@ -616,16 +616,29 @@ type rawLine struct {
 
 // unitLine records a UNIT line, given the text after that word. An empty one is a
 // comment like any other.
-func (p *parser) unitLine() {
+func (p *parser) unitLine() error {
 	p.blanks()
 	if p.rest == "" {
-		return
+		return nil
 	}
 	name, err := p.metricName()
-	if unit := strings.Trim(p.rest, " \t"); err == nil && unit != p.rest && unit != "" && utf8.ValidString(unit) && strings.IndexByte(unit, 0) < 0 {
-		p.out.units = append(p.out.units, rawLine{line: p.line, name: name, text: unit})
+	unit := strings.Trim(p.rest, " \t")
+	if err != nil || unit == p.rest || unit == "" || !utf8.ValidString(unit) || strings.ContainsAny(unit, "\x00\r") {
+		return nil
 	}
+	if len(unit) > MaxUnit {
+		p.kind, p.name = "family", name
+		if !p.lenient {
+			return p.failf(TooLarge, longUnit, token(unit), len(unit), MaxUnit)
+		}
+		return p.ignore(p.line, "the unit is too long")
+	}
+	p.out.units = append(p.out.units, rawLine{line: p.line, name: name, text: unit})
+	return nil
 }
+
+// longUnit is the error for a unit beyond MaxUnit.
+const longUnit = "the unit %s has %d bytes, and the limit is %d: shorten it"
 
 // rawPoint is the point of an om2 line, or of a metric that came as protobuf.
 type rawPoint struct {

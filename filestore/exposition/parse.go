@@ -47,6 +47,11 @@ const (
 // a push it is an error; of a text in a file only the beginning is used.
 const MaxHelp = 4096
 
+// MaxUnit is the maximum length of a unit in bytes. A unit is a word, and in OpenMetrics
+// 1.0 the end of the metric's name. It is served once for each family and not written
+// to other files. In a push a longer one is an error; in a file it is ignored.
+const MaxUnit = 256
+
 // cutHelp shortens a HELP text of a file to MaxHelp.
 func cutHelp(text string) string {
 	n := MaxHelp
@@ -298,7 +303,7 @@ func (p *parser) comment(line string, valid bool) error {
 	p.blanks()
 	key := p.token()
 	if key == "UNIT" {
-		p.unitLine()
+		return p.unitLine()
 	}
 	if key != "HELP" && key != "TYPE" {
 		return nil
