@@ -174,6 +174,30 @@ func TestExemplarOfAnIncompleteHistogram(t *testing.T) {
 	}
 }
 
+// Encoders write the times of exemplars with exponents.
+func TestTimesOfExemplars(t *testing.T) {
+	for word, want := range map[string]string{
+		"1.795907660257e+09": "1795907660.257", "1795907660": "1795907660", "+5E0": "5", "1e3": "1000", "-1.5e1": "-15", "2e-1": "0.2", "2.5e-10": "0",
+		"0012.5": "12.5", "1.1234567899": "1.123456789", ".5": "0.5", "5.": "5", "0e64": "0",
+		"x": "", "1e": "", "1e1e1": "", "1e99": "", "1e65": "", "1e-65": "", "1e-999999999999": "", "NaN": "", "+Inf": "", "-": "", ".": "", "1.5.5": "", "--1": "", "1e12": "",
+	} {
+		f, err := ParseOpenMetrics([]byte("# TYPE c counter\nc_total 1 # {a=\"b\"} 1 "+word+"\n"), Limits{}, false)
+		if err != nil {
+			if want != "" {
+				t.Errorf("%s: %v", word, err)
+			}
+			continue
+		}
+		parts, _, _, err := Canonical(f, Labelling{}, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasSuffix(parts[0].Extra, "} 1.0 "+want+"\n") {
+			t.Errorf("%s is\n%s, want %s", word, parts[0].Extra, want)
+		}
+	}
+}
+
 // A gauge histogram has no start time, so _created is a family of its own.
 func TestGaugeHistogramHasNoStart(t *testing.T) {
 	f, err := ParseOpenMetrics([]byte("# TYPE q gaugehistogram\nq_bucket{le=\"+Inf\"} 3\nq_gcount 3\nq_gsum 1\nq_created 5\n"), Limits{}, false)

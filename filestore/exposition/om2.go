@@ -87,7 +87,7 @@ func parsePoint(text string, limits Limits) (p point, err error) {
 	}
 	for r.cut(" # ") {
 		e := new(dto.Exemplar)
-		if e, r.rest, err = parseExemplar(r.rest, limits); err != nil {
+		if e, r.rest, err = parseExemplar(r.rest, limits, true); err != nil {
 			return p, err
 		}
 		if p.exemplars = append(p.exemplars, e); len(p.exemplars) > limits.maxExemplars() {
@@ -133,8 +133,9 @@ func bare(err error) error {
 	return err
 }
 
-// parseExemplar parses labels, value and time, and returns the rest.
-func parseExemplar(text string, limits Limits) (*dto.Exemplar, string, error) {
+// parseExemplar parses labels, value and time, and returns the rest. In an om2 line the
+// time is strict; in other text it may have an exponent, as OpenMetrics allows.
+func parseExemplar(text string, limits Limits, strict bool) (*dto.Exemplar, string, error) {
 	s := parser{utf8Names: true, limits: limits, rest: text, slab: make([]Label, 0, 4)}
 	if !strings.HasPrefix(text, "{") {
 		return nil, "", errors.New("has an exemplar without labels in braces")
@@ -158,7 +159,11 @@ func parseExemplar(text string, limits Limits) (*dto.Exemplar, string, error) {
 	e.Value = &v
 	if strings.HasPrefix(r.rest, " ") && !strings.HasPrefix(r.rest, " # ") {
 		r.rest = r.rest[1:]
-		if e.Timestamp, err = parseTimestamp(r.word()); err != nil {
+		word := r.word()
+		if !strict {
+			word = plainTime(word)
+		}
+		if e.Timestamp, err = parseTimestamp(word); err != nil {
 			return nil, "", fmt.Errorf("has an exemplar whose time is not a Unix time (%w)", err)
 		}
 	}
@@ -206,6 +211,41 @@ func parseTimestamp(word string) (*timestamppb.Timestamp, error) {
 		return nil, errors.New("it is out of range")
 	}
 	return t, nil
+}
+
+// plainTime returns a real number without its exponent and plus sign, cut after nine
+// decimals. A text that is no such number is returned unchanged.
+func plainTime(word string) string {
+	mantissa, exponent, scaled := strings.Cut(strings.ToLower(word), "e")
+	shift := 0
+	if scaled {
+		var err error
+		if shift, err = strconv.Atoi(exponent); err != nil || shift < -64 || shift > 64 {
+			return word
+		}
+	}
+	sign := ""
+	if mantissa != "" && (mantissa[0] == '-' || mantissa[0] == '+') {
+		sign, mantissa = strings.TrimPrefix(mantissa[:1], "+"), mantissa[1:]
+	}
+	whole, fraction, _ := strings.Cut(mantissa, ".")
+	digits := whole + fraction
+	if digits == "" || len(digits) > 64 || !areDigits(digits) {
+		return word
+	}
+	point := len(whole) + shift
+	if point <= 0 {
+		digits, point = strings.Repeat("0", 1-point)+digits, 1
+	}
+	if point > len(digits) {
+		digits += strings.Repeat("0", point-len(digits))
+	}
+	whole, fraction = digits[:point], digits[point:]
+	whole = strings.TrimLeft(whole[:len(whole)-1], "0") + whole[len(whole)-1:]
+	if fraction = fraction[:min(9, len(fraction))]; fraction != "" {
+		fraction = "." + fraction
+	}
+	return sign + whole + fraction
 }
 
 func areDigits(s string) bool {

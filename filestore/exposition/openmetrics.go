@@ -117,7 +117,7 @@ func (p *parser) exemplar() (*dto.Exemplar, error) {
 	if !strings.HasPrefix(p.rest, "{") {
 		return nil, p.failf(Syntax, commentAfterValue, token(text))
 	}
-	e, rest, err := parseExemplar(p.rest, p.limits)
+	e, rest, err := parseExemplar(p.rest, p.limits, false)
 	if err != nil {
 		return nil, p.fail("the sample " + err.Error())
 	}
