@@ -94,10 +94,11 @@ func escapeName(name string) string {
 func FuzzDecode(f *testing.F) {
 	text := []byte("# HELP a h\n# TYPE a histogram\na_bucket{le=\"1\"} 1\na_sum 1\na_count 2\n")
 	for i, encoding := range []string{"", "gzip", "snappy", "zstd"} {
-		f.Add(compressed(f, encoding, text), uint8(i), false, true)
-		f.Add(compressed(f, encoding, delimited(f, gaugeFamily("a", 1, "x", "1"), gaugeFamily("b.c", 2))), uint8(i), true, true)
+		f.Add(compressed(f, encoding, text), uint8(i), uint8(0), true)
+		f.Add(compressed(f, encoding, delimited(f, gaugeFamily("a", 1, "x", "1"), gaugeFamily("b.c", 2))), uint8(i), uint8(1), true)
 	}
-	f.Add(delimited(f, javaFamilies()...), uint8(0), true, false)
+	f.Add(delimited(f, javaFamilies()...), uint8(0), uint8(1), false)
+	f.Add([]byte("# TYPE q_s gaugehistogram\n# UNIT q_s s\nq_s_bucket{le=\"1\"} 1 # {t=\"u\"} 0.5 1.5e9\nq_s_gcount 2\nq_s_gsum -1\n# TYPE c counter\nc_total 1 # {} 1\nc_created 5\n# TYPE h histogram\nh_bucket{le=\"+Inf\"} 1 # {t=\"u\"} 1\n# EOF\n"), uint8(0), uint8(2), false)
 	dir := f.TempDir()
 	store, err := filestore.Open(dir, nil)
 	if err != nil {
@@ -108,10 +109,13 @@ func FuzzDecode(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Fuzz(func(t *testing.T, body []byte, encoding uint8, protobuf, utf8Names bool) {
+	f.Fuzz(func(t *testing.T, body []byte, encoding, format uint8, utf8Names bool) {
 		header := http.Header{"Content-Encoding": {[]string{"", "gzip", "snappy", "zstd"}[encoding%4]}}
-		if protobuf {
+		switch format % 3 {
+		case 1:
 			header.Set("Content-Type", protobufType)
+		case 2:
+			header.Set("Content-Type", "application/openmetrics-text; version=1.0.0")
 		}
 		o := ingest.Options{MaxBytes: 1 << 20, UTF8Names: utf8Names, Limits: exposition.Limits{Series: 1000, Labels: 30, LabelName: 100, LabelValue: 100}}
 		families, err := ingest.Decode(bytes.NewReader(body), header, o)
@@ -123,6 +127,9 @@ func FuzzDecode(f *testing.F) {
 		}
 		if err := store.Replace(g, families, record.PushOptions{Strip: []string{"y"}}); err != nil {
 			return // the fault shows only in the merge
+		}
+		if p := store.View().File(g.FileName()).Problem(); p != nil {
+			t.Errorf("the push leaves a file with the problem %v", p)
 		}
 		checkScrape(t, store.View().AppendTo(nil))
 		// What is read back from the file is the same by protobuf.

@@ -188,8 +188,14 @@ func bucketCount(b *dto.Bucket) float64 {
 	return float64(b.GetCumulativeCount())
 }
 
+// sameExemplar reports whether two exemplars are written as the same text. Fields that
+// this version does not know are ignored.
 func sameExemplar(a, b *dto.Exemplar) bool {
-	return a.GetValue() == b.GetValue() && len(a.Label) == len(b.Label) && proto.Equal(a, b)
+	return a.GetValue() == b.GetValue() && (a.Timestamp == nil) == (b.Timestamp == nil) &&
+		a.GetTimestamp().GetSeconds() == b.GetTimestamp().GetSeconds() && a.GetTimestamp().GetNanos() == b.GetTimestamp().GetNanos() &&
+		slices.EqualFunc(a.Label, b.Label, func(a, b *dto.LabelPair) bool {
+			return a.GetName() == b.GetName() && a.GetValue() == b.GetValue()
+		})
 }
 
 // toMetric returns the metric of a point in protobuf.

@@ -183,7 +183,10 @@ func TestNewestPrometheusReadsOpenMetrics(t *testing.T) {
 			a.Push("/metrics/job/utf8", "{\"disk.free\"} 7\n")
 			// What OpenMetrics does not allow is there without a type.
 			a.Push("/metrics/job/odd", "# TYPE odd_total counter\nodd_total -1\n# TYPE odd gauge\nodd NaN\n# UNIT odd rows\n# TYPE f histogram\nf_bucket{le=\"+Inf\"} 2.5\nf_sum 1\nf_count 2.5\n")
+			a.Push("/metrics/job/queue", "# TYPE q_bytes gaugehistogram\nq_bytes_bucket{le=\"1\"} 2\nq_bytes_bucket{le=\"+Inf\"} 3\nq_bytes_gcount 3\nq_bytes_gsum -4.5\n")
 			p := startNewestPrometheus(t, protocol, a.Addr)
+			p.has("q_bytes_gcount", "3", labels{"job": "queue", "instance": a.Addr})
+			p.has("q_bytes_gsum", "-4.5", labels{"job": "queue", "instance": a.Addr})
 			p.has("rows_total", "42", labels{"job": "nightly", "instance": a.Addr})
 			p.has(`{"disk.free"}`, "7", labels{"job": "utf8", "instance": a.Addr})
 			p.has("odd_total", "-1", labels{"job": "odd", "instance": a.Addr})
