@@ -41,12 +41,14 @@ func (e *Exporter) serveStatus(w http.ResponseWriter, r *http.Request) {
 		Flags map[string]string `json:"flags"`
 		Start time.Time         `json:"start_time"`
 		Build map[string]string `json:"build_information"`
+		// Not in Pushgateway, and missing with a single agent.
+		Others []string `json:"other_agents,omitempty"`
 	}
 	info := e.cfg.Info
 	doc := struct {
 		Status string `json:"status"`
 		Data   data   `json:"data"`
-	}{"success", data{orEmpty(info.Flags), info.Start, orEmpty(info.Build)}}
+	}{"success", data{orEmpty(info.Flags), info.Start, orEmpty(info.Build), e.others()}}
 	w.Header().Set("Content-Type", "application/json")
 	if r.Method != http.MethodHead {
 		_ = json.NewEncoder(w).Encode(doc) // it can only fail on the client's side

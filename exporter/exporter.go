@@ -100,6 +100,8 @@ type Info struct {
 	MetricsPath string
 	// Watch returns in a word how changes of the spool are detected; may be nil.
 	Watch func() string
+	// Others returns the other agents that serve the spool; may be nil.
+	Others func() []string
 }
 
 // An Exporter answers requests to read. It is safe for concurrent use and holds

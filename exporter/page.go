@@ -112,13 +112,14 @@ func (e *Exporter) pageData(r *http.Request, now time.Time) *pageData {
 	may.bulk = may.write && e.cfg.Admin
 	conflicts := ConflictsByFile(v)
 	sum := e.summaries.get(v, conflicts, now)
+	others := len(e.others())
 	p := &pageData{
 		Host:     e.cfg.Info.Host,
 		Spool:    wording.Visible(e.cfg.Info.Spool),
 		Metrics:  strings.TrimPrefix(e.cfg.Info.MetricsPath, "/"),
 		Reading:  e.cfg.CanWrite != nil && !may.write,
 		Trouble:  visible(e.trouble()),
-		Findings: sum.findings(),
+		Findings: sum.findings(others),
 		AsOf:     momentOf(now, now),
 	}
 	view := q.Get("view")
@@ -153,7 +154,7 @@ func (e *Exporter) pageData(r *http.Request, now time.Time) *pageData {
 			p.Jobs.Wrong = wrong
 		}
 	}
-	p.Tabs = sum.tabs(view, p.Trouble != "")
+	p.Tabs = sum.tabs(view, p.Trouble != "", others)
 	return p
 }
 
@@ -183,6 +184,14 @@ func (e *Exporter) trouble() error {
 		}
 	}
 	return nil
+}
+
+// others returns the other agents that serve the spool.
+func (e *Exporter) others() []string {
+	if e.cfg.Info.Others == nil {
+		return nil
+	}
+	return e.cfg.Info.Others()
 }
 
 // viewOf returns the view that lists the file.
@@ -228,6 +237,9 @@ func (e *Exporter) statusData(v *merge.View, sum *summary, may rights, now time.
 		health.Value, health.Look = visible(err), "bad"
 	}
 	s.Health = append(s.Health, health)
+	for _, other := range e.others() {
+		s.Health = append(s.Health, fact{Name: "Other agent of this spool", Value: wording.Visible(other), Look: "bad"})
+	}
 	for _, err := range v.DirectoryErrors() {
 		s.Health = append(s.Health, fact{Name: "Directory not served", Value: visible(err), Look: "bad"})
 	}

@@ -163,9 +163,11 @@ type finding struct {
 	Mild       bool // not an error
 }
 
-// findings lists what needs attention, errors first.
-func (s *summary) findings() []finding {
-	list := found(nil, s.directories, "directory", "not served", viewStatus, "")
+// findings lists what needs attention, errors first. others is the number of other
+// agents of the spool.
+func (s *summary) findings(others int) []finding {
+	list := found(nil, others, "other agent", "on this spool", viewStatus, "")
+	list = found(list, s.directories, "directory", "not served", viewStatus, "")
 	list = slices.Concat(list, s.groupFindings(), s.fileFindings(), s.jobFindings())
 	slices.SortStableFunc(list, func(a, b finding) int {
 		switch {
@@ -224,10 +226,10 @@ func countOf(n int, noun string) string {
 }
 
 // tabs returns the links to the views, with the number of what needs attention there.
-func (s *summary) tabs(current string, unhealthy bool) []tab {
-	status := 0
+func (s *summary) tabs(current string, unhealthy bool, others int) []tab {
+	status := min(others, 1)
 	if unhealthy {
-		status = 1
+		status++
 	}
 	list := []tab{
 		{Title: "Groups", Link: viewGroups, Count: count(s.groups.total), Bad: s.groups.faulty, Mild: s.groups.expired},

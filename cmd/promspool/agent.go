@@ -17,6 +17,7 @@ import (
 	"runtime/debug"
 	"runtime/metrics"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -26,6 +27,7 @@ import (
 	"github.com/prometheus/exporter-toolkit/web"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/promspool/promspool/cmd/promspool/internal/agents"
 	"github.com/promspool/promspool/cmd/promspool/internal/listen"
 	"github.com/promspool/promspool/exporter"
 	"github.com/promspool/promspool/filestore"
@@ -48,6 +50,8 @@ type agent struct {
 	requests     *prometheus.CounterVec
 	own          map[string]merge.Own // families of these registries
 
+	mark   *agents.Mark
+	others []string // that the log has; used by one goroutine at a time
 	watch  *watcher.Watcher
 	store  *filestore.Store
 	report *reporter
@@ -141,6 +145,8 @@ func (a *agent) open() error {
 	if fi, err := os.Stat(a.spool); err == nil && fi.Mode().Perm()&0o002 != 0 && fi.Mode()&fs.ModeSticky == 0 {
 		a.logger.Warn("The spool is world-writable: every user can replace and delete its files", "spool", a.spool)
 	}
+	a.mark = agents.New(a.spool)
+	a.reportOthers()
 	var err error
 	if a.watch, err = watchDirectory(a.spool, a.resync, a.reg, a.logger); err != nil {
 		return fmt.Errorf("watching the spool: %w", err)
@@ -178,7 +184,7 @@ func (a *agent) route() error {
 	host, _ := os.Hostname() // shown in the page's title
 	read := exporter.New(exporter.Config{
 		View: a.store.View, Own: a.reg, Process: a.process, OwnFamilies: a.own, Health: a.store.Health, CORSOrigin: a.set.cors, Requests: a.requests, Logger: a.logger, CanWrite: func(r *http.Request) bool { return !isReadOnly(r) && push.MayWrite(r) }, Admin: a.admin, OpenMetrics: a.openMetrics,
-		Info: exporter.Info{Build: buildInfo(), Start: a.start, Flags: a.flags(), Spool: a.spool, Host: host, MetricsPath: a.telemetryPath, Watch: a.watch.Mode},
+		Info: exporter.Info{Build: buildInfo(), Start: a.start, Flags: a.flags(), Spool: a.spool, Host: host, MetricsPath: a.telemetryPath, Watch: a.watch.Mode, Others: a.otherAgents},
 	})
 	a.router = &router{prefix: a.set.prefix, metrics: a.telemetryPath, push: push, read: read, lifecycle: a.lifecycle, quit: a.quit}
 	if a.pprof {
@@ -239,6 +245,7 @@ func (a *agent) serve(ctx context.Context, socks sockets) error {
 		},
 		func() { findLost(running, a.store, a.bootID(), a.jobsInterval, a.logger) },
 		func() { a.store.Age(running, a.aged.tell) },
+		func() { a.watchOthers(running) },
 		func() {
 			updateStatus(running, status, func() string { return statusLine(a.store.View().Totals(), a.spool) }, a.logger)
 		},
@@ -266,6 +273,9 @@ func (a *agent) answer(ctx context.Context, listeners []net.Listener, handler ht
 // on disk before the response.
 func (a *agent) close() {
 	a.quit()
+	if a.mark != nil {
+		a.mark.Close()
+	}
 	if a.more != nil {
 		a.more.close()
 	}
@@ -275,6 +285,44 @@ func (a *agent) close() {
 	if a.watch != nil {
 		_ = a.watch.Close()
 	}
+}
+
+// othersInterval is the time between two searches for other agents for the log.
+const othersInterval = time.Minute
+
+// watchOthers reports agents that start to serve the same spool, until ctx ends.
+func (a *agent) watchOthers(ctx context.Context) {
+	tick := time.NewTicker(othersInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		a.reportOthers()
+	}
+}
+
+// reportOthers logs the other agents of the spool if they have changed.
+func (a *agent) reportOthers() {
+	others := a.otherAgents()
+	switch {
+	case slices.Equal(others, a.others):
+	case len(others) == 0:
+		a.logger.Info("No other agent serves the spool any more", "spool", a.spool)
+	default:
+		a.logger.Warn("Another agent serves the same spool: stop one of them, or give it another --spool.directory", "spool", a.spool, "other", strings.Join(others, ", "))
+	}
+	a.others = others
+}
+
+// otherAgents describes the other agents that serve the spool.
+func (a *agent) otherAgents() (others []string) {
+	for _, other := range a.mark.Others() {
+		others = append(others, other.String())
+	}
+	return others
 }
 
 // statusInterval is the minimum time between two status lines.

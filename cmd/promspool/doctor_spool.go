@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/promspool/promspool/cmd/promspool/internal/agents"
 	"github.com/promspool/promspool/filestore"
 	"github.com/promspool/promspool/filestore/exposition"
 	"github.com/promspool/promspool/filestore/jobstate"
@@ -47,6 +48,7 @@ func (d *doctor) checkSpool() *filestore.Store {
 	if filestore.LockHeld(d.spool, time.Second) {
 		d.say(wrong, "lock", "find the process (fuser -v "+filepath.Join(d.spool, ".promspool.lock")+") and stop it", "another process holds the lock of the spool: until it releases the lock every push fails after some seconds")
 	}
+	d.checkAgents()
 	d.checkTimes(x, store)
 	if err := watcher.Probe(d.spool); watcher.IsDirectoryError(err) {
 		d.say(wrong, "limits", asSomebodyElse, "the spool cannot be watched as it cannot be read: %v", err)
@@ -59,6 +61,30 @@ func (d *doctor) checkSpool() *filestore.Store {
 	d.checkPushes(store)
 	d.checkJobs(store)
 	return store
+}
+
+// checkAgents reports several agents on the spool.
+func (d *doctor) checkAgents() {
+	found, err := agents.Find(d.proc, d.spool)
+	if err != nil {
+		d.say(skipped, "agents", "", "cannot determine how many agents serve the spool: %v", err)
+		return
+	}
+	if len(found) < 2 {
+		return
+	}
+	var names, pids []string
+	for _, a := range found {
+		names = append(names, a.String())
+		if a.PID > 0 {
+			pids = append(pids, strconv.Itoa(a.PID))
+		}
+	}
+	do := "stop all agents but one, or give each its own --spool.directory"
+	if len(pids) > 0 {
+		do += "; ps -fp " + strings.Join(pids, ",") + " shows their flags"
+	}
+	d.say(wrong, "agents", do, "%d agents serve the spool: %s", len(found), strings.Join(names, ", "))
 }
 
 // checkPushes lists the groups whose last push was rejected.

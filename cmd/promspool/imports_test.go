@@ -16,7 +16,7 @@ const module = "github.com/promspool/promspool"
 // arrows are the imports that packages of this module may have of each other.
 // Unlisted packages may have none.
 var arrows = map[string][]string{
-	"cmd/promspool": {"cmd/promspool/internal/jobrun", "cmd/promspool/internal/listen", "exporter", "filestore", "filestore/exposition", "filestore/grouping", "filestore/jobstate", "filestore/merge", "filestore/record", "filestore/wording", "ingest", "ingest/job", "systemd", "watcher"},
+	"cmd/promspool": {"cmd/promspool/internal/agents", "cmd/promspool/internal/jobrun", "cmd/promspool/internal/listen", "exporter", "filestore", "filestore/exposition", "filestore/grouping", "filestore/jobstate", "filestore/merge", "filestore/record", "filestore/wording", "ingest", "ingest/job", "systemd", "watcher"},
 	// No flags: running jobs could be a program of its own.
 	"cmd/promspool/internal/jobrun": {"filestore", "filestore/exposition", "filestore/grouping", "filestore/merge", "filestore/record", "filestore/wording", "ingest", "ingest/job"},
 	// No knowledge of the metrics served.
