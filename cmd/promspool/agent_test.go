@@ -65,7 +65,7 @@ func request(t *testing.T, method, url, body string) (int, string) {
 }
 
 func TestAgentInTheProcess(t *testing.T) {
-	spool := filepath.Join(t.TempDir(), "a", "spool")
+	spool := filepath.Join(t.TempDir(), "spool")
 	for _, stop := range []struct {
 		name string
 		do   func(cancel context.CancelFunc, base string)

@@ -60,6 +60,7 @@ func TestAgentThatCannotServeSaysWhyAndExits(t *testing.T) {
 	}{
 		{"spool is a file", free, file, "", file},
 		{"spool is below a file", free, file + "/spool", "", file},
+		{"parent of the spool is missing", free, dir + "/srv/data/spol", "", "creating the spool: the directory " + dir + "/srv does not exist: create it with \"install -d -m 2775 "},
 		{"port is taken", taken, spool, "", taken + ": bind: address already in use: stop the other program (ss -ltnp lists it)"},
 		{"invalid address", "nonsense", spool, "", "nonsense"},
 		{"invalid origin expression", free, spool, "--web.cors.origin=(", "--web.cors.origin"},
@@ -74,6 +75,9 @@ func TestAgentThatCannotServeSaysWhyAndExits(t *testing.T) {
 			}
 			refuses(t, agenttest.Command{Args: args}, 1, tt.want)
 		})
+	}
+	if got := strings.Join(agenttest.Files(t, dir), " "); got != "file" {
+		t.Errorf("the agents have left %s", got)
 	}
 }
 

@@ -72,7 +72,8 @@ func denied(dir string, err error, flag string) error {
 	return &deniedError{err, dir, flag}
 }
 
-// createSpool creates the spool if it does not exist, and reports whether it did.
+// createSpool creates the spool if it does not exist, and reports whether it did. It
+// does not create its parent: a missing one is a mistyped path or a missing mount.
 func createSpool(dir string) (created bool, err error) {
 	dir = filepath.Clean(dir)
 	fi, err := os.Stat(dir)
@@ -92,13 +93,11 @@ func createSpool(dir string) (created bool, err error) {
 	return created, nil
 }
 
-// makeSpool creates the directory and its parents. It returns fs.ErrExist if the
-// directory exists.
+// makeSpool creates the directory. It returns fs.ErrExist if the directory exists.
 func makeSpool(dir string) error {
-	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
-		return errors.New(err.Error()) // a parent that is not a directory must not look like fs.ErrExist
-	}
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	if err := os.Mkdir(dir, 0o755); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("the directory %s does not exist", missingParent(dir))
+	} else if err != nil {
 		return err
 	}
 	err := handOver(dir)
@@ -106,6 +105,18 @@ func makeSpool(dir string) error {
 		_ = os.Remove(dir) // it is still empty
 	}
 	return err
+}
+
+// missingParent returns the topmost directory above dir that does not exist.
+func missingParent(dir string) string {
+	missing := filepath.Dir(dir)
+	for {
+		above := filepath.Dir(missing)
+		if _, err := os.Stat(above); above == missing || !errors.Is(err, fs.ErrNotExist) {
+			return missing
+		}
+		missing = above
+	}
 }
 
 // handOver gives a new directory the owner of its parent, and its mode. Only root

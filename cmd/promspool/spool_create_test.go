@@ -55,12 +55,17 @@ func TestAgentCreatesTheSpoolForTheOwnerOfItsParent(t *testing.T) {
 			agenttest.NoError(t, err)
 			agenttest.NoError(t, os.Chown(parent, uid, gid))
 			a := agenttest.StartAgent(t, filepath.Join(parent, "spool")+"/")
+			if log := a.Log.String(); !strings.Contains(log, `msg="Created the spool" spool=`+parent) {
+				t.Errorf("the log does not have the new spool:\n%s", log)
+			}
 			if got, want := owners(t, a.Spool), "2775 "+owner; got != want {
 				t.Errorf("the spool is %s, want %s", got, want)
 			}
 			a.Push("/metrics/job/x", "a 1\n")
 			agenttest.NoError(t, os.Chmod(a.Spool, 0o755))
-			a.Restart()
+			if log := a.Restart().Log.String(); strings.Contains(log, "Created the spool") {
+				t.Errorf("the log has a new spool:\n%s", log)
+			}
 			if got, want := owners(t, a.Spool), "755 "+owner; got != want {
 				t.Errorf("the spool that was there is now %s, want %s", got, want)
 			}
