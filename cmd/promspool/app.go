@@ -223,6 +223,9 @@ func explained(app *kingpin.Application, args []string, err error) error {
 	if context, _ := app.ParseContext(args); context != nil && context.SelectedCommand != nil {
 		command = context.SelectedCommand.Model()
 	}
+	if name, value, ok := valueOfSwitch(app, command, args); ok && strings.HasPrefix(err.Error(), "unexpected ") {
+		return fmt.Errorf("invalid value %q: use --%s or --no-%s without a value", wording.Visible(value), name, name)
+	}
 	unknown := func(kind, dashes, word string, names []string) error {
 		if near := wording.Nearest(word, names...); near != "" {
 			return fmt.Errorf("unknown %s %s (did you mean %s?)", kind, dashes+wording.Visible(word), dashes+near)
@@ -245,6 +248,25 @@ func explained(app *kingpin.Application, args []string, err error) error {
 		}
 	}
 	return err
+}
+
+// valueOfSwitch returns the first flag without values that has one. The library takes
+// the value for an argument.
+func valueOfSwitch(app *kingpin.Application, command *kingpin.CmdModel, args []string) (name, value string, ok bool) {
+	flags := app.Model().Flags
+	if command != nil {
+		flags = slices.Concat(flags, command.Flags)
+	}
+	for _, arg := range args {
+		if arg == "--" {
+			break
+		}
+		name, value, ok := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(arg, "--"), "no-"), "=")
+		if ok && strings.HasPrefix(arg, "--") && slices.ContainsFunc(flags, func(f *kingpin.FlagModel) bool { return f.Name == name && f.IsBoolFlag() }) {
+			return name, value, true
+		}
+	}
+	return "", "", false
 }
 
 // flagNames returns the names of the visible flags.

@@ -32,7 +32,7 @@ type remote struct {
 
 func (r *remote) addFlags(cmd *kingpin.CmdClause) {
 	cmd.Flag("url", "URL of an agent or Pushgateway to use instead of the spool, such as http://localhost:9091 or unix:///run/promspool/push.sock.").IsSetByUser(&r.given).StringVar(&r.url)
-	cmd.Flag("timeout", "Maximum time for the answer.").Default("10s").DurationVar(&r.timeout)
+	cmd.Flag("timeout", "Maximum time for the answer.").Default("10s").SetValue((*timeout)(&r.timeout))
 }
 
 // maxAnswer is the maximum size of a response in bytes.
@@ -145,7 +145,7 @@ Example:
 
   promspool health --url=http://localhost:9091`)
 	cmd.Flag("url", "URL of the agent with its route prefix, such as http://localhost:9091 or unix:///run/promspool/push.sock.").Default("http://localhost:9091").StringVar(&h.remote.url)
-	cmd.Flag("timeout", "Maximum time for the answer.").Default("5s").DurationVar(&h.remote.timeout)
+	cmd.Flag("timeout", "Maximum time for the answer.").Default("5s").SetValue((*timeout)(&h.remote.timeout))
 	commands[cmd.FullCommand()] = h.run
 }
 

@@ -151,7 +151,7 @@ func TestWhatIsWrongWithAFlagNamesIt(t *testing.T) {
 		{"write --max-bytes=-1 a", "--max-bytes must be greater than zero"},
 		{"check --max-file-bytes=1x", `--max-file-bytes: invalid size "1x": want e.g. 16MiB or 65536, try --help`},
 		{"push --push.max-bytes=-3 job=a", "--push.max-bytes must be greater than zero"},
-		{"push --timeout=3 job=a", "--timeout: time: missing unit"},
+		{"push --timeout=3 job=a", `--timeout: invalid duration "3": want e.g. 10s or 5m, try --help`},
 		{"push --url= job=a", `--url: invalid URL "": want e.g.`},
 		{"ls --stale=soon", `--stale: invalid duration "soon": want e.g. 12h or 7d, try --help`},
 		{"ls --sort=what", "--sort: enum value must be one of"},

@@ -69,7 +69,7 @@ Examples:
 
   promspool doctor --json`)
 	cmd.Flag("url", "URL of the agent.").Default("http://localhost:9091").IsSetByUser(&d.urlGiven).StringVar(&d.remote.url)
-	cmd.Flag("timeout", "Maximum time for an answer of the agent.").Default("5s").DurationVar(&d.remote.timeout)
+	cmd.Flag("timeout", "Maximum time for an answer of the agent.").Default("5s").SetValue((*timeout)(&d.remote.timeout))
 	cmd.Flag("prometheus.config", "Configuration of the Prometheus that scrapes this host.").Default("/etc/prometheus/prometheus.yml").StringVar(&d.prometheus)
 	cmd.Flag("node-exporter.defaults", "File with a line ARGS= that has node_exporter's flags.").Default("/etc/default/prometheus-node-exporter").StringVar(&d.defaults)
 	cmd.Flag("proc", "Directory of the process file system.").Default("/proc").Hidden().StringVar(&d.proc)

@@ -125,7 +125,7 @@ func (j *jobCommand) forget() error {
 
 // expectFlags are the flags for the expectations of a job.
 type expectFlags struct {
-	every, grace, maxRuntime model.Duration
+	every, grace, maxRuntime duration
 	given                    [3]bool
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -36,14 +37,14 @@ func (r *pushLimits) addFlags(cmd *kingpin.CmdClause) {
 	cmd.Flag("push.enable-utf8-names", "Accept names outside of [a-zA-Z_:][a-zA-Z0-9_:]*. node_exporter rejects files with such names.").BoolVar(&r.utf8Names)
 	cmd.Flag("push.start-time", "Set the start time of counters, histograms and summaries in text to the time of the push.").BoolVar(&r.startTime)
 	cmd.Flag("push.max-bytes", "Maximum size of the body of a push, decompressed.").Default("16MiB").SetValue(&r.maxBytes)
-	cmd.Flag("push.max-series", "Maximum number of samples in a push; 0 for no limit.").Default("100000").IntVar(&r.limits.Series)
-	cmd.Flag("push.max-labels", "Maximum number of labels of a sample or a grouping key; 0 for no limit.").Default("64").IntVar(&r.limits.Labels)
-	cmd.Flag("push.max-label-name-bytes", "Maximum length of a label name; 0 for no limit.").Default("256").IntVar(&r.limits.LabelName)
-	cmd.Flag("push.max-label-value-bytes", "Maximum length of a label value; 0 for no limit.").Default("16384").IntVar(&r.limits.LabelValue)
-	cmd.Flag("push.max-buckets", "Maximum number of native buckets in a histogram; 0 for 100000, the limit for files.").Default("10000").IntVar(&r.limits.Buckets)
-	cmd.Flag("push.max-exemplars", "Maximum number of exemplars of a metric; 0 for 10000, the limit for files.").Default("1000").IntVar(&r.limits.Exemplars)
-	cmd.Flag("push.max-failed-groups", "Maximum number of groups that exist only because a push to them failed.").Default("1000").IntVar(&r.maxFailed)
-	cmd.Flag("spool.max-groups", "Maximum number of pushed groups; 0 for no limit.").Default("0").IntVar(&r.maxGroups)
+	cmd.Flag("push.max-series", "Maximum number of samples in a push; 0 for no limit.").Default("100000").SetValue((*wholeNumber)(&r.limits.Series))
+	cmd.Flag("push.max-labels", "Maximum number of labels of a sample or a grouping key; 0 for no limit.").Default("64").SetValue((*wholeNumber)(&r.limits.Labels))
+	cmd.Flag("push.max-label-name-bytes", "Maximum length of a label name; 0 for no limit.").Default("256").SetValue((*wholeNumber)(&r.limits.LabelName))
+	cmd.Flag("push.max-label-value-bytes", "Maximum length of a label value; 0 for no limit.").Default("16384").SetValue((*wholeNumber)(&r.limits.LabelValue))
+	cmd.Flag("push.max-buckets", "Maximum number of native buckets in a histogram; 0 for 100000, the limit for files.").Default("10000").SetValue((*wholeNumber)(&r.limits.Buckets))
+	cmd.Flag("push.max-exemplars", "Maximum number of exemplars of a metric; 0 for 10000, the limit for files.").Default("1000").SetValue((*wholeNumber)(&r.limits.Exemplars))
+	cmd.Flag("push.max-failed-groups", "Maximum number of groups that exist only because a push to them failed.").Default("1000").SetValue((*wholeNumber)(&r.maxFailed))
+	cmd.Flag("spool.max-groups", "Maximum number of pushed groups; 0 for no limit.").Default("0").SetValue((*wholeNumber)(&r.maxGroups))
 	cmd.Flag("spool.max-bytes", "Maximum total size of the files of pushed groups; 0 for no limit.").Default("0B").SetValue(&r.maxSpoolBytes)
 	cmd.Flag("spool.max-file-bytes", "Maximum size of a file.").Default("16MiB").SetValue(&r.maxFileBytes)
 }
@@ -134,3 +135,41 @@ func (d *duration) Set(s string) error {
 }
 
 func (d *duration) String() string { return model.Duration(*d).String() }
+
+// timeout is a flag value in Go's notation, such as 1.5s, or in Prometheus'.
+type timeout time.Duration
+
+func (d *timeout) Set(s string) error {
+	parsed, err := time.ParseDuration(s)
+	if err != nil {
+		days, errDays := model.ParseDuration(s)
+		parsed, err = time.Duration(days), errDays
+	}
+	switch {
+	case err != nil:
+		return fmt.Errorf("invalid duration %q: want e.g. 10s or 5m", s)
+	case parsed < 0:
+		return fmt.Errorf("invalid duration %q: must not be negative", s)
+	}
+	*d = timeout(parsed)
+	return nil
+}
+
+func (d *timeout) String() string { return time.Duration(*d).String() }
+
+// wholeNumber is a flag value without a unit. The library's own accepts 1.5 and NaN.
+type wholeNumber int
+
+func (n *wholeNumber) Set(s string) error {
+	parsed, err := strconv.Atoi(s)
+	switch {
+	case errors.Is(err, strconv.ErrRange):
+		return fmt.Errorf("invalid value %q: use a smaller number", s)
+	case err != nil:
+		return fmt.Errorf("invalid value %q: use a whole number", s)
+	}
+	*n = wholeNumber(parsed)
+	return nil
+}
+
+func (n *wholeNumber) String() string { return strconv.Itoa(int(*n)) }

@@ -60,7 +60,7 @@ Example, with both running until every job pushes to the new one:
 	cmd.Flag("dry-run", "List the groups only.").BoolVar(&m.dryRun)
 	cmd.Flag("overwrite", "Replace existing groups.").BoolVar(&m.overwrite)
 	cmd.Flag("url", "URL of an agent to push the groups to, instead of writing to the spool.").IsSetByUser(&m.to.given).StringVar(&m.to.url)
-	cmd.Flag("timeout", "Maximum time for a request.").Default("1m").DurationVar(&m.from.timeout)
+	cmd.Flag("timeout", "Maximum time for a request.").Default("1m").SetValue((*timeout)(&m.from.timeout))
 	m.pushLimits.addFlags(cmd)
 	commands[cmd.FullCommand()] = m.run
 }

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
-	"github.com/prometheus/common/model"
 
 	"github.com/promspool/promspool/cmd/promspool/internal/jobrun"
 	"github.com/promspool/promspool/filestore"
@@ -18,8 +17,8 @@ type jobRun struct {
 	name      string
 	labels    []string
 	expect    expectFlags
-	timeout   model.Duration
-	killAfter model.Duration
+	timeout   duration
+	killAfter duration
 	lock      string
 	strict    bool
 	pushURL   string
@@ -29,7 +28,7 @@ type jobRun struct {
 }
 
 func addRun(app *kingpin.Application, c *common, commands map[string]func() error) {
-	r := &jobRun{common: c, killAfter: model.Duration(10 * time.Second)}
+	r := &jobRun{common: c, killAfter: duration(10 * time.Second)}
 	cmd := app.Command("run", `Run a command as a job and record its runs.
 
 The start is recorded on disk before the command runs; afterwards its end time, duration, exit code, CPU time and memory, and the number of runs by outcome. No agent needs to run. If promspool is killed or the host fails, the run is later recorded as lost.
@@ -54,7 +53,7 @@ Examples:
 	cmd.Flag("strict", "Do not run the command if its start cannot be recorded, and exit non-zero if its end cannot.").BoolVar(&r.strict)
 	cmd.Flag("push.start-time", "Set the start time of counters, histograms and summaries that the command writes to the end of the run.").BoolVar(&r.startTime)
 	cmd.Flag("push-url", "Promspool or Pushgateway that records the run instead of the spool; the spool is used if it does not answer.").PlaceHolder("URL").StringVar(&r.pushURL)
-	cmd.Flag("patience", "Maximum time for the record, for tests.").Hidden().Default(jobrun.DefaultRecordTimeout.String()).DurationVar(&r.patience)
+	cmd.Flag("patience", "Maximum time for the record, for tests.").Hidden().Default(jobrun.DefaultRecordTimeout.String()).SetValue((*timeout)(&r.patience))
 	cmd.Arg("command", "The command and its arguments, after the flags of promspool.").Required().StringsVar(&r.command)
 	commands[cmd.FullCommand()] = r.run
 }

@@ -79,8 +79,8 @@ func addServe(app *kingpin.Application, c *common, commands map[string]func() er
 	cmd.Flag("web.enable-openmetrics", "Serve OpenMetrics to scrapes that ask for it.").BoolVar(&s.openMetrics)
 	cmd.Flag("web.cors.origin", "Regular expression of origins whose pages may read the JSON API.").StringVar(&s.corsOrigin)
 	cmd.Flag("web.allowed-host", "Further name of this host that browsers may use; repeatable.").StringsVar(&s.allowedHosts)
-	cmd.Flag("web.read-timeout", "Maximum time for a request to arrive.").Default("10s").DurationVar(&s.readTimeout)
-	cmd.Flag("web.max-connections", "Maximum number of open connections per address; 0 for no limit. A new connection replaces an idle one.").Default("512").IntVar(&s.maxConnections)
+	cmd.Flag("web.read-timeout", "Maximum time for a request to arrive.").Default("10s").SetValue((*timeout)(&s.readTimeout))
+	cmd.Flag("web.max-connections", "Maximum number of open connections per address; 0 for no limit. A new connection replaces an idle one.").Default("512").SetValue((*wholeNumber)(&s.maxConnections))
 	s.readSocket.addFlags(cmd, "web.metrics-socket", "Path of a read-only unix socket for metrics, health, the page and the JSON API.", "0666")
 	s.pushSocket.addFlags(cmd, "push.socket", "Path of a unix socket for pushes; write permission for the file is permission to push.", "0660")
 	cmd.Flag("push.owner-check", "Allow changes to a group only to the user who created it, root and --push.admin-group. Users are identified over --push.socket.").BoolVar(&s.ownerCheck)
@@ -89,14 +89,14 @@ func addServe(app *kingpin.Application, c *common, commands map[string]func() er
 	cmd.Flag("push.allow-remote", "Accept pushes and deletions from other hosts.").BoolVar(&s.allowRemote)
 	cmd.Flag("spool.textfile-directory", "Further directory of .prom files, read-only; a glob pattern, repeatable.").StringsVar(&s.textfiles)
 	cmd.Flag("spool.node-exporter-metrics", "Also serve node_textfile_mtime_seconds and node_textfile_scrape_error, for alerts written for node_exporter.").BoolVar(&s.nodeMetrics)
-	cmd.Flag("spool.settle", "Time for which a file written in place must be unchanged before it is read, for writers that close it half-way.").Default("0s").DurationVar(&s.settle)
-	cmd.Flag("spool.resync", "Interval of full comparisons with the directory, independent of notifications.").Default("10s").DurationVar(&s.resync)
+	cmd.Flag("spool.settle", "Time for which a file written in place must be unchanged before it is read, for writers that close it half-way.").Default("0s").SetValue((*timeout)(&s.settle))
+	cmd.Flag("spool.resync", "Interval of full comparisons with the directory, independent of notifications.").Default("10s").SetValue((*timeout)(&s.resync))
 	s.lifetimes.addFlags(cmd)
 	cmd.Flag("ping.enable", "Accept pings as Healthchecks does: GET, HEAD or POST /ping/SLUG[/start|/fail|/EXIT-CODE], from this host.").BoolVar(&s.pings)
-	cmd.Flag("ping.max-slugs", "Maximum number of jobs that pings create.").Default("1000").IntVar(&s.maxSlugs)
+	cmd.Flag("ping.max-slugs", "Maximum number of jobs that pings create.").Default("1000").SetValue((*wholeNumber)(&s.maxSlugs))
 	cmd.Flag("persistence.file", "Ignored; accepted for compatibility with Pushgateway. Every push is on disk.").StringVar(&s.persistenceFile)
-	cmd.Flag("persistence.interval", "Ignored; accepted for compatibility with Pushgateway.").Default("5m").DurationVar(&s.persistenceInterval)
-	cmd.Flag("job.interval", "Interval of checks for lost runs, for tests.").Hidden().Default(jobsInterval.String()).DurationVar(&s.jobsInterval)
+	cmd.Flag("persistence.interval", "Ignored; accepted for compatibility with Pushgateway.").Default("5m").SetValue((*timeout)(&s.persistenceInterval))
+	cmd.Flag("job.interval", "Interval of checks for lost runs, for tests.").Hidden().Default(jobsInterval.String()).SetValue((*timeout)(&s.jobsInterval))
 	commands[cmd.FullCommand()] = s.run
 	return s
 }
@@ -130,7 +130,7 @@ func (s *serveCommand) settings() (set settings, err error) {
 
 // check validates the flags before anything is opened.
 func (s *serveCommand) check() error {
-	if err := checkBounds(append(s.bounds(), bound{"web.max-connections", int64(s.maxConnections), 0}, bound{"web.read-timeout", int64(s.readTimeout), 1}, bound{"spool.settle", int64(s.settle), 0})...); err != nil {
+	if err := checkBounds(append(s.bounds(), bound{"web.max-connections", int64(s.maxConnections), 0}, bound{"web.read-timeout", int64(s.readTimeout), 1}, bound{"ping.max-slugs", int64(s.maxSlugs), 1})...); err != nil {
 		return err
 	}
 	if s.resync <= 0 {
@@ -142,6 +142,11 @@ func (s *serveCommand) check() error {
 	for _, pattern := range s.textfiles {
 		if _, err := filepath.Match(pattern, ""); err != nil {
 			return fmt.Errorf("--spool.textfile-directory: invalid pattern %q: %w", pattern, err)
+		}
+	}
+	for _, f := range []*socketFlags{&s.readSocket, &s.pushSocket} {
+		if _, _, err := f.parse(); err != nil {
+			return err
 		}
 	}
 	if err := web.Validate(*s.web.WebConfigFile); err != nil {
@@ -286,19 +291,27 @@ func (f *socketFlags) addFlags(cmd *kingpin.CmdClause, flag, help, mode string) 
 	cmd.Flag(flag+"-group", "Group of --"+flag+", by name or number; default is that of the agent.").StringVar(&f.group)
 }
 
+// parse returns the mode and the group. They must be valid without a path as well.
+func (f *socketFlags) parse() (mode fs.FileMode, gid int, err error) {
+	bits, err := strconv.ParseUint(f.mode, 8, 32)
+	if err != nil || bits > 0o777 {
+		return 0, 0, &usageError{fmt.Errorf("--%s-mode: invalid mode %q: want e.g. 0660", f.flag, f.mode)}
+	}
+	if gid, err = groupNumber(f.group); err != nil {
+		return 0, 0, fmt.Errorf("--%s-group: %w", f.flag, err)
+	}
+	return fs.FileMode(bits), gid, nil
+}
+
 func (f *socketFlags) listen() (net.Listener, error) {
-	mode, err := strconv.ParseUint(f.mode, 8, 32)
-	if err != nil || mode > 0o777 {
-		return nil, &usageError{fmt.Errorf("--%s-mode: %q is no mode such as 0660", f.flag, f.mode)}
+	mode, gid, err := f.parse()
+	if err != nil {
+		return nil, err
 	}
 	if err := listen.CheckPath(f.path); err != nil {
 		return nil, &usageError{fmt.Errorf("--%s: %w", f.flag, err)}
 	}
-	gid, err := groupNumber(f.group)
-	if err != nil {
-		return nil, fmt.Errorf("--%s-group: %w", f.flag, err)
-	}
-	l, err := listen.Socket{Path: f.path, Mode: fs.FileMode(mode), GID: gid}.Listen()
+	l, err := listen.Socket{Path: f.path, Mode: mode, GID: gid}.Listen()
 	if err != nil {
 		return nil, fmt.Errorf("--%s: %w", f.flag, err)
 	}
