@@ -41,9 +41,15 @@ const maxAnswer = 256 << 20
 // do sends a request to a path of the agent and returns the response body. A status
 // other than 2xx is an error with the message of the response.
 func (r *remote) do(method, path string, query url.Values, body io.Reader) ([]byte, error) {
+	answer, _, err := r.ask(method, path, query, body)
+	return answer, err
+}
+
+// ask is do that also returns the header of the response; nil without one.
+func (r *remote) ask(method, path string, query url.Values, body io.Reader) ([]byte, http.Header, error) {
 	u, client, err := r.parse()
 	if err != nil {
-		return nil, &usageError{err}
+		return nil, nil, &usageError{err}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), r.timeout)
 	defer cancel()
@@ -53,7 +59,7 @@ func (r *remote) do(method, path string, query url.Values, body io.Reader) ([]by
 	}
 	req, err := http.NewRequestWithContext(ctx, method, target, body)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	req.Header.Set("User-Agent", "promspool/"+version.Version)
 	if body != nil {
@@ -71,18 +77,18 @@ func (r *remote) do(method, path string, query url.Values, body io.Reader) ([]by
 		if errors.Is(err, context.DeadlineExceeded) {
 			err = fmt.Errorf("no response within --timeout=%s", r.timeout)
 		}
-		return nil, fmt.Errorf("asking %s: %w", r.name(u), err)
+		return nil, nil, fmt.Errorf("asking %s: %w", r.name(u), err)
 	}
 	defer resp.Body.Close() //nolint:errcheck // read only
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
-		return nil, fmt.Errorf("reading the response of %s: %w", r.name(u), err)
+		return nil, nil, fmt.Errorf("reading the response of %s: %w", r.name(u), err)
 	}
 	if resp.StatusCode/100 != 2 {
 		sentence, _, _ := strings.Cut(strings.TrimSpace(string(answer[:min(len(answer), 4096)])), "\n")
-		return nil, &refusal{resp.StatusCode, fmt.Sprintf("%s answers %s: %s", r.name(u), resp.Status, wording.Visible(sentence))}
+		return answer, resp.Header, &refusal{resp.StatusCode, fmt.Sprintf("%s answers %s: %s", r.name(u), resp.Status, wording.Visible(sentence))}
 	}
-	return answer, nil
+	return answer, resp.Header, nil
 }
 
 // refusal is a response with a status other than 2xx.

@@ -2,10 +2,12 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -16,6 +18,7 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/common/version"
 
+	"github.com/promspool/promspool/cmd/promspool/internal/agents"
 	"github.com/promspool/promspool/filestore"
 	"github.com/promspool/promspool/filestore/record"
 	"github.com/promspool/promspool/filestore/wording"
@@ -35,6 +38,9 @@ type doctor struct {
 	now      time.Time
 	findings []diagnosis
 	node     nodeExporter
+
+	parsedURL *url.URL       // of remote
+	agents    []agents.Agent // on the spool
 }
 
 // The levels of a diagnosis.
@@ -79,7 +85,8 @@ Examples:
 }
 
 func (d *doctor) run() error {
-	if _, _, err := d.remote.parse(); err != nil {
+	var err error
+	if d.parsedURL, _, err = d.remote.parse(); err != nil {
 		return &usageError{err}
 	}
 	d.now = time.Now()
@@ -92,7 +99,6 @@ func (d *doctor) run() error {
 	agent := d.checkAgent(store)
 	d.checkPrometheus(agent)
 	d.checkNodeExporter(agent)
-	var err error
 	if d.json {
 		err = printDocument(d.stdout, d.findings)
 	} else {
@@ -144,33 +150,21 @@ const metricsSocket = "/run/promspool/metrics.sock"
 // checkAgent asks the agent, if there is one. Without --url it is also looked for at
 // the socket of an agent that has no port.
 func (d *doctor) checkAgent(store *filestore.Store) *agentSeen {
-	answer, err := d.remote.do(http.MethodGet, "/api/v1/status", nil, nil)
-	if err != nil && !d.urlGiven {
+	answer, header, err := d.remote.ask(http.MethodGet, "/api/v1/status", nil, nil)
+	doc := parseStatus(answer, err)
+	if doc == nil && !d.urlGiven {
 		socket := remote{url: "unix://" + metricsSocket, timeout: d.remote.timeout}
-		if found, errSocket := socket.do(http.MethodGet, "/api/v1/status", nil, nil); errSocket == nil {
-			answer, err, d.remote = found, nil, socket
+		found, errSocket := socket.do(http.MethodGet, "/api/v1/status", nil, nil)
+		if at := parseStatus(found, errSocket); at != nil {
+			doc, d.remote = at, socket
 		}
 	}
-	if err != nil {
-		level := note
-		if d.urlGiven {
-			level = wrong
-		}
-		d.say(level, "agent", "start it (systemctl start promspool), or set --url", "no agent answers: %v", err)
-		return nil
-	}
-	var doc struct {
-		Data struct {
-			Flags map[string]string `json:"flags"`
-			Build map[string]string `json:"build_information"`
-		} `json:"data"`
-	}
-	if err := json.Unmarshal(answer, &doc); err != nil || doc.Data.Flags["spool.directory"] == "" {
-		d.say(wrong, "agent", "stop the other program, or start promspool with another --web.listen-address and pass it to --url", "the server at %s is not promspool, perhaps a Pushgateway", d.remote.url)
+	if doc == nil {
+		d.sayNoAgent(answer, header, err)
 		return nil
 	}
 	agent := &agentSeen{flags: doc.Data.Flags}
-	d.say(fine, "agent", "", "version %s answers at %s", orUnknown(doc.Data.Build["version"]), d.remote.url)
+	d.say(fine, "agent", "", "version %s answers at %s", orUnknown(doc.Data.Build["version"]), d.remote.name(d.parsedURL))
 	if theirs, ours := doc.Data.Build["version"], version.Version; theirs != ours {
 		d.say(note, "agent-version", "restart the agent, if it was upgraded", "the agent has version %s and this program %s", orUnknown(theirs), orUnknown(ours))
 	}
@@ -192,6 +186,79 @@ func orUnknown(s string) string {
 		return "unknown"
 	}
 	return s
+}
+
+// statusDocument is the part of /api/v1/status that is checked.
+type statusDocument struct {
+	Data struct {
+		Flags map[string]string `json:"flags"`
+		Build map[string]string `json:"build_information"`
+	} `json:"data"`
+}
+
+// parseStatus returns the status of an agent, or nil if it is that of another program.
+func parseStatus(answer []byte, err error) *statusDocument {
+	doc := &statusDocument{}
+	if err != nil || json.Unmarshal(answer, doc) != nil || doc.Data.Flags["spool.directory"] == "" {
+		return nil
+	}
+	return doc
+}
+
+// sayNoAgent reports that no agent answers at the URL, and what does instead.
+func (d *doctor) sayNoAgent(answer []byte, header http.Header, err error) {
+	level := note
+	if d.urlGiven {
+		level = wrong
+	}
+	elsewhere := "pass the URL of the agent with its port and route prefix, such as --url=http://localhost:9191/prefix"
+	if i := slices.IndexFunc(d.agents, func(a agents.Agent) bool { return a.PID > 0 }); i >= 0 {
+		elsewhere = fmt.Sprintf("an agent serves this spool as process %[1]d: pass its URL to --url (as root, ss -ltnp | grep pid=%[1]d shows the port)", d.agents[i].PID)
+	}
+	name := d.remote.name(d.parsedURL)
+	var status *refusal
+	switch isStatus := errors.As(err, &status); {
+	case err != nil && !isStatus:
+		if len(d.agents) == 0 {
+			elsewhere = "start it (systemctl start promspool), or set --url"
+		}
+		d.say(level, "agent", elsewhere, "no agent answers: %v", err)
+	case isStatus && (status.code == http.StatusUnauthorized || status.code == http.StatusForbidden || status.code == http.StatusMisdirectedRequest):
+		d.say(level, "agent", "if it is the agent, pass a URL that it accepts, such as --url=http://USER:PASSWORD@localhost:9091; else "+elsewhere,
+			"the server rejects this request: %v", err)
+	case isStatus && strings.Contains(status.sentence, "HTTP request to an HTTPS server"): // of Go's server
+		d.say(level, "agent", "pass the URL with https:// to --url", "the server at %s uses TLS", name)
+	default:
+		d.say(level, "agent", elsewhere+"; if the agent shall have this port, stop the other program (ss -ltnp lists it)", "another program answers at %s: %s", name, describeServer(answer, header, status))
+	}
+}
+
+var htmlTitle = regexp.MustCompile(`(?is)<title[^>]*>\s*(.*?)\s*</title>`)
+
+// describeServer returns the best known facts about a server that is not promspool.
+func describeServer(answer []byte, header http.Header, status *refusal) string {
+	var facts []string
+	doc := &statusDocument{}
+	if json.Unmarshal(answer, doc) == nil && doc.Data.Flags["push.disable-consistency-check"] != "" {
+		return "a Pushgateway, version " + orUnknown(doc.Data.Build["version"])
+	}
+	if status != nil {
+		facts = append(facts, strings.TrimSpace(fmt.Sprintf("status %d %s", status.code, http.StatusText(status.code))))
+	}
+	if server := header.Get("Server"); server != "" {
+		facts = append(facts, "Server: "+wording.Shorten(server, 60))
+	}
+	words := string(answer[:min(len(answer), 4096)])
+	if title := htmlTitle.FindStringSubmatch(words); title != nil {
+		words = title[1]
+	}
+	if words, _, _ = strings.Cut(strings.TrimSpace(words), "\n"); words != "" {
+		facts = append(facts, strconv.Quote(wording.Shorten(words, 60)))
+	}
+	if len(facts) == 0 {
+		return "an empty answer"
+	}
+	return strings.Join(facts, ", ")
 }
 
 // checkSameSpool compares paths or, if the agent's is relative, the files.
@@ -237,7 +304,7 @@ func (d *doctor) checkSameSpool(agent *agentSeen, store *filestore.Store) {
 	case maps.Equal(files, served), 2*both > max(len(files), len(served)): // some may have changed since
 		d.say(fine, "agent-spool", "", "the agent serves this spool, as %s", theirs)
 	default:
-		d.say(wrong, "agent-spool", "give both the same --spool.directory, here by PROMSPOOL_SPOOL_DIRECTORY", "the agent at %s serves another spool, %s", d.remote.url, theirs)
+		d.say(wrong, "agent-spool", "give both the same --spool.directory, here by PROMSPOOL_SPOOL_DIRECTORY", "the agent at %s serves another spool, %s", d.remote.name(d.parsedURL), theirs)
 	}
 }
 

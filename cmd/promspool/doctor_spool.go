@@ -70,6 +70,7 @@ func (d *doctor) checkAgents() {
 		d.say(skipped, "agents", "", "cannot determine how many agents serve the spool: %v", err)
 		return
 	}
+	d.agents = found
 	if len(found) < 2 {
 		return
 	}

@@ -1,10 +1,12 @@
 package main_test
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -40,22 +42,67 @@ func TestDoctorOnALockedSpool(t *testing.T) {
 	}
 }
 
-// TestDoctorOnAnotherProgram checks another program on the agent's port.
+// TestDoctorOnAnotherProgram checks other programs on the agent's port.
 func TestDoctorOnAnotherProgram(t *testing.T) {
 	t.Parallel()
-	for name, answer := range map[string]string{
-		"a Pushgateway": `{"status":"success","data":{"build_information":{"version":"1.5.1"},"flags":{"push.disable-consistency-check":"false"}}}`,
-		"some page":     `<html>`,
+	answer := func(code int, server, body string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			if server != "" {
+				w.Header().Set("Server", server)
+			}
+			w.WriteHeader(code)
+			_, _ = w.Write([]byte(body))
+		}
+	}
+	const other = ": another program answers at URL: "
+	for _, tt := range []struct {
+		name    string
+		handler http.HandlerFunc
+		tls     bool
+		want    string // of the finding; URL is that of the server
+		do      string // of the remedy
+	}{
+		{"Pushgateway", answer(200, "", `{"status":"success","data":{"build_information":{"version":"1.5.1"},"flags":{"push.disable-consistency-check":"false"}}}`), false, other + "a Pushgateway, version 1.5.1\n", "--url=http://localhost:9191/prefix"},
+		{"page", answer(200, "nginx", "<html><head><title>\n Welcome to nginx! </title>\n<body>"), false, other + `Server: nginx, "Welcome to nginx!"` + "\n", "stop the other program (ss -ltnp lists it)"},
+		{"404", answer(404, "SimpleHTTP/0.6", "\x1b[31mno such file\nmore"), false, other + `status 404 Not Found, Server: SimpleHTTP/0.6, "\x1b[31mno such file"` + "\n", "--url=http://localhost:9191/prefix"},
+		{"empty answer", answer(200, "", ""), false, other + "an empty answer\n", "--url="},
+		{"long answer", answer(500, "", strings.Repeat("word ", 1000)), false, other + "status 500 Internal Server Error, \"word word", "--url="},
+		{"login", answer(401, "", "Unauthorized"), false, ": the server rejects this request: URL answers 401 Unauthorized: Unauthorized\n", "--url=http://USER:PASSWORD@localhost:9091"},
+		{"TLS", answer(200, "", "{}"), true, ": the server at URL uses TLS\n", "pass the URL with https:// to --url"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(answer)) }))
+		t.Run(tt.name, func(t *testing.T) {
+			start := httptest.NewServer
+			if tt.tls {
+				start = httptest.NewTLSServer
+			}
+			srv := start(tt.handler)
 			defer srv.Close()
-			stdout, stderr, status := agenttest.Command{
-				Name: agenttest.Promspool, Args: []string{"--spool.directory=" + t.TempDir(), "doctor", "--url=" + srv.URL, "--prometheus.config=none", "--node-exporter.defaults=none"},
-			}.Run(t)
-			if status != 1 || stderr != "" || !strings.Contains(stdout, "is not promspool, perhaps a Pushgateway") {
-				t.Errorf("exit status %d\n%s%s", status, stdout, stderr)
+			url := strings.Replace(srv.URL, "https:", "http:", 1)
+			stdout, status := doctorOn(t, t.TempDir(), url)
+			if want := "wrong    agent" + strings.ReplaceAll(tt.want, "URL", url); status != 1 || !strings.Contains(stdout, want) || !strings.Contains(stdout, tt.do) || strings.Contains(stdout, "no agent answers") {
+				t.Errorf("exit status %d, want %q and %q\n%s", status, want, tt.do, stdout)
 			}
 		})
+	}
+}
+
+// TestDoctorFindsTheProcessOfTheAgent has another program on the port that is asked.
+func TestDoctorFindsTheProcessOfTheAgent(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("agents are found on Linux only")
+	}
+	a := agenttest.StartAgent(t, "", "--web.route-prefix=/prefix")
+	want := fmt.Sprintf("an agent serves this spool as process %[1]d: pass its URL to --url (as root, ss -ltnp | grep pid=%[1]d shows the port)", a.Cmd.Process.Pid)
+	for url, finding := range map[string]string{
+		a.URL:                "another program answers at " + a.URL + ": status 404 Not Found",
+		"http://127.0.0.1:1": "no agent answers: ",
+	} {
+		if stdout, status := doctorOn(t, a.Spool, url); status != 1 || !strings.Contains(stdout, want) || !strings.Contains(stdout, finding) {
+			t.Errorf("%s: exit status %d, want %q and %q\n%s", url, status, finding, want, stdout)
+		}
+	}
+	if stdout, status := doctorOn(t, a.Spool, strings.Replace(a.URL, "//", "//user:secret@", 1)+"/prefix"); status != 0 || strings.Contains(stdout, "secret") {
+		t.Errorf("exit status %d, or the password is printed\n%s", status, stdout)
 	}
 }
