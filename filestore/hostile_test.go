@@ -221,7 +221,14 @@ func TestDirectoryInPlaceOfAGroup(t *testing.T) {
 	if err := s.Replace(g, families(t, "m 1\n"), record.PushOptions{}); err == nil || !strings.Contains(err.Error(), `"job=a.prom" is a directory: remove it`) {
 		t.Errorf("Replace = %v", err)
 	}
+	if err := s.Update(g, families(t, "m 1\n"), record.PushOptions{}); err == nil || err.Error() != `storing group {job="a"}: "job=a.prom" is a directory: remove it` {
+		t.Errorf("Update = %v", err)
+	}
+	if err := s.Delete(g); err == nil || err.Error() != `deleting group {job="a"}: "job=a.prom" is a directory: remove it` {
+		t.Errorf("Delete = %v", err)
+	}
 	must(t, os.Remove(path))
+	must(t, s.Delete(g))
 	must(t, s.Replace(g, families(t, "m 1\n"), record.PushOptions{}))
 	want(t, s, "m{job=\"a\"} 1\n")
 }

@@ -1,6 +1,7 @@
 package filestore
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"sync"
@@ -213,7 +214,7 @@ func (s *Store) push(g grouping.Key, f *exposition.Families, keep bool, opts rec
 		return err
 	}
 	if err != nil {
-		return disk.Wrap("storing group "+g.String(), err)
+		return disk.Wrap("storing group "+g.String(), cmp.Or(s.directoryInPlace(g), err)) // POST cannot read it, PUT cannot replace it
 	}
 	unlock()
 	unlock = nil

@@ -183,7 +183,7 @@ func (s *Store) tryRemove(d *disk.Dir, names []string, since time.Time, pick fun
 func (s *Store) DeleteAs(g grouping.Key, w *record.Writer) error {
 	var refused error
 	name := []string{g.FileName()}
-	_, err := s.remove(func() []string { return name }, func(f *record.File) bool {
+	removed, err := s.remove(func() []string { return name }, func(f *record.File) bool {
 		if !wasPushed(f) {
 			return false
 		}
@@ -193,5 +193,25 @@ func (s *Store) DeleteAs(g grouping.Key, w *record.Writer) error {
 	if err == nil {
 		err = refused
 	}
+	if err == nil && len(removed) == 0 {
+		err = s.directoryInPlace(g)
+	}
 	return disk.Wrap("deleting group "+g.String(), err)
+}
+
+// directoryInPlace returns an error if a directory has the name of the group's file. It
+// keeps the group from being stored, and a deletion does not touch it.
+func (s *Store) directoryInPlace(g grouping.Key) error {
+	if f := s.fileOf(g); f == nil || f.Err() == nil { // the usual case, without the file system
+		return nil
+	}
+	d, err := s.spool.inUse()
+	if err != nil {
+		return nil // reported by the change itself
+	}
+	defer d.Release()
+	if fi, err := d.Root.Lstat(g.FileName()); err != nil || !fi.IsDir() {
+		return nil
+	}
+	return disk.DirectoryError(g.FileName())
 }

@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,10 +28,11 @@ type RemovedGroup struct {
 }
 
 // Removed is the answer to a bulk deletion: the groups that were deleted, or would
-// be in a dry run.
+// be in a dry run, and the names in the request without a group.
 type Removed struct {
-	DryRun bool           `json:"dry_run"`
-	Groups []RemovedGroup `json:"groups"`
+	DryRun   bool           `json:"dry_run"`
+	Groups   []RemovedGroup `json:"groups"`
+	NotFound []string       `json:"not_found,omitempty"`
 }
 
 // NewRemoved describes deleted files.
@@ -93,7 +96,7 @@ func (h *Handler) removeGroups(r *http.Request) (*Removed, error) {
 				files = append(files, f)
 			}
 		}
-		return NewRemoved(files, true), nil
+		return h.withNotFound(NewRemoved(files, true), sel), nil
 	}
 	files, err := h.store.Remove(sel.Has)
 	if len(files) > 0 {
@@ -102,7 +105,26 @@ func (h *Handler) removeGroups(r *http.Request) (*Removed, error) {
 	if err != nil && len(files) > 0 {
 		err = fmt.Errorf("after %d groups were removed: %w", len(files), err)
 	}
-	return NewRemoved(files, false), err
+	return h.withNotFound(NewRemoved(files, false), sel), err
+}
+
+// withNotFound adds the names that no group has or had. They are not an error, so that
+// a deletion can be repeated.
+func (h *Handler) withNotFound(r *Removed, sel *record.Selection) *Removed {
+	if len(sel.Names) == 0 {
+		return r
+	}
+	missing := maps.Clone(sel.Names)
+	for _, g := range r.Groups {
+		delete(missing, g.Name)
+	}
+	for f := range h.store.View().Files() {
+		if !f.Group().IsZero() {
+			delete(missing, record.PrintableName(f.Name())) // too young
+		}
+	}
+	r.NotFound = slices.Sorted(maps.Keys(missing))
+	return r
 }
 
 // parseSelection parses the parameters of a deletion. It rejects unknown and

@@ -84,6 +84,32 @@ func TestRemoveGroups(t *testing.T) {
 	}
 }
 
+// Names without a group are listed. They are not an error, as in the deletion of a
+// single group, so that a client can repeat a request whose answer was lost.
+func TestRemoveGroupsNotFound(t *testing.T) {
+	now := time.Now()
+	a := start(t, &filestore.Options{Now: func() time.Time { return now }}, withAdmin)
+	a.want(200, "PUT", "/metrics/job/a", "m 1\n")
+	a.want(200, "PUT", "/metrics/job/b", "m 1\n")
+	for _, tt := range []struct{ query, want string }{
+		{"name[]=job=b.prom&older_than=1h", `{"dry_run":false,"groups":[]}`},
+		{"name[]=none&name[]=job=c.prom&dry_run=1", `{"dry_run":true,"groups":[],"not_found":["job=c.prom","none"]}`},
+		{"name[]=none", `{"dry_run":false,"groups":[],"not_found":["none"]}`},
+		{query(`job="none"`), `{"dry_run":false,"groups":[]}`},
+	} {
+		got := a.do(http.MethodDelete, bulk+"?"+tt.query, nil)
+		if got.code != 200 || strings.TrimSpace(got.body) != `{"status":"success","data":`+tt.want+`}` {
+			t.Errorf("%s = %d %s, want %s", tt.query, got.code, got.body, tt.want)
+		}
+	}
+	for _, found := range []bool{true, false} {
+		got := a.do(http.MethodDelete, bulk+"?name[]=job=a.prom&name[]=none", nil)
+		if want := map[bool]string{true: `"not_found":["none"]`, false: `"groups":[],"not_found":["job=a.prom","none"]`}[found]; got.code != 200 || strings.Contains(got.body, `"labels":{"job":"a"}`) != found || !strings.Contains(got.body, want) {
+			t.Errorf("deletion = %d %s, want %s", got.code, got.body, want)
+		}
+	}
+}
+
 func TestRemoveGroupsRefused(t *testing.T) {
 	a := start(t, nil, withAdmin)
 	a.want(200, "PUT", "/metrics/job/a", "m 1\n")

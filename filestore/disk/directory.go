@@ -363,6 +363,10 @@ func (d *Dir) temp(name string) (*renameio.PendingFile, error) {
 	return f, nil
 }
 
+// DirectoryError returns the error of a directory in place of a file, which is not
+// replaced or deleted.
+func DirectoryError(name string) error { return fmt.Errorf("%q is a directory: remove it", name) }
+
 // Install renames a prepared file to its name and returns what the system says of it, and what
 // had the name before. The rename is done here and not by renameio, which would
 // flush the file again.
@@ -373,7 +377,7 @@ func (p *Pending) Install(name string) (at unix.Stat_t, old OldFile, err error) 
 	err = unix.Renameat(int(d.File.Fd()), tempName(f), int(d.File.Fd()), name)
 	switch {
 	case errors.Is(err, unix.EISDIR), errors.Is(err, unix.EEXIST), errors.Is(err, unix.ENOTEMPTY):
-		return at, old, fmt.Errorf("%q is a directory: remove it", name)
+		return at, old, DirectoryError(name)
 	case err != nil:
 		return at, old, nameless(err)
 	}
