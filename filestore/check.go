@@ -242,7 +242,15 @@ func sentence(x *record.Conflict, kept string) string {
 	case x.Line == "":
 		return fmt.Sprintf("family %q collides with a histogram or summary, or with a part of one, in %s", x.Family, kept)
 	}
-	return fmt.Sprintf("%d of the samples of family %q are in %s already, with other values", x.Series, x.Family, kept)
+	const other = "start times, exemplars or native histograms (om2 lines)"
+	differ := "other values"
+	switch {
+	case x.Extra == x.Series:
+		differ = "equal values but other " + other
+	case x.Extra > 0:
+		differ = "other values, " + other
+	}
+	return fmt.Sprintf("%d of the samples of family %q are in %s already, with %s", x.Series, x.Family, kept, differ)
 }
 
 // findings adds how node_exporter treats the files.

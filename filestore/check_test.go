@@ -115,6 +115,45 @@ func TestCheckTellsWhatIsNotServed(t *testing.T) {
 
 var equateEmpty = cmp.Transformer("empty", func(l []string) []string { return append([]string{}, l...) })
 
+// The message about a series in two files names what differs.
+func TestCheckNamesWhatDiffers(t *testing.T) {
+	const om2 = "start times, exemplars or native histograms (om2 lines)"
+	counter := func(value, start string) string {
+		text := "d_total{a=\"" + value + "\"} " + value + "\n"
+		if start != "" {
+			text += "# promspool:om2 d_total{a=\"" + value + "\"} " + value + ".0 st@" + start + "\n"
+		}
+		return text
+	}
+	for _, tt := range []struct{ name, a, b, want string }{
+		{"values", "d_total{a=\"1\"} 2\n", counter("1", ""), "a.prom\" already, with other values"},
+		{"values and lines", "d_total{a=\"1\"} 2\n", counter("1", "5"), "with other values"},
+		{"lines", counter("1", "5"), counter("1", "6"), "with equal values but other " + om2},
+		{"a line is missing in the first file", counter("1", ""), counter("1", "6"), "with equal values but other " + om2},
+		{"both", "d_total{a=\"1\"} 2\n" + counter("3", "5"), counter("1", "") + counter("3", "6"), "a.prom\" already, with other values, " + om2},
+		{"a line is missing in the second file", counter("1", "5"), counter("1", ""), ""},
+		{"nothing", counter("1", "5"), counter("1", "5"), ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			for name, text := range map[string]string{"a.prom": tt.a, "b.prom": tt.b} {
+				must(t, os.WriteFile(filepath.Join(dir, name), []byte("# TYPE d_total counter\n"+text), 0o644))
+			}
+			report, err := filestore.Check([]string{dir}, nil)
+			must(t, err)
+			if tt.want == "" {
+				if len(report.Findings) != 0 {
+					t.Errorf("findings %+v, want none", report.Findings)
+				}
+				return
+			}
+			if len(report.Findings) != 1 || !strings.HasSuffix(report.Findings[0].Message, tt.want) || report.Findings[0].Reason != exposition.Duplicate {
+				t.Errorf("findings %+v, want the message %q", report.Findings, tt.want)
+			}
+		})
+	}
+}
+
 func TestCheckMergesFilesOfSeveralDirectories(t *testing.T) {
 	a := spoolOf(t, map[string]string{"m.prom": "m 1\n", "n.txt": "n 1\n"})
 	b := spoolOf(t, map[string]string{"m.prom": "m 2\n", "o.prom": "n 2\n"})

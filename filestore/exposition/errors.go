@@ -22,7 +22,7 @@ const (
 	Unreadable   Reason = "unreadable"    // permission denied, or a link that is broken or may not be followed
 	TooLarge     Reason = "too-large"     // larger than the limit for files
 	TypeConflict Reason = "type-conflict" // another file has the family with another type
-	Duplicate    Reason = "duplicate"     // another file has the series with another value
+	Duplicate    Reason = "duplicate"     // another file has the series with another value or om2 line
 	Reserved     Reason = "reserved"      // a name reserved for the agent or for Prometheus
 	Expired      Reason = "expired"       // older than its lifetime
 	Busy         Reason = "busy"          // written so often, or for so long, that the new content cannot be read

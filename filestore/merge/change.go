@@ -551,8 +551,9 @@ type partial struct {
 	text string           // the whole part
 	own  *record.Conflict // with the agent's own metrics
 	lost map[uint64]*loss // identities that another file serves, by hash
-	tell *loss            // the first of them in the text with another value
-	sum  int              // samples with another value that are not served
+	tell *loss            // the first of them in the text that is not the same
+	sum  int              // samples that are not the same and not served
+	more int              // those of sum with equal values
 }
 
 // loss is an identity that another file serves.
@@ -560,7 +561,8 @@ type loss struct {
 	base, first string
 	lines       int
 	to          *record.ID
-	same        bool // with the same value, which is no conflict
+	same        bool // with the same value and extra, which is no conflict
+	equal       bool // with the same value
 }
 
 func (f *family) setPartial(id *record.ID, p *partial) {
@@ -577,9 +579,7 @@ func (p *partial) drop(h uint64) {
 		return
 	}
 	delete(p.lost, h)
-	if !l.same {
-		p.sum -= l.lines
-	}
+	p.count(l, -1)
 	if p.tell == l {
 		p.findTell()
 	}
@@ -591,11 +591,22 @@ func (p *partial) add(h uint64, l *loss) {
 		p.lost = map[uint64]*loss{}
 	}
 	p.lost[h] = l
+	p.count(l, 1)
 	if !l.same {
-		p.sum += l.lines
 		if p.tell == nil || l.base < p.tell.base {
 			p.tell = l
 		}
+	}
+}
+
+// count adds or subtracts the samples of a loss that is a conflict.
+func (p *partial) count(l *loss, n int) {
+	if l.same {
+		return
+	}
+	p.sum += n * l.lines
+	if l.equal {
+		p.more += n * l.lines
 	}
 }
 
@@ -612,7 +623,7 @@ func (p *partial) findTell() {
 func (p *partial) conflict() record.Conflict {
 	switch {
 	case p.tell != nil:
-		return record.Conflict{Reason: exposition.Duplicate, Kept: p.tell.to.Name, Line: p.tell.first, Series: p.sum}
+		return record.Conflict{Reason: exposition.Duplicate, Kept: p.tell.to.Name, Line: p.tell.first, Series: p.sum, Extra: p.more}
 	case p.own != nil:
 		return *p.own
 	}
@@ -635,7 +646,7 @@ func (c *Change) describe(f *family, id *record.ID) {
 
 // sameConflict compares all fields except the names that exclude sets.
 func sameConflict(a, b *record.Conflict) bool {
-	return a.Reason == b.Reason && a.Kept == b.Kept && a.Line == b.Line && a.Series == b.Series && a.Harmless == b.Harmless
+	return a.Reason == b.Reason && a.Kept == b.Kept && a.Line == b.Line && a.Series == b.Series && a.Extra == b.Extra && a.Harmless == b.Harmless
 }
 
 // served returns the text without the lost series and those that conflict with the
@@ -676,7 +687,7 @@ func (c *Change) decideShared() {
 			}
 			had := p.lost[h] != nil
 			if s.loses {
-				p.add(h, &loss{base: s.base, first: s.first, lines: s.lines, to: s.to, same: s.same})
+				p.add(h, &loss{base: s.base, first: s.first, lines: s.lines, to: s.to, same: s.same, equal: s.equal})
 			} else {
 				p.drop(h)
 			}

@@ -35,7 +35,8 @@ type sharer struct {
 	dead  bool       // the file does not have the identity any more
 	loses bool       // an earlier file serves the identity
 	to    *record.ID // that file
-	same  bool       // that file has the same value
+	same  bool       // that file has the same value and the same extra
+	equal bool       // that file has the same value
 }
 
 func newIndex() index {
@@ -135,15 +136,16 @@ func (s *sharers) decide(tell func(now *sharer)) {
 	}
 	for i := range s.list {
 		e := &s.list[i]
-		loses, to, same := false, (*record.ID)(nil), false
+		loses, to, same, equal := false, (*record.ID)(nil), false, false
 		for j := range i {
 			if first := &s.list[j]; first.known && e.known && first.fam == e.fam && first.base == e.base {
-				loses, to, same = true, first.id, first.value == e.value && (e.extra == "" || e.extra == first.extra)
+				loses, to, equal = true, first.id, first.value == e.value
+				same = equal && (e.extra == "" || e.extra == first.extra)
 				break
 			}
 		}
-		if loses != e.loses || to != e.to || same != e.same {
-			e.loses, e.to, e.same = loses, to, same
+		if loses != e.loses || to != e.to || same != e.same || equal != e.equal {
+			e.loses, e.to, e.same, e.equal = loses, to, same, equal
 			tell(e)
 		}
 	}

@@ -16,6 +16,7 @@ type Conflict struct {
 	Reason exposition.Reason
 	Line   string // one of the series concerned, without its value; may be empty
 	Series int    // number of dropped samples
+	Extra  int    // number of these with equal values, which differ in data that the text format lacks
 
 	Type     exposition.Type // of the family in File
 	KeptType exposition.Type // of the family in Kept; both are zero if unknown
