@@ -2,16 +2,12 @@ package exporter
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"embed"
-	"encoding/hex"
 	"fmt"
 	"html/template"
 	"maps"
 	"math"
 	"net/http"
 	"net/url"
-	"path"
 	"regexp"
 	"slices"
 	"strconv"
@@ -286,35 +282,6 @@ func facts(m map[string]string) (list []fact) {
 		list = append(list, fact{Name: name, Value: wording.Visible(m[name])})
 	}
 	return list
-}
-
-//go:embed ui
-var ui embed.FS
-
-// assetTypes has the types of the files of the page by their extension. Templates are
-// not served.
-var assetTypes = map[string]string{
-	".css": "text/css; charset=utf-8",
-	".js":  "text/javascript; charset=utf-8",
-	".svg": "image/svg+xml",
-}
-
-func (e *Exporter) serveAsset(w http.ResponseWriter, r *http.Request) {
-	name := path.Base(r.URL.Path)
-	mime := assetTypes[path.Ext(name)]
-	data, err := ui.ReadFile("ui/" + name)
-	if err != nil || mime == "" {
-		http.Error(w, "404 page not found", http.StatusNotFound)
-		return
-	}
-	sum := sha256.Sum256(data)
-	h := w.Header()
-	h.Set("Content-Type", mime)
-	h.Set("ETag", `"`+hex.EncodeToString(sum[:8])+`"`)
-	h.Set("Cache-Control", "no-cache") // stored, and validated by its ETag
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
-	h.Set("Cross-Origin-Resource-Policy", "same-origin")
-	http.ServeContent(w, r, name, time.Time{}, bytes.NewReader(data))
 }
 
 // ago returns roughly how long ago t was, or in how long it will be. It is empty for

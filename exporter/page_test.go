@@ -355,6 +355,75 @@ func TestAssets(t *testing.T) {
 	}
 }
 
+// Files of the page are compressed for clients that accept gzip. Both forms have their
+// own ETag, and a cache keeps them apart.
+func TestAssetsAreCompressed(t *testing.T) {
+	e := serve(t, nil, nil)
+	srv := httptest.NewServer(http.HandlerFunc(e.Asset))
+	defer srv.Close()
+	fetch := func(method, name string, header ...string) (*http.Response, string) {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), method, srv.URL+"/ui/"+name, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Accept-Encoding", "identity") // else the client decompresses
+		for i := 0; i < len(header); i += 2 {
+			r.Header.Set(header[i], header[i+1])
+		}
+		resp, err := srv.Client().Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp, string(body)
+	}
+	all, packed := 0, 0
+	for _, name := range []string{"page.css", "page.js", "search.js", "icon.svg"} {
+		plain, text := fetch("GET", name)
+		if plain.StatusCode != 200 || plain.Header.Get("Content-Encoding") != "" || plain.ContentLength != int64(len(text)) {
+			t.Errorf("%s: %s %v", name, plain.Status, plain.Header)
+		}
+		gz, body := fetch("GET", name, "Accept-Encoding", "gzip, deflate, br, zstd", "Range", "bytes=0-9")
+		z, err := gzip.NewReader(strings.NewReader(body))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		unpacked, err := io.ReadAll(z)
+		if err != nil || string(unpacked) != text {
+			t.Errorf("%s: %v, or another content", name, err)
+		}
+		all, packed = all+len(text), packed+len(body)
+		if gz.StatusCode != 200 || gz.Header.Get("Content-Encoding") != "gzip" || gz.ContentLength != int64(len(body)) || gz.Header.Get("Vary") != "Accept-Encoding" || gz.Header.Get("Content-Type") != plain.Header.Get("Content-Type") {
+			t.Errorf("%s with gzip: %s %v", name, gz.Status, gz.Header)
+		}
+		if gz.Header.Get("ETag") == plain.Header.Get("ETag") {
+			t.Errorf("%s has one ETag for two contents", name)
+		}
+		for coding, tag := range map[string]string{"identity": plain.Header.Get("ETag"), "gzip": gz.Header.Get("ETag")} {
+			if again, body := fetch("GET", name, "Accept-Encoding", coding, "If-None-Match", tag); again.StatusCode != 304 || body != "" || again.Header.Get("Content-Encoding") != "" {
+				t.Errorf("%s with %s again: %s %v", name, coding, again.Status, again.Header)
+			}
+		}
+		if head, body := fetch("HEAD", name, "Accept-Encoding", "gzip"); head.StatusCode != 200 || body != "" || head.ContentLength != gz.ContentLength {
+			t.Errorf("HEAD %s: %s %v", name, head.Status, head.Header)
+		}
+		if part, body := fetch("GET", name, "Range", "bytes=0-9"); part.StatusCode != 206 || body != text[:10] {
+			t.Errorf("part of %s: %s %q", name, part.Status, body)
+		}
+	}
+	if packed > all/2 {
+		t.Errorf("%d bytes become %d", all, packed)
+	}
+	if other, _ := fetch("GET", "page.js", "Accept-Encoding", "zstd"); other.Header.Get("Content-Encoding") != "" {
+		t.Errorf("with zstd alone: %v", other.Header)
+	}
+}
+
 // The page is compressed as scrapes are, and says the same.
 func TestPageIsCompressed(t *testing.T) {
 	fs, _ := many(t)
