@@ -106,6 +106,35 @@ func TestPageLooks(t *testing.T) {
 	}
 }
 
+// On paper are the table and its problems, in dark letters, and nothing to click.
+func TestPageOnPaper(t *testing.T) {
+	a := startPageAgent(t)
+	p := startBrowser(t).open(t, "about:blank")
+	p.looking(1280, true, false)
+	p.do("Emulation.setEmulatedMedia", map[string]any{"media": "print", "features": []map[string]string{{"name": "prefers-color-scheme", "value": "dark"}}})
+	for _, view := range []string{"groups", "files", "jobs", "status", "file&name=job%3Dreport.prom"} {
+		p.load(a.URL + "/?view=" + view)
+		seen := func(selector string) []any {
+			list, _ := p.eval(fmt.Sprintf(`[...document.querySelectorAll(%q)].filter(e => e.checkVisibility()).map(e => e.outerHTML.slice(0, 100))`, selector)).([]any)
+			return list
+		}
+		if left := seen("nav, form, button, footer, .badge, .skip"); len(left) > 0 {
+			t.Errorf("%s: on paper are %v", view, left)
+		}
+		if len(seen("h1")) != 1 || len(seen("main table, main .family")) == 0 || len(seen(".health")) != 1 {
+			t.Errorf("%s: on paper is only %s", view, p.text("body"))
+		}
+		if dark := p.eval(`getComputedStyle(document.body).color.match(/\d+/g).slice(0, 3).every(c => c < 100)`); dark != true {
+			t.Errorf("%s: the text has the color %v", view, p.eval(`getComputedStyle(document.body).color`))
+		}
+		p.picture("print-" + view)
+	}
+	p.load(a.URL + "/")
+	if rows := p.eval(`document.querySelectorAll(".list > tbody > tr").length === [...document.querySelectorAll(".list > tbody > tr")].filter(r => r.getBoundingClientRect().height > 0).length`); rows != true {
+		t.Error("rows are missing on paper")
+	}
+}
+
 // Without scripts only the deletion of groups is missing.
 func TestPageWithoutScript(t *testing.T) {
 	a := startPageAgent(t)
@@ -114,6 +143,9 @@ func TestPageWithoutScript(t *testing.T) {
 	p.load(a.URL + "/")
 	if p.eval(`[...document.querySelectorAll("button.delete")].some(b => b.checkVisibility())`) == true {
 		t.Error("there are buttons that do nothing")
+	}
+	if note := p.text("noscript"); !strings.HasPrefix(note, "Without JavaScript this page shows everything, but ") {
+		t.Errorf("the note about scripts is %q", note)
 	}
 	p.click(`input[type="search"]`)
 	p.write("backup")
