@@ -6,12 +6,15 @@ import { unfold } from "./unfold.js";
 import { deletion } from "./delete.js";
 import { copying } from "./copy.js";
 import { ticking } from "./tick.js";
+import { refreshing, whole } from "./refresh.js";
 import { sayNow } from "./say.js";
 
 const results = document.getElementById("results");
 
 if (results) {
-  search(results, upgrade);
+  refreshing(search(results, upgrade));
+} else if (document.querySelector('#tabs a[aria-current][href$="view=status"]')) {
+  refreshing(whole(upgrade));
 }
 upgrade(document);
 ticking();

@@ -11,17 +11,21 @@ const slow = 300; // milliseconds before "Loading" is shown
 export function search(results, upgrade) {
   const form = document.querySelector("form.search");
   let going; // the request in flight
-  let timer;
+  let timer; // of a search that begins soon
   let shown = location.search;
 
   // show replaces the results by those of a URL of this page, and announces them.
-  // After a deletion it announces that, and the row at its place gets the focus.
-  async function show(url, push, deleted) {
-    clearTimeout(timer);
+  // After a deletion it announces that, and the row at its place gets the focus. With
+  // calm it announces nothing, and changes nothing unless calm returns true.
+  async function show(url, { push = false, deleted, calm } = {}) {
+    stop();
     going?.abort();
     const mine = going = new AbortController();
-    results.setAttribute("aria-busy", "true");
-    const loading = setTimeout(() => { document.getElementById("said").textContent = "Loading …"; }, slow);
+    let loading;
+    if (!calm) {
+      results.setAttribute("aria-busy", "true");
+      loading = setTimeout(() => { document.getElementById("said").textContent = "Loading …"; }, slow);
+    }
     let page;
     let fresh;
     try {
@@ -39,7 +43,7 @@ export function search(results, upgrade) {
     } finally {
       clearTimeout(loading);
     }
-    if (mine.signal.aborted) {
+    if (mine.signal.aborted || calm && !calm()) {
       return;
     }
     const focus = held(results);
@@ -59,6 +63,9 @@ export function search(results, upgrade) {
       say(`${deleted.text}.`, true);
     } else {
       refocus(results, focus);
+      if (calm) {
+        return;
+      }
       say(document.getElementById("said").textContent);
     }
     history[push ? "pushState" : "replaceState"](null, "", url);
@@ -74,8 +81,16 @@ export function search(results, upgrade) {
     select.value = value;
   }
 
+  function stop() {
+    clearTimeout(timer);
+    timer = undefined;
+  }
+
   function fail(text) {
     const said = document.getElementById("said");
+    if (said.textContent === text) {
+      return; // announced before
+    }
     said.textContent = text;
     said.classList.add("bad");
     say(text);
@@ -94,25 +109,33 @@ export function search(results, upgrade) {
   form.classList.add("live");
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    show(wanted(), true);
+    show(wanted(), { push: true });
   });
   form.addEventListener("input", () => {
-    clearTimeout(timer);
-    timer = setTimeout(() => show(wanted(), false), pause);
+    stop();
+    timer = setTimeout(() => show(wanted()), pause);
   });
   results.addEventListener("click", (event) => {
     const link = event.target.closest("th a, nav.pages a");
     if (link && plain(event)) {
       event.preventDefault();
-      show(link.getAttribute("href"), true);
+      show(link.getAttribute("href"), { push: true });
     }
   });
-  results.addEventListener("stale", (event) => show(location.search || "?", false, event.detail));
+  results.addEventListener("stale", (event) => show(location.search || "?", { deleted: event.detail }));
   addEventListener("popstate", () => {
     if (location.search !== shown) { // else only the fragment has changed
       location.reload();
     }
   });
+
+  // The returned function brings the results up to date, unless a request of the user
+  // does that already.
+  return (calm) => {
+    if (timer === undefined && !results.hasAttribute("aria-busy")) {
+      return show(location.search || "?", { calm });
+    }
+  };
 }
 
 // plain reports whether a click asks for nothing special, such as a new tab.

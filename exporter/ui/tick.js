@@ -1,6 +1,7 @@
 // Ages go on while the page is open. They count from the clock of the agent, which
 // may differ from that of the browser.
 let offset = 0; // milliseconds that the agent is ahead
+let loaded = 0; // time of the last load, by the clock of the browser
 
 const every = 1000; // milliseconds
 
@@ -11,10 +12,16 @@ export function ticking() {
 
 // synchronize takes the time of the agent from a page that was just loaded.
 export function synchronize(page) {
+  loaded = Date.now();
   const at = page.getElementById("asof");
   if (at) {
     offset = Date.parse(at.dateTime) - Date.now();
   }
+}
+
+// age returns the milliseconds since the last load.
+export function age() {
+  return Date.now() - loaded;
 }
 
 function tick() {

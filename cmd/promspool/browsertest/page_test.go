@@ -409,6 +409,83 @@ func TestPagesOfOtherOriginsAreKeptOut(t *testing.T) {
 	})
 }
 
+// An open page is kept up to date, without a word and only while it is not in use.
+func TestPageRefreshes(t *testing.T) {
+	a := startPageAgent(t)
+	p := startBrowser(t).open(t, a.URL+"/")
+	// watch lets the page believe that time passes, and counts its looks at the selection,
+	// which it takes before each refresh.
+	watch := func() {
+		t.Helper()
+		p.eval(`(() => {
+			window.ahead = 0; window.looks = 0;
+			const now = Date.now, selection = window.getSelection;
+			Date.now = () => now() + window.ahead;
+			window.getSelection = () => { window.looks++; return selection.call(window); };
+		})()`)
+	}
+	pass := func() { t.Helper(); p.eval(`window.ahead += 60_000`) }
+	requests := func() int { return len(p.asked()) }
+	// calmly reports that the page leaves all as it is, however long it waits.
+	calmly := func(why string) {
+		t.Helper()
+		before := requests()
+		p.eval(`window.looks = 0`)
+		pass()
+		p.waitFor("the page looks "+why, `window.looks > 2`)
+		if now := requests(); now != before {
+			t.Errorf("%s the page asks: %v", why, p.asked()[before:])
+		}
+	}
+	watch()
+	p.click(p.mark(row(`job="report"`) + `.querySelector("a.unfold")`))
+	p.waitFor("the metrics are there", `document.querySelector(".below .family") !== null`)
+	p.eval(`document.getElementById("live").textContent = "as before"; document.activeElement.blur()`)
+	a.Push("/metrics/job/fresh", "fresh 1\n")
+	pass()
+	p.waitFor("the new group is there", row(`job="fresh"`)+` !== undefined`)
+	if p.eval(`document.getElementById("live").textContent === "as before" && document.querySelector(".below .family") !== null && document.activeElement === document.body && location.search === ""`) != true {
+		t.Errorf("a refresh says %v, or folds rows, or takes the focus", p.eval(`document.getElementById("live").textContent`))
+	}
+	if tab := p.text("#tabs"); !strings.Contains(tab, "Groups 9") {
+		t.Errorf("the tabs are %q", tab)
+	}
+
+	a.Push("/metrics/job/later", "later 1\n")
+	p.click(p.mark(row(`job="fresh"`) + `.querySelector("button.delete")`))
+	p.waitFor("it asks", `document.querySelector("dialog[open]") !== null`)
+	calmly("behind a question")
+	p.click("dialog button:not(.danger)")
+	p.waitFor("the question is gone", `document.querySelector("dialog") === null`)
+	p.eval(`document.activeElement.blur(); getSelection().selectAllChildren(document.querySelector(".list code"))`)
+	calmly("with a selection")
+	p.eval(`getSelection().removeAllRanges(); document.querySelector("select[name=state]").focus()`)
+	calmly("with an open choice")
+	if p.eval(row(`job="later"`)+` === undefined`) != true {
+		t.Error("the page has changed")
+	}
+	p.click(`input[type="search"]`)
+	p.write("late")
+	p.waitFor("it is found", `document.getElementById("said").innerText === "1 group"`)
+	a.Push("/metrics/job/latest", "latest 1\n")
+	pass()
+	p.waitFor("the search is refreshed", `document.getElementById("said").innerText === "2 groups" && document.querySelector("input[type=search]").value === "late" && document.activeElement.type === "search"`)
+	if live := p.eval(`document.getElementById("live").textContent`); live != "1 group" {
+		t.Errorf("those who listen hear %q", live)
+	}
+
+	// The view of the agent has no list.
+	p.load(a.URL + "/?view=status")
+	watch()
+	a.Push("/metrics/job/last", "last 1\n")
+	pass()
+	p.waitFor("the number of groups is right", `document.getElementById("main").innerText.match(/Pushed groups\s+12/) !== null`)
+	p.wellBehaved(a.URL)
+	a.Stop()
+	pass()
+	p.waitFor("it says so", `document.getElementById("live").textContent.startsWith("The agent does not answer. The page is as of ")`)
+}
+
 // This tests the driver itself: keys and clicks arrive, and errors are reported.
 func TestBrowserIsDriven(t *testing.T) {
 	p := startBrowser(t).open(t, `data:text/html,<input autofocus><button onclick="this.textContent=document.querySelector('input').value; console.error('a complaint')">press</button>`)
