@@ -63,7 +63,7 @@ func addDoctor(app *kingpin.Application, c *common, commands map[string]func() e
 	d := &doctor{common: c}
 	cmd := app.Command("doctor", `Find problems of the spool and its environment, and suggest remedies.
 
-Checks the directory (permissions, owners, lock, free space, quotas, file system), the files (as promspool and as node_exporter `+filestore.NodeExporterVersion+` read them; times in the future), the agent if it answers (same spool, health, version, limits), the configuration of Prometheus (honor_labels) and node_exporter's flags. Nothing is written. Checks without permission are skipped and reported; run it as root.
+Checks the directory (permissions, owners, lock, number of agents, free space, quotas, file system), the files (as promspool and as node_exporter `+filestore.NodeExporterVersion+` read them; times in the future), the agent if it answers (same spool, health, version, limits), the configuration of Prometheus (honor_labels) and node_exporter's flags. Nothing is written. Checks without permission are skipped and reported; run it as root.
 
 Exits with 0 without problems, otherwise with 1.
 
