@@ -48,6 +48,10 @@ type Mark struct {
 	closed bool
 }
 
+// mostMarks bounds the marks that are read from one table, since any local user can make
+// them.
+const mostMarks = 100
+
 // maxAge is the maximum age of the answer of Others.
 const maxAge = 5 * time.Second
 
@@ -83,6 +87,6 @@ func (m *Mark) Close() {
 	m.release()
 }
 
-// Find returns the agents that serve a spool. proc is the path of the process file
+// Find returns the agents that serve a spool, at most 100 for each network namespace. proc is the path of the process file
 // system. The error is errors.ErrUnsupported outside of Linux.
 func Find(proc, dir string) ([]Agent, error) { return find(proc, dir, "") }

@@ -146,6 +146,9 @@ func marks(table, prefix string) (map[string]int, error) {
 		if pid, err := strconv.Atoi(digits); err == nil && pid > 0 {
 			names[prefix+name] = pid
 		}
+		if len(names) >= mostMarks {
+			break
+		}
 	}
 	return names, nil
 }

@@ -81,6 +81,19 @@ func TestMarks(t *testing.T) {
 	}
 }
 
+func TestManyMarks(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("needs abstract sockets")
+	}
+	dir := t.TempDir()
+	for range mostMarks + 10 {
+		defer New(dir).Close()
+	}
+	if found, err := Find("/proc", dir); err != nil || len(found) != mostMarks {
+		t.Errorf("Find returns %d agents, %v, want %d", len(found), err, mostMarks)
+	}
+}
+
 func TestFindWithoutProc(t *testing.T) {
 	if found, err := Find(t.TempDir(), t.TempDir()); err == nil {
 		t.Errorf("Find = %v without a process file system", found)
