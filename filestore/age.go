@@ -26,7 +26,7 @@ import (
 // clock must not expire everything. So its progress is compared with the monotonic
 // clock.
 //
-// A jump forward takes effect only after the new time has been steady for a while,
+// A jump forward takes effect only after the new time has been stable for a while,
 // because it may be right, as after a suspend. A jump back takes effect at once,
 // because it ends no lifetime. The first time after the start cannot be verified. It
 // takes effect at once in the view, which can be reverted, and only after that while
@@ -36,8 +36,8 @@ const (
 	clockSlack   = time.Minute // maximum difference of the two clocks between two looks
 )
 
-// steadyClock is the clock for lifetimes. It is safe for concurrent use.
-type steadyClock struct {
+// lifetimeClock is the clock for lifetimes. It is safe for concurrent use.
+type lifetimeClock struct {
 	wall func() time.Time
 
 	mu          sync.Mutex
@@ -50,21 +50,21 @@ type steadyClock struct {
 	seen        reading       // jumps that have not been returned yet
 }
 
-func newSteadyClock(wall func() time.Time) *steadyClock {
-	return &steadyClock{wall: wall, start: time.Now(), trusted: wall().Round(0)}
+func newLifetimeClock(wall func() time.Time) *lifetimeClock {
+	return &lifetimeClock{wall: wall, start: time.Now(), trusted: wall().Round(0)}
 }
 
 // reading is the result of a look at the clock.
 type reading struct {
 	now     time.Time
-	steady  bool // no jump for long enough
+	stable  bool // no jump for long enough
 	trusted bool // set by trust
 	back    bool // jumped back since the last look
 	forward bool // jumped forward since the last look
 }
 
 // now returns the time for lifetimes.
-func (c *steadyClock) now() time.Time {
+func (c *lifetimeClock) now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.seen = c.read()
@@ -72,7 +72,7 @@ func (c *steadyClock) now() time.Time {
 }
 
 // look returns the time and the jumps since the last look.
-func (c *steadyClock) look() reading {
+func (c *lifetimeClock) look() reading {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r := c.read()
@@ -81,14 +81,14 @@ func (c *steadyClock) look() reading {
 }
 
 // trust makes the clock of the host take effect as it is.
-func (c *steadyClock) trust() reading {
+func (c *lifetimeClock) trust() reading {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.elapsed, c.trusted, c.jump = time.Since(c.start), c.wall().Round(0), 0
-	return reading{now: c.trusted, steady: true, trusted: true}
+	return reading{now: c.trusted, stable: true, trusted: true}
 }
 
-func (c *steadyClock) read() reading {
+func (c *lifetimeClock) read() reading {
 	before := c.elapsed
 	c.elapsed = time.Since(c.start)
 	wall, expected := c.wall().Round(0), c.trusted.Add(c.elapsed-before)
@@ -106,7 +106,7 @@ func (c *steadyClock) read() reading {
 		c.trusted = expected
 	}
 	r.now = c.trusted
-	r.steady = c.jump == 0 && c.elapsed-c.stableSince >= clockConfirm
+	r.stable = c.jump == 0 && c.elapsed-c.stableSince >= clockConfirm
 	return r
 }
 
@@ -114,17 +114,17 @@ func (c *steadyClock) read() reading {
 // files that must be rewritten. A change of a file costs the logarithm of their
 // number, and nothing if no file has a lifetime. Store.mu guards it.
 //
-// dies and leaves have times of the host's clock, all others those of the monotonic
-// clock.
+// expiresAt and archivesAt have times of the host's clock, all others those of the
+// monotonic clock.
 type due struct {
-	dies, leaves queue
-	pending      map[*record.ID]time.Time // files to rewrite, with the earliest time after a failure
-	sooner       chan struct{}            // gets a value when the next time becomes earlier
+	expiresAt, archivesAt queue
+	pending               map[*record.ID]time.Time // files to rewrite, with the earliest time after a failure
+	wake                  chan struct{}            // gets a value when the next time becomes earlier
 
-	taken  map[*record.ID]proof // pushes to this Store in groups with a lifetime
-	proven queue                // files of pending, with the time at which their age is proven
-	rests  queue                // files that were just rewritten, with the earliest time of the next rewrite
-	budget budget
+	proofs   map[*record.ID]proof // pushes to this Store in groups with a lifetime
+	proven   queue                // files of pending, with the time at which their age is proven
+	cooldown queue                // files that were just rewritten, with the earliest time of the next rewrite
+	budget   budget
 }
 
 // A proof is the time at which the lifetime of a push has ended by the monotonic
@@ -136,18 +136,18 @@ type proof struct {
 
 func newDue() due {
 	return due{
-		dies: newQueue(), leaves: newQueue(), pending: map[*record.ID]time.Time{}, sooner: make(chan struct{}, 1),
-		taken: map[*record.ID]proof{}, proven: newQueue(), rests: newQueue(),
+		expiresAt: newQueue(), archivesAt: newQueue(), pending: map[*record.ID]time.Time{}, wake: make(chan struct{}, 1),
+		proofs: map[*record.ID]proof{}, proven: newQueue(), cooldown: newQueue(),
 	}
 }
 
-// A file is rewritten when its lifetime has ended, at most once every rewriteRest.
+// A file is rewritten when its lifetime has ended, at most once every rewriteInterval.
 // Groups with short lifetimes share a budget, which keeps the number of rewrites well
 // below that of pushes.
 const (
-	rewriteRest  = 30 * time.Second
-	rewriteBurst = 256
-	rewriteEach  = 50 * time.Millisecond
+	rewriteInterval = 30 * time.Second
+	rewriteBurst    = 256
+	rewriteEach     = 50 * time.Millisecond
 )
 
 // budget limits the rewrites of files whose groups are pushed to this Store.
@@ -177,10 +177,10 @@ func (s *Store) noteAll(updates []merge.Update) {
 // note records the times of a file after an update.
 func (d *due) note(u *merge.Update, l *record.Lifetimes) {
 	if u.Old != nil && (u.New == nil || u.New.File.ID() != u.Old.ID()) {
-		d.dies.remove(u.Old.ID())
-		d.leaves.remove(u.Old.ID())
-		d.rests.remove(u.Old.ID())
-		d.written(u.Old.ID())
+		d.expiresAt.remove(u.Old.ID())
+		d.archivesAt.remove(u.Old.ID())
+		d.cooldown.remove(u.Old.ID())
+		d.cancelRewrite(u.Old.ID())
 	}
 	if u.New == nil {
 		return
@@ -189,19 +189,19 @@ func (d *due) note(u *merge.Update, l *record.Lifetimes) {
 	first := false
 	at, ok := l.ExpiresAt(f)
 	if ok {
-		first = d.dies.set(f.ID(), at)
+		first = d.expiresAt.set(f.ID(), at)
 	} else {
-		d.dies.remove(f.ID())
+		d.expiresAt.remove(f.ID())
 	}
-	d.noteTaken(f, u.New.Fresh, at, ok)
+	d.noteProof(f, u.New.Fresh, at, ok)
 	if at, ok := l.ArchivesAt(f); ok {
-		first = d.leaves.set(f.ID(), at) || first
+		first = d.archivesAt.set(f.ID(), at) || first
 	} else {
-		d.leaves.remove(f.ID())
+		d.archivesAt.remove(f.ID())
 	}
 	if f.Ended() != nil && f.Ended().Pending {
 		if _, ok := d.pending[f.ID()]; !ok {
-			d.wait(f.ID(), time.Time{})
+			d.scheduleRewrite(f.ID(), time.Time{})
 			first = true
 		}
 	} else {
@@ -210,28 +210,28 @@ func (d *due) note(u *merge.Update, l *record.Lifetimes) {
 	}
 	if first {
 		select {
-		case d.sooner <- struct{}{}:
+		case d.wake <- struct{}{}:
 		default:
 		}
 	}
 }
 
-// noteTaken records when the age of a push to this Store is proven, if it has a
+// noteProof records when the age of a push to this Store is proven, if it has a
 // lifetime.
-func (d *due) noteTaken(f *record.File, fresh bool, at time.Time, dies bool) {
+func (d *due) noteProof(f *record.File, fresh bool, at time.Time, expires bool) {
 	switch {
-	case dies && fresh:
-		d.taken[f.ID()] = proof{f.Pushed(), time.Now().Add(at.Sub(f.LastPush()))}
-	case len(d.taken) == 0:
-	case f.Ended() != nil && !f.Ended().Pending, f.Ended() == nil && !dies, d.taken[f.ID()].push != f.Pushed():
-		delete(d.taken, f.ID()) // rewritten, without a lifetime, or pushed to by another process
+	case expires && fresh:
+		d.proofs[f.ID()] = proof{f.Pushed(), time.Now().Add(at.Sub(f.LastPush()))}
+	case len(d.proofs) == 0:
+	case f.Ended() != nil && !f.Ended().Pending, f.Ended() == nil && !expires, d.proofs[f.ID()].push != f.Pushed():
+		delete(d.proofs, f.ID()) // rewritten, without a lifetime, or pushed to by another process
 	}
 }
 
-// wait schedules the rewrite of a file, not before that time.
-func (d *due) wait(id *record.ID, notBefore time.Time) {
+// scheduleRewrite schedules the rewrite of a file, not before that time.
+func (d *due) scheduleRewrite(id *record.ID, notBefore time.Time) {
 	d.pending[id] = notBefore
-	x, ok := d.taken[id]
+	x, ok := d.proofs[id]
 	if !ok {
 		return
 	}
@@ -239,32 +239,32 @@ func (d *due) wait(id *record.ID, notBefore time.Time) {
 	if notBefore.After(at) {
 		at = notBefore
 	}
-	if rest := d.rests.at[id]; rest != nil && rest.at.After(at) {
-		at = rest.at
+	if next := d.cooldown.at[id]; next != nil && next.at.After(at) {
+		at = next.at
 	}
 	d.proven.set(id, at)
 }
 
-// written cancels the rewrite of a file.
-func (d *due) written(id *record.ID) {
+// cancelRewrite cancels the rewrite of a file.
+func (d *due) cancelRewrite(id *record.ID) {
 	delete(d.pending, id)
-	delete(d.taken, id)
+	delete(d.proofs, id)
 	d.proven.remove(id)
 }
 
 // writable returns up to n files that may be rewritten now: those whose age is proven
-// and, if the clock is steady, all others that are due. With a trusted clock all
+// and, if the clock is stable, all others that are due. With a trusted clock all
 // files may be.
 func (d *due) writable(n int, r reading) []*record.ID {
 	now := time.Now()
-	for len(d.rests.take(now, n)) > 0 { // delete those in the past
+	for len(d.cooldown.take(now, n)) > 0 { // delete those in the past
 	}
 	d.budget.refill(now)
 	var ids []*record.ID
-	if !r.steady {
+	if !r.stable {
 		for _, id := range d.proven.take(now, min(n, d.budget.left)) {
-			if rest := d.rests.at[id]; rest != nil { // rewritten after it was queued
-				d.proven.set(id, rest.at)
+			if next := d.cooldown.at[id]; next != nil { // rewritten after it was queued
+				d.proven.set(id, next.at)
 				continue
 			}
 			d.budget.left--
@@ -273,15 +273,15 @@ func (d *due) writable(n int, r reading) []*record.ID {
 		return ids
 	}
 	for id, notBefore := range d.pending {
-		_, rests := d.rests.at[id]
-		_, taken := d.taken[id]
+		_, isRecent := d.cooldown.at[id]
+		_, hasProof := d.proofs[id]
 		switch {
 		case notBefore.After(now):
 			continue
 		case r.trusted:
-		case rests, taken && d.budget.left == 0:
+		case isRecent, hasProof && d.budget.left == 0:
 			continue
-		case taken:
+		case hasProof:
 			d.budget.left--
 		}
 		if ids = append(ids, id); len(ids) == n {
@@ -385,21 +385,20 @@ func (q *queue) next() (time.Time, bool) {
 	return q.list[0].at, true
 }
 
-// A Step is a stage in the expiry of a file.
-type Step string
+// A Stage is a step in the expiry of a file.
+type Stage string
 
-// The steps. With the first the payload is no longer served and the record stays: in
-// the view at once, and in the file of a group when its age is proven or the clock is
-// steady.
+// The stages. With the first the payload is excluded and the record stays: in the view
+// at once, and in the file of a group when its age is proven or the clock is stable.
 const (
-	Withheld Step = "withheld"
-	Archived Step = "archived" // moved from the spool to the archive
-	Removed  Step = "removed"  // from the archive
+	Withheld Stage = "withheld"
+	Archived Stage = "archived" // moved from the spool to the archive
+	Removed  Stage = "removed"  // from the archive
 )
 
-// Aged is a step that was taken or will be.
-type Aged struct {
-	Step  Step
+// An ExpiryEvent is a step that was taken or will be.
+type ExpiryEvent struct {
+	Stage Stage
 	File  string       // its name in the view or, for Removed, in the archive
 	Group grouping.Key // zero for a dropped file
 	Since time.Time    // when the step was or will be due
@@ -407,18 +406,18 @@ type Aged struct {
 }
 
 const (
-	sweepBatch = 128              // files that expire under one hold of the lock
-	sweepWrite = 256              // files that are written or moved between two looks at the clock
-	sweepRest  = 30 * time.Second // maximum time between two looks at the clock
-	sweepRetry = time.Minute
-	pruneEvery = time.Hour
+	sweepBatch    = 128              // files that expire under one hold of the lock
+	sweepWrite    = 256              // files that are written or moved between two looks at the clock
+	sweepInterval = 30 * time.Second // maximum time between two looks at the clock
+	sweepRetry    = time.Minute
+	pruneEvery    = time.Hour
 )
 
-// Age expires, archives and deletes files when they are due, until ctx ends. It costs
-// nothing if no file has a lifetime. It reports each step to tell, also from several
-// goroutines at once. It must not run twice for a Store. Without it no file expires
-// while the Store is open.
-func (s *Store) Age(ctx context.Context, tell func(Aged)) {
+// RunExpiry expires, archives and deletes files when they are due, until ctx ends. It
+// costs nothing if no file has a lifetime. It passes each step to report, also from
+// several goroutines at once. It must not run twice for a Store. Without it no file
+// expires while the Store is open.
+func (s *Store) RunExpiry(ctx context.Context, report func(ExpiryEvent)) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -426,64 +425,64 @@ func (s *Store) Age(ctx context.Context, tell func(Aged)) {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
-		case <-s.due.sooner:
+		case <-s.due.wake:
 		}
-		timer.Reset(s.sweep(ctx, s.clock.look(), tell))
+		timer.Reset(s.sweep(ctx, s.clock.look(), report))
 	}
 }
 
 // Expire takes the steps that are due now and returns. It trusts the clock. The error
 // joins those that were reported.
-func (s *Store) Expire(ctx context.Context, tell func(Aged)) error {
+func (s *Store) Expire(ctx context.Context, report func(ExpiryEvent)) error {
 	var errs []error
-	done := make(chan Aged)
+	done := make(chan ExpiryEvent)
 	var group sync.WaitGroup
 	group.Go(func() {
 		for a := range done {
 			if a.Err != nil {
 				errs = append(errs, a.Err)
 			}
-			tell(a)
+			report(a)
 		}
 	})
 	func() {
 		defer close(done)
-		s.sweep(ctx, s.clock.trust(), func(a Aged) { done <- a })
+		s.sweep(ctx, s.clock.trust(), func(a ExpiryEvent) { done <- a })
 	}()
 	group.Wait()
 	return errors.Join(append(errs, ctx.Err())...)
 }
 
 // sweep takes the steps that are due and returns the time until the next one.
-func (s *Store) sweep(ctx context.Context, r reading, tell func(Aged)) time.Duration {
+func (s *Store) sweep(ctx context.Context, r reading, report func(ExpiryEvent)) time.Duration {
 	if r.back {
 		s.recheckAfterClockJump(r.now)
 	}
 	for ctx.Err() == nil {
-		n := s.withholdDue(r.now, tell)
+		n := s.withholdDue(r.now, report)
 		if n > 0 {
 			continue // expire all in the view before files are written
 		}
-		n += s.writePending(ctx, r, tell)
-		if r.steady {
-			n += s.archiveDue(ctx, r.now, tell)
+		n += s.writePending(ctx, r, report)
+		if r.stable {
+			n += s.archiveDue(ctx, r.now, report)
 		}
 		if n == 0 {
 			break
 		}
 	}
-	if r.steady {
-		s.pruneArchive(r.now, tell)
+	if r.stable {
+		s.pruneArchive(r.now, report)
 	}
 	return s.untilNext(r)
 }
 
 // withholdDue removes the payload of some expired files from the view.
-func (s *Store) withholdDue(now time.Time, tell func(Aged)) int {
+func (s *Store) withholdDue(now time.Time, report func(ExpiryEvent)) int {
 	n, updates := s.withholdSome(now)
 	for i := range updates {
 		if f := updates[i].New.File; f.Group().IsZero() {
-			tell(Aged{Step: Withheld, File: f.Name(), Since: f.Expired()})
+			report(ExpiryEvent{Stage: Withheld, File: f.Name(), Since: f.Expired()})
 		}
 	}
 	return n
@@ -492,7 +491,7 @@ func (s *Store) withholdDue(now time.Time, tell func(Aged)) int {
 func (s *Store) withholdSome(now time.Time) (n int, updates []merge.Update) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	ids := s.due.dies.take(now, sweepBatch)
+	ids := s.due.expiresAt.take(now, sweepBatch)
 	for _, id := range ids {
 		f := s.merge.ByID(id)
 		if at, ok := s.opts.Lifetimes.ExpiresAt(f); ok {
@@ -508,7 +507,7 @@ func (s *Store) withholdSome(now time.Time) (n int, updates []merge.Update) {
 
 // writePending records the expiry in the files of some groups. It returns the number
 // of attempts.
-func (s *Store) writePending(ctx context.Context, r reading, tell func(Aged)) int {
+func (s *Store) writePending(ctx context.Context, r reading, report func(ExpiryEvent)) int {
 	files := s.toRewrite(r)
 	var busy atomic.Bool
 	var group errgroup.Group
@@ -525,10 +524,10 @@ func (s *Store) writePending(ctx context.Context, r reading, tell func(Aged)) in
 				busy.Store(errors.Is(err, ErrBusy)) // then the others would wait for the same
 				s.retryLater(f.ID())
 			case !since.IsZero():
-				s.rest(f.ID())
+				s.delayRewrite(f.ID())
 			}
 			if err != nil || !since.IsZero() {
-				tell(Aged{Step: Withheld, File: f.Name(), Group: f.Group(), Since: f.Expired(), Err: err})
+				report(ExpiryEvent{Stage: Withheld, File: f.Name(), Group: f.Group(), Since: f.Expired(), Err: err})
 			}
 			return nil
 		})
@@ -554,16 +553,16 @@ func (s *Store) retryLater(id *record.ID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, ok := s.due.pending[id]; ok {
-		s.due.wait(id, time.Now().Add(sweepRetry))
+		s.due.scheduleRewrite(id, time.Now().Add(sweepRetry))
 	}
 }
 
-// rest delays the next rewrite of a file.
-func (s *Store) rest(id *record.ID) {
+// delayRewrite delays the next rewrite of a file.
+func (s *Store) delayRewrite(id *record.ID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.merge.ByID(id) != nil {
-		s.due.rests.set(id, time.Now().Add(rewriteRest))
+		s.due.cooldown.set(id, time.Now().Add(rewriteInterval))
 	}
 }
 
@@ -573,15 +572,15 @@ func (s *Store) untilNext(r reading) time.Duration {
 	defer s.mu.Unlock()
 	wait := pruneEvery
 	if len(s.due.pending) > 0 {
-		wait = sweepRest
+		wait = sweepInterval
 	}
 	if at, ok := s.due.untilWritable(); ok {
 		wait = min(wait, at)
 	}
-	for i, q := range [...]*queue{&s.due.dies, &s.due.leaves} {
+	for i, q := range [...]*queue{&s.due.expiresAt, &s.due.archivesAt} {
 		if at, ok := q.next(); ok {
-			wait = min(wait, sweepRest)
-			if i == 0 || r.steady {
+			wait = min(wait, sweepInterval)
+			if i == 0 || r.stable {
 				wait = min(wait, max(at.Sub(r.now), time.Millisecond))
 			}
 		}
@@ -592,7 +591,7 @@ func (s *Store) untilNext(r reading) time.Duration {
 // recheckAfterClockJump reads files again that have expired in the view only, after
 // the clock was set back.
 func (s *Store) recheckAfterClockJump(now time.Time) {
-	updates, sources := s.forget(now)
+	updates, sources := s.markUnread(now)
 	for _, src := range sources {
 		var names []string
 		for i := range updates {
@@ -606,19 +605,19 @@ func (s *Store) recheckAfterClockJump(now time.Time) {
 	}
 }
 
-// forget marks files that have expired in the view only as unread. It returns them and
-// all sources.
-func (s *Store) forget(now time.Time) (updates []merge.Update, sources []*Source) {
+// markUnread marks files that have expired in the view only as unread. It returns
+// them and all sources.
+func (s *Store) markUnread(now time.Time) (updates []merge.Update, sources []*Source) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for f := range s.merge.All() {
 		if f.Ended() == nil || f.Ended().Since <= record.Seconds(now) || !f.Ended().Pending && f.Fault() == nil {
 			continue
 		}
-		again := f.Unread()
+		unread := f.Unread()
 		parts := s.View().Parts(f)
-		again.Parts = slices.Clone(parts)
-		updates = append(updates, merge.Update{Old: f, OldParts: parts, New: again})
+		unread.Parts = slices.Clone(parts)
+		updates = append(updates, merge.Update{Old: f, OldParts: parts, New: unread})
 	}
 	if len(updates) > 0 {
 		s.publish(updates)
@@ -626,23 +625,24 @@ func (s *Store) forget(now time.Time) (updates []merge.Update, sources []*Source
 	return updates, append([]*Source{s.spool}, s.sources...)
 }
 
-// Ageing returns the next step of each file that has a lifetime, the earliest first.
-func (s *Store) Ageing() []Aged {
-	var list []Aged
+// ExpirySchedule returns the next step of each file that has a lifetime, the earliest
+// first.
+func (s *Store) ExpirySchedule() []ExpiryEvent {
+	var list []ExpiryEvent
 	for f := range s.View().Files() {
-		a := Aged{Step: Withheld, File: f.Name(), Group: f.Group()}
+		a := ExpiryEvent{Stage: Withheld, File: f.Name(), Group: f.Group()}
 		ok := false
 		if f.Ended() != nil && f.Ended().Pending {
 			a.Since, ok = f.Expired(), true
 		} else if a.Since, ok = s.opts.Lifetimes.ExpiresAt(f); !ok {
-			a.Step = Archived
+			a.Stage = Archived
 			a.Since, ok = s.opts.Lifetimes.ArchivesAt(f)
 		}
 		if ok {
 			list = append(list, a)
 		}
 	}
-	slices.SortFunc(list, func(a, b Aged) int { return cmp.Or(a.Since.Compare(b.Since), strings.Compare(a.File, b.File)) })
+	slices.SortFunc(list, func(a, b ExpiryEvent) int { return cmp.Or(a.Since.Compare(b.Since), strings.Compare(a.File, b.File)) })
 	return list
 }
 
@@ -687,8 +687,8 @@ func (s *Store) Restore(g grouping.Key) error {
 	if err == nil {
 		err = s.syncDirectory(at)
 	}
-	var clash *record.Conflict
-	if errors.As(err, &clash) {
+	var conflict *record.Conflict
+	if errors.As(err, &conflict) {
 		return err
 	}
 	return disk.Wrap("restoring group "+g.String(), err)

@@ -39,10 +39,10 @@ func startAging(t *testing.T, dir string, offset time.Duration, l record.Lifetim
 	ctx, cancel := context.WithCancel(t.Context())
 	var group sync.WaitGroup
 	group.Go(func() {
-		a.Age(ctx, func(x filestore.Aged) {
+		a.RunExpiry(ctx, func(x filestore.ExpiryEvent) {
 			a.mu.Lock()
 			defer a.mu.Unlock()
-			a.told = append(a.told, fmt.Sprintf("%s %s %v", x.Step, x.File, x.Err))
+			a.told = append(a.told, fmt.Sprintf("%s %s %v", x.Stage, x.File, x.Err))
 		})
 	})
 	a.stop = func() {

@@ -113,7 +113,7 @@ func TestAmendThatIsRefusedChangesNothing(t *testing.T) {
 	}
 	before := show(s.View())
 	mine := errors.New("mine")
-	var clash *record.Conflict
+	var conflict *record.Conflict
 	for _, tt := range []struct {
 		name string
 		edit *record.Edit
@@ -122,7 +122,7 @@ func TestAmendThatIsRefusedChangesNothing(t *testing.T) {
 	}{
 		{"by the edit", nil, mine, func(err error) bool { return err == mine }},
 		{"nothing to do", nil, nil, func(err error) bool { return err == nil }},
-		{"type of another group", &record.Edit{Put: families(t, "# TYPE b counter\nb 1\n")}, nil, func(err error) bool { return errors.As(err, &clash) }},
+		{"type of another group", &record.Edit{Put: families(t, "# TYPE b counter\nb 1\n")}, nil, func(err error) bool { return errors.As(err, &conflict) }},
 		{"part of its own histogram", &record.Edit{Put: families(t, "# TYPE counted histogram\ncounted_bucket{le=\"+Inf\"} 1\ncounted_sum 1\ncounted_count 1\ncounted_total_count 1\n# TYPE counted_total summary\ncounted_total_sum 1\n")}, nil, func(err error) bool { return err != nil }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -100,9 +100,9 @@ func (s *Store) archive(d *disk.Dir, create bool) (*os.File, error) {
 }
 
 // archiveDue moves some files that are due to the archive.
-func (s *Store) archiveDue(ctx context.Context, now time.Time, tell func(Aged)) int {
+func (s *Store) archiveDue(ctx context.Context, now time.Time, report func(ExpiryEvent)) int {
 	s.mu.Lock()
-	ids := s.due.leaves.take(now, sweepWrite)
+	ids := s.due.archivesAt.take(now, sweepWrite)
 	s.mu.Unlock()
 	if len(ids) == 0 {
 		return 0
@@ -118,19 +118,19 @@ func (s *Store) archiveDue(ctx context.Context, now time.Time, tell func(Aged)) 
 		}()
 		if to, err = s.archive(d, true); err == nil {
 			defer to.Close() //nolint:errcheck // only flushed
-			moved := s.archiveAll(ctx, d, to, ids, now, tell)
+			moved := s.archiveAll(ctx, d, to, ids, now, report)
 			used = false // its sync releases it
-			s.syncArchived(d, to, moved, tell)
+			s.syncArchived(d, to, moved, report)
 			return len(moved)
 		}
 	}
 	s.moveLater(ids, now)
-	tell(Aged{Step: Archived, Err: disk.Wrap("opening the archive", err)})
+	report(ExpiryEvent{Stage: Archived, Err: disk.Wrap("opening the archive", err)})
 	return 0
 }
 
 // archiveAll moves the files that are due and returns those that it has moved.
-func (s *Store) archiveAll(ctx context.Context, d *disk.Dir, to *os.File, ids []*record.ID, now time.Time, tell func(Aged)) (moved []Aged) {
+func (s *Store) archiveAll(ctx context.Context, d *disk.Dir, to *os.File, ids []*record.ID, now time.Time, report func(ExpiryEvent)) (moved []ExpiryEvent) {
 	since := time.Now()
 	for i, id := range ids {
 		if ctx.Err() != nil {
@@ -141,11 +141,11 @@ func (s *Store) archiveAll(ctx context.Context, d *disk.Dir, to *os.File, ids []
 		switch {
 		case errors.Is(err, ErrBusy): // the others would wait, or fail, for the same reason
 			s.moveLater(ids[i:], now)
-			tell(Aged{Step: Archived, File: id.Name, Err: disk.Wrap("moving "+id.Name+" to the archive", err)})
+			report(ExpiryEvent{Stage: Archived, File: id.Name, Err: disk.Wrap("moving "+id.Name+" to the archive", err)})
 			return moved
 		case err != nil:
 			s.moveLater(ids[i:i+1], now)
-			tell(Aged{Step: Archived, File: id.Name, Err: disk.Wrap("moving "+id.Name+" to the archive", err)})
+			report(ExpiryEvent{Stage: Archived, File: id.Name, Err: disk.Wrap("moving "+id.Name+" to the archive", err)})
 		case a.File != "":
 			moved = append(moved, a)
 		}
@@ -154,7 +154,7 @@ func (s *Store) archiveAll(ctx context.Context, d *disk.Dir, to *os.File, ids []
 }
 
 // syncArchived makes the moves durable and releases the directory.
-func (s *Store) syncArchived(d *disk.Dir, to *os.File, moved []Aged, tell func(Aged)) {
+func (s *Store) syncArchived(d *disk.Dir, to *os.File, moved []ExpiryEvent, report func(ExpiryEvent)) {
 	// The archive first, so that after a crash a file may exist twice but is not lost.
 	err := to.Sync()
 	if flush := s.syncDirectory(pendingSync{d: d}); err == nil {
@@ -162,7 +162,7 @@ func (s *Store) syncArchived(d *disk.Dir, to *os.File, moved []Aged, tell func(A
 	}
 	for _, a := range moved {
 		a.Err = disk.Wrap("moving "+a.File+" to the archive", err)
-		tell(a)
+		report(a)
 	}
 }
 
@@ -173,14 +173,14 @@ func (s *Store) moveLater(ids []*record.ID, now time.Time) {
 	for _, id := range ids {
 		if f := s.merge.ByID(id); f != nil {
 			if _, ok := s.opts.Lifetimes.ArchivesAt(f); ok {
-				s.due.leaves.set(f.ID(), now.Add(sweepRetry))
+				s.due.archivesAt.set(f.ID(), now.Add(sweepRetry))
 			}
 		}
 	}
 }
 
 // archiveOne moves one file if it is still due.
-func (s *Store) archiveOne(d *disk.Dir, to *os.File, id *record.ID, now, began time.Time) (a Aged, err error) {
+func (s *Store) archiveOne(d *disk.Dir, to *os.File, id *record.ID, now, began time.Time) (a ExpiryEvent, err error) {
 	defer s.groups.lock(id.Name)()
 	h, err := s.exclusion.Exclude(d, began)
 	if err != nil {
@@ -221,12 +221,12 @@ func (s *Store) archiveOne(d *disk.Dir, to *os.File, id *record.ID, now, began t
 		return a, nil
 	}
 	s.publish([]merge.Update{{Old: f, OldParts: s.View().Parts(f)}})
-	return Aged{Step: Archived, File: id.Name, Group: f.Group(), Since: since}, nil
+	return ExpiryEvent{Stage: Archived, File: id.Name, Group: f.Group(), Since: since}, nil
 }
 
 // pruneArchive deletes files from the archive after its retention. It runs once in a
 // while.
-func (s *Store) pruneArchive(now time.Time, tell func(Aged)) {
+func (s *Store) pruneArchive(now time.Time, report func(ExpiryEvent)) {
 	keep := s.opts.Lifetimes.ArchiveRetention
 	if keep <= 0 || !s.pruned.IsZero() && now.Sub(s.pruned).Abs() < pruneEvery {
 		return
@@ -240,28 +240,28 @@ func (s *Store) pruneArchive(now time.Time, tell func(Aged)) {
 	dir, err := s.archive(d, false)
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
-			tell(Aged{Step: Removed, Err: disk.Wrap("opening the archive", err)})
+			report(ExpiryEvent{Stage: Removed, Err: disk.Wrap("opening the archive", err)})
 		}
 		return
 	}
 	defer dir.Close() //nolint:errcheck // only read
 	names, err := dir.Readdirnames(-1)
 	if err != nil {
-		tell(Aged{Step: Removed, Err: disk.Wrap("listing the archive", err)})
+		report(ExpiryEvent{Stage: Removed, Err: disk.Wrap("listing the archive", err)})
 		return
 	}
 	for _, name := range names {
 		_, at, ok := archiveOf(name)
 		if since := at.Add(keep); ok && !since.After(now) {
 			err := unix.Unlinkat(int(dir.Fd()), name, 0)
-			tell(Aged{Step: Removed, File: name, Since: since, Err: disk.Wrap("removing "+name+" from the archive", err)})
+			report(ExpiryEvent{Stage: Removed, File: name, Since: since, Err: disk.Wrap("removing "+name+" from the archive", err)})
 		}
 	}
 }
 
 // Archive lists the archive: the names of its files, the latest first for each
 // file of the spool.
-func (s *Store) Archive() ([]Aged, error) {
+func (s *Store) Archive() ([]ExpiryEvent, error) {
 	d, err := s.spool.inUse()
 	if err != nil {
 		return nil, disk.Wrap("listing the archive", err)
@@ -279,15 +279,15 @@ func (s *Store) Archive() ([]Aged, error) {
 	return list, disk.Wrap("listing the archive", err)
 }
 
-func listArchive(dir *os.File) ([]Aged, error) {
+func listArchive(dir *os.File) ([]ExpiryEvent, error) {
 	names, err := dir.Readdirnames(-1)
-	var list []Aged
+	var list []ExpiryEvent
 	for _, name := range names {
 		if file, at, ok := archiveOf(name); ok {
-			list = append(list, Aged{Step: Archived, File: file, Since: at})
+			list = append(list, ExpiryEvent{Stage: Archived, File: file, Since: at})
 		}
 	}
-	slices.SortStableFunc(list, func(a, b Aged) int {
+	slices.SortStableFunc(list, func(a, b ExpiryEvent) int {
 		if n := strings.Compare(a.File, b.File); n != 0 {
 			return n
 		}
@@ -303,8 +303,8 @@ func listArchive(dir *os.File) ([]Aged, error) {
 // fs.ErrNotExist. If the file conflicts with another one the error is a *Conflict.
 func (s *Store) RestoreArchived(name string) error {
 	err := s.restoreArchived(name)
-	var clash *record.Conflict
-	if errors.As(err, &clash) {
+	var conflict *record.Conflict
+	if errors.As(err, &conflict) {
 		return err
 	}
 	return disk.Wrap("restoring "+name+" from the archive", err)
@@ -325,7 +325,7 @@ func (s *Store) restoreArchived(name string) error {
 	if err != nil {
 		return err
 	}
-	i := slices.IndexFunc(list, func(a Aged) bool { return a.File == name })
+	i := slices.IndexFunc(list, func(a ExpiryEvent) bool { return a.File == name })
 	if i < 0 {
 		return fmt.Errorf("it is not there: %w", fs.ErrNotExist)
 	}

@@ -12,7 +12,7 @@ import (
 func TestSteadyClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var offset time.Duration
-		c := newSteadyClock(func() time.Time { return time.Now().Add(offset) })
+		c := newLifetimeClock(func() time.Time { return time.Now().Add(offset) })
 		start := time.Now()
 		check := func(what string, sleep, offsetSeen time.Duration, steady, back bool) {
 			t.Helper()
@@ -21,8 +21,8 @@ func TestSteadyClock(t *testing.T) {
 			if want := start.Add(time.Since(start) + offsetSeen); !r.now.Equal(want) {
 				t.Errorf("%s: now is %v off", what, r.now.Sub(want))
 			}
-			if r.steady != steady || r.back != back {
-				t.Errorf("%s: steady is %v, back is %v", what, r.steady, r.back)
+			if r.stable != steady || r.back != back {
+				t.Errorf("%s: steady is %v, back is %v", what, r.stable, r.back)
 			}
 		}
 		check("at the start", 0, 0, false, false)
@@ -47,7 +47,7 @@ func TestSteadyClock(t *testing.T) {
 		check("is told once", clockConfirm-1, offset, false, false)
 		check("and steady again", 1, offset, true, false)
 		offset = time.Hour
-		if r := c.trust(); !r.steady || !r.now.Equal(time.Now().Add(offset)) {
+		if r := c.trust(); !r.stable || !r.now.Equal(time.Now().Add(offset)) {
 			t.Errorf("trust = %+v", r)
 		}
 		check("after trust", time.Second, offset, true, false)

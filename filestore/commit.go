@@ -91,7 +91,7 @@ func (s *Store) try(d *disk.Dir, name string, since time.Time, check bool, plan 
 		if p.tmp != nil {
 			p.tmp.Discard()
 		}
-		p.gone.Release()()
+		p.replaced.Release()()
 		d.Release()
 	}()
 	// Reading the view needs no lock. checkInstall verifies under the lock that the
@@ -104,7 +104,7 @@ func (s *Store) try(d *disk.Dir, name string, since time.Time, check bool, plan 
 	}
 	mine := old
 	if old != nil && old.Group().IsZero() {
-		mine = nil // a foreign file with the name of the group is replaced
+		mine = nil // a dropped file with the name of the group is replaced
 	}
 	var held *record.Content
 	if mine != nil {
@@ -155,7 +155,7 @@ func (s *Store) try(d *disk.Dir, name string, since time.Time, check bool, plan 
 	err = s.install(p)
 	switch {
 	case err == nil:
-		return pendingSync{d, p.gone}, nil
+		return pendingSync{d, p.replaced}, nil
 	case errors.Is(err, fs.ErrNotExist):
 		err = disk.ErrRetry // the temporary file was deleted
 	case errors.Is(err, unix.EPERM):
@@ -292,10 +292,10 @@ type pendingCommit struct {
 	checked   *merge.Precheck
 	since     time.Time // when the change began
 
-	gone disk.OldFile  // the replaced file
-	wake chan struct{} // gets one value: done, or the turn to install
-	done bool          // installed or rejected; owned by the installer until wake
-	err  error
+	replaced disk.OldFile  // the replaced file
+	wake     chan struct{} // gets one value: done, or the turn to install
+	done     bool          // installed or rejected; owned by the installer until wake
+	err      error
 }
 
 // commitQueue is the queue of prepared commits. One commit at a time has the turn: it
@@ -453,7 +453,7 @@ func (s *Store) installAll(batch []*pendingCommit) {
 func (s *Store) renameAll(fits []*pendingCommit) {
 	for _, p := range fits {
 		var st unix.Stat_t
-		st, p.gone, p.err = p.tmp.Install(p.name)
+		st, p.replaced, p.err = p.tmp.Install(p.name)
 		p.content.File.Stamped(stampOf(&st))
 	}
 }

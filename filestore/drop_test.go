@@ -95,15 +95,15 @@ func TestDropRefusesAndKeepsWhatIsThere(t *testing.T) {
 			before := samples(s.View())
 			err := s.Drop("mine", []byte(tt.text), false)
 			var bad *exposition.SyntaxError
-			var clash *record.Conflict
+			var conflict *record.Conflict
 			switch {
 			case errors.As(err, &bad):
 				if bad.Reason != tt.reason || bad.Line != tt.line || bad.File != "mine.prom" {
 					t.Errorf("Drop = %+v", bad)
 				}
-			case errors.As(err, &clash):
-				if clash.Reason != tt.reason || clash.Kept != tt.kept || clash.File != "mine.prom" || tt.line != 0 {
-					t.Errorf("Drop = %+v", clash)
+			case errors.As(err, &conflict):
+				if conflict.Reason != tt.reason || conflict.Kept != tt.kept || conflict.File != "mine.prom" || tt.line != 0 {
+					t.Errorf("Drop = %+v", conflict)
 				}
 			default:
 				t.Fatalf("Drop = %v", err)

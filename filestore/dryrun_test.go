@@ -25,8 +25,8 @@ func TestDryRun(t *testing.T) {
 	if text := string(s.View().AppendTo(nil)); !strings.Contains(text, `kept{job="a"} 1`) || !strings.Contains(text, `m{job="a"} 2`) || !strings.Contains(text, `new{job="a"} 3`) {
 		t.Errorf("the view does not show it:\n%s", text)
 	}
-	var clash *record.Conflict
-	if err := s.Replace(b, families(t, "# TYPE kept counter\nkept 1\n"), dry); !errors.As(err, &clash) || clash.Kept != a.FileName() {
+	var conflict *record.Conflict
+	if err := s.Replace(b, families(t, "# TYPE kept counter\nkept 1\n"), dry); !errors.As(err, &conflict) || conflict.Kept != a.FileName() {
 		t.Errorf("a push that clashes: %v", err)
 	}
 	if err := s.Replace(group(t, "job", "c"), families(t, "m 2\n"), dry); !errors.Is(err, filestore.ErrFull) {

@@ -47,7 +47,9 @@ func changesOf(t *testing.T, s *filestore.Store) []func() error {
 		func() error { return s.Delete(group(t, "job", "old1")) },
 		func() error { return s.Delete(group(t, "job", "old2")) },
 		func() error { return s.Amend(group(t, "job", "old3"), addOne(t)) },
-		func() error { return s.Adopt(group(t, "job", "adopted"), families(t, "m 2\n"), record.Adoption{}) },
+		func() error {
+			return s.Import(group(t, "job", "imported"), families(t, "m 2\n"), record.ImportOptions{})
+		},
 		func() error { return s.Drop("dropped", []byte("d 2\n"), false) },
 		func() error { return s.Drop("another", []byte("e 2\n"), false) },
 		s.Wipe,

@@ -51,7 +51,7 @@ func BenchmarkExpireMany(b *testing.B) {
 		b.StartTimer()
 		var once sync.Once
 		start := time.Now()
-		must(b, s.Expire(b.Context(), func(filestore.Aged) { // the first that is told comes when none is served any more
+		must(b, s.Expire(b.Context(), func(filestore.ExpiryEvent) { // the first that is told comes when none is served any more
 			once.Do(func() { b.ReportMetric(time.Since(start).Seconds(), "withheld-s") })
 		}))
 		b.StopTimer()

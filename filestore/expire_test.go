@@ -36,7 +36,7 @@ func read(t testing.TB, path string) string {
 func expire(t testing.TB, s *filestore.Store) string {
 	t.Helper()
 	var b strings.Builder
-	must(t, s.Expire(t.Context(), func(a filestore.Aged) { fmt.Fprintf(&b, "%s %s\n", a.Step, a.File) }))
+	must(t, s.Expire(t.Context(), func(a filestore.ExpiryEvent) { fmt.Fprintf(&b, "%s %s\n", a.Stage, a.File) }))
 	return b.String()
 }
 
@@ -177,11 +177,11 @@ func TestAPolicyOfLifetimes(t *testing.T) {
 	}
 	must(t, s.Fail(group(t, "job", "failed")))
 	var plan []string
-	for _, a := range s.Ageing() {
+	for _, a := range s.ExpirySchedule() {
 		plan = append(plan, fmt.Sprint(a.File, " ", a.Since.Sub(c.Time)))
 	}
 	if diff := cmp.Diff([]string{"job=ci_1.prom 1h0m0s", "job=other.prom 24h0m0s", "job=own.prom 48h0m0s"}, plan); diff != "" {
-		t.Errorf("Ageing (-want +got):\n%s", diff)
+		t.Errorf("ExpirySchedule (-want +got):\n%s", diff)
 	}
 	c.pass(24 * time.Hour)
 	expire(t, s)
@@ -329,7 +329,7 @@ func TestTheArchiveIsReachedOverNoLink(t *testing.T) {
 	s := open(t, dir, opts)
 	must(t, s.Replace(group(t, "job", "j"), families(t, "m 1\n"), record.PushOptions{TTL: ttl(time.Hour)}))
 	c.pass(24 * time.Hour)
-	if err := s.Expire(t.Context(), func(filestore.Aged) {}); err == nil || !strings.Contains(err.Error(), "is a link or not a directory: delete it") {
+	if err := s.Expire(t.Context(), func(filestore.ExpiryEvent) {}); err == nil || !strings.Contains(err.Error(), "is a link or not a directory: delete it") {
 		t.Errorf("Expire = %v", err)
 	}
 	if entries, err := os.ReadDir(outside); err != nil || len(entries) != 1 || entries[0].Name() != filepath.Base(elsewhere) {
@@ -370,7 +370,7 @@ func TestTheArchiveIsOnTheSameFileSystem(t *testing.T) {
 	must(t, s.Replace(group(t, "job", "j"), families(t, "m 1\n"), record.PushOptions{TTL: ttl(time.Hour)}))
 	c.pass(24 * time.Hour)
 	var errs []error
-	err := s.Expire(t.Context(), func(a filestore.Aged) {
+	err := s.Expire(t.Context(), func(a filestore.ExpiryEvent) {
 		if a.Err != nil {
 			errs = append(errs, a.Err)
 		}
@@ -420,9 +420,9 @@ u{job="j"} 3
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := s.Update(g, families(t, "# TYPE c2 counter\nc2 1\n"+bad), opts)
-			var clash *record.Conflict
+			var conflict *record.Conflict
 			var syntax *exposition.SyntaxError
-			if !errors.As(err, &clash) && !errors.As(err, &syntax) {
+			if !errors.As(err, &conflict) && !errors.As(err, &syntax) {
 				t.Errorf("Update = %v, want a refusal", err)
 			}
 			want(t, s, held)

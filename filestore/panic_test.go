@@ -77,7 +77,7 @@ func TestNothingIsLeftAfterAPanic(t *testing.T) {
 			})
 		},
 		"what is told of a step": func(s *Store, _ grouping.Key) {
-			s.sweep(t.Context(), reading{now: time.Now().Add(time.Hour), steady: true}, func(Aged) { boom() })
+			s.sweep(t.Context(), reading{now: time.Now().Add(time.Hour), stable: true}, func(ExpiryEvent) { boom() })
 		},
 		"what is done alone under a lock": func(s *Store, g grouping.Key) { _, _ = s.Lock(g, false, boom) },
 		"what cleans up under a lock": func(s *Store, g grouping.Key) {

@@ -14,15 +14,15 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// ErrExists is the error of [Store.Adopt] if the group, or a file with its name,
+// ErrExists is the error of [Store.Import] if the group, or a file with its name,
 // exists.
 var ErrExists = errors.New("it exists already")
 
-// Adopt imports a group from another program: the families become its whole content,
+// Import imports a group from another program: the families become its whole content,
 // with the times in the options. When it returns nil, the group is on stable storage
 // and in every later View. After an error nothing has changed, unless the error is
 // [ErrInDoubt]; unlike for a push, a failure is not recorded.
-func (s *Store) Adopt(g grouping.Key, f *exposition.Families, a record.Adoption) error {
+func (s *Store) Import(g grouping.Key, f *exposition.Families, opts record.ImportOptions) error {
 	defer s.groups.lock(g.FileName())()
 	change := s.changeOf(g)
 	parts, series, err := change.Canonical(f, nil)
@@ -31,15 +31,15 @@ func (s *Store) Adopt(g grouping.Key, f *exposition.Families, a record.Adoption)
 	}
 	p := &record.Pushed{Parts: parts, Series: series, Has: f.Has}
 	at, err := s.commit(g, true, func(old *record.Content) (*record.Content, error) {
-		if !a.Overwrite && s.fileOf(g) != nil {
+		if !opts.Overwrite && s.fileOf(g) != nil {
 			return nil, ErrExists
 		}
-		return change.Adopt(old, p, a)
+		return change.Import(old, p, opts)
 	})
 	if err != nil {
 		return err
 	}
-	if a.DryRun {
+	if opts.DryRun {
 		at.d.Release()
 		return nil
 	}
@@ -95,14 +95,14 @@ func (s *Store) Amend(g grouping.Key, edit func(held *record.Held) (*record.Edit
 		}
 		return change.Amend(old, e)
 	})
-	var clash *record.Conflict
+	var conflict *record.Conflict
 	var bad *exposition.SyntaxError
 	switch {
 	case refused != nil:
 		return refused
 	case errors.Is(err, errNothing):
 		return nil
-	case errors.As(err, &clash), errors.As(err, &bad):
+	case errors.As(err, &conflict), errors.As(err, &bad):
 		return err
 	case err != nil:
 		return disk.Wrap("storing group "+g.String(), err)
@@ -203,12 +203,12 @@ func (s *Store) push(g grouping.Key, f *exposition.Families, keep bool, opts rec
 			return change.Push(old, p, s.fileOf(g))
 		})
 	}
-	var clash *record.Conflict
+	var conflict *record.Conflict
 	var bad *exposition.SyntaxError
 	switch {
 	case err != nil && opts.DryRun:
 		return err
-	case errors.As(err, &clash), errors.As(err, &bad) && bad.Decoded:
+	case errors.As(err, &conflict), errors.As(err, &bad) && bad.Decoded:
 		return errors.Join(err, s.stampFailure(g, record.RefusalOf(err, "", opts.Client)))
 	case bad != nil:
 		return err

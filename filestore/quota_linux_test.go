@@ -200,7 +200,7 @@ func TestErrorsNameNoTemporaryFile(t *testing.T) {
 				for what, err := range map[string]error{
 					"PUT":     s.Replace(group(t, "job", "a"), body(), record.PushOptions{}),
 					"POST":    s.Update(group(t, "job", "new"), body(), record.PushOptions{}),
-					"adopt":   s.Adopt(group(t, "job", "new"), body(), record.Adoption{Overwrite: true}),
+					"import":  s.Import(group(t, "job", "new"), body(), record.ImportOptions{Overwrite: true}),
 					"amend":   s.Amend(group(t, "job", "amended"), func(*record.Held) (*record.Edit, error) { return &record.Edit{Put: body()}, nil }),
 					"failure": s.Fail(group(t, "job", "new")),
 					"refused": s.Replace(group(t, "job", "new"), families(t, "# TYPE m counter\nm 1\n"), record.PushOptions{}),

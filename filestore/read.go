@@ -44,7 +44,7 @@ func statIn(d *disk.Dir, name string) (record.Stamp, *unix.Stat_t, error) {
 // reader reads the files of directories. It is safe for concurrent use.
 type reader struct {
 	opts  *Options
-	clock *steadyClock // nil if no lifetime ends
+	clock *lifetimeClock // nil if no lifetime ends
 
 	waitMu  sync.Mutex       // guards waiting
 	waiting map[string]*wait // files that cannot be read yet
@@ -192,11 +192,11 @@ func (r *reader) read(d *disk.Dir, o readResult, at record.Stamp, link *unix.Sta
 			return r.wait(o, now, whyChanging)
 		}
 	}
-	foreign := o.link || !d.Trusts(st.Uid)
-	if o.old != nil && o.old.IsOf(data, foreign, d.Author(&st)) {
-		o.new = o.old.Again()
+	untrusted := o.link || !d.Trusts(st.Uid)
+	if o.old != nil && o.old.IsOf(data, untrusted, d.Author(&st)) {
+		o.new = o.old.Unchanged()
 	} else {
-		o.new = record.ParseAs(o.key, data, foreign)
+		o.new = record.ParseAs(o.key, data, untrusted)
 		o.new.File.SetFileUID(d.Author(&st))
 		if o.new.File.Problem() != nil && isPublic(d, &st) {
 			o.new.File.SetPublic(data)

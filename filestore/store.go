@@ -78,7 +78,7 @@ type Store struct {
 	spool     *Source
 	sources   []*Source // the others; guarded by mu
 	unsettled []string
-	clock     *steadyClock
+	clock     *lifetimeClock
 	pruned    time.Time // when the archive was last pruned; used by Age only
 	view      atomic.Pointer[merge.View]
 
@@ -120,7 +120,7 @@ func Open(dir string, opts *Options) (*Store, error) {
 	if s.opts.Now == nil {
 		s.opts.Now = time.Now
 	}
-	s.clock, s.due, s.misfits = newSteadyClock(s.opts.Now), newDue(), newHelpQueue()
+	s.clock, s.due, s.misfits = newLifetimeClock(s.opts.Now), newDue(), newHelpQueue()
 	s.reader = reader{opts: &s.opts, clock: s.clock, waiting: make(map[string]*wait)}
 	s.merge = merge.New(s.opts.Own)
 	s.help = s.merge.Signals()

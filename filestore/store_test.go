@@ -243,9 +243,9 @@ func TestAPushThatClashesIsRefusedAndNoted(t *testing.T) {
 			for _, push := range []func(grouping.Key, *exposition.Families, record.PushOptions) error{s.Replace, s.Update} {
 				at := time.Now().Truncate(time.Microsecond).Add(-time.Microsecond)
 				err := push(b, families(t, text), record.PushOptions{})
-				var clash *record.Conflict
+				var conflict *record.Conflict
 				var bad *exposition.SyntaxError
-				if !errors.As(err, &clash) && !errors.As(err, &bad) {
+				if !errors.As(err, &conflict) && !errors.As(err, &bad) {
 					t.Fatalf("push = %v, want a conflict", err)
 				}
 				if diff := cmp.Diff(before, samples(s.View())); diff != "" {
@@ -270,8 +270,8 @@ func TestUpdateAgainstItsOwnHistogram(t *testing.T) {
 	s := open(t, t.TempDir(), nil)
 	g := group(t, "job", "a")
 	must(t, s.Replace(g, families(t, "# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_count 1\nh_sum 1\n"), record.PushOptions{}))
-	var clash *record.Conflict
-	if err := s.Update(g, families(t, "h_count 1\n"), record.PushOptions{}); !errors.As(err, &clash) {
+	var conflict *record.Conflict
+	if err := s.Update(g, families(t, "h_count 1\n"), record.PushOptions{}); !errors.As(err, &conflict) {
 		t.Errorf("Update = %v, want a conflict", err)
 	}
 }
@@ -492,9 +492,9 @@ func TestViewIsAPureFunctionOfTheDirectory(t *testing.T) {
 					}
 					must(t, fresh.Close())
 				}
-				var clash *record.Conflict
+				var conflict *record.Conflict
 				var bad *exposition.SyntaxError
-				if err != nil && !errors.As(err, &clash) && !errors.As(err, &bad) {
+				if err != nil && !errors.As(err, &conflict) && !errors.As(err, &bad) {
 					t.Fatal(err)
 				}
 				if r.IntN(3) == 0 {

@@ -29,8 +29,8 @@ func Watchdog(ctx context.Context, check func() error) error {
 	if timeout == 0 {
 		return nil
 	}
-	turns := time.NewTicker(timeout / 2)
-	defer turns.Stop()
+	ticker := time.NewTicker(timeout / 2)
+	defer ticker.Stop()
 	// The check runs in its own goroutine because it may hang. The channel is
 	// buffered because Watchdog may have returned before the result.
 	result := make(chan error, 1)
@@ -45,7 +45,7 @@ func Watchdog(ctx context.Context, check func() error) error {
 			if err == nil && ctx.Err() == nil {
 				_ = notify(daemon.SdNotifyWatchdog)
 			}
-		case <-turns.C:
+		case <-ticker.C:
 			if !running {
 				running = true
 				go func() { result <- check() }()

@@ -21,8 +21,8 @@ type inbox struct {
 
 	mu      sync.Mutex
 	pending pending
-	follows bool      // the time of events is recorded in stirred
-	stirred time.Time // first event since unstir; zero without one
+	follows bool      // the time of events is recorded in eventAt
+	eventAt time.Time // first event since clearEvent; zero without one
 	trouble trouble   // the first one reported
 }
 
@@ -79,7 +79,7 @@ func (b *inbox) receive(e fsnotify.Event) {
 		}
 		return
 	}
-	b.stir()
+	b.noteEvent()
 	name := filepath.Base(e.Name)
 	if !b.match(name) {
 		return
@@ -97,7 +97,7 @@ func (b *inbox) put(name string, due time.Time, tries int) {
 	sooner := b.pending.put(name, due, tries)
 	b.mu.Unlock()
 	if sooner {
-		b.ring()
+		b.signal()
 	}
 }
 
@@ -106,10 +106,10 @@ func (b *inbox) put(name string, due time.Time, tries int) {
 func (b *inbox) closed(name string) {
 	now := time.Now()
 	b.mu.Lock()
-	sooner := b.pending.put(name, b.pending.rested(name, now, now.Add(b.settle)), 0)
+	sooner := b.pending.put(name, b.pending.dueAfterClose(name, now, now.Add(b.settle)), 0)
 	b.mu.Unlock()
 	if sooner {
-		b.ring()
+		b.signal()
 	}
 }
 
@@ -120,31 +120,31 @@ func (b *inbox) follow() {
 	b.follows = true
 }
 
-// stir records that the directory had an event.
-func (b *inbox) stir() {
+// noteEvent records that the directory had an event.
+func (b *inbox) noteEvent() {
 	b.mu.Lock()
-	isNew := b.follows && b.stirred.IsZero()
+	isNew := b.follows && b.eventAt.IsZero()
 	if isNew {
-		b.stirred = time.Now()
+		b.eventAt = time.Now()
 	}
 	b.mu.Unlock()
 	if isNew {
-		b.ring()
+		b.signal()
 	}
 }
 
-// unstir waits for the next event.
-func (b *inbox) unstir() {
+// clearEvent waits for the next event.
+func (b *inbox) clearEvent() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.stirred = time.Time{}
+	b.eventAt = time.Time{}
 }
 
-// stirredAt returns the time of the first event since unstir, zero without one.
-func (b *inbox) stirredAt() time.Time {
+// firstEvent returns the time of the first event since clearEvent, zero without one.
+func (b *inbox) firstEvent() time.Time {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.stirred
+	return b.eventAt
 }
 
 // report records that events may be lost.
@@ -156,7 +156,7 @@ func (b *inbox) report(c cause, err error) {
 	}
 	b.mu.Unlock()
 	if isNew {
-		b.ring()
+		b.signal()
 	}
 }
 
@@ -167,7 +167,7 @@ func (b *inbox) forget() {
 	b.mu.Unlock()
 }
 
-func (b *inbox) ring() {
+func (b *inbox) signal() {
 	select {
 	case b.wake <- struct{}{}:
 	default:

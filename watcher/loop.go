@@ -57,7 +57,7 @@ func newLoop(w *Watcher, t Target) *loop {
 // is bounded.
 func (l *loop) start() {
 	if l.first != nil {
-		l.adopt(l.first)
+		l.useWatch(l.first)
 	} else {
 		l.unarmed(l.firstErr)
 		l.lostTo = causeError
@@ -113,7 +113,7 @@ func (l *loop) follow(now time.Time) {
 	if l.follower == nil || now.Before(l.followDue()) {
 		return
 	}
-	l.inbox.unstir()
+	l.inbox.clearEvent()
 	retry, err := l.follower.Follow()
 	l.following.note(err)
 	for _, name := range retry {
@@ -128,10 +128,10 @@ func (l *loop) follow(now time.Time) {
 // followDue returns when the links are due to be checked.
 func (l *loop) followDue() time.Time {
 	due := l.followAt
-	if stirred := l.inbox.stirredAt(); !stirred.IsZero() {
-		soon := stirred.Add(l.cfg.Settle)
-		if rested := l.followEnd.Add(l.followed.interval(0)); rested.After(soon) {
-			soon = rested
+	if event := l.inbox.firstEvent(); !event.IsZero() {
+		soon := event.Add(l.cfg.Settle)
+		if next := l.followEnd.Add(l.followed.interval(0)); next.After(soon) {
+			soon = next
 		}
 		due = earlier(due, soon)
 	}
@@ -230,7 +230,7 @@ func (l *loop) arm() bool {
 		l.unarmed(err)
 		return false
 	}
-	l.adopt(x)
+	l.useWatch(x)
 	return true
 }
 
@@ -242,8 +242,8 @@ func (l *loop) unarmed(err error) {
 	l.arming.note(err)
 }
 
-// adopt starts to use x.
-func (l *loop) adopt(x *watch) {
+// useWatch starts to use x.
+func (l *loop) useWatch(x *watch) {
 	listening := make(chan struct{})
 	go func() {
 		defer close(listening)

@@ -35,7 +35,7 @@ type mirror struct {
 func isProm(name string) bool { return strings.HasSuffix(name, ".prom") }
 
 func (m *mirror) Reload(names ...string) ([]string, error) {
-	defer m.tell()
+	defer m.signal()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	time.Sleep(m.slow)
@@ -47,7 +47,7 @@ func (m *mirror) Reload(names ...string) ([]string, error) {
 }
 
 func (m *mirror) Rescan() ([]string, error) {
-	defer m.tell()
+	defer m.signal()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.rescans++
@@ -73,7 +73,7 @@ func (m *mirror) read(name string) {
 	}
 }
 
-func (m *mirror) tell() {
+func (m *mirror) signal() {
 	select {
 	case m.changed <- struct{}{}:
 	default:

@@ -44,9 +44,9 @@ func (p *pending) put(name string, due time.Time, tries int) (sooner bool) {
 	return p.queue[0] == e
 }
 
-// rested returns when a name is due whose writer has just closed the file: at once
-// if the name waits for that, but with a minimum interval.
-func (p *pending) rested(name string, now, due time.Time) time.Time {
+// dueAfterClose returns when a name is due whose writer has just closed the file. If
+// the name waits for that, it is due at once, but with a minimum interval.
+func (p *pending) dueAfterClose(name string, now, due time.Time) time.Time {
 	e := p.byName[name]
 	if e == nil || e.tries == 0 {
 		return due

@@ -61,9 +61,9 @@ func (r *reports) note(name string, kind reportKind, serial uint64, now time.Tim
 // open notes that a file was opened, if there is a report about it.
 func (r *reports) open(name string) { r.setOpened(name, true) }
 
-// excuse takes back that a file was opened, if the report about it is still the one
-// with the serial.
-func (r *reports) excuse(name string, serial uint64) {
+// ignoreOpen reverts the note that a file was opened, if the report about it is still
+// the one with the serial.
+func (r *reports) ignoreOpen(name string, serial uint64) {
 	if r.byName[name].serial == serial {
 		r.setOpened(name, false)
 	}

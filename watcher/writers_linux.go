@@ -171,7 +171,7 @@ func (w *writers) last(name string, mine uint64) report {
 		return report{}
 	}
 	if mine != 0 {
-		w.reports.excuse(name, mine)
+		w.reports.ignoreOpen(name, mine)
 	}
 	return w.reports.byName[name]
 }

@@ -244,7 +244,7 @@ func (a *agent) serve(ctx context.Context, socks sockets) error {
 			})
 		},
 		func() { findLost(running, a.store, a.bootID(), a.jobsInterval, a.logger) },
-		func() { a.store.Age(running, a.aged.tell) },
+		func() { a.store.RunExpiry(running, a.aged.report) },
 		func() { a.watchOthers(running) },
 		func() {
 			updateStatus(running, status, func() string { return statusLine(a.store.View().Totals(), a.spool) }, a.logger)

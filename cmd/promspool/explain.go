@@ -160,8 +160,8 @@ func (e *explain) dryRun(store *filestore.Store, g grouping.Key, body []byte) er
 // openUnchecked opens the spool without the check for conflicts if a conflict
 // caused the refusal. All conflicts can then be listed.
 func (e *explain) openUnchecked(refusal error) (*filestore.Store, error) {
-	var clash *record.Conflict
-	if !errors.As(refusal, &clash) {
+	var conflict *record.Conflict
+	if !errors.As(refusal, &conflict) {
 		return nil, nil
 	}
 	opts := e.pushLimits.store(nil)

@@ -97,23 +97,23 @@ func (e *expire) run() error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	return store.Expire(ctx, func(a filestore.Aged) {
+	return store.Expire(ctx, func(a filestore.ExpiryEvent) {
 		if a.Err == nil {
-			fmt.Fprintf(e.stdout, "%s %s\n", a.Step, oneLine(a.File))
+			fmt.Fprintf(e.stdout, "%s %s\n", a.Stage, oneLine(a.File))
 		}
 	})
 }
 
 // plan lists future steps.
 func (e *expire) plan(store *filestore.Store, l record.Lifetimes) error {
-	steps := store.Ageing()
+	steps := store.ExpirySchedule()
 	archive, err := store.Archive()
 	if err != nil {
 		return err
 	}
 	for _, a := range archive {
 		if l.ArchiveRetention > 0 {
-			steps = append(steps, filestore.Aged{Step: filestore.Removed, File: a.File + " in the archive", Since: a.Since.Add(l.ArchiveRetention)})
+			steps = append(steps, filestore.ExpiryEvent{Stage: filestore.Removed, File: a.File + " in the archive", Since: a.Since.Add(l.ArchiveRetention)})
 		}
 	}
 	now := time.Now()
@@ -123,7 +123,7 @@ func (e *expire) plan(store *filestore.Store, l record.Lifetimes) error {
 		if !a.Since.After(now) {
 			when = "now"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\n", when, strings.Replace(string(a.Step), string(filestore.Archived), "moved to the archive", 1), oneLine(a.File))
+		fmt.Fprintf(t, "%s\t%s\t%s\n", when, strings.Replace(string(a.Stage), string(filestore.Archived), "moved to the archive", 1), oneLine(a.File))
 	}
 	return t.Flush()
 }

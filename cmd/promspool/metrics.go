@@ -75,7 +75,7 @@ func newExpiryReporter(reg prometheus.Registerer, logger *slog.Logger) *expiryRe
 	}
 }
 
-func (t *expiryReporter) tell(a filestore.Aged) {
+func (t *expiryReporter) report(a filestore.ExpiryEvent) {
 	if a.Err != nil {
 		t.failed.Inc()
 		t.logger.Error("Cannot archive or delete an expired file; retrying", "file", record.PrintableName(a.File), "err", a.Err)
@@ -83,10 +83,10 @@ func (t *expiryReporter) tell(a filestore.Aged) {
 	}
 	what := ""
 	switch {
-	case a.Step == filestore.Archived:
+	case a.Stage == filestore.Archived:
 		t.archived.Inc()
 		what = "Moved an expired file to the archive"
-	case a.Step == filestore.Removed:
+	case a.Stage == filestore.Removed:
 		t.removed.Inc()
 		what = "Deleted a file from the archive"
 	case a.Group.IsZero():

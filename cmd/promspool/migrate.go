@@ -172,7 +172,7 @@ func (m *migrate) target() (store func(grouping.Key, *gatewayGroup) error, end f
 		if err != nil {
 			return err
 		}
-		return s.Adopt(group, families, record.Adoption{Pushed: g.pushed, Failed: g.failed, Overwrite: m.overwrite, DryRun: m.dryRun})
+		return s.Import(group, families, record.ImportOptions{Pushed: g.pushed, Failed: g.failed, Overwrite: m.overwrite, DryRun: m.dryRun})
 	}, func() { _ = s.Close() }, nil
 }
 

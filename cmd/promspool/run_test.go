@@ -40,7 +40,7 @@ func TestKilledRunIsLostWhenItsCommandHasEnded(t *testing.T) {
 	// A second run detects it as well, and so does an agent at its start.
 	again := agenttest.StartJob(t, spool, "")
 	a.Serves(`promspool_job_running{job="a"} 2`)
-	if got := again.LetGo().ExitCode(); got != 0 {
+	if got := again.Finish().ExitCode(); got != 0 {
 		t.Errorf("exit status %d, want 0", got)
 	}
 	a = a.Restart("--job.interval=10ms")
@@ -175,7 +175,7 @@ func TestLockAgainstOverlap(t *testing.T) {
 		t.Errorf("--lock=wait did not wait: %s", got)
 	case <-time.After(200 * time.Millisecond):
 	}
-	j.LetGo()
+	j.Finish()
 	if got := <-waits; got != "ran\n<nil>" {
 		t.Errorf("--lock=wait: %s", got)
 	}

@@ -93,12 +93,12 @@ func (w *Walk) leave() {
 // Open opens the end of the path. seen is its stat before: a device must not be
 // opened, because that can have effects.
 func (w *Walk) Open(name string, seen *unix.Stat_t) (fd int, st unix.Stat_t, err error) {
-	unfit := ErrNotRegular
+	notRegular := ErrNotRegular
 	if len(w.makers) > 0 {
-		unfit = ErrLinkNowhere
+		notRegular = ErrLinkNowhere
 	}
 	if seen.Mode&unix.S_IFMT != unix.S_IFREG {
-		return -1, st, unfit
+		return -1, st, notRegular
 	}
 	for {
 		if fd, err = unix.Openat(w.At, name, readFlags, 0); err != unix.EINTR {
@@ -112,10 +112,10 @@ func (w *Walk) Open(name string, seen *unix.Stat_t) (fd int, st unix.Stat_t, err
 		return -1, st, err
 	}
 	if err = unix.Fstat(fd, &st); err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
-		err = unfit
+		err = notRegular
 	}
 	if err == nil && len(w.makers) > 0 && isPseudo(fd) {
-		err = unfit // its size is not that of its content
+		err = notRegular // its size is not that of its content
 	}
 	if err == nil && !mayFollow(w.makers, st.Uid) {
 		err = ErrForeignLink

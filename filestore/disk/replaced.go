@@ -13,7 +13,7 @@ import (
 // OldFile is an open file whose name was replaced. The zero value is none.
 type OldFile struct {
 	fd   int // opened without access to the content
-	held bool
+	open bool
 }
 
 // hold opens the file with that name, if there is one, so that it is not freed before
@@ -28,7 +28,7 @@ func (d *Dir) hold(name string) OldFile {
 
 // Release starts to free the file. The returned function waits until that is done.
 func (r OldFile) Release() (wait func()) {
-	if !r.held {
+	if !r.open {
 		return func() {}
 	}
 	freed := make(chan struct{})

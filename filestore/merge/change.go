@@ -353,7 +353,7 @@ func (c *Change) add(f *family, x *partChange) {
 			hashes = hashesOf(d, text)
 		}
 	}
-	if e := c.admit(f, id, d.Typ); e != nil {
+	if e := c.tryAccept(f, id, d.Typ); e != nil {
 		e.text, e.Series = p.Text, strings.Count(p.Text, "\n")
 		delete(f.partial, id)
 		c.exclude(f, id, e)
@@ -548,12 +548,12 @@ func (c *Change) cloneExclusions() {
 
 // partial describes an accepted part with excluded series.
 type partial struct {
-	text string           // the whole part
-	own  *record.Conflict // with the agent's own metrics
-	lost map[uint64]*loss // identities that another file serves, by hash
-	tell *loss            // the first of them in the text that is not the same
-	sum  int              // samples that are not the same and not served
-	more int              // those of sum with equal values
+	text  string           // the whole part
+	own   *record.Conflict // with the agent's own metrics
+	lost  map[uint64]*loss // identities that another file serves, by hash
+	shown *loss            // the first of them in the text that is not the same
+	sum   int              // samples that are not the same and not served
+	more  int              // those of sum with equal values
 }
 
 // loss is an identity that another file serves.
@@ -580,8 +580,8 @@ func (p *partial) drop(h uint64) {
 	}
 	delete(p.lost, h)
 	p.count(l, -1)
-	if p.tell == l {
-		p.findTell()
+	if p.shown == l {
+		p.findShown()
 	}
 }
 
@@ -593,8 +593,8 @@ func (p *partial) add(h uint64, l *loss) {
 	p.lost[h] = l
 	p.count(l, 1)
 	if !l.same {
-		if p.tell == nil || l.base < p.tell.base {
-			p.tell = l
+		if p.shown == nil || l.base < p.shown.base {
+			p.shown = l
 		}
 	}
 }
@@ -610,11 +610,11 @@ func (p *partial) count(l *loss, n int) {
 	}
 }
 
-func (p *partial) findTell() {
-	p.tell = nil
+func (p *partial) findShown() {
+	p.shown = nil
 	for _, l := range p.lost {
-		if !l.same && (p.tell == nil || l.base < p.tell.base) {
-			p.tell = l
+		if !l.same && (p.shown == nil || l.base < p.shown.base) {
+			p.shown = l
 		}
 	}
 }
@@ -622,8 +622,8 @@ func (p *partial) findTell() {
 // conflict returns the excluded series with the first reason.
 func (p *partial) conflict() record.Conflict {
 	switch {
-	case p.tell != nil:
-		return record.Conflict{Reason: exposition.Duplicate, Kept: p.tell.to.Name, Line: p.tell.first, Series: p.sum, Extra: p.more}
+	case p.shown != nil:
+		return record.Conflict{Reason: exposition.Duplicate, Kept: p.shown.to.Name, Line: p.shown.first, Series: p.sum, Extra: p.more}
 	case p.own != nil:
 		return *p.own
 	}

@@ -24,15 +24,15 @@ type Deflated struct {
 // before is compressed once more in large pieces, which saves a quarter. Higher
 // levels take much more time.
 const (
-	swiftLevel  = 1
-	steadyLevel = 3
+	fastLevel  = 1
+	smallLevel = 3
 )
 
 // blocksAtOnce is how many blocks one scrape compresses once more, which takes about
 // three milliseconds.
 const blocksAtOnce = 8
 
-var swift, steady = deflaters(swiftLevel), deflaters(steadyLevel)
+var fast, small = deflaters(fastLevel), deflaters(smallLevel)
 
 func deflaters(level int) *sync.Pool {
 	return &sync.Pool{New: func() any {
@@ -51,7 +51,7 @@ type deflater struct {
 
 // Deflate appends text, compressed in the same form as [Deflated], to b.
 func Deflate(b, text []byte) []byte {
-	return deflate(swift, b, func(write func([]byte)) { write(text) })
+	return deflate(fast, b, func(write func([]byte)) { write(text) })
 }
 
 func deflate(pool *sync.Pool, b []byte, each func(write func([]byte))) []byte {
@@ -76,7 +76,7 @@ func (s *segment) deflated() []byte {
 
 // deflate compresses the block as a whole and keeps the result.
 func (b *block) deflate() {
-	packed := deflate(steady, nil, func(write func([]byte)) {
+	packed := deflate(small, nil, func(write func([]byte)) {
 		for _, s := range b.segs {
 			write(s.text)
 		}

@@ -96,12 +96,12 @@ func (x *index) remove(h uint64, id *record.ID) *sharer {
 
 // resolve determines which file serves an identity, see sharers.decide, and deletes
 // the list if one file is left.
-func (x *index) resolve(h uint64, tell func(now *sharer)) {
+func (x *index) resolve(h uint64, report func(now *sharer)) {
 	s := x.many[h]
 	if s == nil {
 		return
 	}
-	s.decide(tell)
+	s.decide(report)
 	switch len(s.list) {
 	case 0:
 		delete(x.many, h)
@@ -112,8 +112,8 @@ func (x *index) resolve(h uint64, tell func(now *sharer)) {
 }
 
 // server returns the file other than id that may serve the metric of that identity.
-// If it is not sure, the caller must compare the text.
-func (x *index) server(h uint64, id *record.ID) (by *sharer, sure bool) {
+// If the result is not exact, the caller must compare the text.
+func (x *index) server(h uint64, id *record.ID) (by *sharer, isExact bool) {
 	s := x.many[h]
 	if s == nil {
 		if o := x.one[h]; o != nil && record.Compare(o, id) != 0 {
@@ -128,8 +128,8 @@ func (x *index) server(h uint64, id *record.ID) (by *sharer, sure bool) {
 }
 
 // decide determines which file serves the identity: the first that has it. It calls
-// tell for each other file whose loss has changed.
-func (s *sharers) decide(tell func(now *sharer)) {
+// report for each other file whose loss has changed.
+func (s *sharers) decide(report func(now *sharer)) {
 	if s.dead > 0 {
 		s.list = slices.DeleteFunc(s.list, func(e sharer) bool { return e.dead })
 		s.dead = 0
@@ -146,7 +146,7 @@ func (s *sharers) decide(tell func(now *sharer)) {
 		}
 		if loses != e.loses || to != e.to || same != e.same || equal != e.equal {
 			e.loses, e.to, e.same, e.equal = loses, to, same, equal
-			tell(e)
+			report(e)
 		}
 	}
 }

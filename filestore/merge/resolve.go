@@ -81,8 +81,8 @@ type lead struct {
 
 func (l *lead) has(id *record.ID) bool { return id == l.first || id == l.typed || id == l.plain }
 
-// enter records an accepted part and reports whether it is a first one.
-func (l *lead) enter(id *record.ID, t exposition.Type) (leads bool) {
+// add records an accepted part and reports whether it is a first one.
+func (l *lead) add(id *record.ID, t exposition.Type) (leads bool) {
 	mine := &l.typed
 	if t == exposition.Unstated {
 		mine = &l.plain
@@ -95,16 +95,16 @@ func (l *lead) enter(id *record.ID, t exposition.Type) (leads bool) {
 	return leads
 }
 
-// admit decides whether a new part of a family is accepted, and returns the exclusion
-// if not. If that depends on more than the first parts, it marks the family as
+// tryAccept decides whether a new part of a family is accepted, and returns the
+// exclusion if not. If that depends on more than the first parts, it marks the family as
 // suspect.
-func (c *Change) admit(f *family, id *record.ID, t exposition.Type) *excludedPart {
+func (c *Change) tryAccept(f *family, id *record.ID, t exposition.Type) *excludedPart {
 	if c.suspect[f] {
 		return nil
 	}
-	e, by, sure := c.blocker(f, t)
+	e, by, known := c.blocker(f, t)
 	switch {
-	case !sure, e != nil && record.Compare(id, by) < 0:
+	case !known, e != nil && record.Compare(id, by) < 0:
 		c.suspect[f] = true
 		return nil
 	case e != nil:
@@ -113,17 +113,17 @@ func (c *Change) admit(f *family, id *record.ID, t exposition.Type) *excludedPar
 	if f.accepted == [6]int{} {
 		f.lead = lead{known: true}
 	}
-	if (!f.lead.known || f.lead.enter(id, t)) && c.hasBlocked(f) {
+	if (!f.lead.known || f.lead.add(id, t)) && c.hasBlocked(f) {
 		c.suspect[f] = true // the exclusions may name another part
 	}
 	return nil
 }
 
 // blocker returns the first accepted part that conflicts with a type in the family,
-// and the exclusion, nil if there is none. It is not sure if the first parts are
-// unknown.
-func (c *Change) blocker(f *family, t exposition.Type) (e *excludedPart, by *record.ID, sure bool) {
-	sure = true
+// and the exclusion, nil if there is none. The result is not known if the first parts
+// are not.
+func (c *Change) blocker(f *family, t exposition.Type) (e *excludedPart, by *record.ID, known bool) {
+	known = true
 	for u, n := range f.accepted {
 		if n == 0 || !typesConflict(exposition.Type(u), t) {
 			continue
@@ -151,7 +151,7 @@ func (c *Change) blocker(f *family, t exposition.Type) (e *excludedPart, by *rec
 			e, by = blockedBy(exposition.Duplicate, o.lead.first), o.lead.first
 		}
 	}
-	return e, by, sure
+	return e, by, known
 }
 
 func blockedBy(r exposition.Reason, by *record.ID) *excludedPart {
@@ -227,7 +227,7 @@ func (c *Change) resolve() {
 			}
 		}
 		if e == nil {
-			s.lead.enter(x.id, x.typ)
+			s.lead.add(x.id, x.typ)
 			if x.typ != exposition.Unstated {
 				s.typ = x.typ
 			}
@@ -539,8 +539,8 @@ func (m *Merger) findDuplicate(f *family, id *record.ID, d exposition.Desc, text
 		if !suspect[h] {
 			return true
 		}
-		by, sure := m.index.server(h, id)
-		if by != nil && (sure && by.base == string(base) && by.fam == f || !sure && m.serves(f, by.id, d, string(base))) {
+		by, isExact := m.index.server(h, id)
+		if by != nil && (isExact && by.base == string(base) && by.fam == f || !isExact && m.serves(f, by.id, d, string(base))) {
 			x = &record.Conflict{Family: f.name, Kept: by.id.Name, Reason: exposition.Duplicate, Line: exposition.SeriesOf(lines)}
 		}
 		return x == nil

@@ -43,19 +43,19 @@ type File struct {
 	attrs  Attributes // see header.go; a dropped file has only its lifetime
 	age    *Age       // nil while its lifetime lasts
 
-	series   int
-	size     int64
-	mtime    time.Time
-	push     float64 // push_time_seconds
-	failure  float64 // push_failure_time_seconds
-	stamp    Stamp
-	hash     uint64                  // of the bytes of the file
-	err      *exposition.SyntaxError // why the file is not served
-	issue    *exposition.SyntaxError // why a part of it is not served
-	foreign  bool                    // read as a dropped file: its owner is not trusted, or it is a link
-	fileUID  uint32                  // user who wrote the file, see owner.go
-	busy     *exposition.SyntaxError // why newer content cannot be read; the last good content is served
-	heldFrom time.Time               // since when the last good content is served in its place; zero if it is not
+	series    int
+	size      int64
+	mtime     time.Time
+	push      float64 // push_time_seconds
+	failure   float64 // push_failure_time_seconds
+	stamp     Stamp
+	hash      uint64                  // of the bytes of the file
+	err       *exposition.SyntaxError // why the file is not served
+	issue     *exposition.SyntaxError // why a part of it is not served
+	untrusted bool                    // read as a dropped file: its owner is not trusted, or it is a link
+	fileUID   uint32                  // user who wrote the file, see owner.go
+	busy      *exposition.SyntaxError // why newer content cannot be read; the last good content is served
+	heldFrom  time.Time               // since when the last good content is served in its place; zero if it is not
 }
 
 // Name returns the file's name in the spool.
@@ -212,14 +212,14 @@ func newContent(id *ID, parts []exposition.Part, series int) *Content {
 // Err.
 func Parse(name string, data []byte) *Content { return ParseAs(name, data, false) }
 
-// ParseAs is Parse for a file with a given owner. A foreign file is read as a
+// ParseAs is Parse for a file with a given owner. An untrusted file is read as a
 // dropped file, whatever its first line is.
-func ParseAs(name string, data []byte, foreign bool) *Content {
-	c, err := readContent(name, data, foreign)
+func ParseAs(name string, data []byte, untrusted bool) *Content {
+	c, err := readContent(name, data, untrusted)
 	if err != nil {
 		c = Bad(name, err)
 	}
-	c.File.foreign = foreign
+	c.File.untrusted = untrusted
 	c.File.size = int64(len(data))
 	c.File.hash = hashOf(data)
 	return c
@@ -252,14 +252,14 @@ func Bad(name string, err *exposition.SyntaxError) *Content {
 	return &Content{File: &File{id: droppedIdent(name), err: err}}
 }
 
-func readContent(name string, data []byte, foreign bool) (*Content, *exposition.SyntaxError) {
-	if !foreign {
+func readContent(name string, data []byte, untrusted bool) (*Content, *exposition.SyntaxError) {
+	if !untrusted {
 		// The data does not change any more, and the merge copies the parts that it keeps.
 		if c, ok := scanPushed(name, unsafe.String(unsafe.SliceData(data), len(data))); ok {
 			return c, nil
 		}
 	}
-	return parsePushedOrDropped(name, data, foreign)
+	return parsePushedOrDropped(name, data, untrusted)
 }
 
 // maxRest is the maximum of Content.Rest. A file that is written more often than
@@ -269,7 +269,7 @@ const maxRest = time.Minute
 // slabs are buffers for the labels of files that are being read.
 var slabs = sync.Pool{New: func() any { return new([]exposition.Label) }}
 
-func parsePushedOrDropped(name string, data []byte, foreign bool) (*Content, *exposition.SyntaxError) {
+func parsePushedOrDropped(name string, data []byte, untrusted bool) (*Content, *exposition.SyntaxError) {
 	slab := slabs.Get().(*[]exposition.Label)
 	defer slabs.Put(slab)
 	// Nothing of the data outlives this call: descriptions and text are copies.
@@ -282,7 +282,7 @@ func parsePushedOrDropped(name string, data []byte, foreign bool) (*Content, *ex
 	planted := false
 	if d := fams.Directives; len(d) > 0 && d[0].Key == exposition.GroupDirective && strings.HasPrefix(string(data[:min(len(data), 64)]), exposition.DirectivePrefix) {
 		if g, file, err := grouping.ParseCanonical(d[0].Text); err == nil && file == name {
-			if planted = foreign; !planted {
+			if planted = untrusted; !planted {
 				group, id.Kind = g, PushedKind
 			}
 		}
@@ -375,9 +375,9 @@ func (f *File) Found(at Stamp, mtime time.Time) {
 	f.stamp, f.mtime, f.heldFrom, f.busy = at, mtime, time.Time{}, nil
 }
 
-// Again returns the content of a file that has the same bytes under another stamp.
+// Unchanged returns the content of a file that has the same bytes under another stamp.
 // The merge has its parts already.
-func (f *File) Again() *Content {
+func (f *File) Unchanged() *Content {
 	same := *f
 	return &Content{File: &same}
 }
@@ -385,7 +385,7 @@ func (f *File) Again() *Content {
 // Held returns the content for a file that is served in place of its newer content
 // since then. A reason that is not nil is reported.
 func (f *File) Held(since time.Time, busy *exposition.SyntaxError) *Content {
-	c := f.Again()
+	c := f.Unchanged()
 	if busy != nil {
 		c.File.busy = busy
 	}
@@ -398,14 +398,14 @@ func (f *File) Held(since time.Time, busy *exposition.SyntaxError) *Content {
 // Unread returns the content of a file that is read next time even if its stamp
 // has not changed.
 func (f *File) Unread() *Content {
-	c := f.Again()
+	c := f.Unchanged()
 	c.File.stamp, c.File.hash = Stamp{}, 0
 	return c
 }
 
 // IsOf reports whether the file was read from the same bytes of the same user.
-func (f *File) IsOf(data []byte, foreign bool, uid uint32) bool {
-	return f.err == nil && f.issue == nil && f.foreign == foreign && f.fileUID == uid && len(data) > 0 && f.size == int64(len(data)) && f.hash == hashOf(data)
+func (f *File) IsOf(data []byte, untrusted bool, uid uint32) bool {
+	return f.err == nil && f.issue == nil && f.untrusted == untrusted && f.fileUID == uid && len(data) > 0 && f.size == int64(len(data)) && f.hash == hashOf(data)
 }
 
 // SetPublic marks the file as readable by every user. Messages about it may then

@@ -106,18 +106,18 @@ func (g *Change) Push(old *Content, p *Pushed, there *File) (*Content, error) {
 	return c, nil
 }
 
-// Adopt returns the content of a group that is imported from another program.
-func (g *Change) Adopt(old *Content, p *Pushed, a Adoption) (*Content, error) {
+// Import returns the content of a group that is imported from another program.
+func (g *Change) Import(old *Content, p *Pushed, opts ImportOptions) (*Content, error) {
 	parts, n, err := g.keep(old, false, p.Parts, p.Series, p.Has)
 	if err != nil {
 		return nil, err
 	}
-	c, err := g.Content(old, parts, n, a.Pushed, a.Failed)
+	c, err := g.Content(old, parts, n, opts.Pushed, opts.Failed)
 	if err != nil {
 		return nil, err
 	}
 	c.File.attrs = (&PushOptions{}).attributes(c.File.attrs, false)
-	c.DryRun = a.DryRun
+	c.DryRun = opts.DryRun
 	return c, nil
 }
 
@@ -134,8 +134,8 @@ func (g *Change) Amend(old *Content, e *Edit) (*Content, error) {
 	failed := 0.0
 	if old != nil {
 		failed = old.File.failure
-		goes := func(family string) bool { return put.Has(family) || slices.Contains(e.Remove, family) }
-		parts, n = mergeParts(parts, old.Parts, goes, n)
+		isReplaced := func(family string) bool { return put.Has(family) || slices.Contains(e.Remove, family) }
+		parts, n = mergeParts(parts, old.Parts, isReplaced, n)
 	}
 	if x := suffixConflict(parts, g.Key.FileName()); x != nil {
 		return nil, x
@@ -174,7 +174,7 @@ func (g *Change) fail(old *Content) (*Content, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.stays(old.File)
+	c.keepState(old.File)
 	return c, nil
 }
 
@@ -267,10 +267,10 @@ func partsToKeep(post bool, old *Content) []exposition.Part {
 
 // mergeParts adds the parts that the group keeps to those of a change: all except
 // the times, which are written anew, and deleted families.
-func mergeParts(fresh, old []exposition.Part, goes func(family string) bool, series int) ([]exposition.Part, int) {
+func mergeParts(fresh, old []exposition.Part, isReplaced func(family string) bool, series int) ([]exposition.Part, int) {
 	parts := slices.Clone(fresh)
 	for _, p := range old {
-		if name := p.Desc.Value().Name; goes(name) || isRecord(name) {
+		if name := p.Desc.Value().Name; isReplaced(name) || isRecord(name) {
 			continue
 		}
 		parts = append(parts, p)
@@ -362,8 +362,8 @@ type Edit struct {
 	Attributes map[string][]string
 }
 
-// Adoption has options of importing a group from another program.
-type Adoption struct {
+// ImportOptions are the options for importing a group from another program.
+type ImportOptions struct {
 	// Pushed and Failed are the Unix times in seconds of the last push and the
 	// last failed push; 0 is never.
 	Pushed, Failed float64

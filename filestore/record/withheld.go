@@ -177,14 +177,14 @@ func (c *Content) with(parts []exposition.Part) *Content {
 	}
 	n := newContent(&ID{PushedKind, c.File.Name()}, parts, series)
 	n.File.group, n.File.mtime = c.File.group, c.File.mtime
-	n.stays(c.File)
+	n.keepState(c.File)
 	n.sameTime = true
 	return n
 }
 
-// stays keeps the attributes and the end of the lifetime of old, for a change that
+// keepState keeps the attributes and the end of the lifetime of old, for a change that
 // is not a push.
-func (c *Content) stays(old *File) {
+func (c *Content) keepState(old *File) {
 	c.File.attrs = old.attrs
 	if old.age != nil {
 		c.File.age = &Age{Since: old.age.Since, withheld: old.age.withheld}

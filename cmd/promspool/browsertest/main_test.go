@@ -7,4 +7,4 @@ import (
 	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
-func TestMain(m *testing.M) { os.Exit(agenttest.MainIfAsked(m, "the tests that drive Chromium")) }
+func TestMain(m *testing.M) { os.Exit(agenttest.MainForAll(m, "the tests that drive Chromium")) }

@@ -138,7 +138,7 @@ func TestNewestPrometheusHasAllThatClientsSend(t *testing.T) {
 		// A run that takes several scrapes, in which the values of the last run are served.
 		job := agenttest.StartJob(t, a.Spool, `echo $$; cat; printf '# TYPE items_total counter\nitems_total 42\n' >"$PROMSPOOL_TEXTFILE"`, "--push.start-time")
 		p.scrapes(3)
-		if state := job.LetGo(); !state.Success() {
+		if state := job.Finish(); !state.Success() {
 			t.Fatalf("promspool run: %v", state)
 		}
 		p.scrapes(3)

@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 		fmt.Println("SKIP: the torture: PROMSPOOL_TORTURE=off")
 		return
 	case "":
-		if !agenttest.Asked("the torture") {
+		if !agenttest.RunAll("the torture") {
 			os.Exit(m.Run())
 		}
 	}

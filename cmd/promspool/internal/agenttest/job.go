@@ -20,12 +20,12 @@ func RunJob(spool, script string, flags ...string) Command {
 type JobRun struct {
 	T      *testing.T
 	Cmd    *exec.Cmd
-	Input  io.WriteCloser // closed, it ends the command
+	Input  io.WriteCloser // its end ends the command
 	Output *Buffer
 }
 
-// StartJob starts a run of the job a. Its command says its process ID and copies
-// its input, or does as the script says that is given.
+// StartJob starts a run of the job a. By default its command prints its process ID and
+// copies its input.
 func StartJob(t *testing.T, spool, script string, flags ...string) *JobRun {
 	t.Helper()
 	if script == "" {
@@ -34,11 +34,11 @@ func StartJob(t *testing.T, spool, script string, flags ...string) *JobRun {
 	args := append([]string{"--spool.directory=" + spool, "run", "--job=a", "--patience=2m"}, flags...)
 	j := &JobRun{T: t, Output: &Buffer{}}
 	j.Cmd = exec.Command(Promspool, append(args, "--", "sh", "-c", script)...)
-	j.Cmd.Env = append(os.Environ(), "TMPDIR="+t.TempDir()) // one that is killed leaves something there
+	j.Cmd.Env = append(os.Environ(), "TMPDIR="+t.TempDir()) // a killed run leaves a file there
 	out, w, err := os.Pipe()
 	NoError(t, err)
 	j.Cmd.Stdout, j.Cmd.Stderr = w, w
-	in, input, err := os.Pipe() // which, unlike StdinPipe, Wait leaves alone
+	in, input, err := os.Pipe() // Wait would close a StdinPipe
 	NoError(t, err)
 	j.Cmd.Stdin, j.Input = in, input
 	NoError(t, j.Cmd.Start())
@@ -52,7 +52,7 @@ func StartJob(t *testing.T, spool, script string, flags ...string) *JobRun {
 	t.Cleanup(func() {
 		_ = j.Input.Close()
 		_ = j.Cmd.Process.Kill()
-		<-copied // when the command has ended, too
+		<-copied // the command has ended as well
 	})
 	WaitFor(t, "the command runs", func() bool { return strings.Contains(j.Output.String(), "\n") })
 	return j
@@ -66,8 +66,8 @@ func (j *JobRun) PID() (pid int) {
 	return pid
 }
 
-// LetGo ends the command and returns how the run ended.
-func (j *JobRun) LetGo() *os.ProcessState {
+// Finish ends the command and returns how the run ended.
+func (j *JobRun) Finish() *os.ProcessState {
 	j.T.Helper()
 	NoError(j.T, j.Input.Close())
 	return j.Wait()

@@ -65,10 +65,10 @@ func Main(m *testing.M) int {
 	return m.Run()
 }
 
-// Asked reports whether to run tests that take long or need other programs. They
-// run with PROMSPOOL_TEST_ALL=1, and where a skip is a failure. If not, it says in
-// one line that they are skipped, and m.Run will run none of them.
-func Asked(what string) bool {
+// RunAll reports whether to run tests that take long or need other programs. They run
+// with PROMSPOOL_TEST_ALL=1, and if a skip is a failure. Otherwise it prints one line
+// about the skip, and m.Run runs none of them.
+func RunAll(what string) bool {
 	if os.Getenv("PROMSPOOL_TEST_ALL") != "" || os.Getenv("PROMSPOOL_TEST_NO_SKIP") != "" {
 		return true
 	}
@@ -80,24 +80,24 @@ func Asked(what string) bool {
 	return false
 }
 
-// MainIfAsked is Main where the tests are asked for.
-func MainIfAsked(m *testing.M, what string) int {
-	if !Asked(what) {
+// MainForAll is Main if [RunAll] allows the tests.
+func MainForAll(m *testing.M, what string) int {
+	if !RunAll(what) {
 		return m.Run()
 	}
 	return Main(m)
 }
 
-// listSources reads the directories of the repository. The go command notes it,
-// and does not take a result from its cache after one of their files has changed:
-// it cannot know that the program, which is built here, depends on them.
+// listSources reads the directories of the repository. The go command notes that, and
+// does not use a cached result after one of their files has changed. Otherwise it
+// would not know that the program, which is built here, depends on them.
 func listSources() {
 	_ = filepath.WalkDir(Repository, func(path string, d fs.DirEntry, err error) error {
 		built := d != nil && path != Repository && slices.Contains([]string{".git", "build", "dist", "spool", "node_modules"}, d.Name())
 		if built && d.IsDir() {
 			return filepath.SkipDir
 		}
-		return nil // what cannot be read is not built from
+		return nil // the build does not use unreadable files
 	})
 }
 

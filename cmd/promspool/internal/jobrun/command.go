@@ -78,7 +78,7 @@ func (r *jobRun) execute(inherited *os.File, own *textfile) ending {
 			kill = nil
 		case <-exited:
 			if timedOut && grouped {
-				p.stopRest(kill)
+				p.stopOthers(kill)
 			}
 			return ended(cmd.ProcessState, timedOut)
 		}
@@ -187,8 +187,8 @@ func (p process) signal(s syscall.Signal) bool {
 	return syscall.Kill(p.pid, s) == nil
 }
 
-// stopRest stops the other processes of a group whose first process has ended.
-func (p process) stopRest(kill <-chan time.Time) {
+// stopOthers stops the other processes of a group whose first process has ended.
+func (p process) stopOthers(kill <-chan time.Time) {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for kill != nil && p.signal(0) {

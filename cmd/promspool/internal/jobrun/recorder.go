@@ -196,9 +196,9 @@ func (rec *recorder) finish(end job.End) (refused, err error) {
 
 // isRefusal reports whether metrics were rejected because of their content.
 func isRefusal(err error) bool {
-	var clash *record.Conflict
+	var conflict *record.Conflict
 	var bad *exposition.SyntaxError
-	return errors.As(err, &clash) || errors.As(err, &bad)
+	return errors.As(err, &conflict) || errors.As(err, &bad)
 }
 
 // joinErrors adds the error of the URL to an error of the spool. If the spool has the

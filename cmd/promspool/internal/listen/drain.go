@@ -55,13 +55,13 @@ func newDrain(l net.Listener, srv *http.Server) *drain {
 			note(c, state)
 		}
 		if state == http.StateClosed || state == http.StateHijacked {
-			d.heard(c)
+			d.noteRequest(c)
 		}
 	}
 	handler := srv.Handler
 	srv.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, _ := r.Context().Value(connection{}).(net.Conn)
-		d.heard(c)
+		d.noteRequest(c)
 		handler.ServeHTTP(w, r)
 	})
 	return d
@@ -106,15 +106,15 @@ func (d *drain) finish(srv *http.Server) {
 	none := make(chan struct{})
 	d.none = none
 	d.mu.Unlock()
-	d.heard(nil) // there may be none already
+	d.noteRequest(nil) // there may be none already
 	select {
 	case <-none:
 	case <-timeout.C:
 	}
 }
 
-// heard records that a connection has had a request, or was closed.
-func (d *drain) heard(c net.Conn) {
+// noteRequest records that a connection has had a request, or was closed.
+func (d *drain) noteRequest(c net.Conn) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.silent, c)

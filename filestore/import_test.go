@@ -17,8 +17,8 @@ func TestAdopt(t *testing.T) {
 	s := open(t, dir, nil)
 	a, b := group(t, "job", "a"), group(t, "job", "b", "x", "1")
 	// Numbers whose last digits a time in nanoseconds would not keep.
-	at := record.Adoption{Pushed: 1.7951823907525506e+09, Failed: 1.7951823907525508e+09}
-	must(t, s.Adopt(a, families(t, "# TYPE m gauge\nm{instance=\"\"} 1\npush_time_seconds 5\n"), at))
+	at := record.ImportOptions{Pushed: 1.7951823907525506e+09, Failed: 1.7951823907525508e+09}
+	must(t, s.Import(a, families(t, "# TYPE m gauge\nm{instance=\"\"} 1\npush_time_seconds 5\n"), at))
 	want(t, s, `m{instance="",job="a"} 1`+"\n")
 	before, err := os.ReadFile(dir + "/" + a.FileName())
 	must(t, err)
@@ -28,21 +28,21 @@ func TestAdopt(t *testing.T) {
 		}
 	}
 
-	if err := s.Adopt(a, families(t, "m 2\n"), at); !errors.Is(err, filestore.ErrExists) {
+	if err := s.Import(a, families(t, "m 2\n"), at); !errors.Is(err, filestore.ErrExists) {
 		t.Errorf("a group that is there: %v", err)
 	}
-	var clash *record.Conflict
-	if err := s.Adopt(b, families(t, "# TYPE m counter\nm 2\nn 1\n"), at); !errors.As(err, &clash) {
+	var conflict *record.Conflict
+	if err := s.Import(b, families(t, "# TYPE m counter\nm 2\nn 1\n"), at); !errors.As(err, &conflict) {
 		t.Errorf("another type: %v", err)
 	}
 	var bad *exposition.SyntaxError
-	if err := s.Adopt(b, families(t, "n{x=\"1\"} 1\nn{x=\"2\"} 1\n"), at); !errors.As(err, &bad) {
+	if err := s.Import(b, families(t, "n{x=\"1\"} 1\nn{x=\"2\"} 1\n"), at); !errors.As(err, &bad) {
 		t.Errorf("a series twice: %v", err)
 	}
 	must(t, os.WriteFile(dir+"/"+b.FileName(), []byte("broken\n"), 0o644))
 	_, err = s.Reload(b.FileName())
 	must(t, err)
-	if err := s.Adopt(b, families(t, "n 1\n"), at); !errors.Is(err, filestore.ErrExists) {
+	if err := s.Import(b, families(t, "n 1\n"), at); !errors.Is(err, filestore.ErrExists) {
 		t.Errorf("a file that is there: %v", err)
 	}
 	must(t, os.Remove(dir+"/"+b.FileName()))
@@ -54,8 +54,8 @@ func TestAdopt(t *testing.T) {
 		t.Errorf("what was refused has left a trace: %d groups, and\n%s", s.View().Totals().Groups, after)
 	}
 
-	at = record.Adoption{Overwrite: true}
-	must(t, s.Adopt(a, families(t, "n 3\n"), at))
+	at = record.ImportOptions{Overwrite: true}
+	must(t, s.Import(a, families(t, "n 3\n"), at))
 	want(t, s, `n{job="a"} 3`+"\n")
 	if at := s.View().File(a.FileName()).LastPush(); !at.IsZero() {
 		t.Errorf("a group that was never pushed has been so at %v", at)
@@ -70,7 +70,7 @@ func TestAdoptLeavesTheRecordOfAJob(t *testing.T) {
 		"# TYPE promspool_job_running gauge\npromspool_job_running{job=\"a\"} 0\n"
 	must(t, os.WriteFile(dir+"/"+g.FileName(), []byte(text), 0o644))
 	s := open(t, dir, nil)
-	must(t, s.Adopt(g, families(t, "# TYPE n gauge\nn 2\n"), record.Adoption{Pushed: 1, Overwrite: true}))
+	must(t, s.Import(g, families(t, "# TYPE n gauge\nn 2\n"), record.ImportOptions{Pushed: 1, Overwrite: true}))
 	want(t, s, "n{job=\"a\"} 2\npromspool_job_running{job=\"a\"} 0\n")
 	after, err := os.ReadFile(dir + "/" + g.FileName())
 	must(t, err)
@@ -84,13 +84,13 @@ func TestAdoptDry(t *testing.T) {
 	s, err := filestore.Open(dir, nil)
 	must(t, err)
 	defer s.Close() //nolint:errcheck // nothing to lose
-	dry := record.Adoption{Pushed: float64(time.Now().Unix()), DryRun: true}
-	must(t, s.Adopt(group(t, "job", "a"), families(t, "# TYPE m gauge\nm 1\n"), dry))
-	var clash *record.Conflict
-	if err := s.Adopt(group(t, "job", "b"), families(t, "# TYPE m counter\nm 1\n"), dry); !errors.As(err, &clash) {
+	dry := record.ImportOptions{Pushed: float64(time.Now().Unix()), DryRun: true}
+	must(t, s.Import(group(t, "job", "a"), families(t, "# TYPE m gauge\nm 1\n"), dry))
+	var conflict *record.Conflict
+	if err := s.Import(group(t, "job", "b"), families(t, "# TYPE m counter\nm 1\n"), dry); !errors.As(err, &conflict) {
 		t.Errorf("one that contradicts another of the run: %v", err)
 	}
-	must(t, s.Adopt(group(t, "job", "c"), families(t, "# HELP m Text.\n# TYPE m gauge\nm 1\n"), dry))
+	must(t, s.Import(group(t, "job", "c"), families(t, "# HELP m Text.\n# TYPE m gauge\nm 1\n"), dry))
 	if n := s.View().Totals().Groups; n != 2 {
 		t.Errorf("the view has %d groups, want two", n)
 	}
