@@ -14,7 +14,7 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// addOne is an edit that counts.
+// addOne is an edit that increments a counter.
 func addOne(t testing.TB) func(*record.Held) (*record.Edit, error) {
 	return func(held *record.Held) (*record.Edit, error) {
 		n := 0.0
@@ -25,7 +25,7 @@ func addOne(t testing.TB) func(*record.Held) (*record.Edit, error) {
 	}
 }
 
-func TestAmendBuildsOnWhatTheGroupHolds(t *testing.T) {
+func TestAmendIncrements(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, nil)
 	g := group(t, "job", "a")
@@ -50,10 +50,10 @@ func TestAmendBuildsOnWhatTheGroupHolds(t *testing.T) {
 		t.Errorf("View.Family = %v, %v, want the value 4", f, ok)
 	}
 	if f, ok := s.View().Family(s.View().File(g.FileName()), "none"); ok {
-		t.Errorf("View.Family of no family = %v", f)
+		t.Errorf("View.Family of a missing family = %v", f)
 	}
 
-	// What an edit removes goes, alone.
+	// An edit deletes only the families in Remove.
 	err := s.Amend(g, func(held *record.Held) (*record.Edit, error) {
 		if !held.Exists() {
 			t.Error("the group does not exist for the edit")
@@ -88,7 +88,7 @@ func TestAmendKeepsAttributes(t *testing.T) {
 	want("run", "one", "two\nlines")
 	err := s.Amend(g, func(held *record.Held) (*record.Edit, error) {
 		if got := held.Attributes("run"); len(got) != 2 || held.Attributes("none") != nil {
-			t.Errorf("the edit is given %q", got)
+			t.Errorf("the edit gets %q", got)
 		}
 		return &record.Edit{Put: families(t, "a 1\n")}, nil
 	})
@@ -101,7 +101,7 @@ func TestAmendKeepsAttributes(t *testing.T) {
 	want("job")
 }
 
-func TestAmendThatIsRefusedChangesNothing(t *testing.T) {
+func TestRejectedAmend(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, nil)
 	g := group(t, "job", "a")
@@ -143,12 +143,12 @@ func TestAmendThatIsRefusedChangesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := s.Amend(broken, addOne(t)); err == nil || !strings.Contains(err.Error(), "the content of the group is unknown") {
-		t.Errorf("Amend of a group whose file is broken = %v, want that its content is unknown", err)
+		t.Errorf("Amend of a group with an invalid file = %v, want that its content is unknown", err)
 	}
 }
 
-// TestAmendOfSeveralProcesses has processes count in one group: none of them
-// may miss what another has counted.
+// TestAmendOfSeveralProcesses increments one counter from several processes. No
+// increment may be lost.
 func TestAmendOfSeveralProcesses(t *testing.T) {
 	const processes, times = 3, 25
 	g := group(t, "job", "a")

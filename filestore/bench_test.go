@@ -16,8 +16,8 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// The workload of all benchmarks: group i is an instance of one of twenty kinds
-// of job, and has ten series in five families of its kind.
+// The workload of all benchmarks: group i is an instance of one of twenty kinds of job,
+// and has ten series in five families of its kind.
 const jobKinds = 20
 
 func benchGroup(b testing.TB, i int) grouping.Key {
@@ -35,8 +35,8 @@ func benchText(i, version int) string {
 		p, 1763627000+i+60*version, r.Float64()*300, r.Float64()*300, r.Float64()*300, r.IntN(5_000_000))
 }
 
-// filled returns a store with n groups. They are written as files, which is
-// quicker than pushing them.
+// filled returns a store with n groups. They are written as files, which is faster than
+// pushes.
 func filled(b *testing.B, n int) (*filestore.Store, string) {
 	b.Helper()
 	dir := b.TempDir()
@@ -57,7 +57,7 @@ func fill(b *testing.B, dir string, n int) {
 	defer one.Close()
 	for i := range n {
 		g := benchGroup(b, i)
-		if i < jobKinds { // what a push writes
+		if i < jobKinds { // the text of a push
 			must(b, one.Replace(g, families(b, benchText(i, 0)), record.PushOptions{}))
 			data, err := os.ReadFile(filepath.Join(one.Path(), g.FileName()))
 			must(b, err)
@@ -70,7 +70,7 @@ func fill(b *testing.B, dir string, n int) {
 	}
 }
 
-// labelled spells the labels of the group out in each sample.
+// labelled adds the labels of the group to each sample.
 func labelled(b *testing.B, g grouping.Key, text string) []byte {
 	b.Helper()
 	labels := fmt.Sprintf(`instance=%q,job=%q`, g.Label("instance"), g.Label("job"))
@@ -93,7 +93,7 @@ func labelled(b *testing.B, g grouping.Key, text string) []byte {
 
 var storeSizes = []int{10, 1000, 10000}
 
-// BenchmarkPush is a durable push of ten series beside n groups.
+// BenchmarkPush is a durable push of ten series to a spool of n groups.
 func BenchmarkPush(b *testing.B) {
 	for _, n := range storeSizes {
 		s, _ := filled(b, n)
@@ -117,9 +117,9 @@ func BenchmarkPush(b *testing.B) {
 	}
 }
 
-// BenchmarkPushHelp is a push beside n groups with the same family: of one that has
-// the text of all, of one that changes the text that counts, and of one that has
-// it every other time, where few have any.
+// BenchmarkPushHelp is a push to a spool of n groups with the same family. The push has
+// the HELP text of the others, or changes the effective text, or has a text every
+// other time while few groups have one.
 func BenchmarkPushHelp(b *testing.B) {
 	for _, n := range storeSizes {
 		for _, c := range []struct {
@@ -158,8 +158,8 @@ func BenchmarkPushHelp(b *testing.B) {
 	}
 }
 
-// BenchmarkPublish is what a changed file costs beside n groups without the
-// flushes: read, parse, check, merge, new view.
+// BenchmarkPublish is the cost of a changed file in a spool of n groups, without syncs:
+// read, parse, check, merge, new view.
 func BenchmarkPublish(b *testing.B) {
 	for _, n := range storeSizes {
 		s, dir := filled(b, n)
@@ -182,8 +182,8 @@ func BenchmarkPublish(b *testing.B) {
 	}
 }
 
-// BenchmarkPushBesideCopy is a durable push to a group of which the spool has a
-// copy in a dropped file, or a copy of the whole exposition.
+// BenchmarkPushBesideCopy is a durable push to a group. A dropped file has a copy of the
+// group, or of the whole exposition.
 func BenchmarkPushBesideCopy(b *testing.B) {
 	for _, n := range []int{1000, 10000, 100000} {
 		s, dir := filled(b, n)
@@ -240,8 +240,8 @@ func BenchmarkConflicts(b *testing.B) {
 	}
 }
 
-// BenchmarkPushBesideLarge is a small push while the largest one that is allowed
-// is stored again and again. It reports the longest time that one took.
+// BenchmarkPushBesideLarge is a small push while a push of the maximum size is repeated.
+// It reports the longest time of a small push.
 func BenchmarkPushBesideLarge(b *testing.B) {
 	s, _ := filled(b, 1000)
 	var large [2]strings.Builder
@@ -291,8 +291,8 @@ func BenchmarkLoad(b *testing.B) {
 	}
 }
 
-// BenchmarkText copies the whole exposition, or compresses it, after one
-// percent of the groups has changed or none.
+// BenchmarkText copies or compresses the whole exposition, after a change of one percent
+// of the groups or of none.
 func BenchmarkText(b *testing.B) {
 	for _, n := range storeSizes {
 		s, _ := filled(b, n)
@@ -327,7 +327,7 @@ func BenchmarkText(b *testing.B) {
 	}
 }
 
-// BenchmarkParse is the parsing of one push.
+// BenchmarkParse parses one push.
 func BenchmarkParse(b *testing.B) {
 	text := []byte(benchText(1, 1))
 	b.SetBytes(int64(len(text)))

@@ -11,8 +11,8 @@ import (
 	"github.com/promspool/promspool/filestore/exposition"
 )
 
-// A script writes a file again and again, on a clock of its own, which is behind
-// that of the file system: the times of changes of inodes cannot be set.
+// A script writes one file repeatedly. Its clock is behind that of the file system,
+// because the ctime of a file cannot be set.
 type script struct {
 	t    *testing.T
 	s    *filestore.Store
@@ -31,14 +31,14 @@ func newScript(t *testing.T, opts filestore.Options) *script {
 	return x
 }
 
-// write writes in place.
+// write writes the file in place.
 func (x *script) write(text string) {
 	x.t.Helper()
 	must(x.t, os.WriteFile(x.path, []byte(text), 0o644))
 	must(x.t, os.Chtimes(x.path, x.now, x.now))
 }
 
-// rename writes aside.
+// rename writes another file and renames it over the first.
 func (x *script) rename(text string) {
 	x.t.Helper()
 	temp := filepath.Join(filepath.Dir(x.path), ".tmp")
@@ -47,7 +47,7 @@ func (x *script) rename(text string) {
 	must(x.t, os.Rename(temp, x.path))
 }
 
-// after lets time pass and looks.
+// after lets time pass and reloads the file.
 func (x *script) after(d time.Duration) {
 	x.t.Helper()
 	x.now = x.now.Add(d)
@@ -55,11 +55,11 @@ func (x *script) after(d time.Duration) {
 	must(x.t, err)
 }
 
-// is checks what is served and what the file is named for.
+// is checks the payload of the view and the reason that the view reports for the file.
 func (x *script) is(text string, reason exposition.Reason) {
 	x.t.Helper()
 	if got := payload(x.s.View()); got != text {
-		x.t.Errorf("served is %q, want %q", got, text)
+		x.t.Errorf("the view has %q, want %q", got, text)
 	}
 	var got exposition.Reason
 	if f := x.s.View().File("a.prom"); f != nil && f.Problem() != nil {
@@ -69,32 +69,32 @@ func (x *script) is(text string, reason exposition.Reason) {
 		x.t.Errorf("the reason is %q, want %q", got, reason)
 	}
 	page := string(x.s.View().AppendTo(nil))
-	if named := strings.Contains(page, `promspool_file_error{file="a.prom",reason="busy"} 1`); named != (reason == exposition.Busy) {
-		x.t.Errorf("promspool_file_error names it as busy: %v, want %v", named, !named)
+	if reported := strings.Contains(page, `promspool_file_error{file="a.prom",reason="busy"} 1`); reported != (reason == exposition.Busy) {
+		x.t.Errorf("promspool_file_error reports it as busy: %v, want %v", reported, !reported)
 	}
 	if n := x.s.View().Totals().Faults[exposition.Busy]; n != map[bool]int{true: 1}[reason == exposition.Busy] {
 		x.t.Errorf("%d files count as busy", n)
 	}
 }
 
-// TestFileThatIsNeverReadIsNamed after 5 s, whatever keeps it from being read and
-// whatever was served before.
-func TestFileThatIsNeverReadIsNamed(t *testing.T) {
+// TestBusyFile expects that a file is reported after 5 s if a writer prevents every
+// read, for each such reason and each earlier content.
+func TestBusyFile(t *testing.T) {
 	const settle = "# promspool:settle 2s\n"
 	for name, test := range map[string]struct {
 		opts   filestore.Options
 		prefix string
-		text   string // what the script writes, after the prefix
-		open   bool   // another writer has the file open all the time
+		text   string // written by the script, after the prefix
+		open   bool   // another writer keeps the file open
 	}{
 		"settle by flag":   {filestore.Options{Settle: 2 * time.Second}, "", "a 2\n", false},
 		"settle by a line": {filestore.Options{}, settle, "a 2\n", false},
 		"open for long":    {filestore.Options{}, "", "a 2\n", true},
-		"mostly broken":    {filestore.Options{}, "", "a\n", false},
+		"mostly invalid":   {filestore.Options{}, "", "a\n", false},
 	} {
 		for _, before := range []string{"", "a 1\n", "b\n"} {
-			if name == "mostly broken" && before != "a 1\n" {
-				continue // it is named as what it is
+			if name == "mostly invalid" && before != "a 1\n" {
+				continue // reported as invalid
 			}
 			t.Run(name+" after "+strings.TrimSpace(before), func(t *testing.T) {
 				x := newScript(t, test.opts)
@@ -128,9 +128,9 @@ func TestFileThatIsNeverReadIsNamed(t *testing.T) {
 				x.write(test.prefix + test.text)
 				x.after(500 * time.Millisecond)
 				if x.s.View() != view {
-					t.Error("a view is published for each look at the file")
+					t.Error("each look at the file publishes a view")
 				}
-				x.after(time.Hour) // and then it rests
+				x.after(time.Hour) // without a write
 				if test.text == "a\n" {
 					x.is("", exposition.Syntax)
 				} else {
@@ -144,8 +144,8 @@ func TestFileThatIsNeverReadIsNamed(t *testing.T) {
 	}
 }
 
-// TestBusyFileThatIsRemoved leaves nothing behind.
-func TestBusyFileThatIsRemoved(t *testing.T) {
+// TestDeletedBusyFile expects an empty view after a busy file is deleted.
+func TestDeletedBusyFile(t *testing.T) {
 	x := newScript(t, filestore.Options{Settle: 2 * time.Second})
 	for range 20 {
 		x.write("a 1\n")
@@ -156,13 +156,14 @@ func TestBusyFileThatIsRemoved(t *testing.T) {
 	x.after(0)
 	x.is("", "")
 	if page := string(x.s.View().AppendTo(nil)); page != "" {
-		t.Errorf("what is left:\n%s", page)
+		t.Errorf("the view still has\n%s", page)
 	}
 }
 
-// TestRenamedFileNeedsNoRest, which a report says, or where there is none another
-// inode. What is written in place does, and so does what is not known at a start.
-func TestRenamedFileNeedsNoRest(t *testing.T) {
+// TestSettleAfterRename expects that a renamed file is read at once. The rename shows
+// in the report, or without reports in the inode. A file that was written in place
+// must settle, and so must every file at the start.
+func TestSettleAfterRename(t *testing.T) {
 	for name, test := range map[string]struct {
 		opts   filestore.Options
 		prefix string

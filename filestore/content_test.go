@@ -28,29 +28,29 @@ func TestContent(t *testing.T) {
 	rescan(t, s)
 	for name, want := range map[string]string{"broken.prom": broken, "link.prom": "n 1\n"} {
 		if data, err := s.Content(s.View().File(name)); err != nil || string(data) != want {
-			t.Errorf("%s holds %q, %v", name, data, err)
+			t.Errorf("%s has %q, %v", name, data, err)
 		}
 	}
 	pushed, err := os.ReadFile(path("job=a.prom"))
 	must(t, err)
 	if data, err := s.Content(s.View().File("job=a.prom")); err != nil || !slices.Equal(data, pushed) {
-		t.Errorf("the group holds %q, %v, want %q", data, err, pushed)
+		t.Errorf("the group has %q, %v, want %q", data, err, pushed)
 	}
 	for name, want := range map[string]string{
 		"large.prom": `reading "large.prom": larger than --spool.max-file-bytes=500`, "pipe.prom": "not a regular file", "zero.prom": "not a regular file",
 	} {
 		if data, err := s.Content(s.View().File(name)); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s holds %q, %v, want %s", name, data, err, want)
+			t.Errorf("%s has %q, %v, want %s", name, data, err, want)
 		}
 	}
-	for _, name := range []string{"link.prom", "pipe.prom", "zero.prom", "large.prom"} { // a merge of files knows none
+	for _, name := range []string{"link.prom", "pipe.prom", "zero.prom", "large.prom"} { // a merge of files has no such files
 		must(t, os.Remove(path(name)))
 	}
 }
 
-// A file that the kernel makes when it is read is none that is served: its size
-// and its times say nothing.
-func TestLinksToPseudoFilesAreReported(t *testing.T) {
+// TestLinksToPseudoFiles expects that links to files such as those in /proc are not
+// served but reported. The size and times of such a file are meaningless.
+func TestLinksToPseudoFiles(t *testing.T) {
 	s := open(t, t.TempDir(), nil)
 	path := func(name string) string { return filepath.Join(s.Path(), name) }
 	must(t, os.WriteFile(path("empty.prom"), nil, 0o644))
@@ -66,20 +66,20 @@ func TestLinksToPseudoFilesAreReported(t *testing.T) {
 		}
 	}
 	if len(pseudo) == 0 {
-		t.Skip("there are no such files")
+		t.Skip("needs /proc or /sys")
 	}
 	rescan(t, s)
 	for _, name := range pseudo {
 		if f := s.View().File(name); f == nil || f.Problem() == nil || f.Problem().Reason != exposition.NotRegular {
-			t.Errorf("%s is served", name)
+			t.Errorf("%s is not reported as not-regular", name)
 		}
 	}
 	for _, name := range []string{"empty.prom", "link.prom"} {
 		if f := s.View().File(name); f == nil || f.Problem() != nil {
-			t.Errorf("%s is reported", name)
+			t.Errorf("%s is missing or has a problem", name)
 		}
 	}
-	for _, name := range append(pseudo, "link.prom") { // a merge of files knows none
+	for _, name := range append(pseudo, "link.prom") { // a merge of files has no such files
 		must(t, os.Remove(path(name)))
 	}
 }

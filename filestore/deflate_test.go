@@ -13,8 +13,8 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// inflate reads what Deflated promises: a stream that ends on a byte and needs an
-// empty block to be complete.
+// inflate reads the stream of Deflated, which ends on a byte and needs an empty block to
+// be complete.
 func inflate(t testing.TB, d *merge.Deflated) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -35,9 +35,9 @@ func inflate(t testing.TB, d *merge.Deflated) []byte {
 	return text
 }
 
-// TestDeflatedGetsSmallerWhileNothingChanges, and is the text all the time, also
-// when something does.
-func TestDeflatedGetsSmallerWhileNothingChanges(t *testing.T) {
+// TestDeflatedGetsSmaller expects that the compressed text shrinks while nothing
+// changes. It must always be that of the current text, also after a change.
+func TestDeflatedGetsSmaller(t *testing.T) {
 	t.Parallel()
 	s := open(t, t.TempDir(), nil)
 	const groups = 80
@@ -55,7 +55,7 @@ func TestDeflatedGetsSmallerWhileNothingChanges(t *testing.T) {
 		v := s.View()
 		d := v.Deflated()
 		if got := inflate(t, d); !bytes.Equal(got, v.AppendTo(nil)) {
-			t.Fatal("what was deflated is not the text")
+			t.Fatal("the compressed text differs from the text")
 		}
 		return d.Size
 	}
@@ -64,7 +64,7 @@ func TestDeflatedGetsSmallerWhileNothingChanges(t *testing.T) {
 	for range 20 {
 		size := check()
 		if size > last {
-			t.Errorf("it grew from %d to %d bytes", last, size)
+			t.Errorf("it grew from %d to %d bytes without a change", last, size)
 		}
 		last = size
 	}
@@ -72,7 +72,7 @@ func TestDeflatedGetsSmallerWhileNothingChanges(t *testing.T) {
 		t.Errorf("it has %d bytes after many scrapes, and had %d at first", last, first)
 	}
 	if a, b := s.View().Deflated(), s.View().Deflated(); a != b {
-		t.Error("it is made anew although there is nothing left to do")
+		t.Error("unchanged text is compressed again")
 	}
 	for i := range 10 {
 		must(t, s.Replace(group(t, "job", fmt.Sprint("job", i*7)), families(t, text(i)), record.PushOptions{}))

@@ -16,7 +16,7 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// entries lists a directory, hidden files included, but for the lock of a spool.
+// entries lists a directory with hidden files, but without the lock of a spool.
 func entries(t *testing.T, dir string) []string {
 	t.Helper()
 	list, err := os.ReadDir(dir)
@@ -35,11 +35,11 @@ func wantContent(t *testing.T, path, text string) {
 	data, err := os.ReadFile(path)
 	must(t, err)
 	if string(data) != text {
-		t.Errorf("%s holds %q, want %q", path, data, text)
+		t.Errorf("%s has %q, want %q", path, data, text)
 	}
 }
 
-func TestDropStoresTheBytesAsTheyAre(t *testing.T) {
+func TestDropStoresBytesUnchanged(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, nil)
 	const text = "# a comment\n\nz { b=\"2\", a=\"1\" } 1.0 \r\n"
@@ -55,16 +55,16 @@ func TestDropStoresTheBytesAsTheyAre(t *testing.T) {
 	if !f.ModTime().Equal(fi.ModTime()) || f.Size() != int64(len(text)) || !f.Group().IsZero() {
 		t.Errorf("the view has %v, %d bytes, group %v", f.ModTime(), f.Size(), f.Group())
 	}
-	must(t, s.Drop("mine.prom", []byte("z 2\n"), false)) // no contradiction to itself
+	must(t, s.Drop("mine.prom", []byte("z 2\n"), false)) // no conflict with itself
 	want(t, s, "z 2\n")
 	must(t, s.Drop("mine", nil, false))
 	want(t, s, "")
 	if got := entries(t, dir); !slices.Equal(got, []string{"mine.prom"}) {
-		t.Errorf("the spool holds %q", got)
+		t.Errorf("the spool has %q", got)
 	}
 }
 
-func TestDropRefusesAndKeepsWhatIsThere(t *testing.T) {
+func TestRejectedDropKeepsFile(t *testing.T) {
 	dir := t.TempDir()
 	opts := &filestore.Options{MaxFileBytes: 1000, Own: map[string]merge.Own{"go_info": {Type: exposition.Gauge}}}
 	s := open(t, dir, opts)
@@ -78,12 +78,12 @@ func TestDropRefusesAndKeepsWhatIsThere(t *testing.T) {
 		kept       string
 		forced     bool
 	}{
-		{"rubbish", "m 1\nno metric\n", exposition.Syntax, 2, "", false},
-		{"breaks off", "m 1\nn 2", exposition.Incomplete, 2, "", false},
+		{"invalid", "m 1\nno metric\n", exposition.Syntax, 2, "", false},
+		{"incomplete", "m 1\nn 2", exposition.Incomplete, 2, "", false},
 		{"timestamp", "m 1 1700000000000\n", exposition.Timestamp, 1, "", false},
 		{"not text", "\x1f\x8b\x08", exposition.Encoding, 1, "", false},
 		{"too large", strings.Repeat("# filler\n", 200), exposition.TooLarge, 0, "", false},
-		{"contradicts itself", "m 1\nm 2\n", exposition.Duplicate, 2, "", true},
+		{"conflicts with itself", "m 1\nm 2\n", exposition.Duplicate, 2, "", true},
 		{"type of a group's", "# TYPE pushed counter\npushed{a=\"b\"} 1\n", exposition.TypeConflict, 0, "job=a.prom", true},
 		{"part of a group's", "h_count{a=\"b\"} 1\n", exposition.Duplicate, 0, "job=a.prom", true},
 		{"series of a file's", "# TYPE c counter\nc{x=\"1\"} 2\n", exposition.Duplicate, 0, "other.prom", true},
@@ -113,7 +113,7 @@ func TestDropRefusesAndKeepsWhatIsThere(t *testing.T) {
 				t.Errorf("served:\n%s\nbefore:\n%s", got, before)
 			}
 			if got := entries(t, dir); len(got) != 3 {
-				t.Errorf("the spool holds %q", got)
+				t.Errorf("the spool has %q", got)
 			}
 			if err := s.Drop("mine", []byte(tt.text), true); (err == nil) != tt.forced {
 				t.Errorf("forced: %v", err)
@@ -123,7 +123,7 @@ func TestDropRefusesAndKeepsWhatIsThere(t *testing.T) {
 	}
 }
 
-func TestDropTakesPlainNamesOnly(t *testing.T) {
+func TestDropNames(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, nil)
 	for _, name := range []string{"", ".prom", ".hidden", "a/b", "/a", "..", "../a", "job=a", "job=a.prom", "JOB=a", "a\nb", "a\x00b", "\xff", strings.Repeat("x", 251)} {
@@ -139,7 +139,7 @@ func TestDropTakesPlainNamesOnly(t *testing.T) {
 	}
 }
 
-func TestDropReplacesALinkAndNotItsTarget(t *testing.T) {
+func TestDropReplacesLink(t *testing.T) {
 	dir, target := t.TempDir(), filepath.Join(t.TempDir(), "target")
 	must(t, os.WriteFile(target, []byte("m 1\n"), 0o644))
 	must(t, os.Symlink(target, filepath.Join(dir, "mine.prom")))
@@ -155,9 +155,9 @@ func TestDropReplacesALinkAndNotItsTarget(t *testing.T) {
 	must(t, os.Remove(filepath.Join(dir, "dir.prom")))
 }
 
-// TestDropBesideAnotherStore has two stores on one directory, of which neither
-// is told what the other does.
-func TestDropBesideAnotherStore(t *testing.T) {
+// TestDropToTwoStores drops files to two stores on one directory. No notification
+// connects them.
+func TestDropToTwoStores(t *testing.T) {
 	dir := t.TempDir()
 	a, b := open(t, dir, nil), open(t, dir, nil)
 	var all sync.WaitGroup
@@ -175,7 +175,7 @@ func TestDropBesideAnotherStore(t *testing.T) {
 	}
 	all.Wait()
 	if got := entries(t, dir); len(got) != 10 {
-		t.Errorf("the spool holds %q", got)
+		t.Errorf("the spool has %q", got)
 	}
 }
 
@@ -185,22 +185,22 @@ func TestDropFollowsAReplacedDirectory(t *testing.T) {
 	s := open(t, dir, nil)
 	must(t, os.Rename(dir, dir+".old"))
 	if err := s.Drop("mine", []byte("m 1\n"), false); err == nil {
-		t.Error("Drop into a directory that is gone = nil")
+		t.Error("Drop into a deleted directory = nil")
 	}
 	must(t, os.Mkdir(dir, 0o755))
 	must(t, s.Drop("mine", []byte("m 1\n"), false))
 	wantContent(t, filepath.Join(dir, "mine.prom"), "m 1\n")
 	if got := entries(t, dir+".old"); len(got) != 0 {
-		t.Errorf("the old directory holds %q", got)
+		t.Errorf("the old directory has %q", got)
 	}
 }
 
-func TestDropsLeftoverIsSwept(t *testing.T) {
+func TestSweepAfterDrop(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(dir, ".job=mine.prom123"), []byte("m 1\n"), 0o644))
 	must(t, os.WriteFile(filepath.Join(dir, ".mine.prom123"), nil, 0o644))
 	open(t, dir, nil)
 	if got := entries(t, dir); !slices.Equal(got, []string{".mine.prom123"}) {
-		t.Errorf("the spool holds %q, want only the foreign file", got)
+		t.Errorf("the spool has %q, want only the file of another program", got)
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// TestDryRun pushes without writing, and without a trace of what is refused.
+// TestDryRun pushes without writing. Rejected pushes leave no record either.
 func TestDryRun(t *testing.T) {
 	s := open(t, t.TempDir(), &filestore.Options{MaxGroups: 2})
 	a, b := group(t, "job", "a"), group(t, "job", "b")
@@ -23,21 +23,21 @@ func TestDryRun(t *testing.T) {
 
 	must(t, s.Update(a, families(t, "m 2\nnew 3\n"), dry))
 	if text := string(s.View().AppendTo(nil)); !strings.Contains(text, `kept{job="a"} 1`) || !strings.Contains(text, `m{job="a"} 2`) || !strings.Contains(text, `new{job="a"} 3`) {
-		t.Errorf("the view does not show it:\n%s", text)
+		t.Errorf("the view does not have the push:\n%s", text)
 	}
 	var conflict *record.Conflict
 	if err := s.Replace(b, families(t, "# TYPE kept counter\nkept 1\n"), dry); !errors.As(err, &conflict) || conflict.Kept != a.FileName() {
-		t.Errorf("a push that clashes: %v", err)
+		t.Errorf("a conflicting push: %v", err)
 	}
 	if err := s.Replace(group(t, "job", "c"), families(t, "m 2\n"), dry); !errors.Is(err, filestore.ErrFull) {
-		t.Errorf("a push for which there is no room: %v", err)
+		t.Errorf("a push without room: %v", err)
 	}
 	if got := entries(t, s.Path()); !slices.Equal(got, []string{a.FileName(), b.FileName()}) {
-		t.Errorf("the spool holds %q", got)
+		t.Errorf("the spool has %q", got)
 	}
 	after, err := os.ReadFile(s.Path() + "/" + a.FileName())
 	must(t, err)
 	if string(after) != string(before) {
-		t.Errorf("the file has become\n%s", after)
+		t.Errorf("the file has changed to\n%s", after)
 	}
 }

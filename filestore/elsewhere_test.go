@@ -12,9 +12,9 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// TestChangesFollowTheDirectory replaces the spool directory in the middle of a
-// change. The group's file was touched before, so that the change reads it and asks
-// for the time: that is the moment.
+// TestChangesFollowTheDirectory replaces the spool directory in the middle of a change.
+// The group's file was touched before, so the change reads it and asks for the time.
+// That call replaces the directory.
 func TestChangesFollowTheDirectory(t *testing.T) {
 	g := group(t, "job", "a")
 	for name, tt := range map[string]struct {
@@ -29,7 +29,7 @@ func TestChangesFollowTheDirectory(t *testing.T) {
 		"remove": {func(s *filestore.Store) error {
 			removed, err := s.Remove(matching(t, `job="a"`).Has)
 			if n := len(removed); n != 1 {
-				t.Errorf("removed %d files, want the one", n)
+				t.Errorf("removed %d files, want 1", n)
 			}
 			return err
 		}, "m{job=\"b\"} 2\n"},
@@ -58,15 +58,15 @@ func TestChangesFollowTheDirectory(t *testing.T) {
 			armed.Store(true)
 			must(t, tt.change(s))
 			if armed.Load() {
-				t.Error("the directory was not replaced: the test shows nothing")
+				t.Error("the directory was not replaced: the test proves nothing")
 			}
 			want(t, s, tt.want)
 		})
 	}
 }
 
-// TestRemoveManyFollowsTheDirectory replaces the directory by a copy after some
-// hundreds of its files are removed.
+// TestRemoveManyFollowsTheDirectory replaces the directory by a copy after hundreds of
+// its files are deleted.
 func TestRemoveManyFollowsTheDirectory(t *testing.T) {
 	const groups = 600
 	top := t.TempDir()
@@ -81,7 +81,7 @@ func TestRemoveManyFollowsTheDirectory(t *testing.T) {
 	s := open(t, dir, nil)
 	asked := 0
 	removed, err := s.Remove(func(*record.File) bool {
-		if asked++; asked == groups+1 { // under the lock, of the first lot
+		if asked++; asked == groups+1 { // under the lock, in the first batch
 			must(t, os.Rename(dir, filepath.Join(top, "before")))
 			must(t, os.Rename(next, dir))
 		}

@@ -18,8 +18,8 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// lockedSpool is a store with some groups whose lock another process has, by a
-// description of its own.
+// lockedSpool returns a store with some groups. Another open file has its lock, as in
+// another process.
 func lockedSpool(t *testing.T, dir string) (s *filestore.Store, other *os.File) {
 	t.Helper()
 	s = must1(filestore.Open(dir, nil))
@@ -32,7 +32,7 @@ func lockedSpool(t *testing.T, dir string) (s *filestore.Store, other *os.File) 
 	return s, other
 }
 
-// changesOf lists a change of each kind. Several are of one group.
+// changesOf lists changes of each kind, several of one group.
 func changesOf(t *testing.T, s *filestore.Store) []func() error {
 	var changes []func() error
 	for i := range 8 {
@@ -57,23 +57,23 @@ func changesOf(t *testing.T, s *filestore.Store) []func() error {
 	)
 }
 
-// TestChangesShareOneWait has another process hold the lock of the spool for ever.
-// The clock of the bubble goes on only when every goroutine waits for it, so a
-// change that waited under a lock of the Store would hang the test.
+// TestChangesShareOneWait keeps the lock of the spool in another process. The clock of
+// the bubble advances only when every goroutine waits for it, so a change that waited
+// under a lock of the Store would hang the test.
 func TestChangesShareOneWait(t *testing.T) {
-	dir, beside := t.TempDir(), t.TempDir()
-	must(t, os.WriteFile(filepath.Join(beside, "b.prom"), []byte("b 1\n"), 0o644))
+	dir, source := t.TempDir(), t.TempDir()
+	must(t, os.WriteFile(filepath.Join(source, "b.prom"), []byte("b 1\n"), 0o644))
 	synctest.Test(t, func(t *testing.T) {
 		s, other := lockedSpool(t, dir)
 		defer s.Close()
 		defer other.Close()
-		src := s.AddSource(beside)
+		src := s.AddSource(source)
 		for round := range 3 {
 			start := time.Now()
 			var work sync.WaitGroup
 			for i, change := range changesOf(t, s) {
 				work.Go(func() {
-					time.Sleep(time.Duration(i) * 100 * time.Millisecond) // some come while others wait
+					time.Sleep(time.Duration(i) * 100 * time.Millisecond) // some start while others wait
 					if err := change(); !errors.Is(err, filestore.ErrBusy) {
 						t.Errorf("change %d = %v, want ErrBusy", i, err)
 					}
@@ -84,7 +84,7 @@ func TestChangesShareOneWait(t *testing.T) {
 			}
 			time.Sleep(2 * time.Second)
 			synctest.Wait()
-			// All who wait do so now. Readers do not.
+			// All changes wait now. Reads must not.
 			at := time.Now()
 			must(t, os.WriteFile(filepath.Join(dir, "dropped.prom"), fmt.Appendf(nil, "d %d\n", 10+round), 0o644))
 			must1(s.Reload("dropped.prom"))
@@ -94,10 +94,10 @@ func TestChangesShareOneWait(t *testing.T) {
 			_, _, err := s.Space()
 			must(t, err)
 			if text := string(s.View().AppendTo(nil)); !strings.Contains(text, fmt.Sprintf("\nd %d\n", 10+round)) || !strings.Contains(text, "\nb 1\n") || !strings.Contains(text, `m{job="old1"} 1`) {
-				t.Errorf("served is\n%s", text)
+				t.Errorf("the view has\n%s", text)
 			}
 			if took := time.Since(at); took > 0 {
-				t.Errorf("readers waited for %v", took)
+				t.Errorf("reads waited for %v", took)
 			}
 			work.Wait()
 		}
@@ -110,36 +110,36 @@ func TestChangesShareOneWait(t *testing.T) {
 	})
 }
 
-// TestTheFirstLoadHoldsNoLock changes a store while its first files are being read.
-func TestTheFirstLoadHoldsNoLock(t *testing.T) {
+// TestFirstLoadHoldsNoLock changes a store while its first files are being read.
+func TestFirstLoadHoldsNoLock(t *testing.T) {
 	g := group(t, "job", "a")
 	for name, tt := range map[string]struct {
 		meanwhile func(t *testing.T, s *filestore.Store)
 		want      string
 	}{
-		"nothing else": {func(*testing.T, *filestore.Store) {}, "d 1\n"},
+		"no change": {func(*testing.T, *filestore.Store) {}, "d 1\n"},
 		"a push": {func(t *testing.T, s *filestore.Store) {
 			must(t, s.Replace(g, families(t, "m 1\n"), record.PushOptions{}))
 		}, "d 1\nm{job=\"a\"} 1\n"},
 		"another file of that name": {func(t *testing.T, s *filestore.Store) {
 			must(t, s.Drop("d", []byte("d 2\n"), false))
 		}, "d 2\n"},
-		"a removal": {func(t *testing.T, s *filestore.Store) {
+		"a deletion": {func(t *testing.T, s *filestore.Store) {
 			must(t, s.Drop("d", []byte("d 2\n"), false))
-			if gone := must1(s.Remove(func(*record.File) bool { return true })); len(gone) != 1 {
-				t.Errorf("removed %q", names(gone))
+			if removed := must1(s.Remove(func(*record.File) bool { return true })); len(removed) != 1 {
+				t.Errorf("removed %q", names(removed))
 			}
 		}, ""},
-		"a load of its own": {func(t *testing.T, s *filestore.Store) { must1(s.Rescan()) }, "d 1\n"},
+		"another load": {func(t *testing.T, s *filestore.Store) { must1(s.Rescan()) }, "d 1\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			var armed atomic.Bool
-			reading, goOn := make(chan struct{}), make(chan struct{})
+			reading, resume := make(chan struct{}), make(chan struct{})
 			s := open(t, dir, &filestore.Options{Now: func() time.Time {
-				if armed.CompareAndSwap(true, false) { // the first look at the clock is that of the load
+				if armed.CompareAndSwap(true, false) { // the load is the first to read the clock
 					close(reading)
-					<-goOn
+					<-resume
 				}
 				return time.Now()
 			}})
@@ -159,9 +159,9 @@ func TestTheFirstLoadHoldsNoLock(t *testing.T) {
 			select {
 			case <-changed:
 			case <-time.After(time.Minute):
-				t.Error("a change waits for the files that are being read")
+				t.Error("a change waits for the read of the files")
 			}
-			close(goOn)
+			close(resume)
 			must(t, <-loaded)
 			<-changed
 			want(t, s, tt.want)

@@ -15,9 +15,9 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// TestDirectoryThatCannotBeRead is named in the view with the reason for as long
-// as that lasts, and nothing is served from it.
-func TestDirectoryThatCannotBeRead(t *testing.T) {
+// TestUnreadableDirectory expects that the view reports an unreadable directory with the
+// reason, and serves nothing from it.
+func TestUnreadableDirectory(t *testing.T) {
 	for name, test := range map[string]struct {
 		spoil, mend func(dir string) error
 		want        record.DirectoryReason
@@ -27,7 +27,7 @@ func TestDirectoryThatCannotBeRead(t *testing.T) {
 		"a file":   {func(dir string) error { return errors.Join(os.RemoveAll(dir), os.WriteFile(dir, nil, 0o644)) }, os.Remove, record.DirectoryIsNone, syscall.ENOTDIR},
 		"a pipe":   {func(dir string) error { return errors.Join(os.RemoveAll(dir), syscall.Mkfifo(dir, 0o644)) }, os.Remove, record.DirectoryIsNone, syscall.ENOTDIR},
 		"no right": {func(dir string) error { return os.Chmod(dir, 0) }, func(dir string) error { return os.Chmod(dir, 0o755) }, record.DirectoryUnreadable, fs.ErrPermission},
-		"no right above": {
+		"no permission for the parent": {
 			func(dir string) error { return os.Chmod(filepath.Dir(dir), 0) },
 			func(dir string) error { return os.Chmod(filepath.Dir(dir), 0o755) },
 			record.DirectoryUnreadable, fs.ErrPermission,
@@ -35,14 +35,14 @@ func TestDirectoryThatCannotBeRead(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if os.Geteuid() == 0 {
-				needRoot(t, "to become another user, for whom rights count") // Linux
+				needRoot(t, "becomes another user, whose permissions are checked") // Linux
 			}
 			s := open(t, t.TempDir(), nil)
 			above := filepath.Join(t.TempDir(), "above")
 			dir := filepath.Join(above, "textfiles")
 			for up := filepath.Dir(above); up != os.TempDir() && up != "/"; up = filepath.Dir(up) {
 				if fi, err := os.Stat(up); err == nil && fi.Mode().Perm() == 0o700 {
-					must(t, os.Chmod(up, 0o755)) // others come here, too
+					must(t, os.Chmod(up, 0o755)) // other users can enter
 				}
 			}
 			src := s.AddSource(dir)
@@ -59,7 +59,7 @@ func TestDirectoryThatCannotBeRead(t *testing.T) {
 					t.Errorf("Rescan() = %v, want an error: %v", err, reason != "")
 				}
 				if got := payload(s.View()); got != text {
-					t.Errorf("served is %q, want %q", got, text)
+					t.Errorf("the view has %q, want %q", got, text)
 				}
 				failures := s.View().DirectoryErrors()
 				switch {
@@ -83,7 +83,7 @@ func TestDirectoryThatCannotBeRead(t *testing.T) {
 				view := s.View()
 				look("", test.want, test.err)
 				if test.want == record.DirectoryMissing && s.View().DirectoryErrors()[0] != view.DirectoryErrors()[0] {
-					t.Error("the same failure is new at each look")
+					t.Error("each look reports the same failure as new")
 				}
 				must(t, test.mend(dir))
 				create()
@@ -93,15 +93,16 @@ func TestDirectoryThatCannotBeRead(t *testing.T) {
 			look("", test.want, test.err)
 			s.RemoveSource(src)
 			if n := len(s.View().DirectoryErrors()); n > 0 {
-				t.Errorf("%d failures after the directory was given up", n)
+				t.Errorf("%d failures after the source was removed", n)
 			}
 			must(t, test.mend(dir))
 		})
 	}
 }
 
-// TestSourceThatIsRemoved takes its files along and stays away.
-func TestSourceThatIsRemoved(t *testing.T) {
+// TestRemovedSource expects that the files of a removed source leave the view and do not
+// return.
+func TestRemovedSource(t *testing.T) {
 	s, err := filestore.Open(t.TempDir(), nil)
 	must(t, err)
 	defer s.Close()
@@ -127,7 +128,7 @@ func TestSourceThatIsRemoved(t *testing.T) {
 	want(t, s, "b 1\n")
 }
 
-// TestFollow looks at links whose targets have changed, and at nothing else.
+// TestFollow expects that Follow reads only links whose targets have changed.
 func TestFollow(t *testing.T) {
 	dir := t.TempDir()
 	elsewhere := filepath.Join(t.TempDir(), "target")

@@ -14,11 +14,10 @@ import (
 	"github.com/promspool/promspool/filestore/merge"
 )
 
-var update = flag.Bool("update", false, "write what is served into the golden files")
+var update = flag.Bool("update", false, "write the results to the golden files")
 
-// TestGoldenMerges holds merges against what they are to be: each archive has
-// files and, as "served", the exposition, what agents' families get beside it,
-// and the conflicts.
+// TestGoldenMerges compares merges with golden files. Each archive has files and, as
+// "served", the exposition, the samples in the agent's own families, and the conflicts.
 func TestGoldenMerges(t *testing.T) {
 	names, err := filepath.Glob("testdata/merge/*.txtar")
 	must(t, err)
@@ -41,7 +40,7 @@ func TestGoldenMerges(t *testing.T) {
 			v := merge.Merge(own, files)
 			got := string(v.AppendTo(nil))
 			for _, name := range v.Beside() {
-				got += "beside " + name + ":\n" + string(v.AppendBeside(nil, name))
+				got += "agent's own " + name + ":\n" + string(v.AppendBeside(nil, name))
 			}
 			for _, c := range v.Conflicts() {
 				got += c.File + ": " + string(c.Reason) + ": " + c.Error() + "\n"

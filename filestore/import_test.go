@@ -12,11 +12,11 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-func TestAdopt(t *testing.T) {
+func TestImport(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, nil)
 	a, b := group(t, "job", "a"), group(t, "job", "b", "x", "1")
-	// Numbers whose last digits a time in nanoseconds would not keep.
+	// A time in nanoseconds would lose the last digits of these numbers.
 	at := record.ImportOptions{Pushed: 1.7951823907525506e+09, Failed: 1.7951823907525508e+09}
 	must(t, s.Import(a, families(t, "# TYPE m gauge\nm{instance=\"\"} 1\npush_time_seconds 5\n"), at))
 	want(t, s, `m{instance="",job="a"} 1`+"\n")
@@ -29,7 +29,7 @@ func TestAdopt(t *testing.T) {
 	}
 
 	if err := s.Import(a, families(t, "m 2\n"), at); !errors.Is(err, filestore.ErrExists) {
-		t.Errorf("a group that is there: %v", err)
+		t.Errorf("an existing group: %v", err)
 	}
 	var conflict *record.Conflict
 	if err := s.Import(b, families(t, "# TYPE m counter\nm 2\nn 1\n"), at); !errors.As(err, &conflict) {
@@ -43,7 +43,7 @@ func TestAdopt(t *testing.T) {
 	_, err = s.Reload(b.FileName())
 	must(t, err)
 	if err := s.Import(b, families(t, "n 1\n"), at); !errors.Is(err, filestore.ErrExists) {
-		t.Errorf("a file that is there: %v", err)
+		t.Errorf("an existing file: %v", err)
 	}
 	must(t, os.Remove(dir+"/"+b.FileName()))
 	_, err = s.Reload(b.FileName())
@@ -51,19 +51,20 @@ func TestAdopt(t *testing.T) {
 	after, err := os.ReadFile(dir + "/" + a.FileName())
 	must(t, err)
 	if string(after) != string(before) || s.View().Totals().Groups != 1 {
-		t.Errorf("what was refused has left a trace: %d groups, and\n%s", s.View().Totals().Groups, after)
+		t.Errorf("after rejected imports there are %d groups, and\n%s", s.View().Totals().Groups, after)
 	}
 
 	at = record.ImportOptions{Overwrite: true}
 	must(t, s.Import(a, families(t, "n 3\n"), at))
 	want(t, s, `n{job="a"} 3`+"\n")
 	if at := s.View().File(a.FileName()).LastPush(); !at.IsZero() {
-		t.Errorf("a group that was never pushed has been so at %v", at)
+		t.Errorf("the last push of a group without one is %v", at)
 	}
 }
 
-// What promspool itself keeps of a job is no part of what is overwritten.
-func TestAdoptLeavesTheRecordOfAJob(t *testing.T) {
+// TestImportKeepsJobRecord expects that Overwrite keeps the metrics and attributes that
+// promspool records for a job.
+func TestImportKeepsJobRecord(t *testing.T) {
 	dir := t.TempDir()
 	g := group(t, "job", "a")
 	const text = "# promspool:group {job=\"a\"}\n# promspool:job declared=1\n# promspool:ttl 1d\n# TYPE m gauge\nm{job=\"a\"} 1\n" +
@@ -79,7 +80,7 @@ func TestAdoptLeavesTheRecordOfAJob(t *testing.T) {
 	}
 }
 
-func TestAdoptDry(t *testing.T) {
+func TestImportDryRun(t *testing.T) {
 	dir := t.TempDir()
 	s, err := filestore.Open(dir, nil)
 	must(t, err)
@@ -88,7 +89,7 @@ func TestAdoptDry(t *testing.T) {
 	must(t, s.Import(group(t, "job", "a"), families(t, "# TYPE m gauge\nm 1\n"), dry))
 	var conflict *record.Conflict
 	if err := s.Import(group(t, "job", "b"), families(t, "# TYPE m counter\nm 1\n"), dry); !errors.As(err, &conflict) {
-		t.Errorf("one that contradicts another of the run: %v", err)
+		t.Errorf("a conflict with an earlier dry run: %v", err)
 	}
 	must(t, s.Import(group(t, "job", "c"), families(t, "# HELP m Text.\n# TYPE m gauge\nm 1\n"), dry))
 	if n := s.View().Totals().Groups; n != 2 {

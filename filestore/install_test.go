@@ -11,7 +11,7 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// pushedTo replaces a group by one gauge.
+// pushedTo replaces a group with one gauge.
 func pushedTo(t *testing.T, s *Store, g grouping.Key, value int) error {
 	t.Helper()
 	f, err := exposition.Parse(fmt.Appendf(nil, "# TYPE a gauge\na %d\n", value), exposition.Limits{}, false)
@@ -21,15 +21,14 @@ func pushedTo(t *testing.T, s *Store, g grouping.Key, value int) error {
 	return s.Replace(g, f, record.PushOptions{})
 }
 
-// A panic in a turn ends the request that has the turn, as its server would, and
-// nobody waits for it for ever: those that were queued, and those who come later,
-// get theirs.
+// TestInstallAfterPanic panics in installs while others are queued. Each panic is
+// recovered, as a server does. The queued commits and later ones must not hang.
 func TestInstallAfterPanic(t *testing.T) {
 	s, err := Open(t.TempDir(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	// panics runs f and reports whether it did.
+	// panics runs f and reports whether it panicked.
 	panics := func(f func()) (did bool) {
 		defer func() { did = recover() != nil }()
 		f()
@@ -46,7 +45,7 @@ func TestInstallAfterPanic(t *testing.T) {
 							t.Error(err)
 						}
 					}
-					for panics(push) { // the other one was in its turn
+					for panics(push) { // its install ran the one that panics
 					}
 					continue
 				}
@@ -67,7 +66,7 @@ func TestInstallAfterPanic(t *testing.T) {
 	select {
 	case <-done:
 	case <-time.After(time.Minute):
-		t.Fatal("pushes wait for a turn that never comes")
+		t.Fatal("pushes hang in the queue")
 	}
 	if n := s.View().Totals().Groups; n != 7 {
 		t.Errorf("%d groups, want 7", n)
@@ -83,12 +82,12 @@ func groupOf(t *testing.T, job string) grouping.Key {
 	return g
 }
 
-// Who pushes to a group again and again does not keep another process from it,
-// even if he comes between hundreds of times.
-func TestCommitIsPatient(t *testing.T) {
+// TestCommitRetries expects that continuous pushes to a group do not starve another
+// process, even if they interrupt its commit hundreds of times.
+func TestCommitRetries(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	restless, err := Open(dir, nil)
+	other, err := Open(dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +108,7 @@ func TestCommitIsPatient(t *testing.T) {
 	tries := 0
 	at, err := s.commit(g, true, func(old *record.Content) (*record.Content, error) {
 		if tries++; tries <= 200 {
-			if err := pushedTo(t, restless, g, tries); err != nil {
+			if err := pushedTo(t, other, g, tries); err != nil {
 				return nil, err
 			}
 		}

@@ -49,7 +49,7 @@ func TestLock(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	two, err := b.Lock(g, true, func() { t.Error("called though another has the lock") })
+	two, err := b.Lock(g, true, func() { t.Error("called although another holds the lock") })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,8 +65,8 @@ func TestLock(t *testing.T) {
 	}
 }
 
-// TestLockIsInherited has a process hold the lock after its parent gave it up by
-// dying, which closing stands for here, and has its parent end the lock for both.
+// TestLockIsInherited passes the lock to a child process. The child keeps it after the
+// parent has closed it, as after the parent's death. Release ends it for both.
 func TestLockIsInherited(t *testing.T) {
 	s := open(t, t.TempDir(), nil)
 	g := group(t, "job", "a")
@@ -98,7 +98,7 @@ func TestLockIsInherited(t *testing.T) {
 	}
 	end()
 	if locked, _ := s.Locked(g); locked {
-		t.Error("the lock is held although all who had it are gone")
+		t.Error("the lock is held although no process has it")
 	}
 	if l, err = s.Lock(g, false, nil); err != nil {
 		t.Fatal(err)
@@ -111,8 +111,9 @@ func TestLockIsInherited(t *testing.T) {
 	}
 }
 
-// TestLockIsForOneAtATime has many take the lock, each of whom removes its file.
-func TestLockIsForOneAtATime(t *testing.T) {
+// TestLockIsExclusive takes the lock from several stores. Each deletes the lock file at
+// the end.
+func TestLockIsExclusive(t *testing.T) {
 	dir := t.TempDir()
 	g := group(t, "job", "a")
 	var group sync.WaitGroup
@@ -131,7 +132,7 @@ func TestLockIsForOneAtATime(t *testing.T) {
 				}
 				n++
 				if !inside.TryLock() {
-					t.Error("two have the lock")
+					t.Error("two stores hold the lock")
 				} else {
 					runtime.Gosched()
 					inside.Unlock()
@@ -150,7 +151,7 @@ func TestOnlyOneFile(t *testing.T) {
 	for _, push := range []struct {
 		g    grouping.Key
 		text string
-	}{{other, "# HELP shared The text of the spool.\nshared 1\n"}, {g, "# HELP shared A wish.\nshared 2\n"}} {
+	}{{other, "# HELP shared The text of the spool.\nshared 1\n"}, {g, "# HELP shared Another text.\nshared 2\n"}} {
 		if err := all.Replace(push.g, families(t, push.text), record.PushOptions{}); err != nil {
 			t.Fatal(err)
 		}
@@ -168,18 +169,18 @@ func TestOnlyOneFile(t *testing.T) {
 	if n := one.View().Totals().Groups; n != 1 {
 		t.Errorf("%d groups after a rescan, want the only one", n)
 	}
-	// What the group held is stored as the rest of the spool has it.
+	// The old families of the group get the HELP text of the spool.
 	data, err := os.ReadFile(filepath.Join(dir, g.FileName()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"\n# HELP shared The text of the spool.\n", " shared A wish.\n", "\ncounted_total{job=\"b\"} 1\n"} {
+	for _, want := range []string{"\n# HELP shared The text of the spool.\n", " shared Another text.\n", "\ncounted_total{job=\"b\"} 1\n"} {
 		if !strings.Contains(string(data), want) {
 			t.Errorf("no %q in\n%s", want, data)
 		}
 	}
-	// The same holds for what takes the place of what the group held.
-	if err := one.Update(g, families(t, "# HELP shared A wish.\nshared 3\n"), record.PushOptions{}); err != nil {
+	// So do families that replace them.
+	if err := one.Update(g, families(t, "# HELP shared Another text.\nshared 3\n"), record.PushOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if data, _ := os.ReadFile(filepath.Join(dir, g.FileName())); !strings.Contains(string(data), "\n# HELP shared The text of the spool.\n") {
@@ -187,7 +188,7 @@ func TestOnlyOneFile(t *testing.T) {
 	}
 }
 
-// openOnly opens a store on one file, which therefore is no mirror of the directory.
+// openOnly opens a store on one file. Its view does not have the rest of the directory.
 func openOnly(t *testing.T, dir, name string) *filestore.Store {
 	t.Helper()
 	s, err := filestore.Open(dir, &filestore.Options{Only: []string{name}})
@@ -198,7 +199,7 @@ func openOnly(t *testing.T, dir, name string) *filestore.Store {
 	return s
 }
 
-func TestPutLeavesTheRecordOfAJob(t *testing.T) {
+func TestPutKeepsJobRecord(t *testing.T) {
 	s := open(t, t.TempDir(), nil)
 	g := group(t, "job", "a")
 	mark := func(attributes map[string][]string) {
@@ -222,9 +223,9 @@ func TestPutLeavesTheRecordOfAJob(t *testing.T) {
 		t.Errorf("after PUT:\n%s", got)
 	}
 	if got := put("promspool_job_running 2\n"); !strings.Contains(got, "promspool_job_running{job=\"a\"} 2\n") || strings.Contains(got, "new") {
-		t.Errorf("after PUT of what is recorded:\n%s", got)
+		t.Errorf("after PUT of a recorded metric:\n%s", got)
 	}
-	// Where the record is somebody else's it is like any other metric.
+	// Without the attribute of the record these are ordinary metrics.
 	mark(map[string][]string{record.RecordAttribute: {}})
 	if got := put("new 1\n"); strings.Contains(got, "promspool_job_running") {
 		t.Errorf("after PUT without a record:\n%s", got)

@@ -15,7 +15,7 @@ func TestOwners(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, nil)
 	ann, bob := &record.Writer{UID: 1001, Known: true}, &record.Writer{UID: 1002, Known: true}
-	root, nobody := &record.Writer{UID: 0, Known: true, Admin: true}, &record.Writer{}
+	root, unknown := &record.Writer{UID: 0, Known: true, Admin: true}, &record.Writer{}
 	put := func(job string, w *record.Writer) error {
 		return s.Replace(group(t, "job", job), families(t, "m 1\n"), record.PushOptions{By: w})
 	}
@@ -33,7 +33,7 @@ func TestOwners(t *testing.T) {
 	if !strings.Contains(before, "\n# promspool:owner 1001\n") {
 		t.Errorf("the file is\n%s", before)
 	}
-	for _, w := range []*record.Writer{bob, nobody} {
+	for _, w := range []*record.Writer{bob, unknown} {
 		for what, err := range map[string]error{"PUT": put("a", w), "POST": post("a", w), "DELETE": remove("a", w), "MayChange": s.MayChange(group(t, "job", "a"), w)} {
 			if !errors.Is(err, record.ErrNotOwner) || !strings.Contains(err.Error(), "1001") {
 				t.Errorf("%s by %v gives %v", what, w, err)
@@ -41,48 +41,49 @@ func TestOwners(t *testing.T) {
 		}
 	}
 	if after := file("a"); after != before {
-		t.Errorf("refused changes have made of the file\n%s", after)
+		t.Errorf("rejected changes have changed the file to\n%s", after)
 	}
 	must(t, post("a", ann))
 	must(t, put("a", root))
 	must(t, s.Fail(group(t, "job", "a")))
 	must(t, filestore.SettleHelp(s))
-	must(t, put("a", ann)) // it is still hers
-	must(t, put("a", nil)) // without owners it stays hers
+	must(t, put("a", ann)) // still the owner
+	must(t, put("a", nil)) // without a check the owner stays
 	if err := put("a", bob); !errors.Is(err, record.ErrNotOwner) {
-		t.Errorf("PUT by another after all that gives %v", err)
+		t.Errorf("PUT by another user after that gives %v", err)
 	}
 
-	// What nobody owns is whose who pushes next.
-	must(t, put("b", nobody))
-	must(t, post("b", nobody))
+	// The next known user who pushes becomes the owner of a group without one.
+	must(t, put("b", unknown))
+	must(t, post("b", unknown))
 	must(t, post("b", bob))
-	if err := post("b", nobody); !errors.Is(err, record.ErrNotOwner) {
-		t.Errorf("POST by nobody to what has an owner now gives %v", err)
+	if err := post("b", unknown); !errors.Is(err, record.ErrNotOwner) {
+		t.Errorf("POST by an unknown user to a group with an owner gives %v", err)
 	}
 	must(t, remove("b", bob))
 	must(t, put("b", ann)) // a new group
 
-	// Nobody knows whose a broken file is.
+	// The owner of an invalid file is unknown.
 	must(t, os.WriteFile(filepath.Join(dir, "job=c.prom"), []byte("broken"), 0o644))
 	rescan(t, s)
 	for what, err := range map[string]error{"PUT": put("c", ann), "POST": post("c", ann), "MayChange": s.MayChange(group(t, "job", "c"), ann)} {
 		if !errors.Is(err, record.ErrNotOwner) {
-			t.Errorf("%s to a broken file gives %v", what, err)
+			t.Errorf("%s to an invalid file gives %v", what, err)
 		}
 	}
 	must(t, put("c", root))
 
-	// A line that names nobody is nobody's.
+	// An owner line without a user ID gives the group to no user.
 	must(t, os.WriteFile(filepath.Join(dir, "job=d.prom"), []byte("# promspool:group {job=\"d\"}\n# promspool:owner ann\n# TYPE m gauge\nm{job=\"d\"} 1\n"), 0o644))
 	rescan(t, s)
 	if err := put("d", ann); !errors.Is(err, record.ErrNotOwner) {
-		t.Errorf("PUT to a group of nobody gives %v", err)
+		t.Errorf("PUT to a group of no user gives %v", err)
 	}
 }
 
-// TestWhoWroteTheFileOwnsIt has a user push by writing the file, in another's name.
-func TestWhoWroteTheFileOwnsIt(t *testing.T) {
+// TestOwnerOfWrittenFile writes a group's file with an owner line that names another
+// user. The owner of the file wins, except for files of root.
+func TestOwnerOfWrittenFile(t *testing.T) {
 	needRoot(t, "becomes other users")
 	dir := t.TempDir()
 	must(t, os.Chmod(dir, 0o775))
@@ -107,11 +108,11 @@ func TestWhoWroteTheFileOwnsIt(t *testing.T) {
 	must(t, os.WriteFile(path, []byte("# promspool:group {job=\"a\"}\n# promspool:owner 4002\n# TYPE m gauge\nm{job=\"a\"} 1\n"), 0o644))
 	rescan(t, s)
 	if got := owner(); got != alice {
-		t.Errorf("what root writes names %d as the owner, want %d", got, alice)
+		t.Errorf("the owner of a file of root is %d, want %d", got, alice)
 	}
 	must(t, os.Chown(path, mallory, mallory))
 	rescan(t, s)
 	if got := owner(); got != mallory {
-		t.Errorf("the file was given away and its owner is %d, want %d", got, mallory)
+		t.Errorf("after chown the owner is %d, want %d", got, mallory)
 	}
 }

@@ -14,12 +14,10 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// White box: what a panic leaves behind shows in the counts of a directory's users
-// and in the locks.
-
-// TestNothingIsLeftAfterAPanic has every function that a caller passes in, and each
-// step of a change, panic. A server recovers from that and goes on.
-func TestNothingIsLeftAfterAPanic(t *testing.T) {
+// TestPanics panics in every function that a caller passes in and in each step of a
+// change. A server recovers from that and continues, so no lock, file or use of the
+// directory may remain. Only the fields of the Store show that.
+func TestPanics(t *testing.T) {
 	boom := func() { panic("boom") }
 	for name, change := range map[string]func(s *Store, g grouping.Key){
 		"plan": func(s *Store, g grouping.Key) {
@@ -36,7 +34,7 @@ func TestNothingIsLeftAfterAPanic(t *testing.T) {
 				c := old.Rewritten()
 				c.Parts = append(c.Parts, exposition.Part{})
 				c.Parts[len(c.Parts)-1].Desc = c.Parts[0].Desc
-				*(*unsafe.Pointer)(unsafe.Pointer(c.File)) = nil // its ident, which nothing else could take away
+				*(*unsafe.Pointer)(unsafe.Pointer(c.File)) = nil // no exported way deletes its ident
 				return c, nil
 			})
 		},
@@ -70,17 +68,17 @@ func TestNothingIsLeftAfterAPanic(t *testing.T) {
 		"a pick under the lock": func(s *Store, _ grouping.Key) {
 			n := 0
 			_, _ = s.Remove(func(*record.File) bool {
-				if n++; n > 8 { // six are asked for before
+				if n++; n > 8 { // six calls come before
 					boom()
 				}
 				return true
 			})
 		},
-		"what is told of a step": func(s *Store, _ grouping.Key) {
+		"report of a step": func(s *Store, _ grouping.Key) {
 			s.sweep(t.Context(), reading{now: time.Now().Add(time.Hour), stable: true}, func(ExpiryEvent) { boom() })
 		},
-		"what is done alone under a lock": func(s *Store, g grouping.Key) { _, _ = s.Lock(g, false, boom) },
-		"what cleans up under a lock": func(s *Store, g grouping.Key) {
+		"callback under a lock": func(s *Store, g grouping.Key) { _, _ = s.Lock(g, false, boom) },
+		"cleanup under a lock": func(s *Store, g grouping.Key) {
 			l, err := s.Lock(g, false, nil)
 			if err != nil {
 				t.Fatal(err)
@@ -108,7 +106,7 @@ func TestNothingIsLeftAfterAPanic(t *testing.T) {
 			func() {
 				defer func() {
 					if recover() == nil {
-						t.Error("no panic: the test shows nothing")
+						t.Error("no panic: the test proves nothing")
 					}
 				}()
 				change(s, g)
@@ -141,7 +139,7 @@ func TestNothingIsLeftAfterAPanic(t *testing.T) {
 					t.Errorf("after the panic: %v", err)
 				}
 			case <-time.After(time.Minute):
-				t.Fatal("after the panic changes wait for ever")
+				t.Fatal("after the panic changes hang")
 			}
 			if n := users(s); n != idle {
 				t.Errorf("the directory has %d users, want %d", n, idle)
@@ -162,5 +160,5 @@ func TestNothingIsLeftAfterAPanic(t *testing.T) {
 	}
 }
 
-// users returns how many work in the directory.
+// users returns the number of uses of the directory.
 func users(s *Store) int { return s.spool.dir.Load().Users() }

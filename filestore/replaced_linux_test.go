@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// When a change is answered what it replaced is freed: the room of it is there
-// again, and nothing keeps the file system from being unmounted.
+// TestReplacedFilesAreFreed expects that a replaced file is closed before the push
+// returns. Then its space is free, and it does not prevent an unmount.
 func TestReplacedFilesAreFreed(t *testing.T) {
 	t.Parallel()
 	s, err := Open(t.TempDir(), nil)
@@ -59,9 +59,9 @@ func TestReplacedFilesAreFreed(t *testing.T) {
 	}
 }
 
-// A file system with room for one file more than there are takes one push after the
-// other, and is not busy when the last is answered.
-func TestReplaceWithoutRoomToSpare(t *testing.T) {
+// TestReplaceWithOneFreeInode pushes repeatedly to a file system with room for one more
+// file. It must not be busy after the last push.
+func TestReplaceWithOneFreeInode(t *testing.T) {
 	dir := t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m,nr_inodes=4"); err != nil { // itself, the lock, the group's file and the next
 		if os.Getenv("PROMSPOOL_TEST_NO_SKIP") != "" {
@@ -69,7 +69,7 @@ func TestReplaceWithoutRoomToSpare(t *testing.T) {
 		}
 		t.Skipf("mounting: %v", err)
 	}
-	defer unix.Unmount(dir, unix.MNT_DETACH) //nolint:errcheck // done below, if it came to that
+	defer unix.Unmount(dir, unix.MNT_DETACH) //nolint:errcheck // usually unmounted below
 	s, err := Open(dir, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -19,8 +19,8 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// bodies are what is pushed and dropped: some contradict others. J stands for
-// the labels of the group, V for a value.
+// bodies are the texts of pushes and dropped files. Some conflict with others. J stands
+// for the labels of the group, V for a value.
 var bodies = []struct {
 	text  string
 	lines map[string][]string // by family, as they are served
@@ -33,11 +33,11 @@ var bodies = []struct {
 	{"# TYPE h histogram\nh_bucket{le=\"1\"} V\nh_count 9\n", map[string][]string{"h": {`h_bucket{J,le="1"} V`, `h_bucket{J,le="+Inf"} 9`, "h_count{J} 9"}}},
 	{"h_count V\nn V\n", map[string][]string{"h_count": {"h_count{J} V"}, "n": {"n{J} V"}}},
 	{"# TYPE h summary\nh{quantile=\"0.5\"} V\n", map[string][]string{"h": {`h{J,quantile="0.5"} V`}}},
-	{"m V\nm V\n", nil}, // a push of it is refused
+	{"m V\nm V\n", nil}, // a push of it is rejected
 }
 
-// A sequence is a directory, two stores on it as two processes have them, and
-// what should be in it.
+// A sequence is a directory with two stores, as of two processes, and its expected
+// content.
 type sequence struct {
 	t      *testing.T
 	dir    string
@@ -45,15 +45,15 @@ type sequence struct {
 	offset time.Duration // of the clock
 	stores [2]*filestore.Store
 	groups []grouping.Key
-	holds  map[grouping.Key]map[string][]string // what each group should hold, by family
-	broken map[grouping.Key]bool                // its file is rubbish
-	saved  map[grouping.Key][]byte              // a copy of its file
-	was    map[grouping.Key]map[string][]string // what it held then
-	others bool                                 // changes came from beside the first store
+	want   map[grouping.Key]map[string][]string // lines of each group, by family
+	broken map[grouping.Key]bool                // groups whose file is invalid
+	saved  map[grouping.Key][]byte              // copies of files
+	was    map[grouping.Key]map[string][]string // want at the time of the copy
+	others bool                                 // another process has made changes
 	log    []string
 }
 
-// do makes one operation of four bytes.
+// do runs the operation that four bytes encode.
 func (q *sequence) do(kind, who, what, value byte) {
 	s, g := q.stores[who>>7], q.groups[int(who&0x7f)%len(q.groups)]
 	body := bodies[int(what)%len(bodies)]
@@ -75,50 +75,50 @@ func (q *sequence) do(kind, who, what, value byte) {
 		if errors.Is(err, filestore.ErrInDoubt) || errors.Is(err, filestore.ErrBusy) {
 			q.t.Fatal(err)
 		}
-		if err != nil { // and the group is as it was
-			q.keepsRubbish(g)
+		if err != nil { // the group must be unchanged
+			q.checkBroken(g)
 			return
 		}
 		if post && q.broken[g] {
-			q.t.Fatalf("%v: a POST built on rubbish", q.log)
+			q.t.Fatalf("%v: POST to an invalid file succeeded", q.log)
 		}
-		if !post || q.holds[g] == nil {
-			q.holds[g] = map[string][]string{}
+		if !post || q.want[g] == nil {
+			q.want[g] = map[string][]string{}
 		}
 		for name, lines := range body.lines {
-			q.holds[g][name] = nil
+			q.want[g][name] = nil
 			for _, l := range lines {
 				l = strings.ReplaceAll(l, "J", strings.Trim(g.String(), "{}"))
-				q.holds[g][name] = append(q.holds[g][name], strings.ReplaceAll(l, "V", fmt.Sprint(value%4)))
+				q.want[g][name] = append(q.want[g][name], strings.ReplaceAll(l, "V", fmt.Sprint(value%4)))
 			}
 		}
 		delete(q.broken, g)
 	case 4:
 		must(q.t, s.Delete(g))
-		delete(q.holds, g)
-		q.keepsRubbish(g)
-	case 5: // refused or not, it concerns no group
+		delete(q.want, g)
+		q.checkBroken(g)
+	case 5: // changes no group, also if it is rejected
 		_ = s.Drop(dropped, []byte(text), value%2 == 0)
 	case 6:
 		q.put(dropped, []byte(text))
 	case 7:
 		_ = os.Remove(filepath.Join(q.dir, dropped))
-	case 8: // somebody removes the file of a group
+	case 8: // another program deletes the file of a group
 		_ = os.Remove(path)
-		delete(q.holds, g)
+		delete(q.want, g)
 		delete(q.broken, g)
-	case 9: // or breaks it
-		q.put(g.FileName(), []byte("rubbish\n"))
-		delete(q.holds, g)
+	case 9: // makes it invalid
+		q.put(g.FileName(), []byte(invalidText))
+		delete(q.want, g)
 		q.broken[g] = true
-	case 10: // or keeps a copy
+	case 10: // copies it
 		if data, err := os.ReadFile(path); err == nil && !q.broken[g] {
-			q.saved[g], q.was[g] = data, maps.Clone(q.holds[g])
+			q.saved[g], q.was[g] = data, maps.Clone(q.want[g])
 		}
-	case 11: // and puts it back
+	case 11: // restores the copy
 		if data := q.saved[g]; data != nil {
 			q.put(g.FileName(), data)
-			q.holds[g] = maps.Clone(q.was[g])
+			q.want[g] = maps.Clone(q.was[g])
 			delete(q.broken, g)
 		}
 	case 12: // the clock jumps
@@ -127,7 +127,7 @@ func (q *sequence) do(kind, who, what, value byte) {
 		must(q.t, filestore.SettleHelp(s))
 	case 14:
 		must(q.t, s.Fail(g))
-		q.keepsRubbish(g)
+		q.checkBroken(g)
 	case 15:
 		must(q.t, s.Close())
 		var err error
@@ -136,23 +136,25 @@ func (q *sequence) do(kind, who, what, value byte) {
 	}
 }
 
-// keepsRubbish fails the test if a file that somebody has broken was changed by
-// a request that was refused or does not concern it: it might be mended.
-func (q *sequence) keepsRubbish(g grouping.Key) {
+const invalidText = "invalid\n"
+
+// checkBroken fails the test if a rejected or unrelated request has changed an invalid
+// file, which a user may want to repair.
+func (q *sequence) checkBroken(g grouping.Key) {
 	q.t.Helper()
-	if data, err := os.ReadFile(filepath.Join(q.dir, g.FileName())); q.broken[g] && string(data) != "rubbish\n" {
-		q.t.Fatalf("after\n%s\nwhat somebody else wrote is gone: %q, %v", strings.Join(q.log, "\n"), data, err)
+	if data, err := os.ReadFile(filepath.Join(q.dir, g.FileName())); q.broken[g] && string(data) != invalidText {
+		q.t.Fatalf("after\n%s\nan invalid file has changed to %q, %v", strings.Join(q.log, "\n"), data, err)
 	}
 }
 
-// put replaces a file as a careful script does.
+// put replaces a file atomically.
 func (q *sequence) put(name string, data []byte) {
 	aside := filepath.Join(q.dir, ".aside")
 	must(q.t, os.WriteFile(aside, data, 0o644))
 	must(q.t, os.Rename(aside, filepath.Join(q.dir, name)))
 }
 
-// check compares what both stores serve with what they should.
+// check compares the views of both stores with the expected content.
 func (q *sequence) check() {
 	q.t.Helper()
 	for i, s := range q.stores {
@@ -164,10 +166,10 @@ func (q *sequence) check() {
 				got[strings.TrimSuffix(line, "\n")] = true
 			}
 		}
-		for g, families := range q.holds {
+		for g, families := range q.want {
 			for name, lines := range families {
 				for _, line := range lines {
-					if !got[line] && !q.contradicted(s.View(), g, name) {
+					if !got[line] && !q.isExcluded(s.View(), g, name) {
 						q.t.Fatalf("after\n%s\nstore %d does not serve %s", strings.Join(q.log, "\n"), i, line)
 					}
 					delete(got, line)
@@ -181,10 +183,10 @@ func (q *sequence) check() {
 	}
 }
 
-// contradicted reports whether a group's part of a family gives way to another.
-// A push is checked against what its process knows, so that can be after the
-// other process, or somebody else, was at work meanwhile.
-func (q *sequence) contradicted(v *merge.View, g grouping.Key, name string) bool {
+// isExcluded reports whether a group's part of a family may be excluded because of a
+// conflict. A push is checked against the view of its process, so changes of another
+// process can cause one.
+func (q *sequence) isExcluded(v *merge.View, g grouping.Key, name string) bool {
 	return q.others && slices.ContainsFunc(v.Conflicts(), func(c *record.Conflict) bool {
 		return c.File == g.FileName() && c.Family == name
 	})
@@ -194,7 +196,7 @@ func runSequence(t *testing.T, ops []byte) {
 	dir := quickDirectory(t)
 	q := &sequence{
 		t: t, dir: dir,
-		holds: map[grouping.Key]map[string][]string{}, broken: map[grouping.Key]bool{},
+		want: map[grouping.Key]map[string][]string{}, broken: map[grouping.Key]bool{},
 		saved: map[grouping.Key][]byte{}, was: map[grouping.Key]map[string][]string{},
 	}
 	q.opts = filestore.Options{Hold: time.Nanosecond, Now: func() time.Time { return time.Now().Add(q.offset) }}
@@ -220,10 +222,9 @@ func runSequence(t *testing.T, ops []byte) {
 	q.check()
 }
 
-// FuzzSequence makes any operations on a directory, by two processes, with a
-// clock that jumps and with somebody else at work on the files. Whatever they
-// are: nothing is lost, nothing comes back, and what is served is what another
-// start would serve.
+// FuzzSequence runs random operations on a directory: by two processes, by another
+// program, and with jumps of the clock. No push may be lost, no deleted group may
+// return, and the view must equal that of another start.
 func FuzzSequence(f *testing.F) {
 	f.Add([]byte{0, 0, 1, 1, 12, 0, 2, 0x80, 2, 0x80, 3, 2, 12, 0, 3, 1, 4, 0, 0, 0, 15, 0, 0, 0x80})
 	f.Add([]byte{0, 1, 3, 1, 0, 2, 4, 1, 12, 0, 2, 1, 0, 1, 4, 1, 13, 0, 0, 0, 10, 1, 0, 0, 4, 1, 0, 0, 11, 1, 0, 0x80})
@@ -239,9 +240,9 @@ func FuzzSequence(f *testing.F) {
 	f.Fuzz(runSequence)
 }
 
-// TestTheClockJumps pushes and deletes with a clock that goes back and forth by
-// hours and years.
-func TestTheClockJumps(t *testing.T) {
+// TestClockJumps pushes and deletes with a clock that jumps back and forth by hours and
+// years.
+func TestClockJumps(t *testing.T) {
 	r := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 0))
 	kinds := []byte{0, 0, 2, 2, 4, 5, 6, 12, 12, 12, 13, 14, 15}
 	for range 30 {
@@ -256,7 +257,7 @@ func TestTheClockJumps(t *testing.T) {
 	}
 }
 
-func TestARefusedPushLeavesABrokenFileAlone(t *testing.T) {
+func TestRejectedPushKeepsInvalidFile(t *testing.T) {
 	dir := t.TempDir()
 	g := group(t, "job", "a")
 	path := filepath.Join(dir, g.FileName())
@@ -266,7 +267,7 @@ func TestARefusedPushLeavesABrokenFileAlone(t *testing.T) {
 	twice, err := exposition.Parse([]byte("m 1\nm 1\n"), exposition.Limits{}, false)
 	must(t, err)
 	if err := s.Replace(g, twice, record.PushOptions{}); err == nil {
-		t.Error("a push that contradicts itself was taken")
+		t.Error("a push that conflicts with itself was accepted")
 	}
 	must(t, s.Fail(g))
 	wantContent(t, path, broken)
