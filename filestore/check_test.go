@@ -23,8 +23,8 @@ import (
 	"github.com/promspool/promspool/filestore/merge"
 )
 
-// spoolOf makes a directory with the files. The text "|" makes a pipe, "/" a
-// directory, and one that begins with -> a link.
+// spoolOf makes a directory with files. The text "|" makes a pipe, "/" a directory, and a
+// text that begins with -> a link.
 func spoolOf(t testing.TB, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -45,7 +45,7 @@ func spoolOf(t testing.TB, files map[string]string) string {
 	return dir
 }
 
-// found returns the findings of a directory, without it in the paths.
+// found returns the findings of a directory, with relative paths.
 func found(t testing.TB, dir string, opts *filestore.CheckOptions, paths ...string) []string {
 	t.Helper()
 	if len(paths) == 0 {
@@ -63,7 +63,7 @@ func found(t testing.TB, dir string, opts *filestore.CheckOptions, paths ...stri
 	return list
 }
 
-func TestCheckTellsWhatIsNotServed(t *testing.T) {
+func TestCheck(t *testing.T) {
 	own := map[string]merge.Own{"go_info": {Type: exposition.Gauge}}
 	for _, tt := range []struct {
 		name  string
@@ -154,7 +154,7 @@ func TestCheckNamesWhatDiffers(t *testing.T) {
 	}
 }
 
-func TestCheckMergesFilesOfSeveralDirectories(t *testing.T) {
+func TestCheckMergesDirectories(t *testing.T) {
 	a := spoolOf(t, map[string]string{"m.prom": "m 1\n", "n.txt": "n 1\n"})
 	b := spoolOf(t, map[string]string{"m.prom": "m 2\n", "o.prom": "n 2\n"})
 	report, err := filestore.Check([]string{a, b}, nil)
@@ -170,7 +170,7 @@ func TestCheckMergesFilesOfSeveralDirectories(t *testing.T) {
 	}
 }
 
-func TestCheckCannotReadAPath(t *testing.T) {
+func TestCheckUnreadablePath(t *testing.T) {
 	dir := spoolOf(t, map[string]string{"a.prom": "m one\n", "b.prom": "->nowhere"})
 	report, err := filestore.Check([]string{dir + "/none.prom", dir + "/a.prom", dir + "/b.prom", dir + "/none"}, nil)
 	if err == nil || strings.Count(err.Error(), "\n") != 2 {
@@ -181,9 +181,9 @@ func TestCheckCannotReadAPath(t *testing.T) {
 	}
 }
 
-// TestCheckIsWhatAStoreServes puts random files into a spool: what Check finds
-// there is what a Store does not serve, and it finds nothing else.
-func TestCheckIsWhatAStoreServes(t *testing.T) {
+// TestCheckMatchesStore compares Check with a Store on random files. Check must report
+// exactly the files and series that the Store excludes.
+func TestCheckMatchesStore(t *testing.T) {
 	lines := []string{
 		"m 1\n", "m 2\n", "m{a=\"b\"} 1\n", "m{a=\"\"} 1\n", "m_count 1\n", "# TYPE m gauge\n", "# TYPE m counter\n", "# HELP m One.\n", "# HELP m Two.\n",
 		"# TYPE h histogram\n", "h_bucket{le=\"+Inf\"} 1.5\n", "h_sum 1\n", "h_count 1\n", "h 1\n", "# TYPE h summary\n", "n 1 1\n", "n one\n", "n 1", "{\"ü\"} 1 \r\n",
@@ -228,9 +228,9 @@ func TestCheckIsWhatAStoreServes(t *testing.T) {
 	})
 }
 
-// TestCheckKnowsNodeExporter compares what Check says of node_exporter with
-// what the program does. Every sample says by a label f in which file it is.
-func TestCheckKnowsNodeExporter(t *testing.T) {
+// TestCheckNodeExporter compares the findings of Check about node_exporter with that
+// program. The label f of each sample names its file.
+func TestCheckNodeExporter(t *testing.T) {
 	const program = "prometheus-node-exporter"
 	if _, err := exec.LookPath(program); err != nil && os.Getenv("PROMSPOOL_TEST_NO_SKIP") != "" {
 		t.Fatal(err)
@@ -246,7 +246,7 @@ func TestCheckKnowsNodeExporter(t *testing.T) {
 		return "# TYPE h histogram\nh_bucket{f=\"a\",le=\"+Inf\"} " + bucket + "\n" + rest
 	}
 	for _, tt := range []struct {
-		name  string // with a plus if only the version that is imitated does it
+		name  string // with a plus if other versions behave differently
 		files map[string]string
 		want  []string
 	}{
@@ -328,7 +328,7 @@ func TestCheckKnowsNodeExporter(t *testing.T) {
 	}
 }
 
-// nodePage returns what a node_exporter on the directory answers within a time.
+// nodePage returns the response of a node_exporter on the directory within a time.
 func nodePage(t *testing.T, program, dir string, within time.Duration) (string, error) {
 	t.Helper()
 	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
@@ -338,7 +338,7 @@ func nodePage(t *testing.T, program, dir string, within time.Duration) (string, 
 	cmd.Stderr = log
 	must(t, cmd.Start())
 	defer func() {
-		_ = cmd.Process.Kill() // it may have died
+		_ = cmd.Process.Kill() // it may have exited
 		_ = cmd.Wait()
 	}()
 	address := ""

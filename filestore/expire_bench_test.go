@@ -14,8 +14,8 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// BenchmarkExpireMany has very many groups expire at once and measures what that
-// costs others: the longest time that a push took meanwhile.
+// BenchmarkExpireMany expires many groups at once and reports the longest time that a
+// push to another group took meanwhile.
 //
 //	EXPIRE_GROUPS=100000 go test -run - -bench ExpireMany -benchtime 1x ./filestore
 func BenchmarkExpireMany(b *testing.B) {
@@ -51,7 +51,7 @@ func BenchmarkExpireMany(b *testing.B) {
 		b.StartTimer()
 		var once sync.Once
 		start := time.Now()
-		must(b, s.Expire(b.Context(), func(filestore.ExpiryEvent) { // the first that is told comes when none is served any more
+		must(b, s.Expire(b.Context(), func(filestore.ExpiryEvent) { // the first event comes after all have expired in the view
 			once.Do(func() { b.ReportMetric(time.Since(start).Seconds(), "withheld-s") })
 		}))
 		b.StopTimer()

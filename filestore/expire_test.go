@@ -18,7 +18,7 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// calendar is a clock that a test sets.
+// calendar is a clock that the test sets.
 type calendar struct{ time.Time }
 
 func (c *calendar) now() time.Time       { return c.Time }
@@ -32,7 +32,7 @@ func read(t testing.TB, path string) string {
 	return string(b)
 }
 
-// expire sweeps and returns what was done.
+// expire runs Expire and returns its steps.
 func expire(t testing.TB, s *filestore.Store) string {
 	t.Helper()
 	var b strings.Builder
@@ -57,7 +57,7 @@ push_failure_time_seconds{job="j"} 0
 push_time_seconds{job="j"} 1.763628e+09
 `
 
-func TestAGroupExpiresAndIsRestored(t *testing.T) {
+func TestExpireAndRestoreGroup(t *testing.T) {
 	dir, c := t.TempDir(), newCalendar()
 	opts := &filestore.Options{Now: c.now}
 	s := open(t, dir, opts)
@@ -72,15 +72,15 @@ func TestAGroupExpiresAndIsRestored(t *testing.T) {
 
 	c.pass(time.Hour - time.Second)
 	if did := expire(t, s); did != "" {
-		t.Errorf("before its time: %s", did)
+		t.Errorf("before the end: %s", did)
 	}
 	c.pass(time.Second)
-	again := open(t, dir, opts) // serves nothing of it, though nobody has written that yet
+	again := open(t, dir, opts) // the payload is excluded although the file still has it
 	if text := string(again.View().AppendTo(nil)); strings.Contains(text, `x="`) || !strings.Contains(text, `promspool_group_expired{job="j"} 1`) {
 		t.Errorf("after a start:\n%s", text)
 	}
 	if read(t, path) != alive {
-		t.Error("a start has written the file")
+		t.Error("the start has changed the file")
 	}
 	if did := expire(t, s); did != "withheld job=j.prom\n" {
 		t.Errorf("Expire did %q", did)
@@ -97,7 +97,7 @@ func TestAGroupExpiresAndIsRestored(t *testing.T) {
 	}
 	checkPure(t, s, dir, opts)
 
-	// A refused push leaves what is withheld.
+	// A rejected push keeps the withheld payload.
 	must(t, s.Fail(g))
 	if got := read(t, path); !strings.Contains(got, "# promspool:withheld m{") || !strings.Contains(got, "\npromspool_group_expired{") {
 		t.Errorf("after a failure:\n%s", got)
@@ -113,10 +113,10 @@ func TestAGroupExpiresAndIsRestored(t *testing.T) {
 	}
 	c.pass(1000 * time.Hour)
 	if did := expire(t, s); did != "" {
-		t.Errorf("what was restored expires: %s", did)
+		t.Errorf("the restored group expires: %s", did)
 	}
 	if err := s.Restore(g); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("Restore of what is not expired = %v", err)
+		t.Errorf("Restore of a group that has not expired = %v", err)
 	}
 	checkPure(t, s, dir, opts)
 }
@@ -135,7 +135,7 @@ func TestPushesToAnExpiredGroup(t *testing.T) {
 	}
 	die()
 	must(t, s.Update(g, families(t, "a 2\n"), record.PushOptions{}))
-	want(t, s, "a{job=\"j\"} 2\n") // and not b: it is no news
+	want(t, s, "a{job=\"j\"} 2\n") // b was not pushed again
 	if d, ok := s.View().File(g.FileName()).TTL(); d != time.Hour || !ok {
 		t.Errorf("after POST the lifetime is %v, %v", d, ok)
 	}
@@ -149,7 +149,7 @@ func TestPushesToAnExpiredGroup(t *testing.T) {
 	die()
 	must(t, s.Replace(g, families(t, "a 2\n"), record.PushOptions{}))
 	if _, ok := s.View().File(g.FileName()).TTL(); ok {
-		t.Error("PUT leaves the lifetime")
+		t.Error("PUT keeps the lifetime")
 	}
 	die()
 	must(t, s.Amend(g, func(*record.Held) (*record.Edit, error) { return &record.Edit{Put: families(t, "a 3\n")}, nil }))
@@ -159,7 +159,7 @@ func TestPushesToAnExpiredGroup(t *testing.T) {
 	checkPure(t, s, dir, opts)
 }
 
-func TestAPolicyOfLifetimes(t *testing.T) {
+func TestLifetimePolicy(t *testing.T) {
 	dir, c := t.TempDir(), newCalendar()
 	opts := &filestore.Options{Now: c.now}
 	for _, rule := range []string{`{job="keep"}=0`, `job=~"ci_.+"=1h`, `job!=""=1d`} {
@@ -194,7 +194,7 @@ func TestAPolicyOfLifetimes(t *testing.T) {
 	}
 }
 
-func TestADroppedFileExpires(t *testing.T) {
+func TestDroppedFileExpires(t *testing.T) {
 	dir, c := t.TempDir(), newCalendar()
 	opts := &filestore.Options{Now: c.now, Hold: time.Nanosecond}
 	s := open(t, dir, opts)
@@ -214,17 +214,17 @@ func TestADroppedFileExpires(t *testing.T) {
 	}
 	want(t, s, "")
 	if text := string(s.View().AppendTo(nil)); !strings.Contains(text, `promspool_file_error{file="d.prom",reason="expired"} 1`) || !strings.Contains(text, `promspool_file_mtime_seconds{file="d.prom"} 1.763628e+09`) {
-		t.Errorf("the view says\n%s", text)
+		t.Errorf("the view has\n%s", text)
 	}
 	if read(t, path) != "# promspool:ttl 1h\nd 1\n" {
-		t.Error("a dropped file was written to")
+		t.Error("a dropped file has changed")
 	}
 	again := open(t, dir, opts)
 	want(t, again, "")
-	write(path) // the same, later
+	write(path) // same content, newer mtime
 	want(t, s, "d 1\n")
 
-	// Also where files are only read.
+	// Files of other directories expire as well.
 	beside := t.TempDir()
 	write(filepath.Join(beside, "e.prom"))
 	more, err := filestore.Open(t.TempDir(), opts)
@@ -245,7 +245,7 @@ func TestADroppedFileExpires(t *testing.T) {
 	}
 }
 
-func TestTheArchive(t *testing.T) {
+func TestArchive(t *testing.T) {
 	dir, c := t.TempDir(), newCalendar()
 	opts := &filestore.Options{Now: c.now, Lifetimes: record.Lifetimes{Retention: 24 * time.Hour, ArchiveRetention: 48 * time.Hour}}
 	s := open(t, dir, opts)
@@ -296,7 +296,7 @@ func TestTheArchive(t *testing.T) {
 	}
 	checkPure(t, s, dir, opts)
 
-	// Dropped files only if that is asked for; and nothing stays for ever.
+	// Dropped files need an option. The archive has a retention.
 	opts.Lifetimes.Dropped = true
 	s = open(t, dir, opts)
 	if did := expire(t, s); did != "archived d.prom\n" {
@@ -314,10 +314,10 @@ func TestTheArchive(t *testing.T) {
 	}
 }
 
-// Whoever may write the spool may put a link in place of the archive. Nothing is
-// moved, removed or brought back over it, and what is in the archive cannot have
-// us wait or follow it out of there.
-func TestTheArchiveIsReachedOverNoLink(t *testing.T) {
+// TestArchiveFollowsNoLinks replaces the archive with a link, as a user who may write the
+// spool can. No file may be moved, deleted or restored through it. Pipes and links in
+// the archive must not block or redirect a restore either.
+func TestArchiveFollowsNoLinks(t *testing.T) {
 	top, c := t.TempDir(), newCalendar()
 	dir, outside := filepath.Join(top, "spool"), filepath.Join(top, "outside")
 	must(t, os.Mkdir(dir, 0o755))
@@ -333,7 +333,7 @@ func TestTheArchiveIsReachedOverNoLink(t *testing.T) {
 		t.Errorf("Expire = %v", err)
 	}
 	if entries, err := os.ReadDir(outside); err != nil || len(entries) != 1 || entries[0].Name() != filepath.Base(elsewhere) {
-		t.Errorf("outside of the spool there is %v now (%v)", entries, err)
+		t.Errorf("outside of the spool there is now %v (%v)", entries, err)
 	}
 	if list, err := s.Archive(); err == nil || len(list) != 0 {
 		t.Errorf("Archive = %v, %v", list, err)
@@ -353,17 +353,17 @@ func TestTheArchiveIsReachedOverNoLink(t *testing.T) {
 	must(t, err)
 	_ = s.RestoreArchived("job=o.prom")
 	if f := s.View().File("job=o.prom"); f != nil && !f.Group().IsZero() {
-		t.Error("what a link in the archive leads to counts as pushed")
+		t.Error("the target of a link in the archive is read as a pushed file")
 	}
 	if after, err := os.Stat(elsewhere); err != nil || !after.ModTime().Equal(before.ModTime()) {
-		t.Errorf("the file that a link leads to was touched, or is gone: %v", err)
+		t.Errorf("the target of a link has changed or is missing: %v", err)
 	}
-	_ = os.Remove(filepath.Join(dir, "job=o.prom")) // the comparison at the end knows no links
+	_ = os.Remove(filepath.Join(dir, "job=o.prom")) // the comparison at the end does not support links
 	_, err = s.Rescan()
 	must(t, err)
 }
 
-func TestTheArchiveIsOnTheSameFileSystem(t *testing.T) {
+func TestArchiveOnAnotherFileSystem(t *testing.T) {
 	dir, c := t.TempDir(), newCalendar()
 	opts := &filestore.Options{Now: c.now, Lifetimes: record.Lifetimes{Retention: time.Hour, Archive: dir}}
 	s := open(t, dir, opts)
@@ -376,7 +376,7 @@ func TestTheArchiveIsOnTheSameFileSystem(t *testing.T) {
 		}
 	})
 	if len(errs) != 1 || err == nil || s.View().File("job=j.prom") == nil {
-		t.Errorf("Expire = %v, told %v", err, errs)
+		t.Errorf("Expire = %v, reported %v", err, errs)
 	}
 }
 
@@ -423,7 +423,7 @@ u{job="j"} 3
 			var conflict *record.Conflict
 			var syntax *exposition.SyntaxError
 			if !errors.As(err, &conflict) && !errors.As(err, &syntax) {
-				t.Errorf("Update = %v, want a refusal", err)
+				t.Errorf("Update = %v, want that it is rejected", err)
 			}
 			want(t, s, held)
 		})
@@ -431,14 +431,15 @@ u{job="j"} 3
 	const large = "# TYPE a counter\na 1e+308\n"
 	must(t, s.Update(g, families(t, large), opts))
 	if err := s.Update(g, families(t, large), opts); err == nil || !strings.Contains(err.Error(), "not finite") {
-		t.Errorf("Update beyond the largest number = %v, want a refusal", err)
+		t.Errorf("Update beyond the maximum number = %v, want that it is rejected", err)
 	}
 	want(t, s, "a{job=\"j\"} 1e+308\n"+held)
 	checkPure(t, s, dir, nil)
 }
 
-// What promspool itself keeps of a job is record and not payload.
-func TestTheRecordOfAJobStays(t *testing.T) {
+// TestExpiryKeepsJobRecord expects that the metrics that promspool records for a job stay
+// when the payload expires.
+func TestExpiryKeepsJobRecord(t *testing.T) {
 	dir, c := t.TempDir(), newCalendar()
 	opts := &filestore.Options{Now: c.now}
 	s := open(t, dir, opts)

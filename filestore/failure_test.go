@@ -19,14 +19,14 @@ import (
 // reason, and serves nothing from it.
 func TestUnreadableDirectory(t *testing.T) {
 	for name, test := range map[string]struct {
-		spoil, mend func(dir string) error
-		want        record.DirectoryReason
-		err         error
+		spoil, repair func(dir string) error
+		want          record.DirectoryReason
+		err           error
 	}{
-		"missing":  {os.RemoveAll, func(string) error { return nil }, record.DirectoryMissing, fs.ErrNotExist},
-		"a file":   {func(dir string) error { return errors.Join(os.RemoveAll(dir), os.WriteFile(dir, nil, 0o644)) }, os.Remove, record.DirectoryIsNone, syscall.ENOTDIR},
-		"a pipe":   {func(dir string) error { return errors.Join(os.RemoveAll(dir), syscall.Mkfifo(dir, 0o644)) }, os.Remove, record.DirectoryIsNone, syscall.ENOTDIR},
-		"no right": {func(dir string) error { return os.Chmod(dir, 0) }, func(dir string) error { return os.Chmod(dir, 0o755) }, record.DirectoryUnreadable, fs.ErrPermission},
+		"missing":       {os.RemoveAll, func(string) error { return nil }, record.DirectoryMissing, fs.ErrNotExist},
+		"a file":        {func(dir string) error { return errors.Join(os.RemoveAll(dir), os.WriteFile(dir, nil, 0o644)) }, os.Remove, record.DirectoryIsNone, syscall.ENOTDIR},
+		"a pipe":        {func(dir string) error { return errors.Join(os.RemoveAll(dir), syscall.Mkfifo(dir, 0o644)) }, os.Remove, record.DirectoryIsNone, syscall.ENOTDIR},
+		"no permission": {func(dir string) error { return os.Chmod(dir, 0) }, func(dir string) error { return os.Chmod(dir, 0o755) }, record.DirectoryUnreadable, fs.ErrPermission},
 		"no permission for the parent": {
 			func(dir string) error { return os.Chmod(filepath.Dir(dir), 0) },
 			func(dir string) error { return os.Chmod(filepath.Dir(dir), 0o755) },
@@ -85,7 +85,7 @@ func TestUnreadableDirectory(t *testing.T) {
 				if test.want == record.DirectoryMissing && s.View().DirectoryErrors()[0] != view.DirectoryErrors()[0] {
 					t.Error("each look reports the same failure as new")
 				}
-				must(t, test.mend(dir))
+				must(t, test.repair(dir))
 				create()
 				look("a 1\n", "", nil)
 			}
@@ -95,7 +95,7 @@ func TestUnreadableDirectory(t *testing.T) {
 			if n := len(s.View().DirectoryErrors()); n > 0 {
 				t.Errorf("%d failures after the source was removed", n)
 			}
-			must(t, test.mend(dir))
+			must(t, test.repair(dir))
 		})
 	}
 }
@@ -173,5 +173,5 @@ func TestFollow(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(dir, "cm.prom"), []byte("cm 4\n"), 0o644))
 	_, err = s.Follow()
 	must(t, err)
-	want(t, s, "cm 3\ne 4\nplain 1\n") // cm.prom is no link any more
+	want(t, s, "cm 3\ne 4\nplain 1\n") // cm.prom is now a regular file
 }

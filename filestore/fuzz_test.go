@@ -18,7 +18,7 @@ import (
 	"github.com/promspool/promspool/filestore/merge"
 )
 
-// FuzzGroup holds groups against what their file names and header lines promise.
+// FuzzGroup checks the file names and header lines of groups.
 func FuzzGroup(f *testing.F) {
 	f.Add("job", "j", "a", "1", "b", "")
 	f.Add("job", "J", "job", "j", "", "x")
@@ -44,18 +44,18 @@ func FuzzGroup(f *testing.F) {
 			t.Errorf("%v has the file name %q", g, name)
 		}
 		if back, err := grouping.New(g.Labels()...); err != nil || back != g {
-			t.Errorf("of the labels of %v comes %v, %v", g, back, err)
+			t.Errorf("the labels of %v give %v, %v", g, back, err)
 		}
-		// The header line brings the group back, and in no other file.
+		// The header line restores the group, but not in another file.
 		text := []byte("# promspool:group " + g.String() + "\na 1\n")
 		v := merge.Merge(nil, map[string][]byte{name: text, "copy.prom": text})
 		if got := v.File(name).Group(); got != g {
-			t.Errorf("in %q the header of %v says %v", name, g, got)
+			t.Errorf("in %q the header of %v gives %v", name, g, got)
 		}
 		if got := v.File("copy.prom").Group(); !got.IsZero() {
 			t.Errorf("a copy is of the group %v", got)
 		}
-		// No two groups share a name, also where case does not count.
+		// No two groups share a name, even if case is ignored.
 		for _, l := range g.Labels() {
 			for _, value := range []string{strings.ToUpper(l.Value), strings.ToLower(l.Value), l.Value + "~", l.Value + "," + l.Name, strings.TrimSuffix(l.Value, "x")} {
 				labels := g.Labels()
@@ -68,7 +68,7 @@ func FuzzGroup(f *testing.F) {
 	})
 }
 
-// FuzzFile puts any file beside good ones, which it must not hurt.
+// FuzzFile adds an arbitrary file to valid ones, which it must not affect.
 func FuzzFile(f *testing.F) {
 	f.Add("x.prom", []byte("good 2\n"))
 	f.Add("a.prom", []byte("# TYPE good counter\ngood{y=\"1\"} 1\nother 1\nother 2\n"))
@@ -82,7 +82,7 @@ func FuzzFile(f *testing.F) {
 		}
 		v := merge.Merge(nil, map[string][]byte{"job=a.prom": pushed, name: data})
 		text := v.AppendTo(nil)
-		// A group whose name comes first may have the family with another type.
+		// A group with an earlier name may have the family with another type.
 		if name > "job=a.prom" || v.File(name).Group().IsZero() {
 			if !bytes.Contains(text, []byte("good{job=\"a\"} 1\n")) {
 				t.Fatalf("%q has displaced a pushed group:\n%s", name, text)
@@ -95,7 +95,7 @@ func FuzzFile(f *testing.F) {
 	})
 }
 
-// FuzzHeader puts any line that might be ours into the file of a group.
+// FuzzHeader adds an arbitrary promspool line to the file of a group.
 func FuzzHeader(f *testing.F) {
 	for _, line := range []string{
 		`group {job="j"}`, `group {job="j",job="k"}`, `group {job="j"} `, ` group {job="j"}`, `group {`, `group`, "settle 2s", "settle -1h", "settle 99999999999h",
@@ -117,15 +117,15 @@ func FuzzHeader(f *testing.F) {
 			t.Fatalf("the file is of the group %v", g)
 		}
 		if where%3 != 0 && file.Err() == nil && file.Group().IsZero() {
-			t.Fatalf("after the line of the group %q has made it another", line)
+			t.Fatalf("line %q after the group line has changed the group", line)
 		}
 		if bytes.Contains(served, []byte("# promspool:")) {
-			t.Fatalf("a line of ours is served:\n%s", served)
+			t.Fatalf("a promspool line is in the exposition:\n%s", served)
 		}
 		if file.Group().IsZero() {
 			return
 		}
-		// Every line that is kept is kept by a rewrite.
+		// A rewrite keeps every attribute.
 		path := filepath.Join(dir, "job=j.prom")
 		must(t, os.WriteFile(path, text, 0o644))
 		s, err := filestore.Open(dir, nil)
@@ -138,7 +138,7 @@ func FuzzHeader(f *testing.F) {
 			key = "none"
 		}
 		if got, want := rewritten.Attributes(key), file.Attributes(key); !slices.Equal(got, want) {
-			t.Fatalf("of %q is kept %q, want %q", key, got, want)
+			t.Fatalf("%q keeps %q, want %q", key, got, want)
 		}
 		data, err := os.ReadFile(path)
 		must(t, err)
@@ -156,11 +156,11 @@ func wellFormed(t *testing.T, text []byte) {
 	t.Helper()
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	if _, err := parser.TextToMetricFamilies(bytes.NewReader(text)); err != nil {
-		t.Fatalf("expfmt does not take what is served: %v\n%s", err, text)
+		t.Fatalf("expfmt rejects the exposition: %v\n%s", err, text)
 	}
 }
 
-// quickDirectory returns an empty directory, in memory where that is possible.
+// quickDirectory returns an empty directory, in memory if possible.
 func quickDirectory(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "promspool-")

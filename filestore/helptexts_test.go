@@ -16,8 +16,8 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// TestFilesNeverHaveThreeTexts pushes different texts at once, and none, while the
-// files are aligned. node_exporter ends where it finds two texts and a file without.
+// TestFilesNeverHaveThreeTexts pushes different texts, and no text, while the files are
+// aligned. node_exporter exits if two files have different texts and a third has none.
 func TestFilesNeverHaveThreeTexts(t *testing.T) {
 	s, err := Open(t.TempDir(), nil)
 	if err != nil {
@@ -85,16 +85,16 @@ func TestFilesNeverHaveThreeTexts(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n, aligned := s.merge.TextsIn("m"); !aligned {
-		t.Errorf("the family has %d texts at rest", n)
+		t.Errorf("the family has %d texts in the end", n)
 	}
 	if s.help.IsMixed() {
 		t.Error("a family counts as not aligned")
 	}
 }
 
-// TestAFileIsRewrittenOnceForAllItsFamilies changes the texts of thousands of
-// families in a few files. Each file is looked at once, whatever it has.
-func TestAFileIsRewrittenOnceForAllItsFamilies(t *testing.T) {
+// TestOneRewriteForAllFamilies changes the texts of thousands of families in a few
+// files. Each file is examined and rewritten once.
+func TestOneRewriteForAllFamilies(t *testing.T) {
 	s, err := Open(t.TempDir(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -124,12 +124,12 @@ func TestAFileIsRewrittenOnceForAllItsFamilies(t *testing.T) {
 		what   string
 		change func()
 	}{
-		{"the first group is gone", func() {
+		{"the first group is deleted", func() {
 			if err := s.Delete(groupOf(t, "a")); err != nil {
 				t.Fatal(err)
 			}
 		}},
-		{"it is back", func() { push("a", "A.") }},
+		{"it is pushed again", func() { push("a", "A.") }},
 	} {
 		step.change()
 		flushes.Store(0)
@@ -137,8 +137,8 @@ func TestAFileIsRewrittenOnceForAllItsFamilies(t *testing.T) {
 		if err := SettleHelp(s); err != nil {
 			t.Fatal(err)
 		}
-		if n, looked := flushes.Load(), s.misfits.taken; n != 2*2 || looked != 2 { // a rewrite flushes file and directory
-			t.Errorf("%s: %d flushes, and %d files looked at; want 4 and 2", step.what, n, looked)
+		if n, looked := flushes.Load(), s.misfits.taken; n != 2*2 || looked != 2 { // a rewrite syncs the file and the directory
+			t.Errorf("%s: %d syncs and %d examined files, want 4 and 2", step.what, n, looked)
 		}
 		for i := range families {
 			if n, aligned := s.merge.TextsIn(fmt.Sprint("m", i)); n != 1 || !aligned {
@@ -158,8 +158,8 @@ func TestAFileIsRewrittenOnceForAllItsFamilies(t *testing.T) {
 	}
 }
 
-// TestHelpQueueIsFair takes files while others join again and again: a family in few
-// files waits for few others, and one in many for as many as it has itself.
+// TestHelpQueueIsFair takes files while others are added continuously. A family with few
+// files waits for few others, and a family with many for as many as it has.
 func TestHelpQueueIsFair(t *testing.T) {
 	q := newHelpQueue()
 	groups := func(family string, n int) (list []grouping.Key) {
@@ -184,7 +184,7 @@ func TestHelpQueueIsFair(t *testing.T) {
 		}
 		for _, g := range q.take(1) {
 			if i < 50 && left[g] {
-				t.Errorf("take %d is a file of the large family, before those of a small one", i)
+				t.Errorf("take %d is a file of the large family, before the files of a small one", i)
 			}
 			delete(left, g)
 		}
@@ -194,8 +194,8 @@ func TestHelpQueueIsFair(t *testing.T) {
 		t.Errorf("an empty queue has %v", q)
 	}
 
-	// One file of two families waits for neither longer than the smaller one does,
-	// and leaves the queue for both.
+	// A file of two families waits as long as the smaller one, and leaves the queue for
+	// both.
 	shared := groupOf(t, "many7")
 	q.add("many", many)
 	q.add("pair", []grouping.Key{shared, groupOf(t, "pair")})

@@ -20,12 +20,12 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// The users of these tests: the agent is root, mallory and alice may put files
-// into the spool, which is sticky.
+// The users of these tests. The agent is root. Users mallory and alice may write files to
+// the spool, which is sticky.
 const mallory, alice = 4001, 4002
 
-// hostile makes a spool that everybody may write, as /tmp is, and beside it a
-// directory with a file that only root may read and one for mallory.
+// hostile makes a spool with the mode of /tmp, and another directory with a file that
+// only root may read and a subdirectory of mallory.
 func hostile(t *testing.T) (spool, outside string) {
 	t.Helper()
 	needRoot(t, "becomes other users")
@@ -45,7 +45,7 @@ func hostile(t *testing.T) (spool, outside string) {
 	return spool, outside
 }
 
-// wantReason checks what is said of a file; empty for nothing.
+// wantReason checks the reason that is reported for a file; empty for none.
 func wantReason(t *testing.T, s *filestore.Store, name string, reason exposition.Reason) {
 	t.Helper()
 	f := s.View().File(name)
@@ -56,15 +56,15 @@ func wantReason(t *testing.T, s *filestore.Store, name string, reason exposition
 	p := f.Problem()
 	switch {
 	case p == nil && reason != "":
-		t.Errorf("nothing is wrong with %s, want %s", name, reason)
+		t.Errorf("no problem with %s, want %s", name, reason)
 	case p != nil && p.Reason != reason:
 		t.Errorf("%s: %v (%s), want %q", name, p, p.Reason, reason)
 	case p != nil && strings.Contains(p.Error(), "secret_metric") || p != nil && strings.Contains(p.Error(), "hash"):
-		t.Errorf("the sentence tells a secret: %v", p)
+		t.Errorf("the message has the secret: %v", p)
 	}
 }
 
-func TestLinksThatMayBeFollowed(t *testing.T) {
+func TestLinks(t *testing.T) {
 	spool, outside := hostile(t)
 	link := func(uid int, target, path string) {
 		as(uid, uid, func() { must(t, os.Symlink(target, path)) })
@@ -113,7 +113,7 @@ func TestLinksThatMayBeFollowed(t *testing.T) {
 		must(t, err)
 		wantReason(t, s, name+".prom", x.want)
 		if got := string(s.View().AppendTo(nil)); strings.Contains(got, "secret_metric") != (name == "by-root") {
-			t.Errorf("with %s the secret is served, or not:\n%s", name, got)
+			t.Errorf("with %s the secret must be served for by-root only:\n%s", name, got)
 		}
 		must(t, s.Close())
 		must(t, os.Remove(filepath.Join(spool, name+".prom")))
@@ -122,14 +122,14 @@ func TestLinksThatMayBeFollowed(t *testing.T) {
 
 func TestHardLinks(t *testing.T) {
 	spool, outside := hostile(t)
-	must(t, os.Link(outside+"/secret", spool+"/secret.prom")) // as anybody may where fs.protected_hardlinks is 0
+	must(t, os.Link(outside+"/secret", spool+"/secret.prom")) // any user may do this if fs.protected_hardlinks is 0
 	must(t, os.Link(outside+"/alice", spool+"/alice.prom"))
 	s, err := filestore.Open(spool, &filestore.Options{Hold: 1})
 	must(t, err)
 	defer s.Close()
 	wantReason(t, s, "secret.prom", exposition.Unreadable)
 	wantReason(t, s, "alice.prom", "")
-	must(t, os.Chmod(spool, 0o755)) // only root can have put it there
+	must(t, os.Chmod(spool, 0o755)) // now only root can create files there
 	own, err := filestore.Open(spool, &filestore.Options{Hold: 1})
 	must(t, err)
 	defer own.Close()
@@ -138,8 +138,8 @@ func TestHardLinks(t *testing.T) {
 
 const planted = "# promspool:group {job=\"a\"}\n# TYPE m gauge\nm{job=\"a\"} 1\n"
 
-// TestGroupThatSomebodyPlanted has a user put a file under a group's name.
-func TestGroupThatSomebodyPlanted(t *testing.T) {
+// TestPlantedGroup writes a file with a group's name as an untrusted user.
+func TestPlantedGroup(t *testing.T) {
 	spool, _ := hostile(t)
 	g := group(t, "job", "a")
 	path := filepath.Join(spool, g.FileName())
@@ -171,7 +171,7 @@ func TestGroupThatSomebodyPlanted(t *testing.T) {
 		if b, err := os.ReadFile(path); err != nil || string(b) != planted {
 			t.Errorf("%s: the planted file is now %q, %v", what, b, err)
 		}
-		must(t, s.Replace(g, families(t, "n 1\n"), record.PushOptions{})) // root may
+		must(t, s.Replace(g, families(t, "n 1\n"), record.PushOptions{})) // allowed for root
 		if f := s.View().File(g.FileName()); f.Group() != g || f.Problem() != nil {
 			t.Errorf("%s: after PUT the view has %+v", what, f)
 		}
@@ -179,7 +179,7 @@ func TestGroupThatSomebodyPlanted(t *testing.T) {
 		_ = os.Remove(filepath.Join(spool, "aside"))
 	}
 
-	// In a directory for a group of users each of them may push by writing the file.
+	// In a directory for a Unix group its members may push by writing the file.
 	must(t, os.Chmod(spool, 0o775))
 	must(t, os.WriteFile(path, []byte(planted), 0o644))
 	must(t, os.Chown(path, mallory, mallory))
@@ -191,8 +191,8 @@ func TestGroupThatSomebodyPlanted(t *testing.T) {
 	}
 }
 
-// TestStickySpoolKeepsOthersFiles pushes where the agent may not replace what a
-// user has planted.
+// TestStickySpoolKeepsOthersFiles pushes to a group whose file the agent may not replace,
+// because it belongs to another user.
 func TestStickySpoolKeepsOthersFiles(t *testing.T) {
 	spool, _ := hostile(t)
 	must(t, os.Chown(spool, alice, alice))
@@ -208,11 +208,11 @@ func TestStickySpoolKeepsOthersFiles(t *testing.T) {
 		}
 	})
 	if names := entries(t, spool); len(names) != 1 {
-		t.Errorf("the spool holds %q", names)
+		t.Errorf("the spool has %q", names)
 	}
 }
 
-func TestDirectoryInPlaceOfAGroup(t *testing.T) {
+func TestDirectoryInPlaceOfGroup(t *testing.T) {
 	spool := t.TempDir()
 	g := group(t, "job", "a")
 	path := filepath.Join(spool, g.FileName())
@@ -233,8 +233,9 @@ func TestDirectoryInPlaceOfAGroup(t *testing.T) {
 	want(t, s, "m{job=\"a\"} 1\n")
 }
 
-// Where everybody may write, whoever owned the archive could alter what is in it.
-func TestArchiveThatSomebodyPlanted(t *testing.T) {
+// TestPlantedArchive expects that an archive of an untrusted user is rejected if all
+// users may write the spool. Its owner could change the files.
+func TestPlantedArchive(t *testing.T) {
 	spool, _ := hostile(t)
 	archive := filepath.Join(spool, filestore.ArchiveName)
 	must(t, os.Mkdir(archive, 0o755))
@@ -245,16 +246,16 @@ func TestArchiveThatSomebodyPlanted(t *testing.T) {
 	}
 	must(t, os.Chown(archive, mallory, mallory))
 	if list, err := s.Archive(); err == nil || !strings.Contains(err.Error(), "is owned by user 4001") {
-		t.Errorf("Archive of somebody = %v, %v", list, err)
+		t.Errorf("Archive of an untrusted user = %v, %v", list, err)
 	}
 	if err := s.RestoreArchived("job=p.prom"); err == nil || s.View().File("job=p.prom") != nil {
 		t.Errorf("RestoreArchived = %v", err)
 	}
 }
 
-// TestRacers has a user exchange files for links, pipes, directories and files,
-// as fast as it goes, while the agent reads, pushes and deletes. Whatever is
-// served is somebody's to publish, and nothing outside of the spool changes.
+// TestRacers replaces files with links, pipes, directories and files as fast as possible,
+// as an untrusted user, while the agent reads, pushes and deletes. The view must not
+// have content that the user may not read, and no file outside of the spool may change.
 func TestRacers(t *testing.T) {
 	t.Parallel()
 	spool, outside := hostile(t)
@@ -274,10 +275,10 @@ func TestRacers(t *testing.T) {
 			}
 			exchanges.Add(1)
 			path, aside := filepath.Join(spool, names[rand.IntN(len(names))]), filepath.Join(spool, fmt.Sprint(".aside", rand.IntN(2)))
-			if rand.IntN(200) == 0 { // whoever may do this can hold up pushes, and they are to be seen as well
+			if rand.IntN(200) == 0 { // a user who may do this can delay pushes, and some must succeed
 				path = filepath.Join(spool, spoolLock)
 			}
-			_ = os.Remove(aside) // most of these fail for what was there before, which is the point
+			_ = os.Remove(aside) // most of these fail because the name exists
 			switch rand.IntN(7) {
 			case 0:
 				_ = os.WriteFile(aside, []byte("of_mallory 1\n"), 0o600)
@@ -313,20 +314,20 @@ func TestRacers(t *testing.T) {
 				pushed++
 			}
 		case 4:
-			_ = s.Delete(g) // by then it may be mallory's
+			_ = s.Delete(g) // the file may be mallory's
 		}
 		if text := string(s.View().AppendTo(nil)); strings.Contains(text, "secret") {
 			t.Fatalf("the secret is served:\n%s", text)
 		}
 		for f := range s.View().Files() {
 			if p := f.Problem(); p != nil && strings.Contains(p.Error(), "hash") {
-				t.Fatalf("a sentence quotes: %v", p)
+				t.Fatalf("a message quotes: %v", p)
 			}
 		}
 	}
 	close(stop)
 	<-raced
-	t.Logf("%d exchanges, %d looks, %d pushes", exchanges.Load(), looks, pushed)
+	t.Logf("%d replacements, %d rescans, %d pushes", exchanges.Load(), looks, pushed)
 	if pushed == 0 {
 		t.Error("no push succeeded")
 	}
@@ -335,7 +336,7 @@ func TestRacers(t *testing.T) {
 	}
 }
 
-// describe tells all there is to know of a tree.
+// describe returns the mode, mtime and content of each file of a tree.
 func describe(t *testing.T, dir string) string {
 	t.Helper()
 	var b strings.Builder
@@ -360,8 +361,8 @@ func describe(t *testing.T, dir string) string {
 	return b.String()
 }
 
-// Values of labels that look like the labels of buckets and quantiles cost nobody
-// anything, whether they are dropped or pushed.
+// TestValuesLikeBounds expects that label values that look like labels of buckets and
+// quantiles affect no other file, dropped or pushed.
 func TestValuesLikeBounds(t *testing.T) {
 	for _, value := range []string{`b,quantile=`, `b,le=`, `,le=`, `le=`, `x\",le=\"1`, `\\\",quantile=\"0.5\",`, `}`, `} 1`, `{`, `\n# TYPE x gauge`} {
 		for _, typ := range []string{"summary", "histogram"} {
@@ -386,7 +387,7 @@ func TestValuesLikeBounds(t *testing.T) {
 				for _, fam := range s.View().Families(f) {
 					for _, m := range fam.Metrics {
 						if fam.Name == "x" && (m.Sum != 1 || m.Count < 2 || len(m.Labels) == 0) {
-							t.Errorf("%s of %s is read back as %+v", fam.Name, f.Name(), m)
+							t.Errorf("%s of %s is parsed as %+v", fam.Name, f.Name(), m)
 						}
 					}
 				}

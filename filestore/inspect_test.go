@@ -50,9 +50,9 @@ func TestInspect(t *testing.T) {
 		t.Errorf("the file is %v old", age)
 	}
 	if _, err := filestore.Inspect(filepath.Join(dir, "none"), time.Now()); !os.IsNotExist(err) && err == nil {
-		t.Errorf("a directory that is not there: %v", err)
+		t.Errorf("a missing directory: %v", err)
 	}
 	if _, err := filestore.Inspect(filepath.Join(dir, "mine.prom"), time.Now()); err == nil {
-		t.Error("a file passes for a directory")
+		t.Error("a file is accepted as a directory")
 	}
 }

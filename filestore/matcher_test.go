@@ -9,7 +9,7 @@ import (
 	"github.com/promspool/promspool/filestore/grouping"
 )
 
-// TestMatchers holds the meaning against that of selectors in Prometheus.
+// TestMatchers compares matchers with selectors of Prometheus.
 func TestMatchers(t *testing.T) {
 	db1 := group(t, "job", "backup", "instance", "db1")
 	ci := group(t, "job", "ci_7", "branch", "line\nbreak", "with.dot", "x")
@@ -60,7 +60,7 @@ func TestMatchers(t *testing.T) {
 	}
 }
 
-func TestMatchersRefused(t *testing.T) {
+func TestInvalidMatchers(t *testing.T) {
 	for in, want := range map[string]string{
 		``:                      `names no label`,
 		`{}`:                    `names no label`,
@@ -130,8 +130,8 @@ func TestParseGroup(t *testing.T) {
 	}
 }
 
-// FuzzMatchers looks for a panic, for matchers that do not survive their own
-// text, and for ones that do not find the group that they spell out.
+// FuzzMatchers searches for panics, for matchers that change when their text is parsed,
+// and for the text of a group that does not match it.
 func FuzzMatchers(f *testing.F) {
 	f.Add(`{job="backup",instance=~"db.+"}`, "backup")
 	f.Add("job=~`ci_.*`, 'x", `"quo\ted"`)
@@ -154,7 +154,7 @@ func FuzzMatchers(f *testing.F) {
 		if strings.ContainsFunc(g.Name(), func(r rune) bool { return !unicode.IsPrint(r) }) {
 			t.Errorf("%s has a name with unprintable characters: %q", g, g.Name())
 		}
-		// A group's own text is a selector that finds it.
+		// The text of a group is a selector that matches it.
 		ms, err := grouping.ParseMatchers(strings.ReplaceAll(g.String(), "\n", `\n`))
 		if err != nil || !ms.Match(g) {
 			t.Errorf("%s does not match itself: %v", g, err)

@@ -12,7 +12,7 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// faultyTexts have a word that must not be quoted to readers who may not read the file.
+// faultyTexts have a word that must not be quoted to users without access to the file.
 var faultyTexts = map[string]string{
 	"dash":               "s3cr3t-name 1\n",
 	"comma":              "s3cr3t 1,5\n",
@@ -47,9 +47,9 @@ var faultyTexts = map[string]string{
 	"duplicate":          "m{a=\"s3cr3t\"} 1\nm{a=\"s3cr3t\"} 2\n",
 }
 
-// TestFaultsOfFilesQuoteWhatEverybodyMayRead: the page and the log are open to readers who
-// may not read the file, and so are metrics.
-func TestFaultsOfFilesQuoteWhatEverybodyMayRead(t *testing.T) {
+// TestMessagesQuotePublicFilesOnly expects that messages quote a file only if all users
+// may read it. Users without access to the file may read the page, the log and metrics.
+func TestMessagesQuotePublicFilesOnly(t *testing.T) {
 	tests := []struct {
 		name      string
 		file, dir os.FileMode
@@ -57,7 +57,7 @@ func TestFaultsOfFilesQuoteWhatEverybodyMayRead(t *testing.T) {
 	}{
 		{"everybody", 0o644, 0o755, true},
 		{"the group", 0o640, 0o755, false},
-		{"everybody in the directory", 0o644, 0o750, false},
+		{"private directory", 0o644, 0o750, false},
 	}
 	for _, who := range tests {
 		for name, text := range faultyTexts {
@@ -73,13 +73,13 @@ func TestFaultsOfFilesQuoteWhatEverybodyMayRead(t *testing.T) {
 				defer s.Close()
 				p := s.View().File("x.prom").Problem()
 				if p == nil {
-					t.Fatalf("%q has no fault", text)
+					t.Fatalf("%q is valid", text)
 				}
 				if quoted := strings.Contains(p.Report(), "s3cr3t"); quoted != who.quoted {
-					t.Errorf("%q: the sentence %q quotes: %v, want %v", text, p.Report(), quoted, who.quoted)
+					t.Errorf("%q: the message %q quotes: %v, want %v", text, p.Report(), quoted, who.quoted)
 				}
 				if !who.quoted && (strings.ContainsAny(p.Report(), "\x00") || strings.Contains(p.Report(), "  ")) {
-					t.Errorf("%q: the sentence %q has a gap", text, p.Report())
+					t.Errorf("%q: the message %q has a gap", text, p.Report())
 				}
 				if strings.Contains(p.Error(), "s3cr3t") {
 					t.Errorf("%q: the error %q quotes", text, p)
@@ -89,8 +89,8 @@ func TestFaultsOfFilesQuoteWhatEverybodyMayRead(t *testing.T) {
 	}
 }
 
-// TestFaultsOfFilesAreQuotedAnew: a file may become readable for fewer than before.
-func TestFaultsOfFilesAreQuotedAnew(t *testing.T) {
+// TestMessagesFollowMode expects that a message changes with the mode of the file.
+func TestMessagesFollowMode(t *testing.T) {
 	for name, text := range map[string]string{"whole": "m s3cr3t\n", "part": "m{a=\"s3cr3t\"} 1\nm{a=\"s3cr3t\"} 2\n"} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -106,16 +106,16 @@ func TestFaultsOfFilesAreQuotedAnew(t *testing.T) {
 				rescan(t, s)
 				p := s.View().File("x.prom").Problem()
 				if quoted := strings.Contains(p.Report(), "s3cr3t"); quoted != (mode == 0o644) {
-					t.Errorf("with the mode %o the sentence is %q", mode, p.Report())
+					t.Errorf("with mode %o the message is %q", mode, p.Report())
 				}
 			}
 		})
 	}
 }
 
-// TestUntypedBesideTheAgentsOwn: what other programs push without a type takes the
-// agent's, as it does in dropped files.
-func TestUntypedBesideTheAgentsOwn(t *testing.T) {
+// TestUntypedOwnFamilies expects that a push without a type gets the type of the agent's
+// own family, as in a dropped file.
+func TestUntypedOwnFamilies(t *testing.T) {
 	own := map[string]merge.Own{
 		"cpu_total": {Type: exposition.Counter},
 		"open_fds":  {Type: exposition.Gauge},
@@ -146,7 +146,7 @@ func TestUntypedBesideTheAgentsOwn(t *testing.T) {
 				func() error { return s.Update(g, families(t, test.text), record.PushOptions{}) },
 			} {
 				if err := push(); (err == nil) != test.ok {
-					t.Fatalf("the push of %q ends with %v", test.text, err)
+					t.Fatalf("the push of %q = %v", test.text, err)
 				}
 			}
 			data, err := os.ReadFile(filepath.Join(dir, g.FileName()))
@@ -158,14 +158,14 @@ func TestUntypedBesideTheAgentsOwn(t *testing.T) {
 			must(t, err)
 			defer again.Close()
 			if c := again.View().Conflicts(); len(c) > 0 {
-				t.Errorf("read again, there is %v", c[0])
+				t.Errorf("after a rescan there is %v", c[0])
 			}
 		})
 	}
 }
 
-// TestMessagesOfFiles is the table of what is said of dropped files: to readers who may
-// read the file, and to others. To be read as a whole.
+// TestMessagesOfFiles lists the messages about dropped files, with and without quotes. The
+// messages should be consistent, so read the whole table before a change.
 func TestMessagesOfFiles(t *testing.T) {
 	tests := []struct {
 		name, text     string

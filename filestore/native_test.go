@@ -20,7 +20,7 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// nativeCounter and nativeHistogram are what client libraries push.
+// nativeCounter and nativeHistogram return families as client libraries push them.
 func nativeCounter(name string, v float64, start int64) *dto.MetricFamily {
 	return &dto.MetricFamily{Name: &name, Unit: proto.String("rows"), Type: dto.MetricType_COUNTER.Enum(), Metric: []*dto.Metric{{Counter: &dto.Counter{Value: &v, CreatedTimestamp: &timestamppb.Timestamp{Seconds: start}}}}}
 }
@@ -45,7 +45,7 @@ func pushed(t testing.TB, mfs ...*dto.MetricFamily) *exposition.Families {
 	return f
 }
 
-// encoded returns what a view is as protobuf, by name.
+// encoded returns the families of a view as protobuf, by name.
 func encoded(t testing.TB, v *merge.View) map[string]*dto.MetricFamily {
 	t.Helper()
 	var all []byte
@@ -57,7 +57,7 @@ func encoded(t testing.TB, v *merge.View) map[string]*dto.MetricFamily {
 		mf := new(dto.MetricFamily)
 		must(t, protodelim.UnmarshalFrom(r, mf))
 		if mfs[mf.GetName()] != nil {
-			t.Fatalf("family %s is there twice", mf.GetName())
+			t.Fatalf("family %s exists twice", mf.GetName())
 		}
 		mfs[mf.GetName()] = mf
 	}
@@ -76,8 +76,9 @@ func nativeOf(v map[string]*dto.MetricFamily, name string) string {
 	return n + fmt.Sprint(h.PositiveDelta, h.GetCreatedTimestamp().GetSeconds())
 }
 
-// What the text cannot say goes with its series through all that happens to a group.
-func TestNativeThroughTheLifeOfAGroup(t *testing.T) {
+// TestNativeInAllChanges expects that data without a text representation stays with its
+// series in all kinds of changes of a group.
+func TestNativeInAllChanges(t *testing.T) {
 	dir, c := t.TempDir(), newCalendar()
 	opts := &filestore.Options{Now: c.now}
 	s := open(t, dir, opts)
@@ -97,7 +98,7 @@ func TestNativeThroughTheLifeOfAGroup(t *testing.T) {
 				t.Errorf("%s: the file has the problem %v", step, f.Problem())
 			}
 			if text := string(s.View().AppendTo(nil)); strings.Contains(text, "om2") || strings.Contains(text, "UNIT") {
-				t.Errorf("%s: the text has comments that are not for its readers:\n%s", step, text)
+				t.Errorf("%s: the text has internal comments:\n%s", step, text)
 			}
 		}
 	}
@@ -126,16 +127,17 @@ func TestNativeThroughTheLifeOfAGroup(t *testing.T) {
 	must(t, s.Restore(g))
 	check("restored", "10 3 2:4 [1 1 4 -5] 9", 2000)
 	if got := read(t, path); len(got) < len(alive)-40 {
-		t.Errorf("restored it is\n%sand was\n%s", got, alive)
+		t.Errorf("the restored file is\n%swant\n%s", got, alive)
 	}
 	must(t, s.Replace(g, families(t, "# TYPE c_total counter\nc_total 43\n"), record.PushOptions{}))
 	check("PUT of text", "missing", 0)
 	if got := read(t, path); strings.Contains(got, "om2") || strings.Contains(got, "UNIT") {
-		t.Errorf("the lines of what has gone are in\n%s", got)
+		t.Errorf("lines of deleted families are in\n%s", got)
 	}
 }
 
-// A line that a hand has put, or left, in a file never lies about the text.
+// TestEditedLines expects that lines for native data are ignored if an edit has made them
+// inconsistent with the text.
 func TestEditedLines(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, nil)
@@ -152,14 +154,14 @@ func TestEditedLines(t *testing.T) {
 	if c := encoded(t, s.View())["c_total"].Metric[0].Counter; c.GetValue() != 43 || c.CreatedTimestamp != nil {
 		t.Errorf("the counter is %v", c)
 	}
-	// An orphan in the header, as another version would have left it.
+	// A line without its family in the header, as another version may write it.
 	must(t, os.WriteFile(path, []byte(strings.Replace(text, "\n", "\n# promspool:om2 gone_total 1.0 st@5\n# promspool:z kept\n", 1)), 0o644))
 	must1(s.Reload(g.FileName()))
 	must(t, s.Update(g, families(t, "x 1\n"), record.PushOptions{}))
 	if got := read(t, path); strings.Contains(got, "gone_total") || !strings.Contains(got, "# promspool:z kept") || s.View().File(g.FileName()).Problem() != nil {
-		t.Errorf("the orphan is still in\n%s", got)
+		t.Errorf("the line without a family is still in\n%s", got)
 	}
-	// Two files of one value, and lines that differ.
+	// Files with the same value and different lines.
 	must(t, os.WriteFile(filepath.Join(dir, "a.prom"), []byte("# TYPE d_total counter\nd_total 1\n# promspool:om2 d_total 1.0 st@5\n"), 0o644))
 	must(t, os.WriteFile(filepath.Join(dir, "b.prom"), []byte("# TYPE d_total counter\nd_total 1\n# promspool:om2 d_total 1.0 st@6\n"), 0o644))
 	must(t, os.WriteFile(filepath.Join(dir, "c.prom"), []byte("# TYPE d_total counter\nd_total 1\n"), 0o644))

@@ -18,7 +18,7 @@ import (
 	"github.com/prometheus/common/model"
 )
 
-func TestWhatIsRefused(t *testing.T) {
+func TestInvalidTexts(t *testing.T) {
 	for _, tc := range []struct {
 		name, text string
 		line       int
@@ -27,7 +27,7 @@ func TestWhatIsRefused(t *testing.T) {
 		{"no last newline", "a 1\nb 2", 2, exposition.Incomplete},
 		{"a comment without newline", "a 1\n# end", 2, exposition.Incomplete},
 		{"timestamp", "a 1\nb 1 1234\n", 2, exposition.Timestamp},
-		{"a timestamp, but worse later", "b 1 1234\nc one\n", 2, exposition.Syntax},
+		{"a timestamp, and a syntax error later", "b 1 1234\nc one\n", 2, exposition.Syntax},
 		{"not a number", "a 1\nb one\n", 2, exposition.Syntax},
 		{"no value", "a\n", 1, exposition.Syntax},
 		{"too large for a float", "a 1e999\n", 1, exposition.Syntax},
@@ -49,7 +49,7 @@ func TestWhatIsRefused(t *testing.T) {
 		{"HELP twice", "# HELP a x\n# HELP a x\n", 2, exposition.Syntax},
 		{"TYPE too late", "a 1\n# TYPE a gauge\n", 2, exposition.Syntax},
 		{"exemplar", "a 1 # {x=\"1\"} 1\n", 1, exposition.Syntax},
-		{"UTF-8 name without leave", "{\"a.b\"} 1\n", 1, exposition.Syntax},
+		{"UTF-8 name without permission", "{\"a.b\"} 1\n", 1, exposition.Syntax},
 		{"two names", "a{\"b\"} 1\n", 1, exposition.Syntax},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -65,7 +65,7 @@ func TestWhatIsRefused(t *testing.T) {
 	}
 }
 
-func TestWhatIsForgiven(t *testing.T) {
+func TestTolerance(t *testing.T) {
 	for name, text := range map[string]string{
 		"CRLF":                 "# TYPE a gauge\r\na{x=\"1\"} 1\r\n",
 		"byte order mark":      "\uFEFFa{x=\"1\"} 1\n",
@@ -98,7 +98,7 @@ func TestLimits(t *testing.T) {
 		_, err := exposition.Parse([]byte(text), limits, false)
 		var bad *exposition.SyntaxError
 		if !errors.As(err, &bad) || bad.Reason != exposition.TooLarge {
-			t.Errorf("Parse(%q) = %v, want it too large", text, err)
+			t.Errorf("Parse(%q) = %v, want too large", text, err)
 		}
 	}
 	if _, err := exposition.Parse([]byte("a{abc=\"1234\",x=\"1\"} 1\nb 1\n"), limits, false); err != nil {
@@ -106,8 +106,8 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-// oracle is what expfmt makes of a text, as lines. It is the judge of what is
-// valid, except where we are more careful than it is; then ok is false.
+// oracle returns the lines that expfmt parses from a text, and whether it accepts the
+// text. ok is false if the parser is stricter than expfmt on purpose.
 func oracle(data []byte) (lines map[string]bool, valid, ok bool) {
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	mfs, err := parser.TextToMetricFamilies(bytes.NewReader(data))
@@ -121,7 +121,7 @@ func oracle(data []byte) (lines map[string]bool, valid, ok bool) {
 				return nil, false, true
 			}
 			if m.Histogram != nil || m.Summary != nil || mf.GetType() == dto.MetricType_GAUGE_HISTOGRAM {
-				return nil, true, false // it makes up and forgets lines there
+				return nil, true, false // expfmt invents and loses lines there
 			}
 			labels := map[string]string{}
 			for _, l := range m.Label {
@@ -143,7 +143,7 @@ func oracle(data []byte) (lines map[string]bool, valid, ok bool) {
 	return lines, true, true
 }
 
-// odd reports what expfmt takes without anybody having meant it.
+// odd reports whether the text has a fault that expfmt accepts by accident.
 func odd(data []byte) bool {
 	return pasted.Match(quotedValue.ReplaceAll(data, []byte("="))) || pastedStart.Match(data)
 }
@@ -155,8 +155,8 @@ var (
 	pastedStart = regexp.MustCompile(`(?m)^[ \t]*(#[ \t]*(HELP|TYPE)[ \t]+)?([^" \t\n{#]+"|"(\\.|[^"\\\n])*"[^ \t\n])`)
 )
 
-// FuzzParse holds the parser against expfmt: the same verdict, the same content,
-// and what was accepted comes back the same from the scrape.
+// FuzzParse compares the parser with expfmt. Both must accept the same texts with the same
+// content, and a scrape of an accepted text must return it unchanged.
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{
 		"a 1\n", "# HELP a x\\n\\\\y\n# TYPE a gauge\na{x=\"1\",y=\"\\\"\\n\\\\\"} 1e3\n", "{\"a.b\",\"c d\"=\"1\"} NaN\n",
@@ -167,7 +167,7 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if bytes.ContainsAny(data, "\r\x00") || bytes.HasPrefix(data, []byte("\uFEFF")) {
-			return // forgiven or refused on purpose, and tested above
+			return // accepted or rejected on purpose, and tested above
 		}
 		fams, err := exposition.Parse(data, exposition.Limits{}, true)
 		lines, valid, ok := oracle(data)
@@ -180,7 +180,7 @@ func FuzzParse(f *testing.F) {
 		}
 		v := merge.Merge(nil, map[string][]byte{"x.prom": data})
 		if err == nil {
-			err = v.File("x.prom").Err() // bounds are looked at later
+			err = v.File("x.prom").Err() // bounds are checked later
 			errors.As(err, &bad)
 		}
 		switch {
@@ -189,20 +189,20 @@ func FuzzParse(f *testing.F) {
 				return
 			}
 			if bad.Reason == exposition.Encoding && bytes.Contains(data, []byte("HELP")) || bytes.Contains(data, []byte("gauge")) {
-				return // we look at HELP texts, and gauge histograms are for OpenMetrics and pushes
+				return // the parser checks HELP texts, and accepts gauge histograms in OpenMetrics and pushes only
 			}
-			t.Fatalf("expfmt accepts %q, we say: %v", data, err)
+			t.Fatalf("expfmt accepts %q, Parse = %v", data, err)
 		case err == nil && !valid:
-			if forgiven(data) {
+			if isTolerated(data) {
 				return
 			}
-			t.Fatalf("expfmt refuses %q, we do not", data)
+			t.Fatalf("expfmt rejects %q, Parse accepts it", data)
 		}
-		// As a dropped file: it never panics, and its text is a fixed point.
+		// As a dropped file the text must not panic, and serving it twice must not change it.
 		text := v.AppendTo(nil)
 		again := merge.Merge(nil, map[string][]byte{"x.prom": withoutState(text)})
 		if got, want := withoutState(again.AppendTo(nil)), withoutState(text); !bytes.Equal(got, want) {
-			t.Fatalf("served\n%s\nbut reading that again serves\n%s", want, got)
+			t.Fatalf("the text is served as\n%s\nand that as\n%s", want, got)
 		}
 		if err != nil || fams.Series() == 0 {
 			return
@@ -210,7 +210,7 @@ func FuzzParse(f *testing.F) {
 		parser := expfmt.NewTextParser(model.UTF8Validation)
 		mfs, err := parser.TextToMetricFamilies(bytes.NewReader(text))
 		if err != nil {
-			t.Fatalf("expfmt does not take what is served: %v\n%s", err, text)
+			t.Fatalf("expfmt rejects the exposition: %v\n%s", err, text)
 		}
 		if !ok || bytes.Contains(text, []byte("promspool_file_error")) {
 			return
@@ -218,16 +218,16 @@ func FuzzParse(f *testing.F) {
 		got, _, _ := oracle(withoutState(text))
 		for line := range lines {
 			if !got[line] && !strings.HasPrefix(line, `"promspool_`) {
-				t.Fatalf("%s is in\n%s\nbut not in what is served:\n%s", line, data, text)
+				t.Fatalf("%s is in\n%s\nbut not in the exposition:\n%s", line, data, text)
 			}
 		}
 		_ = mfs
 	})
 }
 
-// forgiven reports whether one of the things we accept and expfmt does not is in
-// the text: blanks at line ends, and a family for a header of one of its parts.
-func forgiven(data []byte) bool {
+// isTolerated reports whether the text may have something that the parser accepts and
+// expfmt rejects: blanks at line ends, or a header of a family that is part of another.
+func isTolerated(data []byte) bool {
 	for line := range bytes.Lines(data) {
 		line = bytes.TrimSuffix(line, []byte("\n"))
 		if len(line) > 0 && (line[len(line)-1] == ' ' || line[len(line)-1] == '\t') {
@@ -237,7 +237,7 @@ func forgiven(data []byte) bool {
 	return bytes.Contains(data, []byte("_count")) || bytes.Contains(data, []byte("_sum")) || bytes.Contains(data, []byte("_bucket"))
 }
 
-// withoutState takes the merge's own families off an exposition.
+// withoutState returns an exposition without the merge's own families.
 func withoutState(text []byte) []byte {
 	var b []byte
 	for line := range bytes.Lines(text) {

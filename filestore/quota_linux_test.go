@@ -20,7 +20,7 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// skipUnless skips a test that cannot do what it needs.
+// skipUnless skips the test after an error of its setup.
 func skipUnless(t *testing.T, err error, why string) {
 	t.Helper()
 	switch {
@@ -32,8 +32,7 @@ func skipUnless(t *testing.T, err error, why string) {
 	}
 }
 
-// underQuota mounts a file system of which one may have a megabyte. limit sets how
-// much it is from then on.
+// underQuota mounts a file system with a quota of a megabyte. limit changes the quota.
 func underQuota(t *testing.T) (dir string, limit func(size string)) {
 	t.Helper()
 	needRoot(t, "mounts a file system with a quota")
@@ -63,7 +62,7 @@ func underQuota(t *testing.T) (dir string, limit func(size string)) {
 // temporary matches the name of a temporary file in a text.
 var temporary = regexp.MustCompile(`\.prom[0-9]+`)
 
-// large is a push of about so many bytes.
+// large returns a push of about size bytes.
 func large(t *testing.T, size int) *exposition.Families {
 	t.Helper()
 	var b strings.Builder
@@ -73,9 +72,9 @@ func large(t *testing.T, size int) *exposition.Families {
 	return families(t, b.String())
 }
 
-// TestAQuotaIsSeen fills the quota, of which neither the free space nor a small write
-// tells anything.
-func TestAQuotaIsSeen(t *testing.T) {
+// TestQuotaIsDetected fills the quota. Neither the free space nor a small write shows
+// that it is full.
+func TestQuotaIsDetected(t *testing.T) {
 	dir, limit := underQuota(t)
 	s := must1(filestore.Open(dir, nil))
 	defer s.Close()
@@ -101,7 +100,7 @@ func TestAQuotaIsSeen(t *testing.T) {
 			t.Errorf("Health = %v", err)
 		}
 		if n := free(); n != 0 {
-			t.Errorf("%d bytes are free, says Space", n)
+			t.Errorf("Space reports %d free bytes", n)
 		}
 	}
 	refused()
@@ -109,12 +108,12 @@ func TestAQuotaIsSeen(t *testing.T) {
 		t.Error(err)
 	}
 	if err := s.Health(); err == nil {
-		t.Error("a look makes Health forget the quota")
+		t.Error("Health forgets the quota after a check")
 	}
 	must(t, s.Replace(group(t, "job", "a"), families(t, "m 2\n"), record.PushOptions{}))
 	must(t, s.Health())
 	if n := free(); n == 0 {
-		t.Error("nothing is free after a write has succeeded")
+		t.Error("no space is free after a successful write")
 	}
 	refused()
 	must(t, s.Drop("d", []byte("d 1\n"), false))
@@ -125,8 +124,8 @@ func TestAQuotaIsSeen(t *testing.T) {
 	must(t, s.Health())
 }
 
-// TestAQuotaThatIsRaised is noticed without a push.
-func TestAQuotaThatIsRaised(t *testing.T) {
+// TestRaisedQuota expects that a higher quota is detected without a push.
+func TestRaisedQuota(t *testing.T) {
 	dir, limit := underQuota(t)
 	synctest.Test(t, func(t *testing.T) {
 		s := must1(filestore.Open(dir, nil))
@@ -146,8 +145,8 @@ func TestAQuotaThatIsRaised(t *testing.T) {
 	})
 }
 
-// TestErrorsNameNoTemporaryFile has each kind of change fail in each of the ways in
-// which a disk may say no.
+// TestErrorsNameNoTemporaryFile makes each kind of change fail with each kind of disk
+// error.
 func TestErrorsNameNoTemporaryFile(t *testing.T) {
 	needRoot(t, "mounts file systems and becomes another user")
 	mounted := func(t *testing.T, options string) string {
@@ -178,7 +177,7 @@ func TestErrorsNameNoTemporaryFile(t *testing.T) {
 			must(t, os.Chmod(filepath.Dir(dir), 0o755))
 			return dir
 		}, as: 4001},
-		"a directory in its place": {dir: func(t *testing.T) string { return t.TempDir() }, spoil: func(t *testing.T, dir string) {
+		"a directory in place of the file": {dir: func(t *testing.T) string { return t.TempDir() }, spoil: func(t *testing.T, dir string) {
 			for _, job := range []string{"a", "new", "amended"} {
 				path := filepath.Join(dir, "job="+job+".prom")
 				_ = os.Remove(path)
@@ -227,7 +226,7 @@ func TestErrorsNameNoTemporaryFile(t *testing.T) {
 				check()
 			}
 			if failed < 3 {
-				t.Errorf("%d changes failed: the test shows nothing", failed)
+				t.Errorf("%d changes failed: the test proves nothing", failed)
 			}
 		})
 	}

@@ -37,7 +37,7 @@ func matching(t testing.TB, match ...string) *record.Selection {
 	return sel
 }
 
-// TestRemove removes some of a thousand groups, in several batches.
+// TestRemove deletes some of a thousand groups, in several batches.
 func TestRemove(t *testing.T) {
 	s := open(t, t.TempDir(), nil)
 	dir := s.Path()
@@ -60,12 +60,12 @@ func TestRemove(t *testing.T) {
 	}
 	again := open(t, dir, nil)
 	if string(again.View().AppendTo(nil)) != string(s.View().AppendTo(nil)) {
-		t.Error("a restart serves something else")
+		t.Error("the view after a restart differs")
 	}
 }
 
-// TestRemoveByAge asks for the age of groups that were pushed to, of ones that
-// never were with success, and of none.
+// TestRemoveByAge deletes by the age of groups: with pushes, with failed pushes only, and
+// with none.
 func TestRemoveByAge(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0)
 	clock := now.Add(-48 * time.Hour)
@@ -75,7 +75,7 @@ func TestRemoveByAge(t *testing.T) {
 	}
 	must(t, s.Fail(group(t, "job", "failed")))
 	clock = now.Add(-time.Hour)
-	must(t, s.Fail(group(t, "job", "failing"))) // its results are old nevertheless
+	must(t, s.Fail(group(t, "job", "failing"))) // a failed push does not renew it
 	must(t, s.Fail(group(t, "job", "failed_lately")))
 	must(t, s.Replace(group(t, "job", "renewed"), families(t, "m 1\n"), record.PushOptions{}))
 	clock = now.Add(time.Hour)
@@ -92,9 +92,9 @@ func TestRemoveByAge(t *testing.T) {
 	}
 }
 
-// TestRemoveAsksAgain lets another process push to a group after the view was
-// taken: what was picked for its age is young by then.
-func TestRemoveAsksAgain(t *testing.T) {
+// TestRemoveChecksAgain pushes to a group from another process after it was picked for
+// its age. The group must stay.
+func TestRemoveChecksAgain(t *testing.T) {
 	clock := time.Now().Add(-time.Hour)
 	s := open(t, t.TempDir(), &filestore.Options{Now: func() time.Time { return clock }})
 	g := group(t, "job", "a")
@@ -110,8 +110,7 @@ func TestRemoveAsksAgain(t *testing.T) {
 	}
 }
 
-// TestRemoveDropped takes files by their names, whatever is in them, and no
-// directory.
+// TestRemoveDropped deletes files by name, valid or not, but no directory.
 func TestRemoveDropped(t *testing.T) {
 	s := open(t, t.TempDir(), nil)
 	must(t, os.WriteFile(filepath.Join(s.Path(), "mine.prom"), []byte("n 1\n"), 0o644))
@@ -131,9 +130,9 @@ func TestRemoveDropped(t *testing.T) {
 		t.Errorf("removed %q, %v", names(removed), err)
 	}
 	if got, want := entries(t, s.Path()), []string{"dir.prom", "other.prom"}; !slices.Equal(got, want) {
-		t.Errorf("the spool holds %q, want %q", got, want)
+		t.Errorf("the spool has %q, want %q", got, want)
 	}
-	must(t, os.Remove(filepath.Join(s.Path(), "dir.prom"))) // a merge of files knows none
+	must(t, os.Remove(filepath.Join(s.Path(), "dir.prom"))) // a merge of files has no directories
 }
 
 func rescan(t testing.TB, s *filestore.Store) {
@@ -142,9 +141,9 @@ func rescan(t testing.TB, s *filestore.Store) {
 	must(t, err)
 }
 
-// TestRemoveBesidePushes pushes to groups while they are removed for their age.
-// No acknowledged push may be lost.
-func TestRemoveBesidePushes(t *testing.T) {
+// TestRemoveDuringPushes pushes to groups while they are deleted by age. No acknowledged
+// push may be lost.
+func TestRemoveDuringPushes(t *testing.T) {
 	var clock struct {
 		sync.Mutex
 		ahead time.Duration

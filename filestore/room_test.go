@@ -13,7 +13,7 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-func TestSpoolTakesNoMoreBytes(t *testing.T) {
+func TestMaxBytes(t *testing.T) {
 	const limit = 4000
 	s, err := filestore.Open(t.TempDir(), &filestore.Options{MaxBytes: limit})
 	must(t, err)
@@ -38,11 +38,11 @@ func TestSpoolTakesNoMoreBytes(t *testing.T) {
 	if err := push("c", 30); !errors.Is(err, filestore.ErrFull) {
 		t.Errorf("a push of a new group beyond the limit gives %v", err)
 	}
-	must(t, push("a", 10)) // as it was
+	must(t, push("a", 10)) // of the same size
 	must(t, push("a", 1))
-	must(t, push("c", 10)) // in its place
+	must(t, push("c", 10)) // in the freed space
 
-	// Many at once do not get past it together.
+	// Concurrent pushes cannot exceed the limit together.
 	var group sync.WaitGroup
 	for i := range 20 {
 		group.Go(func() { _ = push(fmt.Sprint("n", i), 5) })
@@ -56,8 +56,9 @@ func TestSpoolTakesNoMoreBytes(t *testing.T) {
 	}
 }
 
-// TestFullSpoolTakesNoRecordsOfFailure has refused pushes leave nothing new.
-func TestFullSpoolTakesNoRecordsOfFailure(t *testing.T) {
+// TestFullSpoolRecordsNoFailure expects that rejected pushes add no records to a full
+// spool.
+func TestFullSpoolRecordsNoFailure(t *testing.T) {
 	for name, opts := range map[string]*filestore.Options{
 		"groups": {MaxGroups: 1}, "bytes": {MaxBytes: 1}, "none": {MaxFailedGroups: -1},
 	} {

@@ -20,7 +20,7 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// servedHelp returns the HELP text of a family as it stands in the exposition.
+// servedHelp returns the HELP text of a family in the exposition.
 func servedHelp(v *merge.View, name string) string {
 	for l := range strings.Lines(string(v.AppendFamily(nil, name))) {
 		if text, ok := strings.CutPrefix(l, "# HELP "+name+" "); ok {
@@ -30,8 +30,7 @@ func servedHelp(v *merge.View, name string) string {
 	return ""
 }
 
-// helpInFiles returns the groups' files by the HELP text that they have for a
-// family, without those that do not have the family.
+// helpInFiles returns the files of groups with the family, by their HELP text.
 func helpInFiles(t *testing.T, dir, name string) map[string][]string {
 	t.Helper()
 	in := map[string][]string{}
@@ -50,7 +49,7 @@ func helpInFiles(t *testing.T, dir, name string) map[string][]string {
 	return in
 }
 
-// helpLine is a HELP line for the family m; none without a text.
+// helpLine returns a HELP line for the family m, or none without a text.
 func helpLine(text string) string {
 	if text == "" {
 		return ""
@@ -58,11 +57,10 @@ func helpLine(text string) string {
 	return "# HELP m " + text + "\n"
 }
 
-// A helpModel is what the files of a spool ask for: the text by file name, of
-// those that have the family m.
+// A helpModel has the text that each file with the family m asks for, by file name.
 type helpModel struct{ dropped, pushed map[string]string }
 
-// text returns the text that is to be served.
+// text returns the text that must be served.
 func (m helpModel) text() string {
 	for _, files := range []map[string]string{m.dropped, m.pushed} {
 		for _, name := range sortedNames(files) {
@@ -74,18 +72,18 @@ func (m helpModel) text() string {
 	return ""
 }
 
-// sortedNames returns the names in the order of the merge: those in other
-// directories, which are paths, come last.
+// sortedNames returns the names in the order of the merge. Files in other directories,
+// which are paths, come last.
 func sortedNames(m map[string]string) []string {
 	return slices.SortedFunc(maps.Keys(m), func(a, b string) int {
 		return cmp.Or(strings.Count(a, "/")-strings.Count(b, "/"), strings.Compare(a, b))
 	})
 }
 
-// TestHelpIsAFunctionOfTheFiles pushes, drops and deletes at random. After each
-// step the text is the one of the rule, and when the files are aligned they all
-// have it. What the groups asked for is still known then.
-func TestHelpIsAFunctionOfTheFiles(t *testing.T) {
+// TestHelpDependsOnFilesOnly pushes, drops and deletes at random. After each step the
+// text must be that of the model. After the alignment all files must have it, and must
+// still record the texts that the groups asked for.
+func TestHelpDependsOnFilesOnly(t *testing.T) {
 	t.Parallel()
 	texts := []string{"", "", "One.", "Two.", "Three.", `Th\\ree\nlines. `}
 	for seed := range uint64(40) {
@@ -113,7 +111,7 @@ func TestHelpIsAFunctionOfTheFiles(t *testing.T) {
 				}
 				model.pushed[g.FileName()] = text
 			case 4:
-				what = fmt.Sprintf("a push of something else to %v", g)
+				what = fmt.Sprintf("a push of another family to %v", g)
 				must(t, s.Update(g, families(t, "n 1\n"), record.PushOptions{}))
 			case 5:
 				what = fmt.Sprintf("a failed push to %v", g)
@@ -167,7 +165,7 @@ func TestHelpIsAFunctionOfTheFiles(t *testing.T) {
 	}
 }
 
-// TestAnyHelpBeatsNone pins the cases that operators meet.
+// TestAnyHelpBeatsNone tests the common cases.
 func TestAnyHelpBeatsNone(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, nil)
@@ -202,15 +200,15 @@ func TestAnyHelpBeatsNone(t *testing.T) {
 	if text := read(t, filepath.Join(dir, "job=a.prom")); !strings.Contains(text, "\n# promspool:help 0 m\n") {
 		t.Errorf("that group a asked for no text is not in\n%s", text)
 	}
-	// In the answer to a deletion it is the text of the group that remains, not
-	// the one that its file has.
+	// After a deletion the text is the one that the remaining group asked for, not the
+	// one in its file.
 	must(t, s.Delete(group(t, "job", "b")))
 	check("C.", map[string][]string{"B.": {"job=a.prom", "job=c.prom"}})
 	must(t, s.Delete(group(t, "job", "c")))
 	check("", map[string][]string{"B.": {"job=a.prom"}})
 	must(t, filestore.SettleHelp(s))
 	check("", map[string][]string{"": {"job=a.prom"}})
-	// Group a wants none. Now it changes its mind, below a dropped file.
+	// Group a asks for no text, and then for one, with a dropped file.
 	must(t, os.WriteFile(filepath.Join(dir, "drop.prom"), []byte("# HELP m Dropped.\nm{x=\"1\"} 1\n"), 0o644))
 	must1(s.Reload("drop.prom"))
 	push("a", "A.")
@@ -220,8 +218,8 @@ func TestAnyHelpBeatsNone(t *testing.T) {
 	check("A.", map[string][]string{"Dropped.": {"job=a.prom"}})
 }
 
-// TestHelpOfFilesBefore reads the lines that earlier versions wrote.
-func TestHelpOfFilesBefore(t *testing.T) {
+// TestHelpOfEarlierVersions reads the lines that earlier versions wrote.
+func TestHelpOfEarlierVersions(t *testing.T) {
 	const head = "# promspool:group {job=\"j\"}\n"
 	const body = "# HELP m In the file.\n# TYPE m gauge\nm{job=\"j\"} 1\n"
 	for line, want := range map[string]string{
@@ -244,7 +242,7 @@ func TestHelpOfFilesBefore(t *testing.T) {
 		if got := servedHelp(v, "m"); got != want {
 			t.Errorf("with %q HELP is %q, want %q", line, got, want)
 		}
-		// A copy is a dropped file, and its text the one that other readers see.
+		// A copy is a dropped file, so its own text counts.
 		v = merge.Merge(nil, map[string][]byte{"copy.prom": []byte(head + line + body)})
 		if got := servedHelp(v, "m"); got != "In the file." {
 			t.Errorf("in a copy with %q HELP is %q", line, got)
@@ -252,9 +250,9 @@ func TestHelpOfFilesBefore(t *testing.T) {
 	}
 }
 
-// TestHelpSurvivesARestart serves texts that a line cannot hold as they are,
-// from pushed and from dropped files, before and after opening the spool again.
-func TestHelpSurvivesARestart(t *testing.T) {
+// TestHelpAfterRestart serves texts that need escapes, from pushed and dropped files,
+// before and after a restart.
+func TestHelpAfterRestart(t *testing.T) {
 	texts := []string{
 		"abc\r", "abc\r\r\r", "\r", "\r\r", " \r", "\r ", "a\rb", " a", "\ta", "a ", "a \r", "a\r ", "a \t", "  ", "\\\\", "\\\\\r", "\\\\r", "\\n", "\\n\r", "\\na", "\\\"\r", "é\u2028\r", "\u00a0a\u00a0", "\v\fa\x7f", "{a=\"b\"} 1", "# TYPE m counter",
 	}
@@ -287,7 +285,7 @@ func TestHelpSurvivesARestart(t *testing.T) {
 		body := "# HELP m " + text + "\n# TYPE m gauge\n"
 		must(t, s.Replace(group(t, "job", "b"), families(t, body+"m 1\n"), record.PushOptions{}))
 		own := same("after a restart")
-		// As a wish in a comment, and back.
+		// The text moves to a comment and back.
 		must(t, s.Replace(group(t, "job", "a"), families(t, "# HELP m Another.\n# TYPE m gauge\nm 1\n"), record.PushOptions{}))
 		must(t, filestore.SettleHelp(s))
 		must(t, s.Delete(group(t, "job", "a")))
@@ -303,22 +301,22 @@ func TestHelpSurvivesARestart(t *testing.T) {
 			t.Errorf("HELP %q is served as %q pushed, and as %q dropped", text, own, got)
 		}
 		if own != strings.TrimRight(own, "\r") {
-			t.Errorf("HELP %q is served as %q, which readers do not agree on", text, own)
+			t.Errorf("HELP %q is served as %q, which parsers read differently", text, own)
 		}
 	}
 }
 
-// TestAlignHelpIsBounded changes the text of a family with each push. The other
-// files are rewritten at a bounded rate, counted over time that a clock of the
-// test's own takes, and all have the last text at the end.
-func TestAlignHelpIsBounded(t *testing.T) {
+// TestAlignHelpRate changes the text of a family with each push. The other files must be
+// rewritten at a limited rate by a fake clock, and all must have the last text at the
+// end.
+func TestAlignHelpRate(t *testing.T) {
 	dir := quickDirectory(t)
 	const groups, pushes = 60, 40
 	filestore.SetHelpRate(t, 30, 5)
 	synctest.Test(t, func(t *testing.T) {
 		s, err := filestore.Open(dir, nil)
 		must(t, err)
-		var flushes atomic.Int64 // two for each commit: of the file and of the directory
+		var flushes atomic.Int64 // two syncs for each commit: of the file and of the directory
 		s.Observe(filestore.Observers{Flush: func(float64) { flushes.Add(1) }})
 		push := func(i, version int) {
 			t.Helper()
@@ -347,19 +345,19 @@ func TestAlignHelpIsBounded(t *testing.T) {
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if in := helpInFiles(t, dir, "m"); len(in) != 1 || len(in[fmt.Sprintf("Text %d.", pushes)]) != groups {
-			t.Errorf("at rest the files have %q", in)
+			t.Errorf("in the end the files have %q", in)
 		}
 		if n := flushes.Load(); n > 2*(pushes+rewritten+groups*3) {
-			t.Errorf("%d flushes in all", n)
+			t.Errorf("%d syncs in all", n)
 		}
-		// Nothing is left to do, and nothing is done.
+		// Nothing is synced without a change.
 		n := flushes.Load()
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		if flushes.Load() != n {
-			t.Errorf("%d flushes without a change", flushes.Load()-n)
+			t.Errorf("%d syncs without a change", flushes.Load()-n)
 		}
-		// A change is aligned soon, and those that come together at once.
+		// A change is aligned soon, and concurrent changes at once.
 		for version := range 5 {
 			push(0, 100+version)
 		}
@@ -377,8 +375,8 @@ func TestAlignHelpIsBounded(t *testing.T) {
 	})
 }
 
-// TestAlignHelpRetries has a file that would be too large with the text that is
-// served. It is retried every 30 seconds, and no other file waits for it.
+// TestAlignHelpRetries has a file that is too large with the served text. It must be
+// retried every 30 seconds, and no other file may wait for it.
 func TestAlignHelpRetries(t *testing.T) {
 	dir := quickDirectory(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -411,7 +409,7 @@ func TestAlignHelpRetries(t *testing.T) {
 		if in := helpInFiles(t, dir, "m"); len(in[long]) != 2 || len(in["B."]) != 1 {
 			t.Errorf("the files have %q", in)
 		}
-		for i := range 20 { // the family is looked through again
+		for i := range 20 { // makes the family searched again
 			push("a", fmt.Sprint(long, i), "")
 			wait(time.Second)
 		}
@@ -425,7 +423,7 @@ func TestAlignHelpRetries(t *testing.T) {
 		push("a", "A.", "")
 		wait(31 * time.Second)
 		if in := helpInFiles(t, dir, "m"); failures.Load() != 3 || len(in["A."]) != 3 {
-			t.Errorf("at rest, after %d failures, the files have %q", failures.Load(), in)
+			t.Errorf("in the end, after %d failures, the files have %q", failures.Load(), in)
 		}
 		cancel()
 		<-ended

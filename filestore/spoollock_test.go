@@ -16,21 +16,22 @@ import (
 
 const spoolLock = ".promspool.lock"
 
-func TestReadersOfTheSpoolCannotLockIt(t *testing.T) {
+func TestReadersCannotLockSpool(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, nil)
 	reader, err := os.Open(dir)
 	must(t, err)
 	defer reader.Close()
 	must(t, unix.Flock(int(reader.Fd()), unix.LOCK_EX))
-	// An error if they wait for it in vain.
+	// These would fail after a wait for the lock.
 	must(t, s.Replace(group(t, "job", "a"), families(t, "m 1\n"), record.PushOptions{}))
 	must(t, s.Delete(group(t, "job", "a")))
 	must(t, s.Drop("dropped", []byte("m 1\n"), false))
 }
 
-// TestWhoMayOpenTheLock has it follow the rights of the spool, whatever the umask.
-func TestWhoMayOpenTheLock(t *testing.T) {
+// TestLockPermissions expects that exactly the users who may write the spool can open its
+// lock, whatever the umask.
+func TestLockPermissions(t *testing.T) {
 	needRoot(t, "becomes other users")
 	const owner, member, stranger, group1 = 4001, 4002, 4003, 4100
 	old := unix.Umask(0o077)
@@ -50,25 +51,25 @@ func TestWhoMayOpenTheLock(t *testing.T) {
 			must(t, os.Chown(dir, owner, group1))
 			must(t, os.Chmod(dir, tt.mode))
 			must(t, open(t, dir, nil).Replace(group(t, "job", "a"), families(t, "m 1\n"), record.PushOptions{}))
-			for name, who := range map[string]struct {
+			for name, user := range map[string]struct {
 				uid, gid int
 				may      bool
 			}{"owner": {owner, owner, tt.byOwner}, "member": {member, group1, tt.byMember}, "stranger": {stranger, stranger, tt.byOther}} {
-				as(who.uid, who.gid, func() {
+				as(user.uid, user.gid, func() {
 					f, err := os.OpenFile(filepath.Join(dir, spoolLock), unix.O_NONBLOCK, 0)
 					if err == nil {
 						f.Close()
 					}
-					if (err == nil) != who.may {
-						t.Errorf("the %s opens the lock: %v, want that it may: %v", name, err, who.may)
+					if (err == nil) != user.may {
+						t.Errorf("open of the lock by %s: %v, want success: %v", name, err, user.may)
 					}
-					if who.may {
+					if user.may {
 						return
 					}
-					// It is not the lock that is at fault.
+					// The error must name the missing permission for the spool, not the lock.
 					err = open(t, dir, nil).Delete(group(t, "job", "a"))
 					if !errors.Is(err, fs.ErrPermission) || strings.Contains(err.Error(), spoolLock) {
-						t.Errorf("the %s deletes a group: %v, want that permission is denied", name, err)
+						t.Errorf("deletion by %s: %v, want that permission is denied", name, err)
 					}
 				})
 			}
@@ -76,7 +77,7 @@ func TestWhoMayOpenTheLock(t *testing.T) {
 	}
 }
 
-func TestCommitsOfOthersAreWaitedFor(t *testing.T) {
+func TestPushWaitsForLock(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, nil)
 	put := func() error {
@@ -91,21 +92,21 @@ func TestCommitsOfOthersAreWaitedFor(t *testing.T) {
 	go func() { pushed <- put() }()
 	select {
 	case err := <-pushed:
-		t.Fatalf("a push went past the lock: %v", err)
+		t.Fatalf("a push ignored the lock: %v", err)
 	case <-time.After(100 * time.Millisecond):
 	}
 	must(t, unix.Flock(int(other.Fd()), unix.LOCK_UN))
 	must(t, <-pushed)
 
-	// And what an operator has removed is no lock any more.
+	// A deleted lock file locks nothing.
 	must(t, unix.Flock(int(other.Fd()), unix.LOCK_EX))
 	go func() { pushed <- put() }()
 	must(t, os.Remove(filepath.Join(dir, spoolLock)))
 	must(t, <-pushed)
 }
 
-// TestLockThatSomebodyElsePut has all kinds of files stand in its place.
-func TestLockThatSomebodyElsePut(t *testing.T) {
+// TestPlantedLock puts all kinds of files in place of the lock.
+func TestPlantedLock(t *testing.T) {
 	outside := filepath.Join(t.TempDir(), "outside")
 	must(t, os.Mkdir(outside, 0o700))
 	file := filepath.Join(outside, "file")
@@ -130,16 +131,17 @@ func TestLockThatSomebodyElsePut(t *testing.T) {
 		})
 	}
 	if b, err := os.ReadFile(file); err != nil || string(b) != "precious" {
-		t.Errorf("outside there is %q, %v", b, err)
+		t.Errorf("the file outside has %q, %v", b, err)
 	}
 	if fi, err := os.Stat(outside); err != nil || fi.Mode().Perm() != 0o700 {
-		t.Errorf("outside has the mode %v, %v", fi.Mode(), err)
+		t.Errorf("the directory outside has mode %v, %v", fi.Mode(), err)
 	}
 }
 
-// TestLockThatCannotBeOpened says so, and does without none.
+// TestLockThatCannotBeOpened expects an error that names the lock. A push must not ignore
+// it.
 func TestLockThatCannotBeOpened(t *testing.T) {
-	needRoot(t, "makes the lock somebody else's")
+	needRoot(t, "makes a lock of another user")
 	dir := t.TempDir()
 	must(t, os.Chmod(filepath.Dir(dir), 0o755))
 	must(t, os.Chmod(dir, 0o777|fs.ModeSticky))

@@ -22,8 +22,8 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// open opens a store whose every test ends with the check that gives the house
-// its name: what is served is what the directory holds, neither more nor less.
+// open opens a store. At the end of the test checkPure compares its view with the
+// directory.
 func open(t testing.TB, dir string, opts *filestore.Options) *filestore.Store {
 	t.Helper()
 	s, err := filestore.Open(dir, opts)
@@ -41,8 +41,8 @@ func open(t testing.TB, dir string, opts *filestore.Options) *filestore.Store {
 	return s
 }
 
-// checkPure compares the live view with one merged from the files, and with one
-// of the same directory opened again.
+// checkPure compares the live view with a merge of the files and with the view of another
+// store on the directory.
 func checkPure(t testing.TB, s *filestore.Store, dir string, opts *filestore.Options) {
 	t.Helper()
 	if _, err := s.Rescan(); err != nil {
@@ -74,7 +74,7 @@ func checkPure(t testing.TB, s *filestore.Store, dir string, opts *filestore.Opt
 	}
 	defer again.Close()
 	live := show(s.View())
-	timeless := true // Merge knows of no clock
+	timeless := true // Merge has no clock
 	for f := range s.View().Files() {
 		if !f.Expired().IsZero() && !strings.Contains(string(files[f.Name()]), "# promspool:expired ") {
 			timeless = false
@@ -84,12 +84,12 @@ func checkPure(t testing.TB, s *filestore.Store, dir string, opts *filestore.Opt
 		t.Errorf("the live view differs from the merge of the files (-merge +live):\n%s", diff)
 	}
 	if diff := cmp.Diff(show(again.View()), live); diff != "" {
-		t.Errorf("the live view differs from that after opening again (-again +live):\n%s", diff)
+		t.Errorf("the live view differs from that of another store (-again +live):\n%s", diff)
 	}
 }
 
-// show writes what a view serves and says, without the times of files, which
-// Merge does not know.
+// show returns the exposition, files and conflicts of a view, without the times of files,
+// which Merge does not have.
 func show(v *merge.View) string {
 	var b strings.Builder
 	for line := range strings.Lines(string(v.AppendTo(nil))) {
@@ -191,7 +191,7 @@ func must(t testing.TB, err error) {
 	}
 }
 
-func TestTheFileIsAsDocumented(t *testing.T) {
+func TestDocumentedFileFormat(t *testing.T) {
 	dir := t.TempDir()
 	now := time.Unix(1763628000, 500_000_000)
 	s := open(t, dir, &filestore.Options{Now: func() time.Time { return now }})
@@ -220,7 +220,7 @@ push_time_seconds{instance="db1",job="backup"} 1.7636280005e+09
 	}
 }
 
-func TestAPushThatClashesIsRefusedAndNoted(t *testing.T) {
+func TestConflictingPushIsRecorded(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(dir, "drop.prom"), []byte("# TYPE d gauge\nd 1\nx{job=\"b\"} 1\n"), 0o644))
 	s := open(t, dir, &filestore.Options{Own: map[string]merge.Own{"go_goroutines": {Type: exposition.Gauge}}})
@@ -249,7 +249,7 @@ func TestAPushThatClashesIsRefusedAndNoted(t *testing.T) {
 					t.Fatalf("push = %v, want a conflict", err)
 				}
 				if diff := cmp.Diff(before, samples(s.View())); diff != "" {
-					t.Errorf("the refused push changed what is served:\n%s", diff)
+					t.Errorf("the rejected push changed the view:\n%s", diff)
 				}
 				if got := s.View().File(b.FileName()).LastFailure(); got.Before(at) {
 					t.Errorf("LastFailure = %v, want %v or later", got, at)
@@ -259,9 +259,9 @@ func TestAPushThatClashesIsRefusedAndNoted(t *testing.T) {
 	}
 	must(t, s.Update(b, families(t, "# TYPE go_goroutines gauge\ngo_goroutines 7\n"), record.PushOptions{}))
 	if got := string(s.View().AppendBeside(nil, "go_goroutines")); got != "go_goroutines{job=\"b\"} 7\n" {
-		t.Errorf("beside the agent's own: %q", got)
+		t.Errorf("the samples in the agent's own family are %q", got)
 	}
-	// The one thing that may be in the way of itself.
+	// A group does not conflict with its own old content.
 	must(t, s.Replace(b, families(t, "# TYPE own gauge\nown 1\n"), record.PushOptions{}))
 	must(t, s.Replace(b, families(t, "# TYPE own counter\nown 1\n"), record.PushOptions{}))
 }
@@ -294,7 +294,7 @@ func TestNamesOfGroups(t *testing.T) {
 	for _, v := range []string{"a", "A", "aB", "Ab", "ab", strings.Repeat("x", 300), strings.Repeat("x", 301), strings.Repeat("X", 300), "a\nb", "a%0ab", "a~b", "é", "e\u0301"} {
 		name := group(t, "job", v).FileName()
 		if other, ok := seen[strings.ToLower(name)]; ok {
-			t.Errorf("%q and %q have names that some file systems take for one: %s", v, other, name)
+			t.Errorf("%q and %q have file names that some file systems treat as equal: %s", v, other, name)
 		}
 		seen[strings.ToLower(name)] = v
 		if len(name) > 220 || strings.ContainsAny(name, "/\n") {
@@ -303,7 +303,7 @@ func TestNamesOfGroups(t *testing.T) {
 	}
 }
 
-func TestACopyOfAPushedFileIsADroppedFile(t *testing.T) {
+func TestCopyOfPushedFileIsDropped(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, nil)
 	g := group(t, "job", "a")
@@ -340,13 +340,13 @@ func TestTwoStoresOnOneDirectory(t *testing.T) {
 	_, err := a.Rescan()
 	must(t, err)
 	if got := strings.Count(samples(a.View()), "\n"); got != 2*n {
-		t.Errorf("%d of %d merged families are there", got, 2*n)
+		t.Errorf("%d of %d merged families exist", got, 2*n)
 	}
 	must(t, b.Delete(g))
 	must(t, a.Delete(g))
 }
 
-func TestTheDirectoryIsReplaced(t *testing.T) {
+func TestReplacedDirectory(t *testing.T) {
 	parent := t.TempDir()
 	dir := filepath.Join(parent, "spool")
 	must(t, os.Mkdir(dir, 0o755))
@@ -358,7 +358,7 @@ func TestTheDirectoryIsReplaced(t *testing.T) {
 		t.Error("a push without a directory was acknowledged")
 	}
 	if got := samples(s.View()); got != "" {
-		t.Errorf("without a directory this is served:\n%s", got)
+		t.Errorf("without a directory the view has\n%s", got)
 	}
 	must(t, os.Mkdir(dir, 0o755))
 	must(t, s.Replace(h, families(t, "m 2\n"), record.PushOptions{}))
@@ -386,9 +386,9 @@ func TestLeftoversAreSwept(t *testing.T) {
 	}
 }
 
-// TestViewIsAPureFunctionOfTheDirectory plays random pushes, drops, deletions
-// and renames; open checks at the end, and this in between.
-func TestViewIsAPureFunctionOfTheDirectory(t *testing.T) {
+// TestViewDependsOnFilesOnly runs random pushes, drops, deletions and renames. It compares
+// the view with the directory in between, and open does at the end.
+func TestViewDependsOnFilesOnly(t *testing.T) {
 	filestore.SetLoadChunk(t, 2)
 	for seed := range uint64(30) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -482,7 +482,7 @@ func TestViewIsAPureFunctionOfTheDirectory(t *testing.T) {
 				case 7, 8:
 					c.pass(time.Duration(r.IntN(120)) * time.Minute)
 					must1(s.Rescan())
-					// Whoever reads the directory now sees what the sweep is going to make of it.
+					// A store that is opened before the sweep has the view of after the sweep.
 					fresh := must1(filestore.Open(dir, &filestore.Options{Unchecked: opts.Unchecked, Now: c.now, Lifetimes: opts.Lifetimes}))
 					expire(t, s)
 					if opts.Lifetimes.Retention == 0 {
@@ -504,7 +504,7 @@ func TestViewIsAPureFunctionOfTheDirectory(t *testing.T) {
 				}
 				must(t, err)
 				if v := s.View(); string(inflate(t, v.Deflated())) != string(v.AppendTo(nil)) {
-					t.Fatal("what is deflated is not the text")
+					t.Fatal("the compressed text differs from the text")
 				}
 			}
 			expire(t, s)
@@ -518,7 +518,7 @@ func TestOtherDirectoriesAreReadOnly(t *testing.T) {
 	s := open(t, dir, nil)
 	src := s.AddSource(other)
 	if _, err := src.Rescan(); err == nil {
-		t.Error("a directory that is not there was read")
+		t.Error("a missing directory was read")
 	}
 	must(t, os.Mkdir(other, 0o755))
 	drop := func(dir, name, text string) {
@@ -546,39 +546,39 @@ func TestOtherDirectoriesAreReadOnly(t *testing.T) {
 		t.Errorf("conflicts: %v", c)
 	}
 	if _, err := os.Stat(filepath.Join(other, ".job=x.prom123")); err != nil {
-		t.Errorf("swept in a directory that is not ours: %v", err)
+		t.Errorf("another directory was swept: %v", err)
 	}
 	must(t, os.RemoveAll(other))
 	if _, err := src.Rescan(); err == nil {
-		t.Error("a directory that is gone was read")
+		t.Error("a deleted directory was read")
 	}
 	want(t, s, "m{x=\"1\"} 1\n")
 }
 
-func TestAFileMayAskForRest(t *testing.T) {
+func TestSettleLine(t *testing.T) {
 	dir := t.TempDir()
 	now := time.Now()
 	s := open(t, dir, &filestore.Options{Now: func() time.Time { return now }})
 	name := filepath.Join(dir, "two-steps.prom")
 	must(t, os.WriteFile(name, []byte("# promspool:settle 5s\na 1\n"), 0o644))
 	now = time.Now()
-	again, err := s.Reload("two-steps.prom")
+	retry, err := s.Reload("two-steps.prom")
 	must(t, err)
 	want(t, s, "")
-	if len(again) != 1 {
-		t.Errorf("again = %v, want the file", again)
+	if len(retry) != 1 {
+		t.Errorf("Reload = %v, want the file", retry)
 	}
 	must(t, os.WriteFile(name, []byte("# promspool:settle 5s\na 1\nb 2\n"), 0o644))
 	now = time.Now().Add(6 * time.Second)
-	again, err = s.Reload("two-steps.prom")
+	retry, err = s.Reload("two-steps.prom")
 	must(t, err)
 	want(t, s, "a 1\nb 2\n")
-	if len(again) != 0 {
-		t.Errorf("again = %v, want nothing", again)
+	if len(retry) != 0 {
+		t.Errorf("Reload = %v, want nothing", retry)
 	}
 }
 
-func TestAPushGoesPastAWriterOfItsFile(t *testing.T) {
+func TestPushDoesNotWaitForWriter(t *testing.T) {
 	dir := t.TempDir()
 	g := group(t, "job", "j")
 	f, err := os.Create(filepath.Join(dir, g.FileName()))
@@ -591,13 +591,13 @@ func TestAPushGoesPastAWriterOfItsFile(t *testing.T) {
 	want(t, s, "m{job=\"j\"} 2\n")
 }
 
-func TestRefusedPushesMakeNotAnyNumberOfGroups(t *testing.T) {
+func TestMaxFailedGroups(t *testing.T) {
 	s := open(t, t.TempDir(), &filestore.Options{MaxFailedGroups: 3})
 	bad := "m 1\nm 2\n"
 	for i := range 5 {
 		var syntax *exposition.SyntaxError
 		if err := s.Replace(group(t, "job", fmt.Sprint(i)), families(t, bad), record.PushOptions{}); !errors.As(err, &syntax) {
-			t.Fatalf("Replace = %v, want a refusal", err)
+			t.Fatalf("Replace = %v, want a syntax error", err)
 		}
 	}
 	if got := s.View().Totals(); got.Groups != 3 || got.Failed != 3 {
@@ -609,7 +609,7 @@ func TestRefusedPushesMakeNotAnyNumberOfGroups(t *testing.T) {
 	}
 }
 
-func TestPostToAGroupWhoseFileIsBroken(t *testing.T) {
+func TestPostToInvalidFile(t *testing.T) {
 	dir := t.TempDir()
 	now := time.Now()
 	s := open(t, dir, &filestore.Options{Now: func() time.Time { return now }})
@@ -622,10 +622,10 @@ func TestPostToAGroupWhoseFileIsBroken(t *testing.T) {
 	now = time.Now()
 	_, err = s.Rescan()
 	must(t, err)
-	// Just now: the last good content stands, and a push builds on it.
+	// For a moment the last valid content stays, and a push adds to it.
 	must(t, s.Update(g, families(t, "b 1\n"), record.PushOptions{}))
 	want(t, s, "a{job=\"j\"} 1\nb{job=\"j\"} 1\nkeep{job=\"j\"} 1\n")
-	// For long: nobody knows what the group holds.
+	// After that the content of the group is unknown.
 	must(t, os.WriteFile(name, []byte("half"), 0o644))
 	now = time.Now().Add(time.Minute)
 	_, err = s.Rescan()
@@ -634,7 +634,7 @@ func TestPostToAGroupWhoseFileIsBroken(t *testing.T) {
 		t.Errorf("Update = %v, want an error that names the file", err)
 	}
 	if data, err := os.ReadFile(name); err != nil || string(data) != "half" {
-		t.Errorf("the file holds %q, %v", data, err)
+		t.Errorf("the file has %q, %v", data, err)
 	}
 	must(t, s.Replace(g, families(t, "c 1\n"), record.PushOptions{}))
 	want(t, s, "c{job=\"j\"} 1\n")

@@ -7,11 +7,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// as runs do under another user, in whose name files are made and opened.
+// as runs do with another user and group for all file operations.
 func as(uid, gid int, do func()) {
 	var done sync.WaitGroup
 	done.Go(func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		runtime.LockOSThread() // never unlocked, so the thread ends with the goroutine
 		_ = unix.Setfsgid(gid)
 		_ = unix.Setfsuid(uid)
 		do()

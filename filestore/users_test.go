@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// needRoot skips the test, saying for what, if it may not become other users.
+// needRoot skips the test with a reason if it cannot become other users.
 func needRoot(t *testing.T, why string) {
 	t.Helper()
 	if os.Geteuid() == 0 && runtime.GOOS == "linux" {

@@ -71,7 +71,7 @@ func TestWritten(t *testing.T) {
 	must(t, f.Close())
 	check("closed", closed)
 	reader := open(os.O_RDONLY)
-	last = 0 // what a reader does is no report about the content
+	last = 0 // reads report nothing about the content
 	check("opened by a reader", closed+", opened")
 	must(t, reader.Close())
 	f = open(os.O_WRONLY | os.O_TRUNC)
@@ -157,8 +157,9 @@ func TestWrittenInADirectoryOfTwoPaths(t *testing.T) {
 	both(false)
 }
 
-// TestWrittenAfterTheDirectoryWasReplaced: what was known is of other files.
-func TestWrittenAfterTheDirectoryWasReplaced(t *testing.T) {
+// TestWrittenAfterReplacedDirectory expects that the reports of the old directory do not
+// apply to the files of the new one.
+func TestWrittenAfterReplacedDirectory(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "spool")
 	must(t, os.Mkdir(dir, 0o755))
 	m, w, _ := watch(t, dir)

@@ -152,41 +152,42 @@ func (rt *router) serveQuit(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// onlyPushAndRead hides the routes that only the operator's address has: stopping
-// the agent and profiling it.
+// onlyPushAndRead hides the routes of the operator's address: those that stop or profile
+// the agent.
 func (rt *router) onlyPushAndRead() http.Handler {
 	public := *rt
 	public.lifecycle, public.profiles = false, nil
 	return &public
 }
 
-// onlyRead answers what is read and rejects everything else.
+// onlyRead accepts reads and rejects all other requests.
 func (rt *router) onlyRead() http.Handler {
 	public := *rt
 	public.lifecycle, public.profiles, public.readOnly = false, nil, true
 	return &public
 }
 
-// refuseWrite answers requests that do not only read. Pings write with GET as well.
+// refuseWrite rejects requests that write, and reports whether it did. Pings also write
+// with GET.
 func (rt *router) refuseWrite(w http.ResponseWriter, r *http.Request) bool {
-	const sentence = "this socket is read-only: push to the port of the agent or to --push.socket"
+	const message = "this socket is read-only: push to the port of the agent or to --push.socket"
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions:
 		path, _ := strings.CutPrefix(rawPath(r.URL), rt.prefix)
 		if !strings.HasPrefix(path, "/ping/") {
 			return false
 		}
-		http.Error(w, sentence, http.StatusForbidden)
+		http.Error(w, message, http.StatusForbidden)
 	default:
 		rt.push.Drain(w, r)
 		w.Header().Set("Allow", "GET, HEAD, OPTIONS")
-		http.Error(w, sentence, http.StatusMethodNotAllowed)
+		http.Error(w, message, http.StatusMethodNotAllowed)
 	}
 	return true
 }
 
-// readOnlyKey is the key of the context of requests to a router that is read-only.
+// readOnlyKey is the context key of requests to a read-only router.
 type readOnlyKey struct{}
 
-// isReadOnly reports whether the request came to a router that is read-only.
+// isReadOnly reports whether the request came to a read-only router.
 func isReadOnly(r *http.Request) bool { return r.Context().Value(readOnlyKey{}) != nil }

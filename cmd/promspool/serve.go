@@ -215,7 +215,7 @@ func (s *sockets) all() []net.Listener { return slices.Concat(s.web, s.push, s.r
 
 func (s *sockets) close() {
 	for _, l := range s.all() {
-		_ = l.Close() // the server has closed it, if it came to that
+		_ = l.Close() // the server may have closed it already
 	}
 }
 

@@ -20,8 +20,8 @@ import (
 )
 
 // sources are the directories of --spool.textfile-directory. Its patterns are
-// expanded periodically, as in node_exporter: new directories are served and
-// deleted ones are no longer watched.
+// expanded periodically, as in node_exporter. New directories are served, and the watches
+// of deleted ones end.
 type sources struct {
 	patterns []string
 	spool    string

@@ -14,7 +14,7 @@ import (
 	"github.com/promspool/promspool/filestore/wording"
 )
 
-// A timer is what is expected of a job that a systemd timer starts.
+// A timer has the expected starts of a job that a systemd timer starts.
 type timer struct {
 	job   string        // that the timer starts
 	every time.Duration // the longest time between two starts
@@ -58,16 +58,16 @@ func readTimer(unit string) (t timer, err error) {
 	return t, nil
 }
 
-// output runs a program of systemd and returns what it prints. The time zone is that of the
+// output runs a program of systemd and returns its output. The time zone is that of the
 // host, as for the service manager.
 func output(name string, args ...string) (string, error) {
 	cmd := exec.Command(name, args...)
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "TZ=") })
 	cmd.Env = append(cmd.Env, "LC_ALL=C", "SYSTEMD_COLORS=0", "SYSTEMD_PAGER=")
-	var said bytes.Buffer
-	cmd.Stderr = &said
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
 	text, err := cmd.Output()
-	if line, _, _ := strings.Cut(strings.TrimSpace(said.String()), "\n"); err != nil && line != "" {
+	if line, _, _ := strings.Cut(strings.TrimSpace(stderr.String()), "\n"); err != nil && line != "" {
 		return "", fmt.Errorf("%s failed: %s", name, wording.Visible(line))
 	} else if err != nil {
 		return "", fmt.Errorf("cannot run %s: %w", name, err)
@@ -76,7 +76,7 @@ func output(name string, args ...string) (string, error) {
 }
 
 // parseTimer reads the properties of a timer, one a line. It returns calendar expressions
-// apart, since only systemd can evaluate them.
+// separately, since only systemd can evaluate them.
 func parseTimer(shown string) (t timer, calendar []string, err error) {
 	found := false
 	for line := range strings.Lines(shown) {
@@ -117,7 +117,7 @@ func parseTimer(shown string) (t timer, calendar []string, err error) {
 	return t, calendar, err
 }
 
-// jobOfUnit returns the name of the job that a service is: backup of backup.service and of
+// jobOfUnit returns the job name of a service: backup for backup.service and for
 // promspool-run@backup.service.
 func jobOfUnit(unit string) string {
 	name := strings.TrimSuffix(unit, ".service")
@@ -150,11 +150,11 @@ func parseSpan(text string) (sum time.Duration, err error) {
 	return sum, nil
 }
 
-// maxElapses is how many starts of a calendar expression are looked at. So many show the
-// weekend of one that elapses each minute of a working day, and leap years.
+// maxElapses is the number of starts of a calendar expression that are examined. That
+// covers the weekend of an expression for each minute of a working day, and leap years.
 const maxElapses = 10_000
 
-// parseElapses reads what systemd-analyze calendar prints: the times of each expression.
+// parseElapses reads the times of each expression from systemd-analyze calendar.
 func parseElapses(text string) (elapses [][]time.Time) {
 	for line := range strings.Lines(text) {
 		key, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
@@ -173,8 +173,8 @@ func parseElapses(text string) (elapses [][]time.Time) {
 	return elapses
 }
 
-// gaps returns the first of all times and the longest gap between two. Where one expression
-// has no more times, though it may elapse later, it stops.
+// gaps returns the first of all times and the longest gap between two. It stops where the
+// times of one expression end because of [maxElapses].
 func gaps(elapses [][]time.Time) (first time.Time, longest time.Duration) {
 	var all []time.Time
 	var end time.Time

@@ -177,7 +177,7 @@ func (d *Dir) Stat(name string) (st, link unix.Stat_t, err error) {
 var ErrLeadsNowhere = errors.New("the symbolic link leads nowhere")
 
 // Author returns the user who wrote a file directly. It is zero for root, the agent
-// and the owner of the directory, who may write files for other users.
+// and the owner of the directory, because they may write files for other users.
 func (d *Dir) Author(st *unix.Stat_t) uint32 {
 	if st.Uid == ownUID || st.Uid == d.owner {
 		return 0

@@ -561,7 +561,7 @@ type loss struct {
 	base, first string
 	lines       int
 	to          *record.ID
-	same        bool // with the same value and extra, which is no conflict
+	same        bool // with the same value and extra, so without a conflict
 	equal       bool // with the same value
 }
 
