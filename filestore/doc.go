@@ -35,9 +35,9 @@
 // 0644, a final newline, one TYPE and one HELP line a family.
 //
 // Lines "# promspool:KEY VALUE" after the first are attributes of the group, such as
-// its lifetime. When that has ended, the metrics are kept in such lines as well and
-// are no longer served; the times of the pushes still are. So the View is a function
-// of the directory and, for lifetimes, of the clock.
+// its lifetime. When that has ended, the metrics are kept in such lines as well. The View
+// then has only the times of the pushes. So it is a function of the directory and, for
+// lifetimes, of the clock.
 //
 // Files dropped by other programs are never written, renamed or deleted, except that
 // they can be archived after their lifetime.

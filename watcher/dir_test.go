@@ -21,7 +21,7 @@ func TestFiles(t *testing.T) {
 	m, w, reg := watch(t, dir)
 	m.holds(t, "old.prom", "1")
 	if got := w.Mode(); got == "polling" {
-		t.Errorf("Mode() = %q in a directory that can be watched", got)
+		t.Errorf("Mode() = %q in a watched directory", got)
 	}
 
 	path := filepath.Join(dir, "a.prom")
@@ -43,7 +43,7 @@ func TestFiles(t *testing.T) {
 	defer m.mu.Unlock()
 	for name := range m.reloads {
 		if !isProm(name) {
-			t.Errorf("Reload was asked for %q, which does not match", name)
+			t.Errorf("Reload got %q, which does not match", name)
 		}
 	}
 	if m.rescans != 1 || value(t, reg, "promspool_watch_rescans_total", "start") != 1 {
@@ -85,12 +85,12 @@ func TestRemovedAndRecreatedAtOnce(t *testing.T) {
 		must(t, os.RemoveAll(dir))
 		must(t, os.Mkdir(dir, 0o755))
 		put(t, dir, "b.prom", fmt.Sprint(i))
-		t.Log("noticed after", m.holds(t, "b.prom", fmt.Sprint(i)))
+		t.Log("detected after", m.holds(t, "b.prom", fmt.Sprint(i)))
 	}
 	put(t, dir, "c.prom", "2") // through the new watch
 	m.holds(t, "b.prom", "4", "c.prom", "2")
 	if value(t, reg, "promspool_watch_rescans_total", "directory") == 0 {
-		t.Error("no rescan was counted as caused by the directory")
+		t.Error("no rescan has the cause directory")
 	}
 }
 
@@ -102,7 +102,7 @@ func TestMovedAwayAndRecreated(t *testing.T) {
 	must(t, os.Rename(dir, dir+".old"))
 	must(t, os.Mkdir(dir, 0o755))
 	put(t, dir, "b.prom", "2")
-	t.Log("noticed after", m.holds(t, "b.prom", "2"))
+	t.Log("detected after", m.holds(t, "b.prom", "2"))
 
 	put(t, dir+".old", "a.prom", "3")
 	put(t, dir, "c.prom", "4")
@@ -110,7 +110,7 @@ func TestMovedAwayAndRecreated(t *testing.T) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.reloads["a.prom"] != 0 {
-		t.Error("Reload was asked for a file of the directory that was moved away")
+		t.Error("Reload got a file of the moved directory")
 	}
 }
 
@@ -127,12 +127,12 @@ func TestSymlinkRetargeted(t *testing.T) {
 
 	must(t, os.Symlink(two, link+".new"))
 	must(t, os.Rename(link+".new", link))
-	t.Log("noticed after", m.holds(t, "b.prom", "2")) // nothing is reported: the check must find it
+	t.Log("detected after", m.holds(t, "b.prom", "2")) // the kernel reports nothing, so the check must detect it
 	put(t, two, "c.prom", "3")
 	m.holds(t, "b.prom", "2", "c.prom", "3")
 }
 
-func TestRemovedForAWhile(t *testing.T) {
+func TestRemovedTemporarily(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "spool")
 	must(t, os.Mkdir(dir, 0o755))
 	put(t, dir, "a.prom", "1")
@@ -154,7 +154,7 @@ func TestRemovedForAWhile(t *testing.T) {
 	}
 }
 
-func TestMissingAtFirst(t *testing.T) {
+func TestMissingAtStart(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "not", "yet")
 	m, w, _ := watch(t, dir)
 	if got := w.Mode(); got != "polling" {
@@ -168,8 +168,8 @@ func TestMissingAtFirst(t *testing.T) {
 	m.holds(t, "a.prom", "2")
 }
 
-// TestPipeInPlaceOfTheDirectory: opening it must not wait for a writer.
-func TestPipeInPlaceOfTheDirectory(t *testing.T) {
+// TestPipeInPlaceOfDirectory expects that the open does not wait for a writer.
+func TestPipeInPlaceOfDirectory(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "spool")
 	must(t, syscall.Mkfifo(path, 0o644))
 	m, w, _ := watch(t, path)
@@ -182,7 +182,7 @@ func TestPipeInPlaceOfTheDirectory(t *testing.T) {
 	m.holds(t, "a.prom", "1")
 }
 
-func TestStormWithASlowTarget(t *testing.T) {
+func TestManyEventsWithSlowTarget(t *testing.T) {
 	const files, rounds = 1000, 5 // four events each, far more than the kernel keeps
 	dir := t.TempDir()
 	m, _, reg := watch(t, dir)

@@ -1,7 +1,7 @@
 package watcher
 
-// White-box: these tests play the kernel, with invented events and fake time,
-// which no directory can do on demand.
+// White-box: these tests replace the kernel with made-up events and fake time, because a
+// directory cannot produce them on demand.
 
 import (
 	"context"
@@ -19,14 +19,14 @@ import (
 
 const ms = time.Millisecond
 
-// A kernel hands out watches on the directory /spool.
+// A kernel opens watches on the directory /spool.
 type kernel struct {
 	mu      sync.Mutex
-	events  chan fsnotify.Event // of the watch handed out last
+	events  chan fsnotify.Event // of the last watch
 	errors  chan error
 	opened  int
 	closed  int
-	openErr error // if set, no watch can be opened
+	openErr error // if set, opens of watches fail
 	gone    error // if set, the directory was replaced
 	partial string
 	onOpen  func()
@@ -72,12 +72,12 @@ func (k *kernel) set(change func(*kernel)) {
 	change(k)
 }
 
-// write has the kernel tell of a write to the named file.
+// write reports a write to the named file.
 func (k *kernel) write(name string) {
 	k.events <- fsnotify.Event{Name: "/spool/" + name, Op: fsnotify.Write}
 }
 
-// drop ends the watch without being asked to.
+// drop ends the watch without a call of close.
 func (k *kernel) drop() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -86,8 +86,8 @@ func (k *kernel) drop() {
 	k.errors, k.events = nil, nil
 }
 
-// A diary is a Target that notes when it was called. It answers with what its
-// fields say, and takes as long.
+// A diary is a Target that records the time of its calls. Its fields set the results and
+// the duration of calls.
 type diary struct {
 	mu      sync.Mutex
 	start   time.Time
@@ -151,14 +151,14 @@ func (d *diary) want(t *testing.T, want ...string) {
 	}
 }
 
-// running runs the test in a bubble of fake time in which a Watcher has just
-// started and done its first Rescan.
+// running runs the test in a bubble of fake time, after a Watcher has started and done its
+// first Rescan.
 func running(t *testing.T, k *kernel, d *diary, cfg Config, test func(t *testing.T, w *Watcher)) {
 	t.Helper()
 	runningFor(t, k, d, d, cfg, test)
 }
 
-// runningFor is running for a Target that writes into the diary.
+// runningFor is running for a Target that writes to the diary.
 func runningFor(t *testing.T, k *kernel, target Target, d *diary, cfg Config, test func(t *testing.T, w *Watcher)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {

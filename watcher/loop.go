@@ -12,20 +12,20 @@ type loop struct {
 	log    *slog.Logger
 
 	watch     *watch        // nil without one; the loop then polls
-	checkedAt time.Time     // time of the last check that it is still on the directory
-	unchecked bool          // events were reported after that
+	checkedAt time.Time     // time of the last check of the watch
+	unchecked bool          // events came after that check
 	listening chan struct{} // closed when listening to the watch has ended
 	lostTo    cause         // why there is no watch
-	attempts  int           // failed ones to get a new watch
+	attempts  int           // failed attempts to get a new watch
 	retryAt   time.Time     // the next attempt
 
 	follower  Follower  // the target; nil if it has no links
-	followAt  time.Time // the next look at its links at the latest
-	followEnd time.Time // the end of the last one
+	followAt  time.Time // latest time of the next check of its links
+	followEnd time.Time // end of the last check
 	followed  pace
 
-	rescanAt time.Time // the next pass at the latest
-	troubled time.Time // the next answer to a trouble at the earliest
+	rescanAt time.Time // latest time of the next pass
+	troubled time.Time // earliest time of the next reaction to a trouble
 	pace     pace
 
 	losing, arming, rescanning, reloading, following complaint
@@ -75,9 +75,9 @@ func (l *loop) start() {
 
 // step does the work that is due.
 func (l *loop) step() {
-	// One stat after each group of events, not only each second: while the Target
-	// has a descriptor of the directory open, the kernel does not report that the
-	// directory was deleted. It does report that its files were deleted before.
+	// A stat follows each group of events, not only each second. While the Target has
+	// a descriptor of the directory open, the kernel does not report the deletion of
+	// the directory. But it reports the earlier deletion of its files.
 	now := time.Now()
 	if l.watch != nil && now.Sub(l.checkedAt) >= checkPause {
 		l.checkedAt = now
@@ -97,7 +97,7 @@ func (l *loop) step() {
 		l.losing.note(trouble.err)
 		l.disarm()
 		l.arm()
-		// Rescan also without a new watch: if the directory was deleted, its files were too.
+		// Also without a new watch: if the directory was deleted, so were its files.
 		l.rescan(trouble.cause)
 	}
 	if !now.Before(l.rescanAt) {
@@ -108,7 +108,7 @@ func (l *loop) step() {
 	l.reload(time.Now())
 }
 
-// follow checks the links if that is due.
+// follow checks the links if the check is due.
 func (l *loop) follow(now time.Time) {
 	if l.follower == nil || now.Before(l.followDue()) {
 		return
@@ -138,7 +138,7 @@ func (l *loop) followDue() time.Time {
 	return due
 }
 
-// next returns when step has work to do, unless the inbox gets something before.
+// next returns the time of the next step, unless the inbox gets something before.
 func (l *loop) next() time.Time {
 	at := earlier(l.rescanAt, time.Now().Add(checkEvery))
 	if l.unchecked {
@@ -198,7 +198,7 @@ func (l *loop) routine() cause {
 	return causeResync
 }
 
-// reload asks for all names that are due, in one call.
+// reload reloads all names that are due, in one call.
 func (l *loop) reload(now time.Time) {
 	due := l.inbox.take(now)
 	if len(due) == 0 {

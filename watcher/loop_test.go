@@ -19,7 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
-// TestBusyFileIsNotStarved: the time to settle counts from the first event.
+// TestBusyFileIsNotStarved expects that the settle time counts from the first event.
 func TestBusyFileIsNotStarved(t *testing.T) {
 	k, d := &kernel{}, &diary{}
 	running(t, k, d, Config{Settle: 22 * ms}, func(t *testing.T, w *Watcher) {
@@ -41,7 +41,7 @@ func TestDueNamesComeTogether(t *testing.T) {
 		k.write("a.prom")
 		k.write(".a.prom123")
 		time.Sleep(25 * ms)
-		// The target is at work since 70ms, until 120ms.
+		// The Reload runs from 70ms to 120ms.
 		k.write("b.prom")
 		time.Sleep(5 * ms)
 		k.write("a.prom")
@@ -51,7 +51,7 @@ func TestDueNamesComeTogether(t *testing.T) {
 	})
 }
 
-func TestUnsettledNamesAreAskedAgain(t *testing.T) {
+func TestUnsettledNamesAreRetried(t *testing.T) {
 	busy := true
 	k, d := &kernel{}, &diary{again: func(string) bool { return busy }}
 	running(t, k, d, Config{}, func(t *testing.T, w *Watcher) {
@@ -61,17 +61,17 @@ func TestUnsettledNamesAreAskedAgain(t *testing.T) {
 			"20ms a.prom", "22ms a.prom", "26ms a.prom", "34ms a.prom", "50ms a.prom",
 			"82ms a.prom", "132ms a.prom", "182ms a.prom")
 
-		time.Sleep(8 * time.Second) // and once a second in the end
+		time.Sleep(8 * time.Second) // finally once a second
 		asked := d.take()
 		if last, n := asked[len(asked)-1], len(asked); n < 40 || n > 50 {
-			t.Errorf("asked %d times in 8s, want about 45; last: %s", n, last)
+			t.Errorf("%d retries in 8s, want about 45; last: %s", n, last)
 		}
 		time.Sleep(10 * time.Second)
 		if n := len(d.take()); n != 10+1 {
 			t.Errorf("%d calls in 10s, want 10 and a Rescan", n)
 		}
 
-		// An event only ever makes it earlier.
+		// An event can only make it earlier.
 		k.write("a.prom")
 		start := time.Since(d.start)
 		time.Sleep(20 * ms)
@@ -82,7 +82,7 @@ func TestUnsettledNamesAreAskedAgain(t *testing.T) {
 		d.take()
 		time.Sleep(5 * time.Second)
 		if got := strings.Join(d.take(), ","); strings.Contains(got, "a.prom") {
-			t.Errorf("calls of the target: %q, though all is settled", got)
+			t.Errorf("calls of the target: %q, want none", got)
 		}
 		if n := w.inbox.len(); n != 0 {
 			t.Errorf("%d files pending, want 0", n)
@@ -90,18 +90,18 @@ func TestUnsettledNamesAreAskedAgain(t *testing.T) {
 	})
 }
 
-func TestEventDoesNotDelayAFileInBackOff(t *testing.T) {
+func TestEventDoesNotDelayRetry(t *testing.T) {
 	k, d := &kernel{}, &diary{again: func(string) bool { return true }}
 	running(t, k, d, Config{}, func(t *testing.T, w *Watcher) {
 		k.write("a.prom")
 		time.Sleep(45 * ms)
-		k.write("a.prom") // due at 65ms by itself, but the file is at 50ms
+		k.write("a.prom") // due at 65ms, but the retry of the file at 50ms
 		time.Sleep(10 * ms)
 		d.want(t, "0s *", "20ms a.prom", "22ms a.prom", "26ms a.prom", "34ms a.prom", "50ms a.prom")
 	})
 }
 
-func TestRescanMayLeaveNamesToSettle(t *testing.T) {
+func TestRescanReturnsUnsettledNames(t *testing.T) {
 	k, d := &kernel{}, &diary{scanAgain: []string{"a.prom"}}
 	running(t, k, d, Config{}, func(t *testing.T, w *Watcher) {
 		time.Sleep(time.Second)
@@ -109,7 +109,7 @@ func TestRescanMayLeaveNamesToSettle(t *testing.T) {
 	})
 }
 
-func TestFailedReloadIsRepeated(t *testing.T) {
+func TestFailedReloadIsRetried(t *testing.T) {
 	k, d := &kernel{}, &diary{reloadErr: errors.New("reading a directory: too many open files")}
 	running(t, k, d, Config{}, func(t *testing.T, w *Watcher) {
 		k.write("a.prom")
@@ -122,7 +122,7 @@ func TestFailedReloadIsRepeated(t *testing.T) {
 	})
 }
 
-func TestTroubleMakesANewWatchAndARescan(t *testing.T) {
+func TestTroubleCausesNewWatchAndRescan(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		trouble func(*kernel)
@@ -141,7 +141,7 @@ func TestTroubleMakesANewWatchAndARescan(t *testing.T) {
 			k.onOpen = func() { k.gone = nil }
 			running(t, k, d, Config{Settle: time.Minute}, func(t *testing.T, w *Watcher) {
 				d.take()
-				k.write("a.prom") // stays marked over the trouble
+				k.write("a.prom") // stays marked
 				time.Sleep(500 * ms)
 				test.trouble(k)
 				time.Sleep(1500 * ms)
@@ -164,9 +164,9 @@ func TestTroubleMakesANewWatchAndARescan(t *testing.T) {
 	}
 }
 
-// TestTroubleAtWillIsBounded: a watch that fails again as soon as it is made
-// must not keep a core busy.
-func TestTroubleAtWillIsBounded(t *testing.T) {
+// TestTroubleRate expects that a watch that fails immediately each time does not use up a
+// core.
+func TestTroubleRate(t *testing.T) {
 	k, d := &kernel{}, &diary{takes: 100 * ms}
 	k.onOpen = func() {
 		errs := k.errors
@@ -180,7 +180,7 @@ func TestTroubleAtWillIsBounded(t *testing.T) {
 	})
 }
 
-func TestPollingWithoutAWatch(t *testing.T) {
+func TestPollingWithoutWatch(t *testing.T) {
 	k, d := &kernel{openErr: fmt.Errorf("starting: %w", syscall.EMFILE)}, &diary{}
 	var log bytes.Buffer
 	cfg := Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}
@@ -200,7 +200,7 @@ func TestPollingWithoutAWatch(t *testing.T) {
 			t.Errorf("Mode() = %q, want %q", got, backend)
 		}
 		if n := testutil.ToFloat64(w.metrics.rescans[causeError]); n != 1 {
-			t.Errorf("%v rescans after the watch was there, want 1", n)
+			t.Errorf("%v rescans after the watch existed, want 1", n)
 		}
 		time.Sleep(5 * time.Second)
 		d.take()
@@ -214,7 +214,7 @@ func TestPollingWithoutAWatch(t *testing.T) {
 	}
 }
 
-func TestGoneDirectoryIsRescannedTwice(t *testing.T) {
+func TestDeletedDirectoryIsRescannedTwice(t *testing.T) {
 	k, d := &kernel{}, &diary{}
 	running(t, k, d, Config{}, func(t *testing.T, w *Watcher) {
 		time.Sleep(500 * ms)
@@ -247,7 +247,7 @@ func TestResync(t *testing.T) {
 			"partly reported", &kernel{partial: "nfs"}, 0,
 			[]string{"0s *", "5s *", "10s *", "15s *", "20s *", "25s *", "30s *", "35s *", "40s *"},
 		},
-		// The first pass counts for nothing.
+		// The duration of the first pass is ignored.
 		{"costly", &kernel{}, 200 * ms, []string{"0s *", "10.2s *", "30.4s *"}},
 		{"too costly", &kernel{}, time.Minute, []string{"0s *"}},
 		{
@@ -265,9 +265,9 @@ func TestResync(t *testing.T) {
 	}
 }
 
-// TestLoadedTargetIsNotReadAgain: what the kernel has reported since New is, and
-// what the target could not settle, and everything in its time.
-func TestLoadedTargetIsNotReadAgain(t *testing.T) {
+// TestLoadedTarget expects no first Rescan after Loaded. Only files with events since New
+// and the names to retry are reloaded, and later all files regularly.
+func TestLoadedTarget(t *testing.T) {
 	k, d := &kernel{}, &diary{}
 	loaded := func(dir string) (*watch, error) {
 		w, err := k.open(dir)
@@ -290,8 +290,9 @@ func TestLoadedTargetIsNotReadAgain(t *testing.T) {
 	})
 }
 
-// TestLoadedTargetWithoutAWatch: without a watch changes may have been missed, so Run begins with a Rescan.
-func TestLoadedTargetWithoutAWatch(t *testing.T) {
+// TestLoadedTargetWithoutWatch expects that Run begins with a Rescan without a watch,
+// because changes may have been missed.
+func TestLoadedTargetWithoutWatch(t *testing.T) {
 	k, d := &kernel{openErr: syscall.ENOSPC}, &diary{}
 	synctest.Test(t, func(t *testing.T) {
 		w, err := newWatcher("/spool", Config{}, k.open)
@@ -309,7 +310,8 @@ func TestLoadedTargetWithoutAWatch(t *testing.T) {
 	})
 }
 
-// TestFailedRescan: it is repeated soon, and only a new error is logged.
+// TestFailedRescan expects that a failed Rescan is retried soon, and that only a new error
+// is logged.
 func TestFailedRescan(t *testing.T) {
 	k, d := &kernel{}, &diary{rescanErr: errors.New("reading the spool: permission denied")}
 	var log bytes.Buffer
@@ -330,7 +332,7 @@ func TestFailedRescan(t *testing.T) {
 	}
 }
 
-// TestStrangeEvents: none of these is possible, all of them are survived.
+// TestStrangeEvents sends impossible events, which must do no harm.
 func TestStrangeEvents(t *testing.T) {
 	k, d := &kernel{}, &diary{}
 	running(t, k, d, Config{}, func(t *testing.T, w *Watcher) {
@@ -344,11 +346,12 @@ func TestStrangeEvents(t *testing.T) {
 	})
 }
 
-// TestPingWaitsForTheWorkUnderWay: a Target that hangs is one that is silent.
-func TestPingWaitsForTheWorkUnderWay(t *testing.T) {
+// TestPingWaitsForRunningCall expects that Ping does not return while a call of the Target
+// runs.
+func TestPingWaitsForRunningCall(t *testing.T) {
 	k, d := &kernel{}, &diary{takes: 50 * ms}
 	running(t, k, d, Config{}, func(t *testing.T, w *Watcher) {
-		time.Sleep(10 * ms) // the first Rescan is under way
+		time.Sleep(10 * ms) // the first Rescan runs
 		short, cancel := context.WithTimeout(t.Context(), 20*ms)
 		defer cancel()
 		if err := w.Ping(short); !errors.Is(err, context.DeadlineExceeded) {

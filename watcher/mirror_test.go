@@ -20,11 +20,11 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// A mirror is a Target that holds what the files of a directory hold.
+// A mirror is a Target with a copy of the content of a directory.
 type mirror struct {
 	dir     string
-	slow    time.Duration // what a Reload takes
-	changed chan struct{} // has a token after each call
+	slow    time.Duration // duration of a Reload
+	changed chan struct{} // has a value after each call
 
 	mu      sync.Mutex
 	files   map[string]string
@@ -80,7 +80,7 @@ func (m *mirror) signal() {
 	}
 }
 
-// eventually waits until the condition is true of the mirror, and returns how long that took.
+// eventually waits until the condition is true and returns the duration.
 func (m *mirror) eventually(t *testing.T, what func() bool) time.Duration {
 	t.Helper()
 	start := time.Now()
@@ -101,7 +101,7 @@ func (m *mirror) eventually(t *testing.T, what func() bool) time.Duration {
 	}
 }
 
-// holds waits until the mirror has these files (pairs of name and content).
+// holds waits until the mirror has exactly these files (pairs of name and content).
 func (m *mirror) holds(t *testing.T, pairs ...string) time.Duration {
 	t.Helper()
 	want := make(map[string]string)
@@ -111,8 +111,8 @@ func (m *mirror) holds(t *testing.T, pairs ...string) time.Duration {
 	return m.eventually(t, func() bool { return maps.Equal(m.files, want) })
 }
 
-// watch has a mirror of dir kept by a Watcher until the test ends. A Rescan
-// comes only in an hour, so changes are detected only by events.
+// watch returns a mirror of dir that a Watcher updates until the test ends. The regular
+// Rescan comes after an hour, so only events show changes.
 func watch(t *testing.T, dir string) (*mirror, *watcher.Watcher, *prometheus.Registry) {
 	t.Helper()
 	reg := prometheus.NewRegistry()
@@ -145,7 +145,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// put writes a file in one step, as a pusher does.
+// put writes a file atomically, as a push does.
 func put(t *testing.T, dir, name, text string) {
 	t.Helper()
 	temp := filepath.Join(dir, "."+name+".tmp")

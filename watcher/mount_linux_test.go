@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mount mounts and, when the test is over, unmounts; without the permission to
-// do so the test is skipped.
+// mount mounts a file system and unmounts it at the end of the test. Without permission
+// the test is skipped.
 func mount(t *testing.T, source, dir, kind, options string) {
 	t.Helper()
 	if err := unix.Mount(source, dir, kind, 0, options); err != nil {
@@ -22,7 +22,7 @@ func mount(t *testing.T, source, dir, kind, options string) {
 	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
 }
 
-// TestMounts: the kernel reports neither of both.
+// TestMounts mounts on the directory and unmounts, which the kernel does not report.
 func TestMounts(t *testing.T) {
 	dir := t.TempDir()
 	put(t, dir, "below.prom", "1")

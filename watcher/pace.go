@@ -9,9 +9,9 @@ import (
 
 const (
 	pollEvery    = time.Second     // Rescans without a watch
-	partialEvery = 5 * time.Second // Rescans where not everything is reported
+	partialEvery = 5 * time.Second // Rescans if the kernel does not report everything
 	checkPause   = 50 * time.Millisecond
-	checkEvery   = time.Second      // is the directory still the one that is watched?
+	checkEvery   = time.Second      // checks of the watch
 	followEvery  = time.Second      // checks of the targets of symbolic links
 	slowest      = 10 * time.Minute // maximum interval, also for large directories
 )

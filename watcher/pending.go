@@ -5,8 +5,7 @@ import (
 	"time"
 )
 
-// pending is the set of names that wait to be asked for, each with the time when
-// it is due. It is not safe for concurrent use; the inbox guards it.
+// pending is the set of names to reload, each with its due time. It is not safe for concurrent use; the inbox guards it.
 type pending struct {
 	byName map[string]*entry
 	queue  queue
@@ -15,8 +14,8 @@ type pending struct {
 type entry struct {
 	name  string
 	due   time.Time
-	since time.Time // when it was put
-	tries int       // how often in a row the Target had to retry it
+	since time.Time // time of the first put
+	tries int       // number of retries in a row
 	index int       // in the queue
 }
 

@@ -27,7 +27,7 @@ func TestPendingNeverPostpones(t *testing.T) {
 					due[name] = at
 				}
 				if want := !any || time.Unix(at, 0).Before(before); want && !sooner {
-					t.Fatalf("put(%s, %d) does not tell that it is due before all others", name, at)
+					t.Fatalf("put(%s, %d) does not report that it is due before all others", name, at)
 				}
 			},
 			"take": func(t *rapid.T) {

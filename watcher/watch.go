@@ -24,8 +24,8 @@ type watch struct {
 	// writers tracks the writers in the directory; nil if that is not possible.
 	writers *writers
 
-	// check returns nil while the path leads to the very directory that is
-	// watched and the kernel has not dropped the watch.
+	// check returns nil while the path leads to the watched directory and the kernel
+	// has not dropped the watch.
 	check func() error
 
 	// close ends the watch and closes both channels. It does not wait for a reader.
@@ -63,11 +63,10 @@ func IsDirectoryError(err error) bool {
 // openWatch watches dir. Reports about writers are collected for the files that
 // match. Nothing is left open on an error.
 func openWatch(dir string, match func(string) bool) (*watch, error) {
-	// Opened with O_DIRECTORY, because opening a FIFO would wait for a writer. It
-	// is not kept: a descriptor would keep the file system from being unmounted.
-	// The comparison in check is sound without it, because the kernel's watch
-	// pins the inode: its number is not given to another directory before the
-	// watch is gone, which check sees as well.
+	// O_DIRECTORY is set because opening a FIFO would wait for a writer. The descriptor
+	// is not kept, because it would prevent an unmount. The comparison in check is
+	// correct without it: the kernel's watch pins the inode, so its number is not
+	// reused before the watch ends, which check detects as well.
 	d, err := os.OpenFile(dir, os.O_RDONLY|syscall.O_DIRECTORY, 0)
 	if err != nil {
 		return nil, ofDirectory(err)
@@ -104,7 +103,7 @@ func openWatch(dir string, match func(string) bool) (*watch, error) {
 			if x.writers != nil {
 				x.writers.close()
 			}
-			// fsnotify can block in reporting an error, with a lock that Close needs.
+			// fsnotify can block while it reports an error, with a lock that Close needs.
 			go func() {
 				for range fs.Errors {
 				}
@@ -120,8 +119,8 @@ func openWatch(dir string, match func(string) bool) (*watch, error) {
 	if writers, err := watchWriters(dir, match); err == nil {
 		x.writers = writers
 	}
-	// Add goes by the path too. If the path has been turned in between, the
-	// watch and the descriptor may be on different directories.
+	// Add uses the path too. If the path was changed in between, the watch and the
+	// descriptor may be on different directories.
 	if err := same(); err != nil {
 		x.close()
 		return nil, fmt.Errorf("adding a watch on %s: %w", dir, err)

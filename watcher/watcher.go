@@ -1,15 +1,15 @@
 // Package watcher watches a directory and requests reloads or rescans.
 //
 // The kernel's events are only hints. They are merged and overflow. Some file
-// systems, memory maps and hard links have none. A directory that was replaced
-// still reports under a name that now belongs to another. So each event leads to
+// systems, memory maps and hard links have none. A replaced directory still reports
+// under a name that now belongs to another one. So each event leads to
 // one of two requests: read these names again (Reload), or read everything again
 // (Rescan). Both read the directory itself, so an unnecessary request is harmless.
 //
 // The rules of the package follow from that:
 //
-//   - Watch first, then scan: New arms the watch, and the first thing that Run
-//     does is a Rescan. The kernel queues events meanwhile.
+//   - Watch first, then scan: New arms the watch, and Run begins with a Rescan. The
+//     kernel queues events meanwhile.
 //   - One goroutine receives events from the kernel and only marks names; another
 //     one calls the Target. A slow Target never makes the kernel's queue overflow.
 //   - A marked name is due a fixed time after its first event, so a busy writer
@@ -37,19 +37,18 @@ import (
 // A Target reads the directory on request. All calls come from the goroutine of Run,
 // one at a time.
 type Target interface {
-	// Reload brings the named files up to date: they may have appeared,
-	// changed or gone, or nothing may have happened to them. It returns the
-	// names to retry (a writer still has the file open, or a good file has just
-	// become bad), at first after 2 ms, later less often, at last once a second.
-	// After an error all names are retried.
+	// Reload reads the named files again. They may be new, changed, deleted or
+	// unchanged. It returns the names to retry: a writer still has the file open, or a
+	// valid file has just become invalid. The first retry comes after 2 ms, later ones
+	// less often, down to once a second. After an error all names are retried.
 	//
-	// The names are base names, each of them once, in no useful order. The
-	// slice belongs to the Target.
+	// The names are base names without duplicates, in no order. The slice belongs to
+	// the Target.
 	Reload(names ...string) (retry []string, err error)
 
-	// Rescan brings everything up to date. The names that it returns are retried
+	// Rescan reads the whole directory again. The names that it returns are retried
 	// through Reload. After an error it is called again in about a second. It is
-	// called when the directory disappears, to drop its files, and when it is back.
+	// called when the directory disappears, to drop its files, and when it returns.
 	Rescan() (retry []string, err error)
 }
 
@@ -58,19 +57,19 @@ type Target interface {
 type Follower interface {
 	Target
 
-	// Follow brings all symbolic links up to date. The names that it returns are
-	// retried through Reload. It is called soon after anything was
-	// reported in the directory, since that may be a link that others lead over,
-	// and each second, for targets elsewhere; less often where the calls would
-	// otherwise take over 1 % of a core. A Target without links returns at once.
+	// Follow reads the targets of all symbolic links again. The names that it returns
+	// are retried through Reload. It is called soon after each event in the directory,
+	// because other links may lead through the changed name, and each second, for
+	// targets elsewhere. It is called less often if the calls would take over 1 % of a
+	// core. A Target without links returns at once.
 	Follow() (retry []string, err error)
 }
 
 // Config configures a Watcher. The zero value is ready to use.
 type Config struct {
-	// Match reports whether the file of this base name matters; nil means that
-	// all do. It is called for every report of the kernel, also while the
-	// Target runs, so it must be quick and must not wait for the Target.
+	// Match reports whether a file with this base name is watched; nil means all. It
+	// is called for every report of the kernel, also while the Target runs, so it
+	// must be fast and must not wait for the Target.
 	Match func(name string) bool
 
 	// Settle is the time from the first report about a name to its Reload.
@@ -155,7 +154,7 @@ func newWatcher(dir string, cfg Config, open func(string) (*watch, error)) (*Wat
 	}
 
 	w := &Watcher{
-		dir:    filepath.Clean(dir), // as fsnotify will call it
+		dir:    filepath.Clean(dir), // the form that fsnotify reports
 		cfg:    cfg,
 		open:   open,
 		pings:  make(chan struct{}),
@@ -229,8 +228,8 @@ func (w *Watcher) Ping(ctx context.Context) error {
 	}
 }
 
-// Close releases the watch and unregisters the metrics. A running Run returns soon after, and a later
-// one fails. A second Close does nothing.
+// Close releases the watch and unregisters the metrics. A running Run returns soon after,
+// and a later one fails. A second Close does nothing.
 func (w *Watcher) Close() error {
 	w.closing.Do(func() {
 		close(w.closed)
@@ -253,11 +252,10 @@ func (w *Watcher) isClosed() bool {
 	}
 }
 
-// Mode returns how changes are detected at the moment:
-// "inotify" ("kqueue" outside Linux) if the kernel reports them, "inotify and
-// polling" if the file system is one that does not report all of them (network
-// file systems, FUSE, overlays), so that everything is read at least every 5 s,
-// and "polling" without a watch.
+// Mode returns how changes are detected at the moment. It is "inotify" ("kqueue" outside
+// Linux) if the kernel reports them. It is "inotify and polling" on file systems that do
+// not report all changes (network file systems, FUSE, overlays), which are read at least
+// every 5 s. Without a watch it is "polling".
 func (w *Watcher) Mode() string {
 	return w.mode.Load().(string)
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/promspool/promspool/watcher"
 )
 
-func TestMetricsAreThereFromTheStart(t *testing.T) {
+func TestMetricsExistFromStart(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	w, err := watcher.New(t.TempDir(), watcher.Config{Registerer: reg})
 	must(t, err)
@@ -34,7 +34,7 @@ func TestMetricsAreThereFromTheStart(t *testing.T) {
 	}
 }
 
-func TestMistakes(t *testing.T) {
+func TestInvalidConfig(t *testing.T) {
 	dir := t.TempDir()
 	reg := prometheus.NewRegistry()
 	first, err := watcher.New(dir, watcher.Config{Registerer: reg})

@@ -2,8 +2,8 @@ package watcher
 
 import "time"
 
-// A report is the last that the kernel has told about the content of a file.
-// The zero value is none.
+// A report is the kernel's last report about the content of a file. The zero value is
+// none.
 type report struct {
 	serial uint64 // numbers all reports of the process, from 1
 	kind   reportKind
@@ -23,15 +23,15 @@ const (
 // concurrent use.
 type reports struct {
 	byName map[string]report
-	sweep  int // the number of files at which old reports are dropped next
+	sweep  int // number of files at which old reports are dropped
 }
 
 const (
 	// reportsKept is the number of reports below which none is dropped for its age.
 	reportsKept = 256
 
-	// reportAge is the age at which a report is dropped that tells of no writer. A
-	// change is read long before that.
+	// reportAge is the age at which a report without a writer is dropped. A change is
+	// read long before that.
 	reportAge = 10 * time.Second
 )
 
@@ -82,23 +82,26 @@ func (r *reports) forget(name string) { delete(r.byName, name) }
 // forgetAll drops all reports.
 func (r *reports) forgetAll() { clear(r.byName) }
 
-// Written returns the kernel's last report about the content of a file. It takes in
-// all reports up to the moment of the call, so a file that was closed before and has
-// the same serial after it was read did not change in between.
+// Written returns the kernel's last report about the content of a file. It includes all
+// reports up to the call. So a file that was closed before a read and has the same serial
+// after it did not change in between.
 //
-// The serial is 0 if there was no report since the watch was made, or if it was
-// lost; outside Linux there are none. Closed says that a writer has closed the
-// file and that nothing was written to it after that. Renamed says that it got its
-// name by a rename and is complete; closed is true then as well. Opened says that
-// the file was opened after the close or the rename, by a reader or by a writer.
-// A file that is not closed and not opened was changed by truncate(2), or by a
-// writer that had it open when it was renamed. Another writer may have the file open
-// from before if it has written nothing since. Changes through another name, such
-// as a hard link or the target of a symbolic link, are not reported.
+// The serial is 0 if there was no report since the watch was made, or if the report was
+// lost. Outside Linux there are no reports. The booleans mean:
 //
-// A caller that has itself opened the file passes the serial that it was given
-// before, if opened was false then, and the open does not count; otherwise it
-// passes 0. Written is safe for concurrent use.
+//   - isClosed: a writer has closed the file, without a write after that.
+//   - isRenamed: the file got its name by a rename and is complete. Then isClosed is
+//     true as well.
+//   - isOpened: the file was opened after the close or rename, by a reader or a writer.
+//
+// A file that is neither closed nor opened was changed by truncate(2), or by a writer
+// that had it open during the rename. Another writer may still have the file open if it
+// has written nothing since. Changes through another name, such as a hard link or the
+// target of a symbolic link, are not reported.
+//
+// A caller that has opened the file itself passes the serial of its last call as mine,
+// if isOpened was false then. Its own open then does not count. Other callers pass 0.
+// Written is safe for concurrent use.
 func (w *Watcher) Written(name string, mine uint64) (serial uint64, isClosed, isRenamed, isOpened bool) {
 	t := w.writers.Load()
 	if t == nil {

@@ -12,41 +12,41 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fsnotify does not pass on that a writer has closed a file, and its events
-// cannot be ordered against those of another descriptor. So changes, closes and
-// renames are read here from one descriptor of their own. All directories share
-// it, because the number of descriptors of this kind is limited for each user.
+// fsnotify does not report that a writer has closed a file, and its events cannot be
+// ordered with those of another descriptor. So changes, closes and renames are read here
+// from a separate descriptor. All directories share it, because the number of such
+// descriptors is limited for each user.
 
-// writerEvents are the reports that are asked for. An open is reported before
-// anything can be written, but the first write only some time after its data can
-// be read: a writer that does not truncate the file is seen by its open alone.
+// writerEvents are the requested reports. An open is reported before any write. The first
+// write is reported only some time after its data can be read. So only the open shows a
+// writer that does not truncate the file.
 const writerEvents = unix.IN_OPEN | unix.IN_MODIFY | unix.IN_CLOSE_WRITE | unix.IN_MOVED_TO | unix.IN_MOVED_FROM | unix.IN_CREATE | unix.IN_DELETE
 
-// writerPause is the time between two reads of the descriptor. It makes one
-// wake-up of many events; the kernel queues over 16,000.
+// writerPause is the time between two reads of the descriptor. It merges many events into
+// one wake-up. The kernel queues over 16,000.
 const writerPause = time.Millisecond
 
 var errNoWriters = errors.New("the descriptor for reports about writers is closed")
 
-// shared is the descriptor that is in use; its hub is nil while there is none.
+// shared is the current descriptor. Its hub is nil while there is none.
 var shared struct {
 	mu  sync.Mutex // taken before that of the hub
 	hub *hub
 }
 
-// A hub is a descriptor that reports about the writers in some directories.
+// A hub is a descriptor with reports about the writers in some directories.
 type hub struct {
 	file  *os.File
 	conn  syscall.RawConn
-	ended chan struct{} // closed when nothing is read any more
+	ended chan struct{} // closed after the last read
 
-	mu     sync.Mutex // guards what follows, and what the directories know
+	mu     sync.Mutex // guards the fields below and those of the directories
 	serial uint64
 	dirs   map[int32][]*writers // by watch descriptor; one directory may be watched by several paths
 	buf    [16 << 10]byte
 }
 
-// writers knows of the writers in one directory. It is safe for concurrent use.
+// writers has the reports about writers in one directory. It is safe for concurrent use.
 type writers struct {
 	hub   *hub
 	wd    int32
@@ -54,7 +54,7 @@ type writers struct {
 
 	// Guarded by the lock of the hub.
 	reports reports
-	told    func(name string) // told of each close and rename; may be nil
+	closed  func(name string) // called after each close and rename; may be nil
 }
 
 // watchWriters starts to collect reports about the files in dir that match.
@@ -107,7 +107,7 @@ func (h *hub) add(dir string, w *writers) error {
 	return os.NewSyscallError("inotify_add_watch", err)
 }
 
-// close ends the collecting.
+// close ends the reports.
 func (w *writers) close() {
 	shared.mu.Lock()
 	defer shared.mu.Unlock()
@@ -118,7 +118,7 @@ func (w *writers) close() {
 func (h *hub) remove(w *writers) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	w.told = nil
+	w.closed = nil
 	w.reports.forgetAll()
 	rest := h.dirs[w.wd]
 	for i, x := range rest {
@@ -152,16 +152,16 @@ func (h *hub) closeIfUnused() {
 	<-h.ended
 }
 
-// attach has told called for each file that a writer closes or that is renamed
-// in. It must not wait.
-func (w *writers) attach(told func(name string)) {
+// attach sets the function to call for each file that a writer closes or that is renamed
+// into the directory. It must not wait.
+func (w *writers) attach(closed func(name string)) {
 	w.hub.mu.Lock()
 	defer w.hub.mu.Unlock()
-	w.told = told
+	w.closed = closed
 }
 
-// last returns the last report about a file, after taking in those that wait. If it
-// has the serial mine, the file counts as not opened since.
+// last returns the last report about a file, after it has read the queued ones. If the
+// report has the serial mine, the file counts as not opened since.
 func (w *writers) last(name string, mine uint64) report {
 	h := w.hub
 	h.mu.Lock()
@@ -176,7 +176,7 @@ func (w *writers) last(name string, mine uint64) report {
 	return w.reports.byName[name]
 }
 
-// listen takes in reports until the descriptor is closed.
+// listen reads reports until the descriptor is closed.
 func (h *hub) listen() {
 	alive := true
 	var err error
@@ -202,8 +202,8 @@ func (h *hub) listen() {
 	}
 }
 
-// drain takes in all reports that wait. It reports whether there were any, and
-// whether the descriptor can be read. The lock is held.
+// drain reads all queued reports. It returns whether there were any, and whether the
+// descriptor can be read. The lock is held.
 func (h *hub) drain(fd int) (any, alive bool) {
 	for {
 		n, err := unix.Read(fd, h.buf[:])
@@ -230,7 +230,7 @@ func (h *hub) forgetAll() {
 	}
 }
 
-// take takes in a block of reports. The lock is held.
+// take processes a block of reports. The lock is held.
 func (h *hub) take(b []byte, now time.Time) {
 	for len(b) >= unix.SizeofInotifyEvent {
 		wd := int32(binary.NativeEndian.Uint32(b))
@@ -263,7 +263,7 @@ func (h *hub) take(b []byte, now time.Time) {
 	}
 }
 
-// take takes in one report. The lock of the hub is held.
+// take processes one report. The lock of the hub is held.
 func (w *writers) take(name string, mask uint32, serial uint64, now time.Time) {
 	if !w.match(name) {
 		return
@@ -280,11 +280,11 @@ func (w *writers) take(name string, mask uint32, serial uint64, now time.Time) {
 	case mask&unix.IN_MOVED_TO != 0:
 		w.reports.note(name, renamed, serial, now)
 	default:
-		// A file that was made here may be a link to one that others write to.
+		// A new name may be a link to a file that has writers.
 		w.reports.forget(name)
 		return
 	}
-	if w.told != nil {
-		w.told(name)
+	if w.closed != nil {
+		w.closed(name)
 	}
 }

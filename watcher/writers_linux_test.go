@@ -11,8 +11,8 @@ import (
 	"github.com/promspool/promspool/watcher"
 )
 
-// TestWritten walks through what writers do. Nothing has to be waited for, since
-// an answer takes in all that was reported before the question.
+// TestWritten runs through the operations of writers. It need not wait, because Written
+// includes all earlier reports.
 func TestWritten(t *testing.T) {
 	dir := t.TempDir()
 	w, err := watcher.New(dir, watcher.Config{Match: isProm})
@@ -52,14 +52,14 @@ func TestWritten(t *testing.T) {
 			got += ", opened"
 		}
 		if got != want {
-			t.Errorf("%s: Written() says %s, want %s", what, got, want)
+			t.Errorf("%s: Written() = %s, want %s", what, got, want)
 		}
 		if serial != 0 && serial == last {
 			t.Errorf("%s: the serial is still %d", what, serial)
 		}
 		last = serial
 		if again, _, _, _ := w.Written("a.prom", 0); again != serial {
-			t.Errorf("%s: the serial went from %d to %d, and nothing happened", what, serial, again)
+			t.Errorf("%s: the serial went from %d to %d without a change", what, serial, again)
 		}
 	}
 
@@ -93,7 +93,7 @@ func TestWritten(t *testing.T) {
 	reader = open(os.O_RDONLY)
 	serial, _, _, opened := w.Written("a.prom", last)
 	if serial != last || opened {
-		t.Errorf("the caller has opened the file itself: Written() says serial %d, opened %v, want %d, false", serial, opened, last)
+		t.Errorf("after an open by the caller: Written() = serial %d, opened %v, want %d, false", serial, opened, last)
 	}
 	last = 0
 	check("truncated, and read by the caller", truncated)
@@ -131,8 +131,9 @@ func TestWritten(t *testing.T) {
 	check("after Close", none)
 }
 
-// TestWrittenInADirectoryOfTwoPaths: the kernel has one watch for both.
-func TestWrittenInADirectoryOfTwoPaths(t *testing.T) {
+// TestWrittenWithTwoPaths watches a directory by two paths, for which the kernel has one
+// watch.
+func TestWrittenWithTwoPaths(t *testing.T) {
 	dir := t.TempDir()
 	link := filepath.Join(t.TempDir(), "link")
 	must(t, os.Symlink(dir, link))
@@ -173,7 +174,7 @@ func TestWrittenAfterReplacedDirectory(t *testing.T) {
 	must(t, os.Link(filepath.Join(dir+".old", "a.prom"), filepath.Join(dir, "b.prom")))
 	m.holds(t, "b.prom", "1")
 	if serial, _, _, _ := w.Written("a.prom", 0); serial != 0 {
-		t.Error("the report about a file of the old directory is still there")
+		t.Error("the report about a file of the old directory still exists")
 	}
 	put(t, dir, "b.prom", "2")
 	m.holds(t, "b.prom", "2")
@@ -182,7 +183,7 @@ func TestWrittenAfterReplacedDirectory(t *testing.T) {
 	}
 }
 
-// TestMemoryMap: only the close of the file is reported.
+// TestMemoryMap writes through a memory map, where only the close is reported.
 func TestMemoryMap(t *testing.T) {
 	dir := t.TempDir()
 	put(t, dir, "a.prom", "a 1\n")
@@ -198,9 +199,9 @@ func TestMemoryMap(t *testing.T) {
 	m.holds(t, "a.prom", "a 2\n")
 }
 
-// TestArmedIsAboutWatchingAlone: a directory that cannot be read is the fault of
-// the directory.
-func TestArmedIsAboutWatchingAlone(t *testing.T) {
+// TestArmedWithUnreadableDirectory expects that promspool_watch_armed stays 1 if the
+// directory is unreadable, because watching does not fail.
+func TestArmedWithUnreadableDirectory(t *testing.T) {
 	dir := t.TempDir()
 	file, pipe, loop := filepath.Join(dir, "file"), filepath.Join(dir, "pipe"), filepath.Join(dir, "loop")
 	must(t, os.WriteFile(file, nil, 0o644))
@@ -217,8 +218,9 @@ func TestArmedIsAboutWatchingAlone(t *testing.T) {
 	}
 }
 
-// TestCloseTakesItsMetricsAlong, so that the directory can be watched anew.
-func TestCloseTakesItsMetricsAlong(t *testing.T) {
+// TestCloseUnregistersMetrics expects that another watch of the directory is possible
+// after Close.
+func TestCloseUnregistersMetrics(t *testing.T) {
 	m, w, reg := watch(t, t.TempDir())
 	m.eventually(t, func() bool { return m.rescans > 0 })
 	must(t, w.Close())

@@ -10,15 +10,15 @@ import (
 	"time"
 )
 
-// TestCloseEndsTheWaitForAWriter: a file that rests only for moments is asked for
-// in such a moment, and not more often than it is worth.
-func TestCloseEndsTheWaitForAWriter(t *testing.T) {
+// TestCloseEndsWaitForWriter expects that a file with short pauses between writes is
+// reloaded in a pause, with a minimum interval.
+func TestCloseEndsWaitForWriter(t *testing.T) {
 	k, d := &kernel{}, &diary{again: func(string) bool { return true }}
 	running(t, k, d, Config{}, func(t *testing.T, w *Watcher) {
 		k.write("a.prom")
 		time.Sleep(85 * ms)
 		d.want(t, "0s *", "20ms a.prom", "22ms a.prom", "26ms a.prom", "34ms a.prom", "50ms a.prom", "82ms a.prom")
-		time.Sleep(15 * ms) // by itself it is due at 132ms
+		time.Sleep(15 * ms) // without the close it is due at 132ms
 		w.inbox.closed("a.prom")
 		d.want(t, "100ms a.prom")
 		for range 10 {
@@ -28,7 +28,7 @@ func TestCloseEndsTheWaitForAWriter(t *testing.T) {
 		}
 		d.want(t, "105ms a.prom", "110ms a.prom")
 
-		w.inbox.closed("b.prom") // nothing else was reported of it
+		w.inbox.closed("b.prom") // the only report about it
 		time.Sleep(20 * ms)
 		if got := strings.Join(d.take(), ","); !strings.Contains(got, "130ms b.prom") {
 			t.Errorf("calls of the target: %s, want one for b.prom at 130ms", got)
@@ -36,7 +36,7 @@ func TestCloseEndsTheWaitForAWriter(t *testing.T) {
 	})
 }
 
-func TestReportsAreForgottenInTime(t *testing.T) {
+func TestOldReportsAreDropped(t *testing.T) {
 	var r reports
 	start := time.Now()
 	r.note("open", changed, 1, start)
@@ -48,11 +48,11 @@ func TestReportsAreForgottenInTime(t *testing.T) {
 		}
 	}
 	if r.byName["open"].serial != 1 {
-		t.Error("the report about an open file was forgotten")
+		t.Error("the report about an open file was dropped")
 	}
 }
 
-// A linked diary has links as well.
+// linked is a diary with links.
 type linked struct{ *diary }
 
 func (l linked) Follow() ([]string, error) {
@@ -68,7 +68,7 @@ func TestLinksAreFollowed(t *testing.T) {
 	runningFor(t, k, linked{d}, d, Config{Match: match, Resync: time.Hour}, func(t *testing.T, w *Watcher) {
 		time.Sleep(2500 * ms)
 		d.want(t, "0s *", "1s links", "2s links")
-		k.write("..data") // a name that does not match, and that links may lead over
+		k.write("..data") // does not match, but links may lead through it
 		time.Sleep(ms)
 		k.write("..data")
 		time.Sleep(50 * ms)
@@ -78,7 +78,7 @@ func TestLinksAreFollowed(t *testing.T) {
 	})
 }
 
-// TestManyLinksAreFollowedLessOften: no more than 1 % of a core.
+// TestManyLinksAreFollowedLessOften expects at most 1 % of a core.
 func TestManyLinksAreFollowedLessOften(t *testing.T) {
 	k, d := &kernel{}, &diary{}
 	runningFor(t, k, linked{d}, d, Config{Match: func(string) bool { return false }, Resync: time.Hour}, func(t *testing.T, w *Watcher) {

@@ -123,6 +123,6 @@ func golden(t *testing.T, name string, got []byte) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(got, want) {
-		t.Errorf("%s differs from what is rendered; run go test -update in .tools/deploy\n%s", name, got)
+		t.Errorf("%s differs from the rendered text; run go test -update in .tools/deploy\n%s", name, got)
 	}
 }

@@ -42,8 +42,8 @@ func alertExprs(t *testing.T) map[string]string {
 	return exprs
 }
 
-// TestEveryAlertIsTested wants a moment at which each alert fires, and one at which
-// it does not.
+// TestEveryAlertIsTested requires a test in which each alert fires, and one in which it
+// does not.
 func TestEveryAlertIsTested(t *testing.T) {
 	t.Parallel()
 	var file struct {
@@ -76,8 +76,8 @@ func TestEveryAlertIsTested(t *testing.T) {
 	}
 }
 
-// TestWatchedMetricsHaveAlerts wants a rule for each metric that the table in
-// operations.md lists.
+// TestWatchedMetricsHaveAlerts requires a rule for each metric in the table of
+// operations.md.
 func TestWatchedMetricsHaveAlerts(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile(agenttest.Repository + "/docs/operations.md")
@@ -90,7 +90,7 @@ func TestWatchedMetricsHaveAlerts(t *testing.T) {
 		for _, name := range regexp.MustCompile(`\w+_\w+`).FindAllString(row[1], -1) {
 			listed++
 			if !regexp.MustCompile(`\b` + name + `(_sum|_count|_bucket)?\b`).MatchString(all) {
-				t.Errorf("operations.md lists %s, and no alert is about it", name)
+				t.Errorf("operations.md lists %s, but no alert uses it", name)
 			}
 		}
 	}
@@ -99,8 +99,8 @@ func TestWatchedMetricsHaveAlerts(t *testing.T) {
 	}
 }
 
-// TestDashboardHasData asks a Prometheus for what each panel shows, of an agent
-// for which none is empty.
+// TestDashboardHasData runs the queries of all panels in a Prometheus that scrapes an
+// agent with data for each.
 func TestDashboardHasData(t *testing.T) {
 	t.Parallel()
 	agenttest.Need(t, "prometheus")

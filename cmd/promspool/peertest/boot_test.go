@@ -18,20 +18,20 @@ import (
 	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
-// A bootedRoot is a clean root whose systemd runs as the first process of a
-// container, with a network of its own.
+// A bootedRoot is a clean root whose systemd runs as the first process of a container
+// with its own network.
 type bootedRoot struct {
 	*cleanRoot
 	leader string // process ID of the container's systemd
 }
 
-// boot starts a root. Where systemd-nspawn cannot, the test is skipped, but for CI.
+// boot starts a root. If systemd-nspawn cannot, the test is skipped, except in CI.
 func boot(t *testing.T) *bootedRoot {
 	t.Helper()
 	nspawn := agenttest.Need(t, "systemd-nspawn")
 	r := &bootedRoot{cleanRoot: makeRoot(t, "systemd,systemd-sysv")}
 	var said bytes.Buffer
-	// There may be no service manager here that could make a scope or know of the machine.
+	// This machine may have no service manager that could make a scope or register the container.
 	cmd := exec.Command(nspawn, "--directory="+r.dir, "--machine=promspool-"+strconv.Itoa(os.Getpid()), "--boot", "--private-network",
 		"--register=no", "--keep-unit", "--console=pipe")
 	cmd.Stdout, cmd.Stderr = &said, &said
@@ -39,12 +39,12 @@ func boot(t *testing.T) *bootedRoot {
 	booted := false
 	exited := make(chan struct{})
 	go func() {
-		_ = cmd.Wait() // what it said tells more
+		_ = cmd.Wait() // its output explains more
 		close(exited)
 	}()
 	t.Cleanup(func() {
 		if booted && t.Failed() {
-			c := r.inside("journalctl", "--no-pager", "--lines=200") // not to be run with the context of the test, which is over
+			c := r.inside("journalctl", "--no-pager", "--lines=200") // the context of the test has ended
 			out, _ := exec.Command(c.Name, c.Args...).CombinedOutput()
 			t.Logf("the journal:\n%s", out)
 		}
@@ -73,7 +73,7 @@ func boot(t *testing.T) *bootedRoot {
 		pid := strconv.Itoa(cmd.Process.Pid)
 		children, _ := os.ReadFile("/proc/" + pid + "/task/" + pid + "/children") // there is none yet
 		if r.leader = strings.TrimSpace(string(children)); r.leader != "" && !strings.Contains(r.leader, " ") {
-			// Degraded is what it is with a unit that cannot run in a container.
+			// The state is degraded if a unit cannot run in a container.
 			if state, _, _ := r.inside("systemctl", "is-system-running").Run(t); state == "running\n" || state == "degraded\n" {
 				booted = true
 				return r
@@ -155,7 +155,7 @@ func (r *bootedRoot) install(build string) (version string) {
 	return r.inside("dpkg-query", "-W", "-f", "${Version}", "promspool").Must(r.t)
 }
 
-// TestPackageBoots has the .deb through the life of a host that runs systemd.
+// TestPackageBoots installs, uses, upgrades and removes the .deb on a host with systemd.
 func TestPackageBoots(t *testing.T) {
 	packages(t, "new", "deb") // or skip before the work
 	agenttest.Need(t, "curl")
@@ -195,7 +195,7 @@ func TestPackageBoots(t *testing.T) {
 			agenttest.WantLines(r.t, r.page(), pushed)
 		}},
 		{"watchdog", func(r *bootedRoot) {
-			// Of the unit, but for the time.
+			// The watchdog of the unit, with a shorter time.
 			if got := r.show("promspool.service", "WatchdogUSec"); got != "1min" {
 				r.t.Errorf("WatchdogUSec=%s, want 1min", got)
 			}
@@ -336,7 +336,7 @@ func TestPackageBoots(t *testing.T) {
 			install, remove := tarballScripts(r.t)
 			script := func(script string) agenttest.Command { return r.inside("sh", "-ec", "cd /root/release\n"+script) }
 			r.write("/root/release/sha256sums.txt", fmt.Sprintf("%x  %s\n%x  another\n", sha256.Sum256(text), name, sha256.Sum256(nil)), 0o644)
-			// Of a tarball with another byte nothing is installed.
+			// Nothing is installed from a tarball with a changed byte.
 			changed := slices.Clone(text)
 			changed[len(changed)/2] ^= 1
 			r.write("/root/release/"+name, string(changed), 0o644)
@@ -417,7 +417,7 @@ func (r *bootedRoot) upgrade(build string) {
 	wantVersion(r.t, r.page(), version)
 }
 
-// A pushLoop pushes with curl, one connection after the other, and notes each result.
+// A pushLoop pushes with curl, one connection after the other, and records each result.
 type pushLoop struct {
 	t   *testing.T
 	log string
@@ -453,14 +453,14 @@ func (l *pushLoop) results() string {
 	return string(text)
 }
 
-// more waits for further pushes, so that each restart had some.
+// more waits for further pushes, so that some happen during each restart.
 func (l *pushLoop) more() {
 	l.t.Helper()
 	before := len(l.results())
 	agenttest.WaitFor(l.t, "further pushes", func() bool { return len(l.results()) > before+len("ok\nok\n") })
 }
 
-// stop checks that every push was taken.
+// stop checks that every push was accepted.
 func (l *pushLoop) stop() {
 	l.t.Helper()
 	l.end()

@@ -46,7 +46,7 @@ scrape_configs:
 	}
 	agenttest.WaitFor(t, "the alert on the deleted group is resolved", func() bool { return count(`ALERTS{job="plain"}`) == 0 })
 	if count(`payload`) != 0 || count(`push_time_seconds{job="plain"}`) != 0 {
-		t.Error("Prometheus still has series that are no longer served")
+		t.Error("Prometheus still has series of an expired group")
 	}
 	if count(`ALERTS{job="kept",alertstate="firing"}`) != 1 || count(`push_time_seconds{job="kept"}`) != 1 {
 		t.Error("the alert on the expired group does not fire any more")

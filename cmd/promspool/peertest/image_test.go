@@ -141,8 +141,8 @@ func (i *image) start(t *testing.T, dir string) *container {
 	return c
 }
 
-// beside runs a command in the container's network.
-func (c *container) beside(args ...string) agenttest.Command {
+// inNetwork returns the command in the container's network.
+func (c *container) inNetwork(args ...string) agenttest.Command {
 	return agenttest.Command{Name: "nsenter", Args: append([]string{"--net=/proc/" + strconv.Itoa(c.pid) + "/ns/net"}, args...)}
 }
 
@@ -183,17 +183,17 @@ func TestImageRuns(t *testing.T) {
 			prepare(t, dir)
 			c := i.start(t, dir)
 			wantOwned(t, dir+"/spool", 0o775|fs.ModeSetgid)
-			push := c.beside("curl", "-sS", "--fail", "--data-binary", "@-", "http://127.0.0.1:9091/metrics/job/backup")
+			push := c.inNetwork("curl", "-sS", "--fail", "--data-binary", "@-", "http://127.0.0.1:9091/metrics/job/backup")
 			push.Stdin = "backup_size_bytes 42\n"
 			push.Must(t)
 			if got := agenttest.Files(t, dir+"/spool"); !slices.Equal(got, []string{"job=backup.prom"}) {
 				t.Errorf("the volume has %q, want the group", got)
 			}
-			c.beside(i.check(t)...).Must(t)
+			c.inNetwork(i.check(t)...).Must(t)
 			c.stop()
 
 			c = i.start(t, dir)
-			agenttest.WantLines(t, c.beside("curl", "-sS", "--fail", "http://127.0.0.1:9091/metrics").Must(t), `backup_size_bytes{job="backup"} 42`)
+			agenttest.WantLines(t, c.inNetwork("curl", "-sS", "--fail", "http://127.0.0.1:9091/metrics").Must(t), `backup_size_bytes{job="backup"} 42`)
 			c.stop()
 			gone := agenttest.Command{Name: "unshare", Args: append([]string{"--net"}, i.check(t)...)}
 			if _, _, status := gone.Run(t); status != 1 {

@@ -209,7 +209,7 @@ func TestMigrateKeepsWhatClientsSend(t *testing.T) {
 	}
 }
 
-// pushedFamilies scrapes by protobuf what was pushed, without the label instance="" of
+// pushedFamilies scrapes the pushed families as protobuf, without the label instance="" of
 // Pushgateway and without what the servers add.
 func pushedFamilies(t *testing.T, addr string) map[string]*dto.MetricFamily {
 	t.Helper()

@@ -97,8 +97,8 @@ func newCleanRoot(t *testing.T) *cleanRoot {
 	t.Helper()
 	r := makeRoot(t, "systemd")
 	dir := r.dir
-	// It notes what it is asked, for want of a service manager; files of units are
-	// for the real one.
+	// A script records its arguments in place of a service manager. The real one
+	// handles unit files.
 	agenttest.NoError(t, os.Rename(dir+"/usr/bin/systemctl", dir+"/usr/bin/systemctl.real"))
 	r.write("/usr/bin/systemctl", `#!/bin/sh
 echo "$@" >>/systemctl.log

@@ -171,7 +171,7 @@ func TestReleasePrograms(t *testing.T) {
 			}
 			slices.Sort(listed)
 			if !slices.Equal(listed, linked) {
-				t.Errorf("the SBOM lists\n%q\nwant what is linked\n%q", listed, linked)
+				t.Errorf("the SBOM lists\n%q\nwant the linked modules\n%q", listed, linked)
 			}
 			main := fmt.Sprintf("promspool-%s.%s", bom.Metadata.Component.Version, platform)
 			if bom.BomFormat != "CycloneDX" || bom.Metadata.Component.Name != info.Main.Path || main != filepath.Base(root) {

@@ -20,8 +20,8 @@ type Agent struct {
 	Spool string
 }
 
-// StartAgent starts an agent on a directory, or an empty one if there is none,
-// and on any free port.
+// StartAgent starts an agent on a directory and on a free port. If the name is empty it
+// makes a new directory.
 func StartAgent(t *testing.T, spool string, flags ...string) *Agent {
 	t.Helper()
 	if spool == "" {
@@ -42,7 +42,7 @@ func (a *Agent) Restart(flags ...string) *Agent {
 // Client is the HTTP client of the tests.
 var Client = &http.Client{Timeout: Timeout}
 
-// Send makes a request and returns the status code and the answer.
+// Send makes a request and returns the status code and the response body.
 func (a *Agent) Send(method, path, body string) (code int, answer string) {
 	a.T.Helper()
 	req, err := http.NewRequestWithContext(a.T.Context(), method, a.URL+path, strings.NewReader(body))
@@ -65,7 +65,7 @@ func (a *Agent) Push(path, body string) {
 	}
 }
 
-// Page returns the whole of what Prometheus would get.
+// Page returns the response to a scrape.
 func (a *Agent) Page() string {
 	a.T.Helper()
 	code, page := a.Send("GET", "/metrics", "")
@@ -84,7 +84,7 @@ func (a *Agent) Merge() string {
 	return OwnFamilies.ReplaceAllString(a.Page(), "")
 }
 
-// Drop writes a file into the spool, as a careless script does.
+// Drop writes a file to the spool in place, not atomically.
 func (a *Agent) Drop(name, text string) {
 	a.T.Helper()
 	NoError(a.T, os.WriteFile(filepath.Join(a.Spool, name), []byte(text), 0o644))
@@ -109,7 +109,7 @@ func WantLines(t *testing.T, text string, lines ...string) {
 	}
 }
 
-// WantNone complains of text that should not be there.
+// WantNone fails the test for each of the texts that is there.
 func WantNone(t *testing.T, text string, parts ...string) {
 	t.Helper()
 	for _, part := range parts {
@@ -133,8 +133,8 @@ func Files(t *testing.T, dir string) []string {
 	return names
 }
 
-// Curl runs a shell command of a tutorial, in which $URL is that of the agent.
-// It returns what curl printed: the answer and, after a blank, the status code.
+// Curl runs a shell command of a tutorial, with the URL of the agent as $URL. It returns
+// the output of curl: the response and, after a blank, the status code.
 func (a *Agent) Curl(script string, env ...string) string {
 	a.T.Helper()
 	Need(a.T, "curl")
@@ -149,8 +149,8 @@ var (
 	nodeOnly    = regexp.MustCompile(`^node_|^promhttp_|^go_|^process_`)
 )
 
-// Samples returns the samples of a page, sorted. Labels that are empty, which
-// node_exporter adds, are left out: to Prometheus they are none.
+// Samples returns the samples of a page, sorted. It omits empty labels, which
+// node_exporter adds, because they mean no label to Prometheus.
 func Samples(page string) []string {
 	var all []string
 	for line := range strings.Lines(page) {
@@ -165,7 +165,7 @@ func Samples(page string) []string {
 	return all
 }
 
-// Base64 returns a label value as the path of a push has it.
+// Base64 encodes a label value for the path of a push.
 func Base64(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
 
 // PushJob pushes metrics of the runs of a job, given by name and value.

@@ -16,7 +16,7 @@ func RunJob(spool, script string, flags ...string) Command {
 	return Command{Name: Promspool, Args: append(args, "--", "sh", "-c", script)}
 }
 
-// A JobRun is a promspool run whose command runs until it is released.
+// A JobRun is a promspool run whose command runs until Finish.
 type JobRun struct {
 	T      *testing.T
 	Cmd    *exec.Cmd

@@ -1,5 +1,5 @@
-// Package agenttest is the harness of the tests that run the program: it builds
-// the program, starts agents and commands, and skips tests that lack something.
+// Package agenttest builds the program for tests, starts agents and commands, and skips
+// tests if a program or privilege is missing.
 package agenttest
 
 import (
@@ -24,14 +24,14 @@ import (
 	"time"
 )
 
-// Timeout is how long anything may take that is not the point of a test. A loaded
+// Timeout is the maximum duration of any step whose speed a test does not check. A loaded
 // machine is thirty times slower than an idle one.
 const Timeout = 2 * time.Minute
 
 // Promspool is the path of the program under test.
 var Promspool string
 
-// Race says that the program is built with the race detector, which takes several
+// Race reports whether the program is built with the race detector, which needs several
 // times the memory.
 var Race bool
 
@@ -101,9 +101,9 @@ func listSources() {
 	})
 }
 
-// UnignoreSignals starts programs with the default action for signals that this
-// process ignores, after nohup or as a command does. Otherwise the programs would
-// ignore them too, and a test that sends one would hang. This process still ignores them.
+// UnignoreSignals starts programs with the default action for signals that this process
+// ignores, as after nohup. Otherwise the programs would ignore them too, and a test that
+// sends one would hang. This process still ignores them.
 func UnignoreSignals() {
 	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGTERM} {
 		if signal.Ignored(s) {
@@ -112,8 +112,8 @@ func UnignoreSignals() {
 	}
 }
 
-// Need returns the path of a program that the test cannot do without. Where all
-// of them are promised to be there, a missing one is a failure.
+// Need returns the path of a required program. If it is missing the test is skipped, or
+// fails if PROMSPOOL_TEST_NO_SKIP is set.
 func Need(t *testing.T, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
@@ -127,7 +127,7 @@ func Need(t *testing.T, name string) string {
 	return ""
 }
 
-// NeedRoot skips the test, saying for what, if it does not run as root.
+// NeedRoot skips the test with a reason if it does not run as root.
 func NeedRoot(t *testing.T, why string) {
 	t.Helper()
 	if os.Geteuid() == 0 {
@@ -139,7 +139,7 @@ func NeedRoot(t *testing.T, why string) {
 	t.Skipf("needs root: %s", why)
 }
 
-// NoError fails the test if something that has to succeed did not.
+// NoError fails the test on an error.
 func NoError(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
@@ -147,7 +147,7 @@ func NoError(t *testing.T, err error) {
 	}
 }
 
-// WaitFor returns once the condition holds and fails the test if it does not.
+// WaitFor polls until the condition is true, and fails the test after [Timeout].
 func WaitFor(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
@@ -159,8 +159,8 @@ func WaitFor(t *testing.T, what string, holds func() bool) {
 	}
 }
 
-// A Server is a program that runs until it is stopped, by the end of the test
-// at the latest.
+// A Server is a program that runs until it is stopped, at the latest at the end of the
+// test.
 type Server struct {
 	T      *testing.T
 	Cmd    *exec.Cmd
@@ -169,8 +169,8 @@ type Server struct {
 	exited chan struct{} // closed when it has
 }
 
-// StartServer starts a program that logs the address that it listens on, which is
-// the first group of the pattern.
+// StartServer starts a program that logs the address that it listens on. The first group
+// of the pattern matches the address.
 func StartServer(t *testing.T, pattern, program string, args ...string) *Server {
 	t.Helper()
 	s := &Server{T: t, Cmd: exec.Command(program, args...), Log: &Buffer{}, exited: make(chan struct{})}
@@ -210,20 +210,20 @@ func (s *Server) HasExited() bool {
 	}
 }
 
-// Kill ends the process without asking it.
+// Kill ends the process with SIGKILL.
 func (s *Server) Kill() {
 	_ = s.Cmd.Process.Kill() // it may have exited
 	<-s.exited
 }
 
-// Stop ends the process as a service manager does, and as gracefully.
+// Stop ends the process gracefully, as a service manager does.
 func (s *Server) Stop() {
 	s.T.Helper()
 	s.Terminate()
 	s.ExitsWith(0)
 }
 
-// Terminate asks the process to end, as a service manager does.
+// Terminate sends SIGTERM, as a service manager does.
 func (s *Server) Terminate() {
 	s.T.Helper()
 	if err := s.Cmd.Process.Signal(syscall.SIGTERM); err != nil {
@@ -231,7 +231,7 @@ func (s *Server) Terminate() {
 	}
 }
 
-// ExitsWith waits for the process to exit by itself with that status.
+// ExitsWith waits until the process exits by itself with that status.
 func (s *Server) ExitsWith(status int) {
 	s.T.Helper()
 	select {
@@ -253,7 +253,7 @@ type Command struct {
 	User  *syscall.Credential
 }
 
-// Run returns what the program said and its exit status.
+// Run returns the output of the program and its exit status.
 func (c Command) Run(t *testing.T) (stdout, stderr string, status int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), Timeout)
@@ -275,7 +275,7 @@ func (c Command) Run(t *testing.T) (stdout, stderr string, status int) {
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
-// Must returns what the program printed and fails the test if it failed.
+// Must returns the output of the program and fails the test if the program failed.
 func (c Command) Must(t *testing.T) string {
 	t.Helper()
 	stdout, stderr, status := c.Run(t)
@@ -285,7 +285,7 @@ func (c Command) Must(t *testing.T) string {
 	return stdout
 }
 
-// Buffer is a bytes.Buffer for one who writes while others read.
+// Buffer is a bytes.Buffer that is safe for concurrent use.
 type Buffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -324,7 +324,7 @@ func repository() string {
 	return ""
 }
 
-// InNamespace runs a script of root's with mounts of its own.
+// InNamespace returns the command that runs a script as root in a mount namespace.
 func InNamespace(t *testing.T, script string, env ...string) Command {
 	t.Helper()
 	unshare := Need(t, "unshare")

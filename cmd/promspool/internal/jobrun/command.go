@@ -19,20 +19,20 @@ import (
 // An ending describes how a command ended.
 type ending struct {
 	job.End
-	signal syscall.Signal // that killed it, unless that was ours
+	signal syscall.Signal // that killed it, unless promspool sent it
 }
 
-// execute runs the command and waits for it. The command inherits our environment,
-// our standard files and the given descriptor, which execute closes.
+// execute runs the command and waits for it. The command inherits the environment, the
+// standard files and the given descriptor, which execute closes.
 func (r *jobRun) execute(inherited *os.File, own *textfile) ending {
 	cmd := exec.Command(r.Command[0], r.Command[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	if own.dir != "" {
 		cmd.Env = append(os.Environ(), textfileVariable+"="+own.path())
 	}
-	// With a time limit it gets a process group, so that all of it can be stopped.
-	// Not in the foreground of a terminal: it would be in the background there and
-	// could not read from it.
+	// With a time limit the command gets a process group, so that all of it can be
+	// stopped. In the foreground of a terminal it does not: the new group would be in
+	// the background and could not read from the terminal.
 	foreground := inForeground()
 	grouped := r.Timeout > 0 && !foreground
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: grouped}
@@ -71,7 +71,7 @@ func (r *jobRun) execute(inherited *os.File, own *textfile) ending {
 			timedOut = true
 			adoptOrphans()
 			p.signal(syscall.SIGTERM)
-			p.signal(syscall.SIGCONT) // one that is stopped could not end
+			p.signal(syscall.SIGCONT) // a stopped process could not end
 			kill = time.After(r.KillAfter)
 		case <-kill:
 			p.signal(syscall.SIGKILL)
@@ -85,8 +85,8 @@ func (r *jobRun) execute(inherited *os.File, own *textfile) ending {
 	}
 }
 
-// start starts the command, as a shell would: what the kernel does not know how
-// to run is a script for it, and the current directory is as good as others.
+// start starts the command as a shell does. A file in an unknown format is run as a shell
+// script, and the command may be in the current directory.
 func start(cmd *exec.Cmd) (*exec.Cmd, error) {
 	if errors.Is(cmd.Err, exec.ErrDot) {
 		cmd.Err = nil
@@ -118,7 +118,7 @@ func (r *jobRun) notStarted(err error) ending {
 	return ending{End: job.End{Outcome: job.Failure, ExitCode: code}}
 }
 
-// ended says how a command ended.
+// ended returns how a command ended.
 func ended(state *os.ProcessState, timedOut bool) ending {
 	e := ending{End: job.End{Outcome: job.Success, ExitCode: state.ExitCode(), Usage: usageOf(state)}}
 	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
@@ -145,8 +145,8 @@ func usageOf(state *os.ProcessState) *job.Usage {
 	return u
 }
 
-// forwarded returns the signals that are passed on to the command. A signal that
-// was ignored when promspool started, as by nohup, the command ignores as well.
+// forwarded returns the signals that are passed on to the command. The command also
+// ignores each signal that was ignored when promspool started, as by nohup.
 func forwarded() []os.Signal {
 	var all []os.Signal
 	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGALRM, syscall.SIGWINCH} {
@@ -192,7 +192,7 @@ func (p process) stopOthers(kill <-chan time.Time) {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for kill != nil && p.signal(0) {
-		_, _ = syscall.Wait4(-p.pid, nil, syscall.WNOHANG, nil) // if it is ours by now
+		_, _ = syscall.Wait4(-p.pid, nil, syscall.WNOHANG, nil) // if promspool is its parent by now
 		select {
 		case <-tick.C:
 		case <-kill:

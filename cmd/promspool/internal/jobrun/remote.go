@@ -147,16 +147,16 @@ func (r *remoteRecord) read(ctx context.Context) (families, error) {
 			return families{}, errFinal{fmt.Errorf("GET %s/metrics: %w", r.base, err)}
 		}
 		for _, family := range view.Families(file) {
-			family.Metrics = slices.DeleteFunc(family.Metrics, func(m exposition.Metric) bool { return !r.ours(m) })
+			family.Metrics = slices.DeleteFunc(family.Metrics, func(m exposition.Metric) bool { return !r.isOfGroup(m) })
 			f[family.Name] = family
 		}
 	}
 	return f, nil
 }
 
-// ours reports whether a metric is of the group: it has its labels and none but
-// those that the record has besides, or one without a value.
-func (r *remoteRecord) ours(m exposition.Metric) bool {
+// isOfGroup reports whether a metric belongs to the group: it has the labels of the group
+// and, apart from empty ones, only the further labels of the record.
+func (r *remoteRecord) isOfGroup(m exposition.Metric) bool {
 	labels := slices.DeleteFunc(slices.Clone(m.Labels), func(l exposition.Label) bool { return l.Value == "" || l.Name == "outcome" || l.Name == "mode" })
 	g, err := grouping.New(labels...)
 	return err == nil && g == r.group

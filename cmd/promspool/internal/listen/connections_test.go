@@ -17,7 +17,7 @@ import (
 	"github.com/promspool/promspool/ingest"
 )
 
-// pipes is a listener without a network, so that its time can be a test's.
+// pipes is a listener without a network, which works with a fake clock.
 type pipes struct {
 	conns  chan net.Conn
 	closed chan struct{}
@@ -34,7 +34,7 @@ func (p *pipes) Accept() (net.Conn, error) {
 func (p *pipes) Close() error   { close(p.closed); return nil }
 func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Net: "unix"} }
 
-// servePipes serves the handler as the agent would, for the time of the test.
+// servePipes serves the handler as the agent does until the end of the test.
 func servePipes(t *testing.T, limit int, handler http.Handler) *pipes {
 	t.Helper()
 	p := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
@@ -42,7 +42,7 @@ func servePipes(t *testing.T, limit int, handler http.Handler) *pipes {
 	return p
 }
 
-// serveOn serves the handler as the agent would, until the end of the test.
+// serveOn serves the handler as the agent does until the end of the test.
 func serveOn(t *testing.T, l net.Listener, limit int, handler http.Handler) {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
@@ -75,7 +75,7 @@ func (p *pipes) connect(t *testing.T) net.Conn {
 	return client
 }
 
-// get sends a whole request and returns the code of the answer.
+// get sends a whole request and returns the status code of the response.
 func get(t *testing.T, c net.Conn) int {
 	t.Helper()
 	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
@@ -89,7 +89,7 @@ func get(t *testing.T, c net.Conn) int {
 	return resp.StatusCode
 }
 
-// wantClosed checks that the other end was or will be closed after that time.
+// wantClosed checks that the other end closes after that time.
 func wantClosed(t *testing.T, c net.Conn, after time.Duration) {
 	t.Helper()
 	start := time.Now()

@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// The types of HTTP/2 frames, and the flags that are used here.
+// Types and flags of HTTP/2 frames.
 const (
 	frameData, frameHeaders, frameReset, frameSettings, framePing, frameWindow = 0, 1, 3, 4, 6, 8
 
@@ -53,20 +53,19 @@ func hello(window uint32) []byte {
 	return append([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), append(frame{frameSettings, 0, 0, settings}.encode(), frame{frameSettings, flagAck, 0, nil}.encode()...)...)
 }
 
-// ask is a GET of the path over a stream.
+// ask sends a GET of the path over a stream.
 func ask(stream uint32, path string) []byte {
 	block := []byte{0x82, 0x86, 0x04, byte(len(path))} // GET, http, the path without Huffman's code
 	block = append(append(block, path...), 0x01, 9)
 	return frame{frameHeaders, flagEndStream | flagEndHeaders, stream, append(block, "localhost"...)}.encode()
 }
 
-// window allows so many bytes more.
+// window allows n more bytes.
 func window(stream uint32, n int) []byte {
 	return frame{frameWindow, 0, stream, binary.BigEndian.AppendUint32(nil, uint32(n))}.encode()
 }
 
-// A h2 is the client's end of an HTTP/2 connection, which reads frames all the
-// time.
+// An h2 is the client's end of an HTTP/2 connection. It reads frames continuously.
 type h2 struct {
 	net.Conn
 
@@ -77,8 +76,7 @@ type h2 struct {
 	closed time.Duration // after which it was; 0 if it is not
 }
 
-// newH2 opens a connection that takes at most rate bytes a second, any number if
-// that is zero.
+// newH2 opens a connection that reads at most rate bytes a second; zero is no limit.
 func newH2(t *testing.T, p *pipes, streamWindow uint32, rate int) *h2 {
 	t.Helper()
 	c := &h2{Conn: p.connect(t), got: map[uint32]int{}, ended: map[uint32]time.Duration{}, reset: map[uint32]time.Duration{}}
@@ -136,7 +134,7 @@ func (c *h2) state(stream uint32) (state string, got int, after time.Duration) {
 	return "open", c.got[stream], 0
 }
 
-// slowReader takes a tenth of its rate each tenth of a second.
+// slowReader reads a tenth of its rate each tenth of a second.
 type slowReader struct {
 	io.Reader
 	rate int
@@ -147,7 +145,7 @@ func (s *slowReader) Read(b []byte) (int, error) {
 	return s.Reader.Read(b[:min(len(b), s.rate/10)])
 }
 
-// answerOf writes an answer of so many bytes, as ?n= says, in one piece or two.
+// answerOf writes a response with the number of bytes in ?n=, in one piece or two.
 func answerOf(w http.ResponseWriter, r *http.Request) {
 	var n int
 	if _, err := fmt.Sscanf(r.URL.Path, "/%d", &n); err != nil {
@@ -160,8 +158,8 @@ func answerOf(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// A client that takes nothing of an answer is given up after readerTimeout,
-// however the answer is sent.
+// A client that reads nothing of a response is disconnected after readerTimeout, however
+// the response is sent.
 func TestReadersThatNeverRead(t *testing.T) {
 	for _, size := range []int{1, 4000, 100_000, 10_000_000} {
 		t.Run(fmt.Sprintf("HTTP/1.1 %d bytes", size), func(t *testing.T) {
@@ -189,7 +187,7 @@ func TestReadersThatNeverRead(t *testing.T) {
 				if state, _, after := c.state(1); state != "reset" || after != readerTimeout {
 					t.Errorf("the stream is %s after %v, want reset after %v", state, after, readerTimeout)
 				}
-				// The connection is not to blame.
+				// The connection itself stays usable.
 				c.send(t, ask(3, "/nothing"))
 				c.send(t, window(3, 1000))
 				synctest.Wait()
@@ -217,8 +215,8 @@ func TestReadersThatNeverRead(t *testing.T) {
 	})
 }
 
-// A client that is slow, and takes something in each readerTimeout, gets all of
-// its answer, in the time that the server has for one.
+// A slow client that reads something in each readerTimeout gets its whole response, within
+// the server's time limit for one.
 func TestSlowReadersGetTheirAnswer(t *testing.T) {
 	const size = 50_000
 	t.Run("HTTP/1.1", func(t *testing.T) {
@@ -277,8 +275,7 @@ func TestSlowReadersGetTheirAnswer(t *testing.T) {
 	})
 }
 
-// The wrapper for HTTP/2 keeps the length of a small answer, and sends data that
-// the handler flushes.
+// The wrapper for HTTP/2 keeps the length of a small response, and sends flushed data.
 func TestStreamsAreAnswered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		flushed := make(chan struct{})
@@ -321,8 +318,8 @@ func TestStreamsAreAnswered(t *testing.T) {
 	})
 }
 
-// Connections whose clients do not read make room for a new one, and not those
-// whose clients are slow.
+// Connections whose clients do not read are closed for a new one, but not those of slow
+// clients.
 func TestStuckConnectionsMakeRoom(t *testing.T) {
 	for _, protocol := range []string{"HTTP/1.1", "HTTP/2", "HTTP/2, small"} {
 		t.Run(protocol, func(t *testing.T) {
@@ -367,7 +364,7 @@ func TestStuckConnectionsMakeRoom(t *testing.T) {
 	}
 }
 
-// A handler that works is waited for, whatever its connection does meanwhile.
+// The connection of a running handler stays, whatever its client does.
 func TestWorkIsNoStuckReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		work := make(chan struct{})
@@ -396,7 +393,7 @@ func TestWorkIsNoStuckReader(t *testing.T) {
 	})
 }
 
-// A connection has no more streams than there may be.
+// The number of streams of a connection is limited.
 func TestStreamsAreBounded(t *testing.T) {
 	for connections, want := range map[int]int{0: 4, 1: 100, 20: 100, 64: 32, 512: 4, 100_000: 4} {
 		if got := streamsAtOnce(connections); got != want {
@@ -424,7 +421,7 @@ func TestStreamsAreBounded(t *testing.T) {
 	})
 }
 
-// Deadlines of the server hold for writes that are under way.
+// Deadlines of the server apply to running writes.
 func TestConnectionDeadlines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, server := net.Pipe()
@@ -486,7 +483,7 @@ func TestUnsentFollowsTheReader(t *testing.T) {
 		}
 		t.Skip("not asked on this system")
 	}
-	// As much as the kernel takes for a client that does not read.
+	// As much as the kernel buffers for a client that does not read.
 	if err := server.SetWriteDeadline(time.Now().Add(time.Second)); err != nil {
 		t.Fatal(err)
 	}

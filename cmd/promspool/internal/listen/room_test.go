@@ -55,7 +55,7 @@ func dial(t *testing.T, l net.Listener) net.Conn {
 }
 
 // A connection may be replaced only while its client sends and reads nothing,
-// even if the server has finished the answer.
+// even if the server has finished the response.
 func TestConnectionsInUseStay(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("the kernel is asked only on Linux")
