@@ -224,8 +224,8 @@ func (s *Store) archiveOne(d *disk.Dir, to *os.File, id *record.ID, now, began t
 	return ExpiryEvent{Stage: Archived, File: id.Name, Group: f.Group(), Since: since}, nil
 }
 
-// pruneArchive deletes files from the archive after its retention. It runs once in a
-// while.
+// pruneArchive deletes files from the archive after its retention, at most once every
+// pruneEvery.
 func (s *Store) pruneArchive(now time.Time, report func(ExpiryEvent)) {
 	keep := s.opts.Lifetimes.ArchiveRetention
 	if keep <= 0 || !s.pruned.IsZero() && now.Sub(s.pruned).Abs() < pruneEvery {

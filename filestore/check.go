@@ -25,10 +25,10 @@ const NodeExporterVersion = "1.12.1"
 // only. promspool serves the file, or ignores its name.
 const NodeExporterOnly exposition.Reason = "node_exporter"
 
-// A Finding is one thing that [Check] has to say of a file. Except for the name
-// of the family it quotes nothing of the content, unless CheckOptions has Quote.
+// A Finding is one problem of a file. Except for the name of the family it quotes nothing
+// of the content, unless CheckOptions has Quote.
 type Finding struct {
-	File         string            `json:"file"` // the path, as PrintableName has it
+	File         string            `json:"file"` // the path, in the form of PrintableName
 	Line         int               `json:"line"` // 0 for none
 	Reason       exposition.Reason `json:"reason"`
 	Family       string            `json:"family"`
@@ -43,12 +43,12 @@ type Report struct {
 	Findings []Finding
 }
 
-// CheckOptions change what [Check] does. The zero value of a field means its default.
+// CheckOptions are the options of [Check]. The zero value of a field means its default.
 type CheckOptions struct {
 	Own          map[string]merge.Own // as in Options
 	MaxFileBytes int64                // as in Options
-	NodeExporter bool                 // also tell what concerns node_exporter alone
-	Quote        bool                 // quote the offending text, for a reader who may read the files
+	NodeExporter bool                 // also report problems of node_exporter alone
+	Quote        bool                 // quote the offending text, for users who may read the files
 }
 
 // Check finds files, families and series that a Store on the given paths would not
@@ -232,7 +232,7 @@ func (c *checker) together(files []*checked) {
 	}
 }
 
-// sentence says what an Error of the Conflict says, without the series.
+// sentence returns the message of the Conflict without the series.
 func sentence(x *record.Conflict, kept string) string {
 	switch {
 	case x.Reason == exposition.TypeConflict:
@@ -253,7 +253,7 @@ func sentence(x *record.Conflict, kept string) string {
 	return fmt.Sprintf("%d of the samples of family %q are in %s already, with %s", x.Series, x.Family, kept, differ)
 }
 
-// findings adds how node_exporter treats the files.
+// findings adds the behavior of node_exporter for the files.
 func (f *checked) findings(found []Finding, nodeExporter bool) []Finding {
 	told := map[int]bool{}
 	for i := range found {

@@ -144,7 +144,7 @@ func (s *Store) try(d *disk.Dir, name string, since time.Time, check bool, plan 
 	}
 	start := time.Now()
 	if p.tmp, err = d.Prepare(name, data, c.KeepTime()); err != nil {
-		if gone := d.CheckPath(); gone != nil { // not a fault of the disk
+		if err := d.CheckPath(); err != nil { // not a fault of the disk
 			return pendingSync{}, disk.ErrReplaced
 		}
 		return pendingSync{}, err
@@ -164,7 +164,7 @@ func (s *Store) try(d *disk.Dir, name string, since time.Time, check bool, plan 
 	return pendingSync{}, err
 }
 
-// ErrFull is what a push's error wraps when the spool's own limit is reached.
+// ErrFull is wrapped by the error of a push if the spool's own limit is reached.
 var ErrFull = errors.New("the limit of the spool is reached")
 
 // keyedMutex has a mutex for each key in use.

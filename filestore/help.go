@@ -23,21 +23,21 @@ import (
 // group that changes its text with each push makes all files of the family differ
 // each time.
 const (
-	helpPause = 200 * time.Millisecond // for changes that come together
+	helpPause = 200 * time.Millisecond // collects concurrent changes
 	helpRetry = 30 * time.Second       // after a failure
 )
 
-// Tests have smaller ones.
+// Tests set smaller rates.
 var (
 	helpBurst = 1000.0 // files at once
 	helpRate  = 50.0   // files per second after that
 )
 
 // AlignHelp rewrites the files of groups whose HELP texts are not those that are
-// served, until ctx ends. It starts soon after a change, off the path of pushes,
-// and at a bounded rate. The merge does not depend on it, only other readers of
-// the directory do. Failures are reported to failed and retried. It must not be
-// called twice at the same time.
+// served, until ctx ends. It starts soon after a change, outside of pushes, and at a
+// limited rate. Only other readers of the directory depend on it, not the merge.
+// Failures are reported to failed and retried. It must not be called twice at the same
+// time.
 func (s *Store) AlignHelp(ctx context.Context, failed func(error)) {
 	q := &s.misfits
 	allowed, at := helpBurst, time.Now()
@@ -73,11 +73,10 @@ func (s *Store) AlignHelp(ctx context.Context, failed func(error)) {
 	}
 }
 
-// A helpQueue holds the files to rewrite for their HELP texts, each of them once
-// for all its families. A file of a family of n files is due when n more files
-// have been taken, and that of several families when the first of them is due. So
-// families in few files come first, and a file that is due comes before all that
-// join later.
+// A helpQueue has the files to rewrite for their HELP texts, each one once for all its
+// families. A file of a family of n files is due when n more files have been taken. A file
+// of several families is due with the first of them. So families in few files come first,
+// and a file that is due comes before all later ones.
 type helpQueue struct {
 	marked  map[string]struct{} // families to search for files
 	waiting map[string]int      // files in the queue by family; it is not searched meanwhile
@@ -236,9 +235,9 @@ func (s *Store) rewriteFile(g grouping.Key) (bool, error) {
 // errNothing ends a commit that has nothing to write.
 var errNothing = errors.New("nothing to write")
 
-// alignHelp gives the file of a group the texts of the spool. They are best known
-// here, outside of the lock under which the file is renamed. If one changes
-// meanwhile, the merge notices that the file differs.
+// alignHelp gives the file of a group the texts of the spool. It runs outside of the lock
+// under which the file is renamed. If a text changes meanwhile, the merge detects that the
+// file differs.
 func (s *Store) alignHelp(c *record.Content, old *record.File) {
 	c.File.ClearStored()
 	v, mixed := s.View(), s.help.IsMixed()
@@ -249,7 +248,7 @@ func (s *Store) alignHelp(c *record.Content, old *record.File) {
 			if text, ok := old.TextOf(d.Name); ok {
 				c.File.SetStored(d, text)
 			}
-		} else if mixed || !v.HasHelp(d.Name, d.Help) { // mostly it is the text that is served anyway
+		} else if mixed || !v.HasHelp(d.Name, d.Help) { // the served text is usually the same
 			others = append(others, d)
 		}
 	}

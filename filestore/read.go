@@ -118,7 +118,7 @@ func (r *reader) read(d *disk.Dir, o readResult, at record.Stamp, link *unix.Sta
 		return o
 	case errors.Is(err, disk.ErrNotRegular), errors.Is(err, disk.ErrLinkNowhere):
 		return o.bad(at, time.Time{}, &exposition.SyntaxError{Reason: exposition.NotRegular, Msg: err.Error()})
-	case errors.Is(err, disk.ErrForeignLink):
+	case errors.Is(err, disk.ErrUntrustedLink):
 		return o.bad(at, mtime, &exposition.SyntaxError{Reason: exposition.Unreadable, Msg: err.Error()})
 	default:
 		return o.bad(at, mtime, &exposition.SyntaxError{Reason: exposition.Unreadable, Msg: "cannot be opened: " + disk.PlainError(err)})

@@ -14,7 +14,7 @@ import (
 	"github.com/promspool/promspool/filestore/record"
 )
 
-// Delete deletes the group. A missing group is not an error, and a foreign file with its
+// Delete deletes the group. A missing group is not an error, and a dropped file with its
 // name is kept.
 func (s *Store) Delete(g grouping.Key) error { return s.DeleteAs(g, nil) }
 
@@ -103,8 +103,8 @@ func (s *Store) removeIn(d *disk.Dir, names func() []string, since time.Time, pi
 	// Also if nothing was deleted: another change may have deleted the file and not
 	// synced yet.
 	used = false
-	elsewhere := errors.Is(err, disk.ErrReplaced) && d.CheckPath() != nil // then the sync of this one does not matter
-	if syncErr := s.syncDirectory(pendingSync{d: d}); syncErr != nil && !elsewhere {
+	isReplaced := errors.Is(err, disk.ErrReplaced) && d.CheckPath() != nil // then the sync of this one does not matter
+	if syncErr := s.syncDirectory(pendingSync{d: d}); syncErr != nil && !isReplaced {
 		return removed, syncErr
 	}
 	return removed, err

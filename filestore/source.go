@@ -65,20 +65,22 @@ func (src *Source) setFailure(err error) bool {
 	return true
 }
 
-// UseReports has f asked about the writers of the directory's files, where the
-// kernel does not answer by itself. It returns the number of the last report
-// about the content of a file, 0 if nothing is known of it; whether a writer has
-// closed the file and nothing was written to it after that; whether it came whole
-// under its name by a rename; and whether it was opened after the close or rename,
-// be it to read. A caller that has opened the file itself passes the number that it
-// was given before, if opened was false then, else 0. Two calls with the same number
-// mean that the content has not changed in between, unless a writer has just opened
-// the file. It is called from many goroutines at once.
+// UseReports sets the function that returns the kernel's last report about the content of
+// a file. It is called from many goroutines at once. Its results are:
+//
+//   - the serial number of the report, 0 if there is none
+//   - whether a writer has closed the file, without a write after that
+//   - whether the file got its name by a rename, and is complete
+//   - whether the file was opened after the close or rename, also to read
+//
+// A caller that has opened the file itself passes the number of its last call, if opened
+// was false then, else 0. Two calls with the same number mean that the content has not
+// changed in between, unless a writer has just opened the file.
 func (src *Source) UseReports(f func(name string, mine uint64) (serial uint64, closed, renamed, opened bool)) {
 	src.reports.Store(&f)
 }
 
-// UseReports is that of the spool as a [Source].
+// UseReports calls [Source.UseReports] for the spool.
 func (s *Store) UseReports(f func(name string, mine uint64) (serial uint64, closed, renamed, opened bool)) {
 	s.spool.UseReports(f)
 }

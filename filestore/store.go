@@ -79,7 +79,7 @@ type Store struct {
 	sources   []*Source // the others; guarded by mu
 	unsettled []string
 	clock     *lifetimeClock
-	pruned    time.Time // when the archive was last pruned; used by Age only
+	pruned    time.Time // when the archive was last pruned; used by RunExpiry only
 	view      atomic.Pointer[merge.View]
 
 	reader    reader

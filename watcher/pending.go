@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// pending is the set of names to reload, each with its due time. It is not safe for concurrent use; the inbox guards it.
+// pending is the set of names to reload, each with its due time. It is not safe for
+// concurrent use; the inbox guards it.
 type pending struct {
 	byName map[string]*entry
 	queue  queue

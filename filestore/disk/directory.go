@@ -120,14 +120,13 @@ func (d *Dir) openAt() error {
 	return nil
 }
 
-// keepOpen is how long a directory stays open after its last use: to open it takes
-// more system calls than all else that a push asks of it.
+// keepOpen is the time that a directory stays open after its last use. Opening it takes
+// more system calls than the rest of a push.
 const keepOpen = 100 * time.Millisecond
 
-// Acquire begins a use of the directory, which Release ends, and opens it if it is
-// not open. If it is, CheckPath tells whether the path still leads to it. Otherwise
-// it is an error if the path leads to another directory by now, or to none: what is
-// written here then would be lost.
+// Acquire begins a use of the directory, which Release ends. It opens a closed directory.
+// Then it is an error if the path now leads to another directory or to none, because
+// writes would be lost. For an open directory the caller checks that with CheckPath.
 func (d *Dir) Acquire() error {
 	if d.failed.Load() {
 		return ErrReplaced
@@ -174,7 +173,7 @@ func (d *Dir) shutIfIdle() {
 	}
 }
 
-// Follow notes that the directory was found anew, after old.
+// Follow records that the directory was opened again after old.
 func (d *Dir) Follow(old *Dir) {
 	d.doubt = old != nil && (old.doubt || old.failed.Load()) && old.id == d.id
 }
@@ -182,8 +181,7 @@ func (d *Dir) Follow(old *Dir) {
 // IsStill reports whether the path leads to the directory that it led to before.
 func (d *Dir) IsStill(old *Dir) bool { return old != nil && !d.pinned && old.id == d.id }
 
-// Retire gives up what a directory that is not in use holds of the operating system.
-// It may be nil.
+// Retire releases the resources of a directory that is not in use. d may be nil.
 func (d *Dir) Retire() {
 	if d == nil {
 		return
@@ -194,11 +192,11 @@ func (d *Dir) Retire() {
 	d.shutIfIdle()
 }
 
-// Keep has the directory stay open for a moment after each use. It must be called
-// while the directory is in use for the first time.
+// Keep makes the directory stay open for a moment after each use. It must be called during
+// the first use.
 func (d *Dir) Keep() { d.keep = true }
 
-// Users returns how many uses have not ended.
+// Users returns the number of current uses.
 func (d *Dir) Users() int {
 	d.open.Lock()
 	defer d.open.Unlock()
@@ -214,8 +212,8 @@ func (d *Dir) shut() {
 	d.File, d.Root = nil, nil
 }
 
-// CheckPath returns an error if the path leads to another directory by now, or
-// to none. The directory is in use.
+// CheckPath returns an error if the path now leads to another directory or to none. The
+// directory is in use.
 func (d *Dir) CheckPath() error {
 	if !d.pinned {
 		id, ok, err := identifyPath(d.Path)
@@ -242,8 +240,8 @@ func (d *Dir) CheckPath() error {
 	return nil
 }
 
-// CheckPathLately is CheckPath, unless that has found the path right within the last
-// moment. It is for looks, which come again, and not for changes.
+// CheckPathLately is CheckPath, except that a success is valid for a moment. It is for
+// reads, which are repeated, and not for changes.
 func (d *Dir) CheckPathLately() error {
 	if age := time.Now().UnixNano() - d.checked.Load(); age >= 0 && age < int64(50*time.Millisecond) {
 		return nil
@@ -251,11 +249,11 @@ func (d *Dir) CheckPathLately() error {
 	return d.CheckPath()
 }
 
-// ErrReplaced says that the path leads to another directory by now.
+// ErrReplaced reports that the path now leads to another directory.
 var ErrReplaced = errors.New("the spool directory was replaced by another")
 
-// Sync makes all renames and removals so far durable. Those who ask while one
-// flush runs share the next.
+// Sync makes all renames and deletions so far durable. Callers that arrive during a sync
+// share the next one.
 func (d *Dir) Sync() error {
 	d.mu.Lock()
 	f := d.next
@@ -276,7 +274,7 @@ func (d *Dir) Sync() error {
 	d.mu.Lock()
 	d.next = nil
 	d.mu.Unlock()
-	f.err = errNotFlushed // stays if what follows panics
+	f.err = errNotFlushed // stays after a panic below
 	f.err = d.recordSyncError(d.File.Sync())
 	if f.err == nil && d.failed.Load() {
 		f.err = errFailedBefore
@@ -297,7 +295,7 @@ func (d *Dir) recordSyncError(err error) error {
 	return err
 }
 
-// filePerm lets exporters of other users read the files.
+// filePerm lets programs of other users read the files.
 const filePerm fs.FileMode = 0o644
 
 // Prepare writes and syncs a temporary file in the directory. Its name begins with a
@@ -335,12 +333,11 @@ type Pending struct {
 	file *renameio.PendingFile
 }
 
-// Discard removes the file unless it is installed.
+// Discard deletes the file unless it is installed.
 func (p *Pending) Discard() { _ = p.file.Cleanup() }
 
-// temp creates a temporary file for a file of that name, with its mode whatever
-// the umask. That is not left to renameio, which would leave the file behind
-// if the mode could not be set.
+// temp creates a temporary file for a file of that name, with the final mode regardless of
+// the umask. renameio would leave the file behind if the mode could not be set.
 func (d *Dir) temp(name string) (*renameio.PendingFile, error) {
 	f, err := renameio.NewPendingFile(name, renameio.WithRoot(d.Root), renameio.WithPermissions(filePerm))
 	if err != nil {
@@ -367,13 +364,13 @@ func (d *Dir) temp(name string) (*renameio.PendingFile, error) {
 // replaced or deleted.
 func DirectoryError(name string) error { return fmt.Errorf("%q is a directory: remove it", name) }
 
-// Install renames a prepared file to its name and returns what the system says of it, and what
-// had the name before. The rename is done here and not by renameio, which would
-// flush the file again.
+// Install renames a prepared file to its name. It returns the stat of the file, and the
+// file that had the name before. It does not use renameio, which would sync the file
+// again.
 func (p *Pending) Install(name string) (at unix.Stat_t, old OldFile, err error) {
 	d, f := p.dir, p.file
 	old = d.hold(name)
-	// Both are names in the directory, so there is nothing for the root to check.
+	// Both are names in the directory, so a check by os.Root is not needed.
 	err = unix.Renameat(int(d.File.Fd()), tempName(f), int(d.File.Fd()), name)
 	switch {
 	case errors.Is(err, unix.EISDIR), errors.Is(err, unix.EEXIST), errors.Is(err, unix.ENOTEMPTY):
@@ -478,8 +475,8 @@ func Wrap(what string, err error) error {
 // kept changing the same file. The spool is unchanged.
 var ErrBusy = errors.New("another process holds the lock of the spool")
 
-// nameless takes the path out of an error of the file system, so that no answer and
-// no log shows the name of a temporary file.
+// nameless removes the path from an error of the file system, so that no response or log
+// shows the name of a temporary file.
 func nameless(err error) error {
 	var path *fs.PathError
 	var link *os.LinkError

@@ -20,10 +20,10 @@ const readFlags = unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_NOFOL
 
 // Errors of opening a file. They reveal only that the target of a link exists.
 var (
-	ErrForeignLink = errors.New("a symbolic link is followed only if root, the agent or the owner of its target made it, and all links that it leads over")
-	ErrNotRegular  = errors.New("not a regular file")
-	ErrSecret      = errors.New("has a second name (a hard link) and is not readable by all users")
-	ErrLinkNowhere = errors.New("a symbolic link whose target is not a regular file")
+	ErrUntrustedLink = errors.New("a symbolic link is followed only if root, the agent or the owner of its target made it, and all links that it leads over")
+	ErrNotRegular    = errors.New("not a regular file")
+	ErrSecret        = errors.New("has a second name (a hard link) and is not readable by all users")
+	ErrLinkNowhere   = errors.New("a symbolic link whose target is not a regular file")
 )
 
 // OpenRegular opens the regular file of that name for reading. seen is the stat of the
@@ -118,7 +118,7 @@ func (w *Walk) Open(name string, seen *unix.Stat_t) (fd int, st unix.Stat_t, err
 		err = notRegular // its size is not that of its content
 	}
 	if err == nil && !mayFollow(w.makers, st.Uid) {
-		err = ErrForeignLink
+		err = ErrUntrustedLink
 	}
 	if err != nil {
 		_ = unix.Close(fd) // nothing was read

@@ -3,7 +3,7 @@ package disk
 import "golang.org/x/sys/unix"
 
 // isPseudo reports whether the kernel makes the content of the file when it is
-// read, as below /proc and /sys. The size and the times of such a file say nothing.
+// read, as below /proc and /sys. The size and the times of such a file are meaningless.
 func isPseudo(fd int) bool {
 	var fs unix.Statfs_t
 	if unix.Fstatfs(fd, &fs) != nil {

@@ -3,5 +3,5 @@
 package disk
 
 // isPseudo reports whether the kernel makes the content of the file when it is
-// read. Other systems are not asked.
+// read. It returns false on other systems than Linux.
 func isPseudo(int) bool { return false }

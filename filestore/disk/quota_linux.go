@@ -8,7 +8,7 @@ import (
 )
 
 // askQuota asks the kernel for a quota on the file system of the directory. It
-// reports false where there is none, or where it may not be asked for.
+// reports false if there is none, or if the kernel does not permit the query.
 func askQuota(dir *os.File, q *Quota) bool {
 	// linux/quota.h: struct if_dqblk, Q_GETQUOTA, USRQUOTA and GRPQUOTA
 	var block struct {
@@ -22,7 +22,7 @@ func askQuota(dir *os.File, q *Quota) bool {
 	if q.Group {
 		kind = 1
 	}
-	// Not by the device, which may be hidden or, as for tmpfs, not there.
+	// By directory, because the device may be hidden or, as for tmpfs, missing.
 	_, _, errno := unix.Syscall6(unix.SYS_QUOTACTL_FD, dir.Fd(), getQuota<<8|kind, uintptr(q.ID), uintptr(unsafe.Pointer(&block)), 0, 0)
 	if errno != 0 {
 		return false

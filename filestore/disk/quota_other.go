@@ -4,5 +4,5 @@ package disk
 
 import "os"
 
-// askQuota would ask the kernel for a quota; here a refused write alone tells.
+// askQuota is not supported here; only a failed write shows a quota.
 func askQuota(*os.File, *Quota) bool { return false }

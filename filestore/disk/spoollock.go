@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SpoolLock is the named pipe in the spool whose lock keeps other processes from
-// committing. Only users who may write the spool may open it. Any file that can be
+// SpoolLock is the named pipe in the spool whose lock prevents commits of other processes.
+// Only users who may write the spool may open it. Any file that can be
 // opened can be locked, so every reader could lock the directory itself. A pipe has no
 // content, so other readers of the spool find only files of metrics.
 //
@@ -28,8 +28,8 @@ const lockTimeout = 5 * time.Second
 //
 // It guards no fields. It is taken after the lock of a group and before the lock of
 // the Store. The order is: a group in Store.groups, the turn, the lock between
-// processes, Store.mu. So a wait for another process holds up other changes only:
-// scrapes, looks and reloads take Store.mu alone.
+// processes, Store.mu. So a wait for another process delays other changes only:
+// scrapes, rescans and reloads take Store.mu alone.
 //
 // Changes that wait share one wait. The first one has the turn and waits; when it
 // gives up, each change that had begun by then tries once and gives up as well.
@@ -38,10 +38,10 @@ type Exclusion struct {
 	failed atomic.Pointer[time.Time] // end of the last wait that failed
 }
 
-// NewExclusion returns an Exclusion that no change has.
+// NewExclusion returns an Exclusion that no change holds.
 func NewExclusion() Exclusion { return Exclusion{turn: make(chan struct{}, 1)} }
 
-// exclusive is an Exclusion that a change has.
+// exclusive is an Exclusion that a change holds.
 type exclusive struct {
 	x    *Exclusion
 	d    *Dir
@@ -90,7 +90,7 @@ func (h exclusive) Release() {
 	<-h.x.turn
 }
 
-// lock keeps other processes from committing until the returned file is unlocked. A
+// lock prevents commits of other processes until the returned file is unlocked. A
 // commit holds it during a rename. If another process holds it for longer than the
 // timeout, the error is ErrBusy. The directory must be acquired.
 func (d *Dir) lock(timeout time.Duration) (*os.File, error) {
@@ -179,7 +179,7 @@ func (d *Dir) keptLock() (*os.File, error) {
 	return f, nil
 }
 
-// dropLock closes the lock, so that the next change opens it anew.
+// dropLock closes the lock, so the next change opens it again.
 func (d *Dir) dropLock(f *os.File) {
 	d.open.Lock()
 	defer d.open.Unlock()
@@ -300,7 +300,7 @@ func (d *Dir) makeSpoolLock() error {
 	if uid := os.Geteuid(); uid == 0 && (made.Uid != spool.Uid || made.Gid != spool.Gid) {
 		err = unix.Fchown(int(f.Fd()), int(spool.Uid), int(spool.Gid))
 	} else if made.Gid != spool.Gid {
-		_ = unix.Fchown(int(f.Fd()), -1, int(spool.Gid)) // without the right to do so the group stays
+		_ = unix.Fchown(int(f.Fd()), -1, int(spool.Gid)) // without permission the group stays
 	}
 	if err == nil && uint32(made.Mode)&perm != perm {
 		err = unix.Fchmod(int(f.Fd()), perm)

@@ -69,7 +69,7 @@ func (s *scanner) line(prefix string) (string, bool) {
 	return after[:end], true
 }
 
-// attributes reads the lines about the group.
+// attributes reads the attributes of the group.
 func (s *scanner) attributes() bool {
 	for {
 		text, ok := s.line(exposition.DirectivePrefix)

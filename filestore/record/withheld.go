@@ -24,8 +24,8 @@ import (
 //	promspool_group_expired{job="backup"} 1
 //	…
 //
-// Alerts on the age of the group keep firing, no reader serves the payload, and
-// nothing is lost. The next push replaces the file.
+// Alerts on the age of the group keep firing, no program serves the payload, and nothing
+// is lost. The next push replaces the file.
 //
 // A file whose lifetime has ended is read as if it had this form already.
 const (

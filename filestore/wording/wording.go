@@ -1,8 +1,8 @@
-// Package wording writes numbers and foreign text into sentences for people.
+// Package wording formats numbers and external text for messages.
 //
 // # The idea
 //
-// Pages, commands and error messages quote foreign names and values, and format
+// Pages, commands and error messages quote external names and values, and format
 // counts and sizes. They share these functions, so a file is named the same
 // everywhere. The package imports no other package of the module.
 //

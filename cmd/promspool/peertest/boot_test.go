@@ -31,7 +31,8 @@ func boot(t *testing.T) *bootedRoot {
 	nspawn := agenttest.Need(t, "systemd-nspawn")
 	r := &bootedRoot{cleanRoot: makeRoot(t, "systemd,systemd-sysv")}
 	var said bytes.Buffer
-	// This machine may have no service manager that could make a scope or register the container.
+	// This machine may have no service manager that could make a scope or register the
+	// container.
 	cmd := exec.Command(nspawn, "--directory="+r.dir, "--machine=promspool-"+strconv.Itoa(os.Getpid()), "--boot", "--private-network",
 		"--register=no", "--keep-unit", "--console=pipe")
 	cmd.Stdout, cmd.Stderr = &said, &said
