@@ -56,13 +56,20 @@ screenshots: ## take the pictures of the page in docs/img, with made-up data
 	mkdir -p docs/img
 	PROMSPOOL_TEST_ALL=1 PROMSPOOL_SCREENSHOTS=$(CURDIR)/docs/img go test -count=1 -run '^TestScreenshots$$' ./cmd/promspool/browsertest
 
-peers: build/peers/prometheus build/peers/pushgateway ## build the newest Prometheus and Pushgateway for test-peers, in some minutes the first time
+peers: $(addprefix build/peers/,prometheus pushgateway otelcol vmagent victoria-metrics) ## build the newest Prometheus, Pushgateway, VictoriaMetrics and OpenTelemetry collector for test-peers, in some minutes the first time
 
 build/peers/prometheus: .tools/prometheus/go.mod
 	$(PEER) -tags remove_all_sd github.com/prometheus/prometheus/cmd/prometheus
 
 build/peers/pushgateway: .tools/pushgateway/go.mod
 	$(PEER) github.com/prometheus/pushgateway
+
+build/peers/vmagent build/peers/victoria-metrics: .tools/victoriametrics/go.mod
+	$(PEER) github.com/VictoriaMetrics/VictoriaMetrics/app/$(@F)
+
+# The collector is put together by a program of its own, in that module.
+build/peers/otelcol: .tools/otelcol/go.mod .tools/otelcol/main.go
+	cd $(<D) && CGO_ENABLED=0 nice -n 10 go build -tags remove_all_sd -trimpath -buildvcs=false -ldflags '-s -w' -o $(CURDIR)/$@ .
 
 test-peers: ## run the tests with Prometheus, Pushgateway and others, and of examples and documents
 	$(CI_PEERS) $(CI_ONLY) export PROMSPOOL_TEST_ALL=1 && $(TESTRUN) $(PEERS)
