@@ -23,10 +23,12 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// commandOf returns the command of a program in an example's README.
+// commandOf returns the command of a program in an example's README, or in the comments
+// of another file.
 func commandOf(t *testing.T, readme, program, with string) []string {
 	t.Helper()
 	for line := range strings.Lines(example(t, readme)) {
+		line = strings.TrimPrefix(line, "# ")
 		if fields := strings.Fields(line); strings.HasPrefix(line, "    "+program+" ") && strings.Contains(line, with) {
 			return fields
 		}
