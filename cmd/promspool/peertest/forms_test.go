@@ -3,6 +3,9 @@ package peertest
 import (
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -10,6 +13,8 @@ import (
 	"text/scanner"
 
 	"go.yaml.in/yaml/v2"
+
+	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
 // Grafana Alloy and Vector cannot be installed from Debian or as a Go package, so their
@@ -374,6 +379,28 @@ func TestVectorExampleByForm(t *testing.T) {
 	} {
 		if checkVector(replace(t, text, m[0], m[1])) == nil {
 			t.Errorf("with %q in place of %q the example has no error", m[1], m[0])
+		}
+	}
+}
+
+// TestNeighboursAreCurrent compares the versions on the page with those that are built.
+func TestNeighboursAreCurrent(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile(filepath.Join(agenttest.Repository, "docs", "neighbours.md"))
+	agenttest.NoError(t, err)
+	for _, m := range []struct{ tool, module, shown string }{
+		{"prometheus", `prometheus/prometheus v0\.(3)(\S+)`, "Prometheus $1.$2"}, // 0.316.0 is 3.16.0
+		{"..", `prometheus/client_golang v(\S+)`, "client_golang $1"},
+		{"pushgateway", `prometheus/pushgateway v(\S+)`, "Pushgateway $1"},
+		{"victoriametrics", `VictoriaMetrics/VictoriaMetrics v(\S+)`, "vmagent $1"},
+		{"otelcol", `prometheusreceiver v(\S+)`, "OpenTelemetry collector $1"},
+	} {
+		file, err := os.ReadFile(filepath.Join(agenttest.Repository, ".tools", m.tool, "go.mod"))
+		agenttest.NoError(t, err)
+		module := regexp.MustCompile(m.module)
+		found := module.Find(file)
+		if want := module.ReplaceAllString(string(found), m.shown); found == nil || !strings.Contains(string(page), want) {
+			t.Errorf("docs/neighbours.md has no %q, which make peers builds", want)
 		}
 	}
 }
