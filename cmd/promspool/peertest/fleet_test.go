@@ -92,7 +92,25 @@ func startVictoria(t *testing.T, dir, addr string) *realPrometheus {
 	args := commandOf(t, "fleet/README.md", "victoria-metrics", "")
 	set(t, args, "-httpListenAddr", addr)
 	set(t, args, "-storageDataPath", dir)
-	return &realPrometheus{agenttest.StartServer(t, `starting http server at http://([0-9.:]+)`, args[0], append(args[1:], "-search.latencyOffset=1s")...)}
+	return &realPrometheus{startListening(t, addr, args[0], append(args[1:], "-search.latencyOffset=1s")...)}
+}
+
+// startListening starts a program of VictoriaMetrics and waits until it listens, which is
+// after it has logged so.
+func startListening(t *testing.T, addr, program string, args ...string) *agenttest.Server {
+	t.Helper()
+	s := agenttest.StartServer(t, `(?:starting|started) (?:http )?server at http://([0-9.:]+)`, program, args...)
+	agenttest.WaitFor(t, filepath.Base(program)+" accepts connections", func() bool {
+		if s.HasExited() {
+			t.Fatalf("%s %q: %v\n%s", program, args, s.Cmd.ProcessState, s.Log)
+		}
+		c, err := net.Dial("tcp", addr)
+		if err == nil {
+			err = c.Close()
+		}
+		return err == nil
+	})
+	return s
 }
 
 // startReceiver starts the central Prometheus of the example.

@@ -72,7 +72,7 @@ func (v victoria) start(t *testing.T, config string) *realPrometheus {
 	program := v.program(t)
 	addr := freeAddress(t)
 	if v.central {
-		return &realPrometheus{agenttest.StartServer(t, victoriaListens, program, "-httpListenAddr="+addr,
+		return &realPrometheus{startListening(t, addr, program, "-httpListenAddr="+addr,
 			"-storageDataPath="+t.TempDir(), "-promscrape.config="+config, "-search.latencyOffset=1s")}
 	}
 	engine := startVictoria(t, t.TempDir(), addr)
@@ -80,7 +80,8 @@ func (v victoria) start(t *testing.T, config string) *realPrometheus {
 	set(t, args, "-promscrape.config", config)
 	set(t, args, "-remoteWrite.url", "http://"+addr+"/api/v1/write")
 	set(t, args, "-remoteWrite.tmpDataPath", t.TempDir())
-	agenttest.StartServer(t, victoriaListens, program, append(args[1:], "-httpListenAddr="+freeAddress(t))...)
+	addr = freeAddress(t)
+	startListening(t, addr, program, append(args[1:], "-httpListenAddr="+addr)...)
 	return engine
 }
 
@@ -91,9 +92,6 @@ func (v victoria) program(t *testing.T) string {
 	}
 	return agenttest.Need(t, v.name)
 }
-
-// victoriaListens is how programs of VictoriaMetrics log their address.
-const victoriaListens = `(?:starting http server at http|started server at http|starting server at http)://([0-9.:]+)`
 
 var victorias = map[string]victoria{
 	"vmagent, Debian's":         {name: "vmagent"},
