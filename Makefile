@@ -31,7 +31,7 @@ CI_PEERS  = $(if $(filter true,$(CI)),$(MAKE) peers &&)
 PEER      = CGO_ENABLED=0 nice -n 10 go build -modfile=$< -trimpath -buildvcs=false -ldflags '-s -w' -o $@
 PLATFORMS = linux-amd64 linux-arm64 linux-armv7 darwin-amd64 darwin-arm64 freebsd-amd64
 
-.PHONY: build run test test-all test-browser screenshots test-peers test-torture peers race torture lint vet format staticcheck portable scripts yaml words vuln fuzz bench bench-peers conformance man completions docs install packages test-packages dist test-dist test-container test-deploy release-check clean help
+.PHONY: build run test test-all test-browser screenshots test-peers test-torture peers race torture lint vet format staticcheck portable scripts yaml words vuln fuzz bench bench-peers conformance man completions docs install packages test-packages dist test-dist test-container test-deploy test-ansible release-check clean help
 
 build: ## build ./promspool, a static binary
 	$(BUILD) -o $(OUTPUT) ./cmd/promspool
@@ -163,6 +163,9 @@ test-packages: ## install, run, upgrade and remove the packages in a root of the
 
 test-deploy: ## render the kustomization and the Helm chart of the examples, and check them
 	cd .tools/deploy && go vet ./... && go test -count=1 ./...
+
+test-ansible: ## run ansible-lint on the role of the examples, and the role in a root of its own
+	.ci/test-ansible
 
 dist: ## build a release into dist/: tarballs, packages, SBOMs and checksums
 	.nfpm/dist $(VERSION) $(PLATFORMS)

@@ -26,10 +26,10 @@ type bootedRoot struct {
 }
 
 // boot starts a root. If systemd-nspawn cannot, the test is skipped, except in CI.
-func boot(t *testing.T) *bootedRoot {
+func boot(t *testing.T, include ...string) *bootedRoot {
 	t.Helper()
 	nspawn := agenttest.Need(t, "systemd-nspawn")
-	r := &bootedRoot{cleanRoot: makeRoot(t, "systemd,systemd-sysv")}
+	r := &bootedRoot{cleanRoot: makeRoot(t, strings.Join(append(include, "systemd", "systemd-sysv"), ","))}
 	var said bytes.Buffer
 	// This machine may have no service manager that could make a scope or register the
 	// container.
