@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/promspool/promspool/filestore"
 	"github.com/promspool/promspool/filestore/exposition"
@@ -99,6 +100,11 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Add(delimited(f, javaFamilies()...), uint8(0), uint8(1), false)
 	f.Add([]byte("# TYPE q_s gaugehistogram\n# UNIT q_s s\nq_s_bucket{le=\"1\"} 1 # {t=\"u\"} 0.5 1.5e9\nq_s_gcount 2\nq_s_gsum -1\n# TYPE c counter\nc_total 1 # {} 1\nc_created 5\n# TYPE h histogram\nh_bucket{le=\"+Inf\"} 1 # {t=\"u\"} 1\n# EOF\n"), uint8(0), uint8(2), false)
+	for i, count := range []string{"1.5", "0.5", "9007199254740993", "9223372036854775808", "18446744073709551615", "1e300", "-1", "NaN", "+Inf"} {
+		text := fmt.Appendf(nil, "# TYPE s summary\ns_count %[1]s\ns_sum 1\n# TYPE h histogram\nh_bucket{le=\"1\"} %[1]s\nh_count %[1]s\n", count)
+		f.Add(text, uint8(0), uint8(3*(i%2)), false)
+		f.Add(append(text, "s_created 5\nh_created 5\n"...), uint8(0), uint8(2), false)
+	}
 	dir := f.TempDir()
 	store, err := filestore.Open(dir, nil)
 	if err != nil {
@@ -124,6 +130,9 @@ func FuzzDecode(f *testing.F) {
 				t.Errorf("Decode = %v, %q", families, err)
 			}
 			return
+		}
+		if format/3%2 == 1 {
+			ingest.SetStart(families, time.Unix(5, 0))
 		}
 		if err := store.Replace(g, families, record.PushOptions{Strip: []string{"y"}}); err != nil {
 			return // the fault shows only in the merge

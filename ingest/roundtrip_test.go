@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -50,9 +51,16 @@ func TestRoundTrip(t *testing.T) {
 				r := generator{rand.New(rand.NewPCG(seed, uint64(format))), format}
 				sent := r.families()
 				body, header := format.encode(t, sent)
+				if format != inProtobuf && r.maybe() {
+					body = withFractions(body, sent)
+				}
 				families, err := ingest.Decode(bytes.NewReader(body), header, ingest.Options{UTF8Names: true})
 				if err != nil {
 					t.Fatalf("seed %d: %v in\n%s", seed, err, body)
+				}
+				start := r.start() // of ?start=
+				if start != nil {
+					ingest.SetStart(families, start.AsTime())
 				}
 				if err := store.Replace(g, families, record.PushOptions{}); err != nil {
 					t.Fatalf("seed %d: %v in\n%s", seed, err, body)
@@ -71,6 +79,7 @@ func TestRoundTrip(t *testing.T) {
 				want := map[string]*dto.MetricFamily{}
 				for _, mf := range sent {
 					mf = format.expected(mf)
+					setStart(mf, start)
 					want[mf.GetName()] = mf
 				}
 				for name, mf := range want {
@@ -83,6 +92,95 @@ func TestRoundTrip(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestCountsOfTextWithStartTimes pushes counts that are no integers of 64 bits, and adds
+// to them. The start time survives both.
+func TestCountsOfTextWithStartTimes(t *testing.T) {
+	counts := map[string]uint64{"2": 2, "1.5": 1, "0.25": 0, "9007199254740993": 1 << 53, "9223372036854775808": 1 << 63, "18446744073709551615": math.MaxUint64, "1e300": math.MaxUint64}
+	for first, whole := range counts {
+		for second := range counts {
+			dir := t.TempDir()
+			store, err := filestore.Open(dir, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			g, err := grouping.New(exposition.Label{Name: "job", Value: "j"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			push := func(count string, o record.PushOptions) map[string]*dto.MetricFamily {
+				text := fmt.Sprintf("# TYPE s summary\ns_count %[1]s\ns_sum 1\ns_created 5\n# TYPE h histogram\nh_bucket{le=\"1\"} %[1]s # {a=\"b\"} 0.5\nh_count %[1]s\nh_sum 1\nh_created 5\n# EOF\n", count)
+				families, err := ingest.Decode(strings.NewReader(text), http.Header{"Content-Type": {"application/openmetrics-text"}}, ingest.Options{})
+				if err == nil {
+					err = store.Update(g, families, o)
+				}
+				if err != nil {
+					t.Fatalf("%s: %v", count, err)
+				}
+				file, err := os.ReadFile(filepath.Join(dir, g.FileName()))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if p := store.View().File(g.FileName()).Problem(); p != nil {
+					t.Errorf("%s: the file has the problem %v:\n%s", count, p, file)
+				}
+				if again := encodedOf(merge.Merge(nil, map[string][]byte{g.FileName(): file})); !bytes.Equal(encodedOf(store.View()), again) {
+					t.Errorf("%s: the file serves something else than the push:\n%s", count, file)
+				}
+				got := scrapedFamilies(t, store.View())
+				if s, h := got["s"].Metric[0].Summary, got["h"].Metric[0].Histogram; s.GetCreatedTimestamp().GetSeconds() != 5 || h.GetCreatedTimestamp().GetSeconds() != 5 || h.Bucket[0].GetExemplar().GetValue() != 0.5 {
+					t.Errorf("%s: start times or exemplars are missing in %v, %v", count, s, h)
+				}
+				return got
+			}
+			got := push(first, record.PushOptions{})
+			v, err := strconv.ParseFloat(first, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s := got["s"].Metric[0].Summary; s.GetSampleCount() != whole {
+				t.Errorf("%s: the summary is %v, want the count %d", first, s, whole)
+			}
+			if h := got["h"].Metric[0].Histogram; h.GetSampleCountFloat()+float64(h.GetSampleCount()) != v {
+				t.Errorf("%s: the histogram is %v", first, h)
+			}
+			push(second, record.PushOptions{Accumulate: true})
+			store.Close()
+		}
+	}
+}
+
+// withFractions gives the counts of summaries in text a fraction, which a scrape by
+// protobuf cannot have.
+func withFractions(body []byte, mfs []*dto.MetricFamily) []byte {
+	var b bytes.Buffer
+	for line := range bytes.Lines(body) {
+		if slices.ContainsFunc(mfs, func(mf *dto.MetricFamily) bool {
+			return mf.GetType() == dto.MetricType_SUMMARY && bytes.Contains(line, []byte(mf.GetName()+"_count"))
+		}) {
+			series, value, _ := bytes.Cut(line, []byte("} "))
+			if v, err := strconv.ParseFloat(strings.TrimSpace(string(value)), 64); err == nil && v < 1<<51 {
+				line = fmt.Appendf(nil, "%s} %v\n", series, v+0.5)
+			}
+		}
+		b.Write(line)
+	}
+	return b.Bytes()
+}
+
+// setStart sets the start time of the metrics that can have one and have none.
+func setStart(mf *dto.MetricFamily, start *timestamppb.Timestamp) {
+	for _, m := range mf.Metric {
+		switch {
+		case m.Counter != nil && m.Counter.CreatedTimestamp == nil:
+			m.Counter.CreatedTimestamp = start
+		case m.Summary != nil && m.Summary.CreatedTimestamp == nil:
+			m.Summary.CreatedTimestamp = start
+		case m.Histogram != nil && m.Histogram.CreatedTimestamp == nil && mf.GetType() == dto.MetricType_HISTOGRAM:
+			m.Histogram.CreatedTimestamp = start
+		}
 	}
 }
 
@@ -174,6 +272,11 @@ func (r generator) number() float64 {
 	return r.NormFloat64() * 1000
 }
 
+// beyondFloats returns 0 or a count that a float may not hold.
+func (r generator) beyondFloats() uint64 {
+	return []uint64{0, 0, 0, 1<<53 + 1, 1 << 63, math.MaxUint64 - 1<<53}[r.IntN(6)]
+}
+
 // time returns a time that the format can hold.
 func (r generator) time() *timestamppb.Timestamp {
 	at := &timestamppb.Timestamp{Seconds: 1_500_000_000 + r.Int64N(1<<29), Nanos: r.Int32N(1e9)}
@@ -220,7 +323,7 @@ func (r generator) value(typ dto.MetricType, m *dto.Metric) {
 	case dto.MetricType_UNTYPED:
 		m.Untyped = &dto.Untyped{Value: &v}
 	case dto.MetricType_SUMMARY:
-		m.Summary = &dto.Summary{SampleCount: proto.Uint64(r.Uint64N(1 << 53)), SampleSum: &v, CreatedTimestamp: r.start()}
+		m.Summary = &dto.Summary{SampleCount: proto.Uint64(r.Uint64N(1<<52) + r.beyondFloats()), SampleSum: &v, CreatedTimestamp: r.start()}
 		for i := range r.IntN(4) {
 			m.Summary.Quantile = append(m.Summary.Quantile, &dto.Quantile{Quantile: proto.Float64(float64(i) / 4), Value: proto.Float64(r.number())})
 		}
@@ -255,6 +358,9 @@ func (r generator) histogram(sum float64) *dto.Histogram {
 	}
 	if !native || r.maybe() {
 		bound, lower, at := float64(r.IntN(20)-10), math.Inf(-1), uint64(0)
+		if !float && !native {
+			at = r.beyondFloats()
+		}
 		for range r.IntN(4) {
 			if at += r.Uint64N(5); native {
 				at = min(at, count)
@@ -324,6 +430,9 @@ func (f wireFormat) expected(mf *dto.MetricFamily) *dto.MetricFamily {
 	}
 	for _, m := range mf.Metric {
 		m.Label = append(m.Label, &dto.LabelPair{Name: proto.String("job"), Value: proto.String("j")})
+		if s := m.Summary; s != nil && (s.CreatedTimestamp == nil || f != inProtobuf) {
+			s.SampleCount = asFloat(s.SampleCount) // the text has a float, and no line has more
+		}
 		if f == inText {
 			if m.Counter != nil {
 				m.Counter.Exemplar, m.Counter.CreatedTimestamp = nil, nil
@@ -360,6 +469,12 @@ func (f wireFormat) expected(mf *dto.MetricFamily) *dto.MetricFamily {
 func (f wireFormat) normalized(mf *dto.MetricFamily) *dto.MetricFamily {
 	mf = proto.Clone(mf).(*dto.MetricFamily)
 	for _, m := range mf.Metric {
+		if h := m.Histogram; h != nil && h.Schema == nil {
+			h.SampleCount = asFloat(h.SampleCount)
+			for _, b := range h.Bucket {
+				b.CumulativeCount = asFloat(b.CumulativeCount)
+			}
+		}
 		if h := m.Histogram; h != nil && h.Schema != nil && len(h.Bucket) > 0 {
 			// An exemplar may move from the native part to the bucket that contains it.
 			h.Exemplars = append(h.Exemplars, bucketExemplars(h)...)
@@ -379,6 +494,17 @@ func (f wireFormat) normalized(mf *dto.MetricFamily) *dto.MetricFamily {
 	}
 	slices.SortFunc(mf.Metric, func(a, b *dto.Metric) int { return strings.Compare(fmt.Sprint(a.Label), fmt.Sprint(b.Label)) })
 	return mf
+}
+
+// asFloat returns the integer nearest to the float of a count.
+func asFloat(n *uint64) *uint64 {
+	if n == nil {
+		return nil
+	}
+	if v := float64(*n); v < 1<<64 {
+		return proto.Uint64(uint64(v))
+	}
+	return proto.Uint64(math.MaxUint64)
 }
 
 func bucketExemplars(h *dto.Histogram) (list []*dto.Exemplar) {

@@ -74,22 +74,25 @@ func addPoints(d Desc, m Metric, fresh, old *point) (*point, error) {
 	p.composite = true
 	p.h = &dto.Histogram{SampleSum: &m.Sum}
 	both := fresh != nil && old != nil
-	if both && isFloat(fresh.h) != isFloat(old.h) {
+	native := func(p *point) bool { return p != nil && p.h.Schema != nil }
+	natives := native(fresh) && native(old)
+	if natives && isFloat(fresh.h) != isFloat(old.h) {
 		return nil, errors.New("has counts that are whole numbers in one of the two only")
 	}
-	switch {
-	case both && !isFloat(fresh.h):
-		n := fresh.h.GetSampleCount() + old.h.GetSampleCount()
-		if n < fresh.h.GetSampleCount() {
-			return nil, errors.New("has a count that gets too large")
-		}
-		p.h.SampleCount = &n
-	case isWhole(m.Count) && !both:
-		p.h.SampleCount = proto.Uint64(uint64(m.Count))
+	var exact uint64 // the sum in integers, which may have more digits than the text
+	if both && !isFloat(fresh.h) && !isFloat(old.h) {
+		exact = fresh.h.GetSampleCount() + old.h.GetSampleCount()
+	}
+	switch agree := exact > 0 && agrees(float64(exact), m.Count); {
+	case natives && !isFloat(fresh.h) && !agree && m.Count != 0:
+		return nil, errors.New("has a count that gets too large")
+	case natives && !isFloat(fresh.h), agree && wholeBuckets(d, m):
+		p.h.SampleCount = &exact
+	case !natives && isWhole(m.Count) && wholeBuckets(d, m):
+		p.h.SampleCount = proto.Uint64(wholeCount(m.Count))
 	default:
 		p.h.SampleCountFloat = &m.Count
 	}
-	native := func(p *point) bool { return p != nil && p.h.Schema != nil }
 	switch {
 	case fresh != nil && fresh.gauge || old != nil && old.gauge:
 		return nil, errors.New("is a histogram of gauges, which do not add up")
@@ -103,7 +106,16 @@ func addPoints(d Desc, m Metric, fresh, old *point) (*point, error) {
 	case p.start == nil && len(p.exemplars) == 0:
 		return nil, nil
 	}
+	if _, ok := countable(p.h); !ok {
+		return nil, errors.New("has a count that gets too large or is not a number")
+	}
 	return p, nil
+}
+
+// wholeBuckets reports whether the buckets of a histogram have integer counts. It is true
+// for a summary.
+func wholeBuckets(d Desc, m Metric) bool {
+	return d.Typ != Histogram || !slices.ContainsFunc(m.Bounds, func(b Bound) bool { return !isWhole(b.Value) })
 }
 
 // addNative sets the native part of h to the sum of those of two histograms.

@@ -72,7 +72,8 @@ func valueOf(m *dto.Metric) ([]byte, error) {
 	}
 	var out bytes.Buffer
 	_, err := expfmt.MetricFamilyToOpenMetrics20(&out, f)
-	if err == nil {
+	floatSummary := m.Summary != nil && m.Histogram != nil
+	if err == nil && !floatSummary {
 		text := bytes.TrimSuffix(out.Bytes(), []byte("\n"))
 		text = text[bytes.LastIndexByte(text, '\n')+1+len(name)+1:]
 		if i := bytes.Index(text, []byte(" # ")); i >= 0 { // exemplars; some are omitted
@@ -94,7 +95,11 @@ func valueOf(m *dto.Metric) ([]byte, error) {
 		b = appendReal(b, m.Counter.GetValue())
 	case m.Summary != nil:
 		b = append(b, "{count:"...)
-		b = strconv.AppendUint(b, m.Summary.GetSampleCount(), 10)
+		if floatSummary {
+			b = appendReal(b, m.Histogram.GetSampleCountFloat())
+		} else {
+			b = strconv.AppendUint(b, m.Summary.GetSampleCount(), 10)
+		}
 		b = append(b, ",sum:"...)
 		b = AppendValue(b, m.Summary.GetSampleSum())
 		b = append(b, ",quantile:[]}"...)
@@ -208,7 +213,10 @@ func (p *point) toMetric(t Type) *dto.Metric {
 			m.Counter.Exemplar = p.exemplars[0]
 		}
 	case Summary:
-		m.Summary = &dto.Summary{SampleCount: proto.Uint64(uint64(p.count())), SampleSum: p.h.SampleSum, CreatedTimestamp: p.start}
+		m.Summary = &dto.Summary{SampleCount: p.h.SampleCount, SampleSum: p.h.SampleSum, CreatedTimestamp: p.start}
+		if isFloat(p.h) { // a Summary cannot hold the count
+			m.Histogram = &dto.Histogram{SampleCountFloat: p.h.SampleCountFloat}
+		}
 	default:
 		if p.gauge {
 			m.Gauge = new(dto.Gauge)

@@ -159,8 +159,8 @@ func (c *canonicalizer) complete(f *RawFamily, p *point, at int) {
 	for i := at; i < len(c.records) && c.records[i].base == base; i++ {
 		switch r := &c.records[i]; r.part {
 		case 0:
+			whole = whole && (f.Typ == Summary || isWhole(r.value))
 			if f.gauge { // the line has its buckets, as for a push in protobuf
-				whole = whole && isWhole(r.value)
 				p.h.Bucket = append(p.h.Bucket, &dto.Bucket{UpperBound: &r.bound, CumulativeCountFloat: &r.value})
 			}
 		case 1:
@@ -173,9 +173,9 @@ func (c *canonicalizer) complete(f *RawFamily, p *point, at int) {
 		p.h.SampleCountFloat = &count
 		return
 	}
-	p.h.SampleCount = proto.Uint64(uint64(count))
+	p.h.SampleCount = proto.Uint64(wholeCount(count))
 	for _, b := range p.h.Bucket {
-		b.CumulativeCount, b.CumulativeCountFloat = proto.Uint64(uint64(b.GetCumulativeCountFloat())), nil
+		b.CumulativeCount, b.CumulativeCountFloat = proto.Uint64(wholeCount(b.GetCumulativeCountFloat())), nil
 	}
 }
 

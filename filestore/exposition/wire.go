@@ -211,10 +211,16 @@ func appendMessage(b []byte, field protowire.Number, m proto.Message) []byte {
 	return appendSub(b, field, text)
 }
 
-func isWhole(v float64) bool { return v >= 0 && v < 1<<63 && v == math.Trunc(v) }
+// isWhole reports whether a count is an integer of 64 bits. It is true for 1<<64, which
+// is the float next to the largest one.
+func isWhole(v float64) bool { return v >= 0 && v <= 1<<64 && v == math.Trunc(v) }
 
+// wholeCount returns the integer nearest below a count. The result is 0 for NaN.
 func wholeCount(v float64) uint64 {
-	if v >= 0 && v < 1<<63 {
+	switch {
+	case v >= 1<<64:
+		return math.MaxUint64
+	case v >= 0:
 		return uint64(v)
 	}
 	return 0
@@ -235,7 +241,7 @@ func histogramOf(m Metric, p *point) *dto.Histogram {
 	} else if float {
 		h.SampleCountFloat = proto.Float64(m.Count)
 	} else {
-		h.SampleCount = proto.Uint64(uint64(m.Count))
+		h.SampleCount = proto.Uint64(wholeCount(m.Count))
 	}
 	if h.Schema != nil && !p.classic {
 		h.Exemplars = exemplars
