@@ -296,7 +296,7 @@ func TestMessages(t *testing.T) {
 		},
 		{
 			name: "negative bucket", body: "# TYPE h histogram\nh_bucket{le=\"1\"} -1\n",
-			want: `line 2: metric "h_bucket": a bucket or count of a histogram is negative: push counts of zero or more`,
+			want: `line 2: metric "h_bucket": invalid value "-1" of a bucket or count of a histogram: counts must be zero or more, and finite`,
 		},
 		{
 			name: "series twice", body: "m{a=\"x\"} 1\nm{a=\"x\"} 2\n",

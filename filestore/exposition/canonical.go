@@ -151,17 +151,19 @@ func (c *canonicalizer) complain(e *SyntaxError) {
 
 func (c *canonicalizer) family(f *RawFamily) error {
 	c.records = c.records[:0]
+	complete := true
 	for i := range f.Samples {
 		if err := c.add(f, &f.Samples[i]); err != nil {
 			if c.lenient {
 				return err
 			}
+			complete = false
 			if !c.faults.add(err.(*SyntaxError)) {
 				return nil
 			}
 		}
 	}
-	if f.gauge {
+	if f.gauge && complete { // else the +Inf bucket may be among the invalid samples
 		if err := c.completeCounts(f); err != nil {
 			if c.lenient {
 				return err
@@ -242,11 +244,8 @@ func (c *canonicalizer) add(f *RawFamily, s *Sample) error {
 		default:
 			return c.fail(s, "the sample is not part of the histogram %s: its samples end in _bucket, _sum and _count", token(f.Name))
 		}
-		if f.gauge && r.part != 1 && (!(r.value >= 0) || math.IsInf(r.value, 1)) {
-			return c.fail(s, "invalid value %s of a bucket or count of a gaugehistogram: push counts of zero or more", token(floatText(r.value)))
-		}
-		if r.part != 1 && r.value < 0 {
-			return c.fail(s, "a bucket or count of a histogram is negative: push counts of zero or more")
+		if r.part != 1 && (r.value < 0 || f.gauge && !isCount(r.value)) {
+			return c.fail(s, invalidCount, token(floatText(r.value)), f.kind())
 		}
 	case Summary:
 		switch s.Name[len(f.Name):] {

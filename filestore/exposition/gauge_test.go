@@ -1,6 +1,7 @@
 package exposition
 
 import (
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -219,9 +220,10 @@ func TestInvalidGaugeHistograms(t *testing.T) {
 	for text, want := range map[string]string{
 		"q_bucket{le=\"1\"} 2\nq_gsum 1\n":                           `family "q": q_bucket{le="1"} has no bucket with le="+Inf": each metric of a gaugehistogram must have one`,
 		"q_bucket{a=\"b\",le=\"+Inf\"} 2\nq_gsum{a=\"c\"} 1\n":       `family "q": q_gsum{a="c"} has no bucket with le="+Inf": each metric of a gaugehistogram must have one`,
-		"q_bucket{le=\"+Inf\"} -2\nq_gcount 2\n":                     `line 2: metric "q_bucket": invalid value "-2" of a bucket or count of a gaugehistogram: push counts of zero or more`,
-		"q_bucket{le=\"+Inf\"} NaN\n":                                `line 2: metric "q_bucket": invalid value "NaN" of a bucket or count of a gaugehistogram: push counts of zero or more`,
-		"q_gcount +Inf\n":                                            `line 2: metric "q_gcount": invalid value "+Inf" of a bucket or count of a gaugehistogram: push counts of zero or more`,
+		"q_bucket{le=\"+Inf\"} -2\nq_gcount 2\n":                     `line 2: metric "q_bucket": invalid value "-2" of a bucket or count of a gaugehistogram: counts must be zero or more, and finite`,
+		"q_bucket{le=\"1\"} 2\nq_bucket{le=\"+Inf\"} +Inf\n": `line 3: metric "q_bucket": invalid value "+Inf" of a bucket or count of a gaugehistogram: counts must be zero or more, and finite`,
+		"q_bucket{le=\"+Inf\"} NaN\n":                                `line 2: metric "q_bucket": invalid value "NaN" of a bucket or count of a gaugehistogram: counts must be zero or more, and finite`,
+		"q_gcount +Inf\n":                                            `line 2: metric "q_gcount": invalid value "+Inf" of a bucket or count of a gaugehistogram: counts must be zero or more, and finite`,
 		"q_bucket{le=\"+Inf\"} 2\nq_count 2\nq_gcount 2\nq_gsum 1\n": `line 4: duplicate series q_gcount: it is in line 3 already, and may occur once`,
 		"q_bucket{le=\"+Inf\"} 2\nq_gcount 2\nq_sum 1\nq_gsum 1\n":   `line 5: duplicate series q_gsum: it is in line 4 already, and may occur once`,
 		"q 2\n":                            `line 2: metric "q": the sample is not part of the gaugehistogram "q": its samples end in _bucket, _gsum and _gcount`,
@@ -244,6 +246,62 @@ func TestInvalidGaugeHistograms(t *testing.T) {
 	// A file that is not OpenMetrics is as before: node_exporter rejects it.
 	if _, err := ParseFile([]byte("# TYPE q gaugehistogram\nq_gcount 2\n")); err == nil {
 		t.Error("a file in classic text has a gauge histogram")
+	}
+}
+
+// Text and protobuf get the same answer for counts that are no numbers of observations:
+// they are invalid only with an exemplar or start time.
+func TestInvalidCountsInTextAndProtobuf(t *testing.T) {
+	for _, bad := range []float64{math.NaN(), math.Inf(1)} {
+		for _, inBucket := range []bool{true, false} {
+			for extra := range 3 {
+				bucket, count := 1.0, 1.0
+				if inBucket {
+					bucket = bad
+				} else {
+					count = bad
+				}
+				text := fmt.Sprintf("# TYPE h histogram\nh_bucket{le=\"1\"} %v\nh_bucket{le=\"+Inf\"} 1\nh_sum 1\nh_count %v\n", bucket, count)
+				mf := histogramFamily(&dto.Histogram{SampleCountFloat: &count, SampleSum: ptr(1.0), Bucket: []*dto.Bucket{{UpperBound: ptr(1.0), CumulativeCountFloat: &bucket}, {UpperBound: ptr(math.Inf(1)), CumulativeCountFloat: ptr(1.0)}}})
+				switch extra {
+				case 1:
+					text += "h_created 5\n"
+					mf.Metric[0].Histogram.CreatedTimestamp = timestamppb.New(time.Unix(5, 0))
+				case 2:
+					text = strings.Replace(text, "} 1\n", "} 1 # {a=\"b\"} 2\n", 1)
+					mf.Metric[0].Histogram.Bucket[1].Exemplar = exemplar(2, nil, "a", "b")
+				}
+				want := fmt.Sprintf(`invalid value "%s" of a bucket or count of a histogram with an exemplar or start time: counts must be zero or more, and finite`, floatText(bad))
+				for what, parse := range map[string]func() (*Families, error){
+					"text":     func() (*Families, error) { return ParseOpenMetrics([]byte(text+"# EOF\n"), Limits{}, false) },
+					"protobuf": func() (*Families, error) { return FromProto([]*dto.MetricFamily{mf}, Limits{}, false) },
+				} {
+					f, err := parse()
+					if err == nil {
+						_, _, _, err = Canonical(f, Labelling{}, false)
+					}
+					if extra == 0 && err != nil || extra > 0 && (err == nil || !strings.HasSuffix(err.Error(), want)) {
+						t.Errorf("%s of\n%s: %v", what, text, err)
+					}
+				}
+			}
+		}
+	}
+}
+
+// The count of a summary with a start time must be a number of observations.
+func TestInvalidCountOfASummary(t *testing.T) {
+	for _, count := range []string{"-1", "NaN", "+Inf"} {
+		text := "# TYPE s summary\ns_count " + count + "\ns_sum 1\n"
+		for created, want := range map[string]string{"": "", "s_created 5\n": fmt.Sprintf(`line 2: family "s": invalid value %q of the count of a summary with a start time: counts must be zero or more, and finite`, count)} {
+			f, err := ParseOpenMetrics([]byte(text+created+"# EOF\n"), Limits{}, false)
+			if err == nil {
+				_, _, _, err = Canonical(f, Labelling{}, false)
+			}
+			if want == "" && err != nil || want != "" && (err == nil || err.Error() != want) {
+				t.Errorf("%q: %v, want %q", text+created, err, want)
+			}
+		}
 	}
 }
 

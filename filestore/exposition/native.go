@@ -170,15 +170,24 @@ func exemplarsOf(m *dto.Metric) (list []*dto.Exemplar) {
 	return list
 }
 
+// isCount reports whether a value is a number of observations.
+func isCount(v float64) bool { return v >= 0 && !math.IsInf(v, 1) }
+
+// invalidCount is the error for a value that is no number of observations, and withExtra
+// follows the type in it if only the data in an om2 line forbids the value.
+const (
+	invalidCount = "invalid value %s of a bucket or count of a %s: counts must be zero or more, and finite"
+	withExtra    = " with an exemplar or start time"
+)
+
 // countable reports whether the count and the buckets of a histogram are numbers of
 // observations. If not, it returns the first one that is none.
 func countable(h *dto.Histogram) (float64, bool) {
-	is := func(v float64) bool { return v >= 0 && !math.IsInf(v, 1) }
-	if v := countOf(h); !is(v) {
+	if v := countOf(h); !isCount(v) {
 		return v, false
 	}
 	for _, b := range h.Bucket {
-		if v := bucketCount(b); !is(v) {
+		if v := bucketCount(b); !isCount(v) {
 			return v, false
 		}
 	}
@@ -267,7 +276,13 @@ func (c *converter) point(f *RawFamily, m *dto.Metric, gauge bool) (*dto.Metric,
 	}
 	if h := more.Histogram; h != nil {
 		if v, ok := countable(h); !ok {
-			return nil, wrong(Syntax, f.Name, "invalid value %s of a bucket or count of a %s: push counts of zero or more", token(floatText(v)), f.Typ)
+			kind := f.Typ.String()
+			if gauge {
+				kind = "gaugehistogram"
+			} else if h.Schema == nil {
+				kind += withExtra
+			}
+			return nil, wrong(Syntax, f.Name, invalidCount, token(floatText(v)), kind)
 		}
 	}
 	if len(list) > c.limits.maxExemplars() {

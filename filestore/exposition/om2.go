@@ -671,7 +671,7 @@ func (p *parser) unitLine() error {
 		if !p.lenient {
 			return p.failf(TooLarge, longUnit, token(unit), len(unit), MaxUnit)
 		}
-		return p.ignore(p.line, "the unit is too long")
+		return p.ignore(p.line, fmt.Sprintf("the unit has %d bytes, and the limit is %d: shorten it", len(unit), MaxUnit))
 	}
 	p.out.units = append(p.out.units, rawLine{line: p.line, name: name, text: unit})
 	return nil
@@ -717,16 +717,17 @@ func (c *canonicalizer) attach(f *RawFamily) error {
 		}
 		if raw.partial {
 			c.complete(f, &raw.point, at)
-			if h := raw.point.h; h != nil {
-				if v, ok := countable(h); !ok {
-					e := fault(raw.line, Syntax, "family", f.Name, "invalid value %s of the count of a %s with an exemplar or start time: push counts of zero or more", token(floatText(v)), f.kind())
-					e.Decoded = true
-					if !c.lenient {
-						return e
-					}
-					c.complain(e)
-					continue
+			if r := c.uncountable(f, at); r != nil {
+				e := fault(r.line, Syntax, "family", f.Name, invalidCount, token(floatText(r.value)), f.kind()+withExtra)
+				if f.Typ == Summary {
+					e = fault(r.line, Syntax, "family", f.Name, "invalid value %s of the count of a summary with a start time: counts must be zero or more, and finite", token(floatText(r.value)))
 				}
+				e.Decoded = true
+				if !c.lenient {
+					return e
+				}
+				c.complain(e)
+				continue
 			}
 		} else if f.gauge && !raw.point.gauge {
 			if err := c.ignored(raw.line, "the line # promspool:om2 is not one that a gauge histogram can have"); err != nil {

@@ -148,6 +148,21 @@ func (p *parser) keepExemplar(f *RawFamily, name string, labels []Label, e *dto.
 	return nil
 }
 
+// uncountable returns the first record of a metric whose count is no number of
+// observations, nil if there is none.
+func (c *canonicalizer) uncountable(f *RawFamily, at int) *record {
+	if !f.Typ.Composite() {
+		return nil
+	}
+	base := c.records[at].base
+	for i := at; i < len(c.records) && c.records[i].base == base; i++ {
+		if r := &c.records[i]; (r.part == 2 || r.part == 0 && f.Typ == Histogram) && !isCount(r.value) {
+			return r
+		}
+	}
+	return nil
+}
+
 // complete fills in a partial point from the records of its metric.
 func (c *canonicalizer) complete(f *RawFamily, p *point, at int) {
 	p.name, p.value = f.Name, c.records[at].value
