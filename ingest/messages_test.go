@@ -152,7 +152,7 @@ func TestMessages(t *testing.T) {
 		},
 		{
 			name: "exemplar", body: "m_bucket{le=\"1\"} 3 # {trace_id=\"x\"} 0.5\n",
-			want: `line 1: metric "m_bucket": the text "# {trace_id=\"x\"} 0.5" follows the value: exemplars are of OpenMetrics, and comments need lines of their own`,
+			want: `line 1: metric "m_bucket": the text "# {trace_id=\"x\"} 0.5" follows the value: exemplars need the header Content-Type: application/openmetrics-text, and comments need lines of their own`,
 		},
 		{
 			name: "comment after a value", body: "m 1 # since yesterday\n",

@@ -221,7 +221,7 @@ func TestInvalidGaugeHistograms(t *testing.T) {
 		"q_bucket{le=\"1\"} 2\nq_gsum 1\n":                           `family "q": q_bucket{le="1"} has no bucket with le="+Inf": each metric of a gaugehistogram must have one`,
 		"q_bucket{a=\"b\",le=\"+Inf\"} 2\nq_gsum{a=\"c\"} 1\n":       `family "q": q_gsum{a="c"} has no bucket with le="+Inf": each metric of a gaugehistogram must have one`,
 		"q_bucket{le=\"+Inf\"} -2\nq_gcount 2\n":                     `line 2: metric "q_bucket": invalid value "-2" of a bucket or count of a gaugehistogram: counts must be zero or more, and finite`,
-		"q_bucket{le=\"1\"} 2\nq_bucket{le=\"+Inf\"} +Inf\n": `line 3: metric "q_bucket": invalid value "+Inf" of a bucket or count of a gaugehistogram: counts must be zero or more, and finite`,
+		"q_bucket{le=\"1\"} 2\nq_bucket{le=\"+Inf\"} +Inf\n":         `line 3: metric "q_bucket": invalid value "+Inf" of a bucket or count of a gaugehistogram: counts must be zero or more, and finite`,
 		"q_bucket{le=\"+Inf\"} NaN\n":                                `line 2: metric "q_bucket": invalid value "NaN" of a bucket or count of a gaugehistogram: counts must be zero or more, and finite`,
 		"q_gcount +Inf\n":                                            `line 2: metric "q_gcount": invalid value "+Inf" of a bucket or count of a gaugehistogram: counts must be zero or more, and finite`,
 		"q_bucket{le=\"+Inf\"} 2\nq_count 2\nq_gcount 2\nq_gsum 1\n": `line 4: duplicate series q_gcount: it is in line 3 already, and may occur once`,

@@ -291,7 +291,7 @@ func (p *parser) badEnd(at int) error {
 	if comment, ok := strings.CutPrefix(rest, "#"); ok && !strings.HasPrefix(strings.TrimLeft(comment, " \t"), "{") {
 		return p.failf(Syntax, commentAfterValue, token(rest))
 	} else if ok {
-		return p.failf(Syntax, "the text %s follows the value: exemplars are of OpenMetrics, and comments need lines of their own", token(rest))
+		return p.failf(Syntax, "the text %s follows the value: exemplars need the header Content-Type: application/openmetrics-text, and comments need lines of their own", token(rest))
 	}
 	if err := p.oddSpace(rest); err != nil {
 		return err
