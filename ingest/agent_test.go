@@ -121,7 +121,7 @@ func (a *agent) do(method, path string, body io.Reader, header ...string) answer
 		if header[i] == "Host" {
 			req.Host = header[i+1]
 		}
-		req.Header.Set(header[i], header[i+1])
+		req.Header.Add(header[i], header[i+1])
 	}
 	resp, err := http.DefaultTransport.RoundTrip(req)
 	if err != nil {

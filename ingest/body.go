@@ -18,6 +18,7 @@ import (
 
 	"github.com/promspool/promspool/filestore/exposition"
 	"github.com/promspool/promspool/filestore/record"
+	"github.com/promspool/promspool/filestore/wording"
 )
 
 // Options bound what Decode accepts.
@@ -43,7 +44,7 @@ func Decode(body io.Reader, header http.Header, o Options) (*exposition.Families
 	}
 	// Compressed bodies are read to the end before they are decompressed, so that slow
 	// senders hold no decompressor.
-	plain, err := decompress(sent, header.Get("Content-Encoding"), o.MaxBytes)
+	plain, err := decompress(sent, contentEncoding(header), o.MaxBytes)
 	if err != nil {
 		return nil, explain(err, sent, header)
 	}
@@ -197,19 +198,12 @@ func decompress(body []byte, encoding string, limit int64) ([]byte, error) {
 	if encoding == "" { // the usual case
 		return body, nil
 	}
-	coded := ""
-	for name := range strings.SplitSeq(strings.ToLower(encoding), ",") {
-		if name = strings.TrimSpace(name); !isCoding[name] {
-			continue // some clients write the character set or the type there
-		}
-		if coded != "" {
-			return nil, refuse(http.StatusBadRequest, "the Content-Encoding %s names several encodings: use one of gzip, snappy and zstd", exposition.Quote(encoding))
-		}
-		coded = name
-	}
+	coded := codingOf(encoding)
 	switch coded {
 	case "":
 		return body, nil
+	case severalCodings:
+		return nil, refuse(http.StatusBadRequest, "the Content-Encoding %s names several encodings: use one of gzip, snappy and zstd", exposition.Quote(encoding))
 	case "gzip", "x-gzip":
 		return gzipCodec.decompress(body, limit)
 	case "snappy", "x-snappy-framed":
@@ -221,6 +215,31 @@ func decompress(body []byte, encoding string, limit int64) ([]byte, error) {
 		return body, nil // the header is wrong, and Pushgateway ignores it
 	}
 	return nil, refuse(http.StatusBadRequest, "the Content-Encoding %s is not supported: use gzip, snappy or zstd, or send the body as it is", exposition.Quote(encoding))
+}
+
+// contentEncoding returns the value of all lines of the header Content-Encoding. Several
+// lines are a list.
+func contentEncoding(header http.Header) string {
+	return strings.Join(header.Values("Content-Encoding"), ", ")
+}
+
+// severalCodings is the result of codingOf for a list with more than one encoding.
+const severalCodings = ","
+
+// codingOf returns the encoding in a Content-Encoding, in lower case, "" if there is none.
+// Names of other things are ignored, because some clients write the character set or the
+// type there.
+func codingOf(encoding string) (coded string) {
+	for name := range strings.SplitSeq(strings.ToLower(encoding), ",") {
+		if name = strings.TrimSpace(name); !isCoding[name] {
+			continue
+		}
+		if coded != "" {
+			return severalCodings
+		}
+		coded = name
+	}
+	return coded
 }
 
 // isCoding has the names of encodings. Other names are ignored.
@@ -248,10 +267,33 @@ func (c *codec) decompress(body []byte, limit int64) ([]byte, error) {
 			return nil, refuse(http.StatusBadRequest, "the body is not valid %s data but plain text: leave out the header Content-Encoding", c.name)
 		case c == &snappyCodec && isBlockSnappy(body, limit):
 			return nil, refuse(http.StatusBadRequest, "the body is snappy without frames, as remote write uses it: use the framed format, gzip or zstd")
+		case c == &gzipCodec:
+			if n := afterGzip(body, limit); n > 0 {
+				return nil, refuse(http.StatusBadRequest, "the body has %s after the end of its gzip data: send the gzip data alone", wording.Count(n, "byte"))
+			}
 		}
 		return nil, refuse(http.StatusBadRequest, "the body is not valid %s data: %v; it may be cut off", c.name, err)
 	}
 	return plain, err
+}
+
+// afterGzip returns the number of bytes after complete gzip data. It is 0 if the data is
+// invalid or the bytes begin like more of it.
+func afterGzip(body []byte, limit int64) int {
+	src := bytes.NewReader(body)
+	d, err := gzip.NewReader(src)
+	for err == nil {
+		d.Multistream(false)
+		if n, err := io.Copy(io.Discard, io.LimitReader(d, limit+1)); err != nil || n > limit {
+			return 0
+		}
+		rest := body[len(body)-src.Len():]
+		if !bytes.HasPrefix(rest, []byte("\x1f\x8b")) {
+			return len(rest)
+		}
+		err = d.Reset(src)
+	}
+	return 0
 }
 
 // snappyReader gives a reader of framed snappy the Reset of the others.

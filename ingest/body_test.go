@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -112,6 +113,54 @@ func TestEncodingsThatAreNone(t *testing.T) {
 		a.wantBytes(400, "PUT", "/metrics/job/j", compressed(t, "gzip", []byte("a 2\n")), "Content-Encoding", encoding)
 	}
 	a.wantSamples(`a{job="j"} 1`)
+}
+
+// TestCompressedTwice: several lines of a header are one list.
+func TestCompressedTwice(t *testing.T) {
+	a := start(t, nil, nil)
+	once := compressed(t, "gzip", []byte("a 1\n"))
+	twice := compressed(t, "gzip", once)
+	const several = `the Content-Encoding "gzip, gzip" names several encodings: use one of gzip, snappy and zstd`
+	for _, tt := range []struct {
+		body   []byte
+		header []string
+		want   string
+	}{
+		{twice, []string{"Content-Encoding", "gzip", "Content-Encoding", "gzip"}, several},
+		{twice, []string{"Content-Encoding", "gzip, gzip"}, several},
+		{twice, []string{"Content-Encoding", "gzip", "User-Agent", "curl/8.5.0"}, "the decompressed body is compressed data: compress it only once"},
+		{compressed(t, "zstd", once), []string{"Content-Encoding", "zstd"}, "the decompressed body is compressed data: compress it only once"},
+		{once, []string{"Content-Encoding", "utf-8"}, "line 1: not in the text format, but gzip data: set the header Content-Encoding, or send the text itself"},
+	} {
+		if got := a.wantBytes(400, "PUT", "/metrics/job/j", tt.body, tt.header...).body; got != tt.want+"\n" {
+			t.Errorf("%q: %q, want %q", tt.header, got, tt.want)
+		}
+	}
+	a.wantBytes(200, "PUT", "/metrics/job/j", once, "Content-Encoding", "utf-8", "Content-Encoding", "gzip")
+	a.wantSamples(`a{job="j"} 1`)
+	header := http.Header{"Content-Encoding": {"gzip", "gzip"}}
+	if _, err := ingest.Decode(bytes.NewReader(twice), header, ingest.Options{}); err == nil || err.Error() != several {
+		t.Errorf("Decode: %v, want %q", err, several)
+	}
+}
+
+// TestBytesAfterGzip checks that they are distinguished from data that is cut off.
+func TestBytesAfterGzip(t *testing.T) {
+	a := start(t, nil, nil)
+	whole := compressed(t, "gzip", []byte("a 1\n"))
+	cut := append(bytes.Clone(whole), whole[:len(whole)-3]...)
+	for want, body := range map[string][]byte{
+		"the body has 1 byte after the end of its gzip data: send the gzip data alone":   append(bytes.Clone(whole), '\n'),
+		"the body has 20 bytes after the end of its gzip data: send the gzip data alone": append(bytes.Clone(whole), strings.Repeat("x", 20)...),
+		"the body has 3 bytes after the end of its gzip data: send the gzip data alone":  slices.Concat(whole, whole, []byte("\x00\x00\x00")),
+		"the body is not valid gzip data: unexpected EOF; it may be cut off":             cut,
+		"the body is not valid gzip data: gzip: invalid checksum; it may be cut off":     slices.Concat(whole[:len(whole)-8], []byte("12345678")),
+	} {
+		if got := a.wantBytes(400, "PUT", "/metrics/job/j", body, "Content-Encoding", "gzip").body; got != want+"\n" {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	a.wantSamples()
 }
 
 // A body with an unknown encoding is rejected, because its text may be misread.

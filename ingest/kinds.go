@@ -27,7 +27,7 @@ func explain(err error, body []byte, header http.Header) error {
 	mediaType = strings.TrimSpace(mediaType)
 	switch {
 	case header.Get("X-Prometheus-Remote-Write-Version") != "",
-		mediaType == "application/x-protobuf" && strings.EqualFold(header.Get("Content-Encoding"), "snappy"):
+		mediaType == "application/x-protobuf" && strings.EqualFold(contentEncoding(header), "snappy"):
 		return refuse(http.StatusBadRequest, "the body is a remote-write request, not a push: send it to a server that accepts remote write, or push the text format")
 	case mediaType == "application/x-protobuf":
 		return refuse(http.StatusBadRequest, "the Content-Type %s is that of remote write and OTLP, not of a push: push the text format", exposition.Quote(contentType))
@@ -35,6 +35,8 @@ func explain(err error, body []byte, header http.Header) error {
 		return refuse(http.StatusBadRequest, "the Content-Type %s is not that of a push in protobuf: use application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited", exposition.Quote(contentType))
 	case mediaType == "multipart/form-data":
 		return refuse(http.StatusBadRequest, "the body is a form (multipart/form-data), not the text format: send the text itself as the body")
+	case bad != nil && strings.Contains(bad.Msg, exposition.Compressed) && codingOf(contentEncoding(header)) != "":
+		return refuse(http.StatusBadRequest, "the decompressed body is compressed data: compress it only once")
 	case isURLEncoded(body):
 		return refuse(http.StatusBadRequest, "the body %s is URL-encoded, not the text format: send the text as it is", exposition.Quote(string(body)))
 	}

@@ -80,7 +80,8 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request, g grouping.Key
 	// other clients. This client may have closed its side after the body, and still
 	// want the answer.
 	weight := int64(len(body))
-	if r.Header.Get("Content-Encoding") != "" {
+	encoding := contentEncoding(r.Header)
+	if encoding != "" {
 		weight = h.options.MaxBytes
 	}
 	wait, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), decodeTimeout)
@@ -89,7 +90,7 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request, g grouping.Key
 		return refuse(http.StatusServiceUnavailable, "pushes in progress have %d times --push.max-bytes=%d: retry later", bodiesAtOnce, h.options.MaxBytes)
 	}
 	defer func() { h.room.Release(weight) }()
-	plain, err := decompress(body, r.Header.Get("Content-Encoding"), h.options.MaxBytes)
+	plain, err := decompress(body, encoding, h.options.MaxBytes)
 	if err != nil {
 		return explain(err, body, r.Header)
 	}

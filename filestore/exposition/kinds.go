@@ -25,13 +25,16 @@ func (p *parser) nameRule() string {
 	return plain
 }
 
+// Compressed is the remedy in the message for a push that is compressed data.
+const Compressed = "set the header Content-Encoding, or send the text itself"
+
 // notText detects a body or file in another format by its first bytes.
 func notText(s string, file bool) error {
 	r, kind, remedy := Encoding, "", "write UTF-8 text"
 	if !file {
 		remedy = "send UTF-8 text"
 	}
-	packed := "set the header Content-Encoding, or send the text itself"
+	packed := Compressed
 	if file {
 		packed = "decompress it"
 	}
