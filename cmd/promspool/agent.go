@@ -142,6 +142,7 @@ func (a *agent) open() error {
 	} else if created {
 		a.logger.Info("Created the spool", "spool", a.spool)
 	}
+	a.spool = plainPath(a.spool)
 	if fi, err := os.Stat(a.spool); err == nil && fi.Mode().Perm()&0o002 != 0 && fi.Mode()&fs.ModeSticky == 0 {
 		a.logger.Warn("The spool is world-writable: every user can replace and delete its files", "spool", a.spool)
 	}

@@ -49,7 +49,9 @@ func TestAgentThatCannotServeSaysWhyAndExits(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
 	agenttest.NoError(t, os.WriteFile(file, nil, 0o644))
-	spool := filepath.Join(dir, "spool")
+	spool, link, loop := filepath.Join(dir, "spool"), filepath.Join(dir, "link"), filepath.Join(dir, "loop")
+	agenttest.NoError(t, os.Symlink("gone", link))
+	agenttest.NoError(t, os.Symlink("loop", loop))
 	free, taken := "127.0.0.1:0", agenttest.StartAgent(t, "").Addr
 	for _, tt := range []struct {
 		name    string
@@ -59,7 +61,11 @@ func TestAgentThatCannotServeSaysWhyAndExits(t *testing.T) {
 		want    string
 	}{
 		{"spool is a file", free, file, "", file},
-		{"spool is below a file", free, file + "/spool", "", file},
+		{"spool is below a file", free, file + "/spool", "", file + "/spool is below a file that is not a directory: set --spool.directory"},
+		{"spool is a link without a target", free, link, "", link + " is a link to gone, which does not exist: create that directory, correct the link, or set --spool.directory"},
+		{"parent of the spool is a link without a target", free, link + "/spool", "", link + " is a link to gone, which does not exist"},
+		{"spool is a link to itself", free, loop, "", loop + ": too many levels of symbolic links: set --spool.directory"},
+		{"part of the path is missing", free, dir + "/missing/../new", "", "the directory " + dir + "/missing does not exist: create it with"},
 		{"parent of the spool is missing", free, dir + "/srv/data/spol", "", "creating the spool: the directory " + dir + "/srv does not exist: create it with \"install -d -m 2775 "},
 		{"port is taken", taken, spool, "", taken + ": bind: address already in use: stop the other program (ss -ltnp lists it)"},
 		{"invalid address", "nonsense", spool, "", "nonsense"},
@@ -76,7 +82,7 @@ func TestAgentThatCannotServeSaysWhyAndExits(t *testing.T) {
 			refuses(t, agenttest.Command{Args: args}, 1, tt.want)
 		})
 	}
-	if got := strings.Join(agenttest.Files(t, dir), " "); got != "file" {
+	if got := strings.Join(agenttest.Files(t, dir), " "); got != "file link loop" {
 		t.Errorf("the agents have left %s", got)
 	}
 }

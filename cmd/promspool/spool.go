@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/promspool/promspool/filestore"
 	"github.com/promspool/promspool/filestore/grouping"
 	"github.com/promspool/promspool/filestore/merge"
@@ -38,7 +40,7 @@ func defaultSpool(state string) string {
 func openSpool(dir string, opts *filestore.Options) (*filestore.Store, error) {
 	store, err := filestore.Open(dir, opts)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%w: set --spool.directory or PROMSPOOL_SPOOL_DIRECTORY", err)
+		err = fmt.Errorf("%w: %s", err, setSpool)
 	}
 	return store, denied(dir, err, "")
 }
@@ -73,9 +75,15 @@ func denied(dir string, err error, flag string) error {
 }
 
 // createSpool creates the spool if it does not exist, and reports whether it did. It
-// does not create its parent: a missing one is a mistyped path or a missing mount.
+// does not create its parent: a missing one is a mistyped path or a missing mount. The
+// path is that of the kernel: a ".." after a link or a missing directory is not removed.
 func createSpool(dir string) (created bool, err error) {
-	dir = filepath.Clean(dir)
+	dir = withoutSlashes(dir)
+	if root, err := os.Stat("/"); err == nil {
+		if fi, err := os.Stat(dir); err == nil && os.SameFile(fi, root) {
+			return false, &usageError{fmt.Errorf("--spool.directory: %s is the root of the file system: use a directory for the spool alone", oneLine(dir))}
+		}
+	}
 	fi, err := os.Stat(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		if created, err = true, makeSpool(dir); errors.Is(err, fs.ErrExist) { // made by another process
@@ -85,19 +93,36 @@ func createSpool(dir string) (created bool, err error) {
 	}
 	switch {
 	case err != nil:
-		return false, fmt.Errorf("creating the spool: %w: create it with \"install -d -m 2775 -o %d -g %d %s\", or set --spool.directory or PROMSPOOL_SPOOL_DIRECTORY",
-			err, os.Geteuid(), os.Getegid(), dir)
+		return false, fmt.Errorf("creating the spool: %w", withRemedy(dir, err))
 	case !created && !fi.IsDir():
-		return false, fmt.Errorf("the spool %s is not a directory: set --spool.directory or PROMSPOOL_SPOOL_DIRECTORY", dir)
+		return false, fmt.Errorf("the spool %s is not a directory: %s", oneLine(dir), setSpool)
 	}
 	return created, nil
 }
 
+// setSpool is the remedy for a wrong path of the spool.
+const setSpool = "set --spool.directory or PROMSPOOL_SPOOL_DIRECTORY"
+
+// withRemedy adds a remedy to an error of creating the spool.
+func withRemedy(dir string, err error) error {
+	at := firstMissing(dir)
+	if target, linkErr := os.Readlink(at); linkErr == nil && errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s is a link to %s, which does not exist: create that directory, correct the link, or %s", oneLine(at), oneLine(target), setSpool)
+	}
+	switch {
+	case errors.Is(err, syscall.ENOTDIR):
+		return fmt.Errorf("%s is below a file that is not a directory: %s", oneLine(dir), setSpool)
+	case errors.Is(err, fs.ErrNotExist) && at != dir:
+		err = fmt.Errorf("the directory %s does not exist", oneLine(at))
+	case !errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w: %s", err, setSpool)
+	}
+	return fmt.Errorf("%w: create it with \"install -d -m 2775 -o %d -g %d %s\", or %s", err, os.Geteuid(), os.Getegid(), oneLine(dir), setSpool)
+}
+
 // makeSpool creates the directory. It returns fs.ErrExist if the directory exists.
 func makeSpool(dir string) error {
-	if err := os.Mkdir(dir, 0o755); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("the directory %s does not exist", missingParent(dir))
-	} else if err != nil {
+	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err
 	}
 	err := handOver(dir)
@@ -107,16 +132,46 @@ func makeSpool(dir string) error {
 	return err
 }
 
-// missingParent returns the topmost directory above dir that does not exist.
-func missingParent(dir string) string {
-	missing := filepath.Dir(dir)
+// firstMissing returns the topmost part of a path that does not exist. A link without
+// a target does not exist.
+func firstMissing(dir string) string {
 	for {
-		above := filepath.Dir(missing)
-		if _, err := os.Stat(above); above == missing || !errors.Is(err, fs.ErrNotExist) {
-			return missing
+		above := withoutSlashes(dir[:strings.LastIndexByte(dir, '/')+1])
+		if above == "" {
+			return dir
 		}
-		missing = above
+		if _, err := os.Stat(above); !errors.Is(err, fs.ErrNotExist) {
+			return dir
+		}
+		dir = above
 	}
+}
+
+// plainPath returns a path of an existing directory that means the same to the kernel
+// and to package filepath. They differ for a ".." after a link.
+func plainPath(dir string) string {
+	if !strings.Contains(dir, "..") {
+		return dir
+	}
+	fi, err := os.Stat(dir)
+	if err != nil {
+		return dir
+	}
+	if plain, err := os.Stat(filepath.Clean(dir)); err == nil && os.SameFile(fi, plain) {
+		return dir
+	}
+	if real, err := filepath.EvalSymlinks(dir); err == nil {
+		return real
+	}
+	return dir
+}
+
+// withoutSlashes returns a path without slashes at its end.
+func withoutSlashes(dir string) string {
+	if short := strings.TrimRight(dir, "/"); short != "" || dir == "" {
+		return short
+	}
+	return "/"
 }
 
 // handOver gives a new directory the owner of its parent, and its mode. Only root
@@ -128,18 +183,16 @@ func handOver(dir string) error {
 		return err
 	}
 	defer f.Close() //nolint:errcheck // read only
-	parent, err := os.Stat(filepath.Dir(dir))
-	if err != nil {
-		return err
+	var owner unix.Stat_t
+	if err := unix.Fstatat(int(f.Fd()), "..", &owner, 0); err != nil {
+		return &fs.PathError{Op: "stat", Path: dir + "/..", Err: err}
 	}
-	if owner, ok := parent.Sys().(*syscall.Stat_t); ok {
-		switch {
-		case int(owner.Uid) == os.Geteuid():
-			_ = f.Chown(-1, int(owner.Gid)) // allowed for members of the group and root
-		case os.Geteuid() == 0:
-			if err := f.Chown(int(owner.Uid), int(owner.Gid)); err != nil {
-				return err
-			}
+	switch {
+	case int(owner.Uid) == os.Geteuid():
+		_ = f.Chown(-1, int(owner.Gid)) // allowed for members of the group and root
+	case os.Geteuid() == 0:
+		if err := f.Chown(int(owner.Uid), int(owner.Gid)); err != nil {
+			return err
 		}
 	}
 	// With RestrictSUIDSGID= in a unit, only the mode without the setgid bit is allowed.
@@ -160,6 +213,7 @@ func (c *common) open(opts *filestore.Options) (*filestore.Store, error) {
 		opts.Own = own
 	}
 	opts.NoSweep = true
+	c.spool = plainPath(c.spool)
 	return openSpool(c.spool, opts)
 }
 

@@ -73,6 +73,30 @@ func TestAgentCreatesTheSpoolForTheOwnerOfItsParent(t *testing.T) {
 	}
 }
 
+// TestSpoolWithParentOfALink has a path that leads elsewhere if ".." is removed with the
+// link before it. All parts of the agent must use one directory.
+func TestSpoolWithParentOfALink(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	agenttest.NoError(t, os.MkdirAll(dir+"/deep/down", 0o755))
+	agenttest.NoError(t, os.Symlink("deep/down", dir+"/link"))
+	spool := dir + "/link/../spool"
+	a := agenttest.StartAgent(t, spool)
+	a.Push("/metrics/job/x", "a 1\n")
+	agenttest.NoError(t, os.WriteFile(dir+"/deep/spool/b.prom", []byte("b 1\n"), 0o644))
+	a.Serves("b 1")
+	if log := a.Log.String(); strings.Contains(log, "level=WARN") {
+		t.Errorf("the log has a warning:\n%s", log)
+	}
+	out := agenttest.Command{Name: agenttest.Promspool, Args: []string{"--spool.directory=" + spool, "ls"}}.Must(t)
+	if !strings.Contains(out, "job=x") {
+		t.Errorf("ls prints\n%s", out)
+	}
+	if got := strings.Join(agenttest.Files(t, dir), " "); got != "deep link" {
+		t.Errorf("the directory has %s", got)
+	}
+}
+
 // TestDefaultSpool runs promspool in root directories with and without the state
 // directory, as its owner, as root and as another user.
 func TestDefaultSpool(t *testing.T) {
