@@ -143,6 +143,9 @@ func (a *agent) open() error {
 		a.logger.Info("Created the spool", "spool", a.spool)
 	}
 	a.spool = plainPath(a.spool)
+	if err := a.lifetimes.checkArchive(a.spool); err != nil {
+		return err
+	}
 	if fi, err := os.Stat(a.spool); err == nil && fi.Mode().Perm()&0o002 != 0 && fi.Mode()&fs.ModeSticky == 0 {
 		a.logger.Warn("The spool is world-writable: every user can replace and delete its files", "spool", a.spool)
 	}

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -76,32 +78,100 @@ func TestValuesOfFlags(t *testing.T) {
 	}
 }
 
-// A flag of the agent is checked even if the feature that it belongs to is off.
+// A flag of the agent is checked even if the feature that it belongs to is off. An
+// invalid value is a usage error; one that depends on the host is not.
 func TestFlagOfAnUnusedFeatureIsChecked(t *testing.T) {
-	for flag, want := range map[string]string{
-		"--web.metrics-socket-mode=invalid":          `--web.metrics-socket-mode: invalid mode "invalid": want e.g. 0660`,
-		"--web.metrics-socket-mode=1777":             `--web.metrics-socket-mode: invalid mode "1777": want e.g. 0660`,
-		"--push.socket-mode=rw":                      `--push.socket-mode: invalid mode "rw": want e.g. 0660`,
-		"--push.socket-group=no-such-group":          "--push.socket-group: group: unknown group no-such-group",
-		"--web.metrics-socket-group=no-such-group":   "--web.metrics-socket-group: group: unknown group no-such-group",
-		"--push.admin-group=root":                    "--push.admin-group is for --push.owner-check",
-		"--ping.max-slugs=0":                         "--ping.max-slugs must be greater than zero",
-		"--ping.max-slugs=many":                      `--ping.max-slugs: invalid value "many": use a whole number`,
-		"--persistence.interval=often":               `--persistence.interval: invalid duration "often": want e.g. 10s or 5m`,
-		"--spool.archive-retention=long":             `--spool.archive-retention: invalid duration "long": want e.g. 12h or 7d`,
-		"--spool.expire-dropped":                     "--spool.expire-dropped requires --spool.retention",
-		"--web.max-connections=x":                    `--web.max-connections: invalid value "x": use a whole number`,
-		"--web.max-connections=99999999999999999999": `--web.max-connections: invalid value "99999999999999999999": use a smaller number`,
-		"--spool.resync=-1s":                         `--spool.resync: invalid duration "-1s": must not be negative`,
-		"--web.enable-lifecycle=true":                `invalid value "true": use --web.enable-lifecycle or --no-web.enable-lifecycle without a value`,
-		"--no-web.enable-admin-api=1":                `invalid value "1": use --web.enable-admin-api or --no-web.enable-admin-api without a value`,
+	const url = "use e.g. http://host.example.org:9091/promspool"
+	for _, tt := range []struct {
+		flags, want string // a flag or two with a blank
+		status      int
+	}{
+		{"--web.metrics-socket-mode=invalid", `--web.metrics-socket-mode: invalid mode "invalid": want e.g. 0660`, 2},
+		{"--web.metrics-socket-mode=1777", `--web.metrics-socket-mode: invalid mode "1777": want e.g. 0660`, 2},
+		{"--push.socket-mode=rw", `--push.socket-mode: invalid mode "rw": want e.g. 0660`, 2},
+		{"--push.socket-group=no-such-group", `--push.socket-group: no group "no-such-group": create it (groupadd --system), or use`, 1},
+		{"--web.metrics-socket-group=no-such-group", `--web.metrics-socket-group: no group "no-such-group": create it`, 1},
+		{"--push.admin-group=root", "--push.admin-group is for --push.owner-check", 2},
+		{"--push.owner-check --push.socket=DIR/s --push.admin-group=no-such-group", `--push.admin-group: no group "no-such-group": create it`, 1},
+		{"--ping.max-slugs=0", "--ping.max-slugs must be greater than zero", 2},
+		{"--ping.max-slugs=many", `--ping.max-slugs: invalid value "many": use a whole number`, 2},
+		{"--persistence.interval=often", `--persistence.interval: invalid duration "often": want e.g. 10s or 5m`, 2},
+		{"--spool.archive-retention=long", `--spool.archive-retention: invalid duration "long": want e.g. 12h or 7d`, 2},
+		{"--spool.expire-dropped", "--spool.expire-dropped requires --spool.retention", 2},
+		{"--web.max-connections=x", `--web.max-connections: invalid value "x": use a whole number`, 2},
+		{"--web.max-connections=99999999999999999999", `--web.max-connections: invalid value "99999999999999999999": use a smaller number`, 2},
+		{"--spool.resync=-1s", `--spool.resync: invalid duration "-1s": must not be negative`, 2},
+		{"--web.enable-lifecycle=true", `invalid value "true": use --web.enable-lifecycle or --no-web.enable-lifecycle without a value`, 2},
+		{"--no-web.enable-admin-api=1", `invalid value "1": use --web.enable-admin-api or --no-web.enable-admin-api without a value`, 2},
+		{"--web.cors.origin=(", `--web.cors.origin: invalid regular expression "(" (missing closing )): use e.g. https://`, 2},
+		{"--web.cors.origin=a)|(?:b", `--web.cors.origin: invalid regular expression "a)|(?:b" (unexpected )): use`, 2},
+		{"--web.external-url=:://", `--web.external-url: invalid URL ":://": ` + url, 2},
+		{"--web.external-url=http://[/", `--web.external-url: invalid URL "http://[/": ` + url, 2},
+		{"--web.external-url=foo", `--web.external-url: invalid URL "foo": ` + url, 2},
+		{"--web.external-url=foo:9091", `--web.external-url: invalid URL "foo:9091": ` + url, 2},
+		{"--web.external-url=127.0.0.1:9091", `--web.external-url: invalid URL "127.0.0.1:9091": ` + url, 2},
+		{"--web.external-url=//foo/prefix", `--web.external-url: invalid URL "//foo/prefix": ` + url, 2},
+		{"--web.external-url=ftp://foo/", `--web.external-url: invalid URL "ftp://foo/": ` + url, 2},
+		{"--web.external-url=http://foo:70000/", `--web.external-url: invalid URL "http://foo:70000/": ` + url, 2},
+		{"--web.external-url=http://foo/?a=b", `--web.external-url: invalid URL "http://foo/?a=b": ` + url, 2},
+		{"--web.route-prefix=http://host/promspool", `--web.route-prefix: "http://host/promspool" is not a path: give the path alone, such as /promspool, or the URL with --web.external-url`, 2},
+		{"--web.route-prefix=/a%/", `--web.route-prefix: invalid path "/a%/": use e.g. /promspool`, 2},
+		{"--web.route-prefix=/a/../b", `--web.route-prefix: invalid path "/a/../b": use e.g. /promspool`, 2},
+		{"--web.telemetry-path=/metrics/job/x", `--web.telemetry-path: "/metrics/job/x" is another route of the agent (/metrics/job/): use e.g. /metrics`, 2},
+		{"--web.telemetry-path=/metrics/job@base64/eA", `--web.telemetry-path: "/metrics/job@base64/eA" is another route`, 2},
+		{"--web.telemetry-path=api/v1/files", `--web.telemetry-path: "api/v1/files" is another route of the agent (/api/)`, 2},
+		{"--web.telemetry-path=/", `--web.telemetry-path: "/" is another route of the agent (/)`, 2},
+		{"--web.telemetry-path=/status/", `--web.telemetry-path: "/status/" is another route of the agent (/status)`, 2},
+		{"--web.telemetry-path=/-/healthy", `--web.telemetry-path: "/-/healthy" is another route of the agent (/-/)`, 2},
+		{"--web.telemetry-path=/metrics?a", `--web.telemetry-path: invalid path "/metrics?a": use e.g. /metrics`, 2},
+		{"--web.allowed-host=http://x/", `--web.allowed-host: invalid name "http://x/": use the name alone, such as spool.example.org`, 2},
+		{"--web.allowed-host=*.example.org", `--web.allowed-host: invalid name "*.example.org": use`, 2},
+		{"--web.listen-address=nonsense", `--web.listen-address: invalid address "nonsense": use HOST:PORT or :PORT, such as :9091`, 2},
+		{"--web.listen-address=:70000", `--web.listen-address: invalid address ":70000": use a port of at most 65535`, 2},
+		{"--web.listen-address=:no-such-port", `--web.listen-address: invalid address ":no-such-port": use a number as the port`, 2},
+		{"--web.listen-address=vsock://:x", `--web.listen-address: invalid address "vsock://:x": use e.g. vsock://:9091`, 2},
+		{"--web.config.file=/no/such/file", "--web.config.file: open /no/such/file: no such file or directory: create the file, or correct the path", 1},
+		{"--web.metrics-socket=DIR/no/x.sock", "--web.metrics-socket: the directory DIR/no does not exist: create it, or use another path", 1},
+		{"--push.socket=DIR/file/x.sock", "--push.socket: DIR/file is not a directory: use another path", 1},
+		{"--web.metrics-socket=DIR/s --push.socket=DIR/../DIRNAME/s", `--web.metrics-socket and --push.socket have the same path "DIR/s": use another path for one of them`, 2},
+		{"--spool.textfile-directory=/tmp/[x", `--spool.textfile-directory: invalid pattern "/tmp/[x": close the bracket, or use \[ for the character`, 2},
+		{"--spool.settle=2m", `--spool.settle: invalid duration "2m0s": must be at most 1m0s`, 2},
+		{"--push.max-buckets=200000", "--push.max-buckets must be at most 100000, the limit for files", 2},
+		{"--push.max-exemplars=10001", "--push.max-exemplars must be at most 10000, the limit for files", 2},
+		{"--spool.directory=/", "--spool.directory: / is the root of the file system: use a directory for the spool alone", 2},
+		{"--spool.archive-directory=DIR/.", "--spool.archive-directory: DIR/. is the spool: use another directory on the same file system", 2},
+		{"--spool.archive-directory=DIR/file", "--spool.archive-directory: DIR/file is not a directory: use another path", 1},
+		{"--spool.archive-directory=no-such-archive --spool.retention=1d", "--spool.archive-directory: no-such-archive does not exist in the working directory: create it, or use an absolute path", 1},
 	} {
-		t.Run(flag, func(t *testing.T) {
+		t.Run(tt.flags, func(t *testing.T) {
 			t.Parallel()
-			stdout, stderr, status := agenttest.Command{Name: agenttest.Promspool, Args: []string{"--web.listen-address=127.0.0.1:0", "--spool.directory=" + t.TempDir(), flag}}.Run(t)
-			if status == 0 || stdout != "" || !strings.Contains(stderr, want) || strings.Count(stderr, "\n") != 1 {
-				t.Errorf("exit status %d, %q %q, want %q", status, stdout, stderr, want)
+			dir := t.TempDir()
+			agenttest.NoError(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o644))
+			fill := strings.NewReplacer("DIRNAME", filepath.Base(dir), "DIR", dir).Replace
+			args := strings.Fields(fill(tt.flags))
+			for _, flag := range []string{"--web.listen-address=127.0.0.1:0", "--spool.directory=" + dir} {
+				if name, _, _ := strings.Cut(flag, "="); !strings.Contains(tt.flags, name) {
+					args = append(args, flag)
+				}
+			}
+			stdout, stderr, status := agenttest.Command{Name: agenttest.Promspool, Args: args}.Run(t)
+			if status != tt.status || stdout != "" || !strings.Contains(stderr, fill(tt.want)) || strings.Count(stderr, "\n") != 1 {
+				t.Errorf("exit status %d, %q %q, want %d and %q", status, stdout, stderr, tt.status, fill(tt.want))
 			}
 		})
+	}
+}
+
+// TestUnusualValuesOfFlags has values that Pushgateway accepts as well, and the limits
+// themselves.
+func TestUnusualValuesOfFlags(t *testing.T) {
+	t.Parallel()
+	a := agenttest.StartAgent(t, "", "--web.external-url=/own/a%20b/", "--web.telemetry-path=all", "--web.allowed-host=[::1]:9091", "--web.allowed-host=my_host.example.org.",
+		"--spool.settle=1m", "--push.max-buckets=100000", "--push.max-exemplars=10000", "--web.cors.origin=a|b", "--spool.archive-directory=no-such-archive")
+	if code, answer := a.Send("PUT", "/own/a%20b/metrics/job/x", "a 1\n"); code != 200 {
+		t.Errorf("a push is answered with %d %s", code, answer)
+	}
+	if code, answer := a.Send("GET", "/own/a%20b/all", ""); code != 200 || !strings.Contains(answer, `a{job="x"} 1`) {
+		t.Errorf("a scrape is answered with %d %s", code, answer)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -52,6 +53,25 @@ func (l *lifetimes) parse() (record.Lifetimes, error) {
 		return parsed, &usageError{errors.New("--spool.expire-dropped requires --spool.retention")}
 	}
 	return parsed, nil
+}
+
+// checkArchive returns an error if the archive is the spool, or is one that will not be
+// found. The spool exists.
+func (l *lifetimes) checkArchive(spool string) error {
+	if l.archive == "" {
+		return nil
+	}
+	fi, err := os.Stat(l.archive)
+	own, errSpool := os.Stat(spool)
+	switch {
+	case err == nil && errSpool == nil && os.SameFile(fi, own):
+		return &usageError{fmt.Errorf("--spool.archive-directory: %s is the spool: use another directory on the same file system", oneLine(l.archive))}
+	case err == nil && !fi.IsDir():
+		return fmt.Errorf("--spool.archive-directory: %s is not a directory: use another path", oneLine(l.archive))
+	case errors.Is(err, fs.ErrNotExist) && l.retention > 0 && !filepath.IsAbs(l.archive):
+		return fmt.Errorf("--spool.archive-directory: %s does not exist in the working directory: create it, or use an absolute path", oneLine(l.archive))
+	}
+	return nil
 }
 
 // expire expires and archives files as the agent does.

@@ -84,6 +84,30 @@ func (r *pushLimits) bounds() []bound {
 	}
 }
 
+// check rejects invalid limits.
+func (r *pushLimits) check(more ...bound) error {
+	if err := checkBounds(append(r.bounds(), more...)...); err != nil {
+		return err
+	}
+	return r.fileLimits()
+}
+
+// fileLimits returns an error if a limit is above that of files.
+func (r *pushLimits) fileLimits() error {
+	for _, l := range []struct {
+		flag        string
+		value, most int
+	}{
+		{"push.max-buckets", r.limits.Buckets, exposition.FileLimits.Buckets},
+		{"push.max-exemplars", r.limits.Exemplars, exposition.FileLimits.Exemplars},
+	} {
+		if l.value > l.most {
+			return &usageError{fmt.Errorf("--%s must be at most %d, the limit for files", l.flag, l.most)}
+		}
+	}
+	return nil
+}
+
 // bound is the value of a flag and its minimum, 0 or 1.
 type bound struct {
 	flag  string

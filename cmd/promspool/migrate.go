@@ -66,7 +66,7 @@ Example, with both running until every job pushes to the new one:
 }
 
 func (m *migrate) run() error {
-	if err := checkBounds(m.bounds()...); err != nil {
+	if err := m.pushLimits.check(); err != nil {
 		return err
 	}
 	if m.to.given {

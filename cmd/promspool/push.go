@@ -55,7 +55,7 @@ func (p *pushed) addFlags(cmd *kingpin.CmdClause) {
 // body for the spool and for an agent.
 func (p *pushed) check() (g grouping.Key, o record.PushOptions, query url.Values, err error) {
 	if g, err = groupOf(p.labels); err == nil {
-		err = checkBounds(p.bounds()...)
+		err = p.pushLimits.check()
 	}
 	switch {
 	case err != nil:

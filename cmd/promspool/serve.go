@@ -6,10 +6,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
-	"net/url"
 	"os/user"
-	"path"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -120,61 +117,8 @@ func (s *serveCommand) settings() (set settings, err error) {
 	if set.prefix, err = s.prefix(); err != nil {
 		return set, err
 	}
-	if s.corsOrigin != "" {
-		if set.cors, err = regexp.Compile("^(?:" + s.corsOrigin + ")$"); err != nil {
-			return set, fmt.Errorf("--web.cors.origin: %w", err)
-		}
-	}
-	return set, nil
-}
-
-// check validates the flags before anything is opened.
-func (s *serveCommand) check() error {
-	if err := checkBounds(append(s.bounds(), bound{"web.max-connections", int64(s.maxConnections), 0}, bound{"web.read-timeout", int64(s.readTimeout), 1}, bound{"ping.max-slugs", int64(s.maxSlugs), 1})...); err != nil {
-		return err
-	}
-	if s.resync <= 0 {
-		s.resync = 10 * time.Second
-	}
-	if strings.HasPrefix(path.Clean("/"+s.telemetryPath)+"/", "/metrics/job/") {
-		return fmt.Errorf("--web.telemetry-path: %s is where pushes go", s.telemetryPath)
-	}
-	for _, pattern := range s.textfiles {
-		if _, err := filepath.Match(pattern, ""); err != nil {
-			return fmt.Errorf("--spool.textfile-directory: invalid pattern %q: %w", pattern, err)
-		}
-	}
-	for _, f := range []*socketFlags{&s.readSocket, &s.pushSocket} {
-		if _, _, err := f.parse(); err != nil {
-			return err
-		}
-	}
-	if err := web.Validate(*s.web.WebConfigFile); err != nil {
-		return fmt.Errorf("--web.config.file: %w", err)
-	}
-	return nil
-}
-
-// prefix returns the prefix of all routes, without a trailing slash.
-func (s *serveCommand) prefix() (string, error) {
-	u, err := url.Parse(s.externalURL)
-	if err != nil {
-		return "", fmt.Errorf("--web.external-url: %w", err)
-	}
-	p := s.routePrefix
-	if strings.Contains(p, "://") || strings.ContainsAny(p, "?#") {
-		return "", fmt.Errorf("--web.route-prefix: %q is not a path: give the path alone, such as /promspool, or the URL with --web.external-url", p)
-	}
-	if p == "" {
-		p = u.Path
-	}
-	if p = path.Clean("/" + p); p == "/" {
-		p = ""
-	}
-	if !strings.HasPrefix(s.telemetryPath, "/") {
-		s.telemetryPath = "/" + s.telemetryPath
-	}
-	return p, nil
+	set.cors, err = s.origins()
+	return set, err
 }
 
 // flags returns the value of every flag of the agent, for the API.
@@ -356,7 +300,7 @@ func groupNumber(group string) (int, error) {
 	}
 	found, err := user.LookupGroup(group)
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("no group %q: create it (groupadd --system), or use the name or number of another one", group)
 	}
 	return strconv.Atoi(found.Gid)
 }

@@ -128,7 +128,7 @@ func TestSocketThatCannotBe(t *testing.T) {
 		{file, "", 1, file + " exists and is not a socket"},
 		{link, "", 1, link + " exists and is not a socket"},
 		{dir, "", 1, dir + " exists and is not a socket"},
-		{filepath.Join(dir, "none", "s"), "", 1, "no such file or directory"},
+		{filepath.Join(dir, "none", "s"), "", 1, "does not exist: create it, or use another path"},
 		{filepath.Join(open, "s"), "", 1, "any user may write to " + open},
 		{"@abstract", "", 2, "abstract socket"},
 		{"/" + strings.Repeat("s", 200), "", 2, "too long"},

@@ -76,8 +76,13 @@ func (p Socket) Listen() (net.Listener, error) {
 // socket on which no process listens.
 func (p Socket) free() error {
 	dir, err := os.Stat(filepath.Dir(p.Path))
-	if err != nil {
-		return err
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("the directory %s does not exist: create it, or use another path", filepath.Dir(p.Path))
+	case err != nil:
+		return fmt.Errorf("%w: use another path", err)
+	case !dir.IsDir():
+		return fmt.Errorf("%s is not a directory: use another path", filepath.Dir(p.Path))
 	}
 	if dir.Mode().Perm()&0o002 != 0 && dir.Mode()&fs.ModeSticky == 0 {
 		return fmt.Errorf("any user may write to %s and could replace the socket: use another directory", filepath.Dir(p.Path))
