@@ -3,6 +3,7 @@ package filestore
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"time"
 
@@ -15,7 +16,8 @@ import (
 )
 
 // Delete deletes the group. A missing group is not an error, and a dropped file with its
-// name is kept.
+// name is kept. It is an error if the name is that of a directory, a link to a file
+// without the group, or a special file.
 func (s *Store) Delete(g grouping.Key) error { return s.DeleteAs(g, nil) }
 
 // Wipe deletes every pushed group and no dropped file.
@@ -158,7 +160,7 @@ func (s *Store) tryRemove(d *disk.Dir, names []string, since time.Time, pick fun
 		if old == nil || !pick(old) {
 			continue
 		}
-		at, _, err := statIn(d, name)
+		at, entry, err := statIn(d, name)
 		switch {
 		case errors.Is(err, unix.ENOENT), err == nil && record.WithoutYoung(at) != record.WithoutYoung(old.Stamp()):
 			again = append(again, name)
@@ -170,6 +172,8 @@ func (s *Store) tryRemove(d *disk.Dir, names []string, since time.Time, pick fun
 		if err := unix.Unlinkat(int(d.File.Fd()), name, 0); errors.Is(err, unix.ENOENT) {
 			again = append(again, name)
 			continue
+		} else if err != nil && entry != nil && entry.Mode&unix.S_IFMT == unix.S_IFDIR {
+			return removed, nil, fmt.Errorf("%q is a directory: delete it with rmdir or rm -r", record.PrintableName(name))
 		} else if err != nil {
 			return removed, nil, fmt.Errorf("removing %q: %w", record.PrintableName(name), err)
 		}
@@ -194,24 +198,54 @@ func (s *Store) DeleteAs(g grouping.Key, w *record.Writer) error {
 		err = refused
 	}
 	if err == nil && len(removed) == 0 {
-		err = s.directoryInPlace(g)
+		err = s.NotRegular(g.FileName())
 	}
 	return disk.Wrap("deleting group "+g.String(), err)
 }
 
 // directoryInPlace returns an error if a directory has the name of the group's file. It
-// keeps the group from being stored, and a deletion does not touch it.
+// keeps the group from being stored.
 func (s *Store) directoryInPlace(g grouping.Key) error {
 	if f := s.fileOf(g); f == nil || f.Err() == nil { // the usual case, without the file system
 		return nil
 	}
-	d, err := s.spool.inUse()
-	if err != nil {
-		return nil // reported by the change itself
-	}
-	defer d.Release()
-	if fi, err := d.Root.Lstat(g.FileName()); err != nil || !fi.IsDir() {
+	if mode, ok := s.modeOf(g.FileName()); !ok || !mode.IsDir() {
 		return nil
 	}
 	return disk.DirectoryError(g.FileName())
+}
+
+// NotRegular returns an error if a name in the spool is that of a directory, a link or
+// a special file, which deletions of groups do not touch.
+func (s *Store) NotRegular(name string) error {
+	if s.View().File(name) == nil { // the usual case, without the file system
+		return nil
+	}
+	mode, ok := s.modeOf(name)
+	kind := "special file"
+	switch {
+	case !ok || mode.IsRegular():
+		return nil
+	case mode.IsDir():
+		return disk.DirectoryError(record.PrintableName(name))
+	case mode&fs.ModeSymlink != 0:
+		kind = "link"
+	case mode&fs.ModeNamedPipe != 0:
+		kind = "named pipe"
+	}
+	return fmt.Errorf("%q is a %s: delete it", record.PrintableName(name), kind)
+}
+
+// modeOf returns the mode of an entry of the spool. ok is false if there is none.
+func (s *Store) modeOf(name string) (mode fs.FileMode, ok bool) {
+	d, err := s.spool.inUse()
+	if err != nil {
+		return 0, false // reported by the change itself
+	}
+	defer d.Release()
+	fi, err := d.Root.Lstat(name)
+	if err != nil {
+		return 0, false
+	}
+	return fi.Mode(), true
 }

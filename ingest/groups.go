@@ -28,11 +28,19 @@ type RemovedGroup struct {
 }
 
 // Removed is the answer to a bulk deletion: the groups that were deleted, or would
-// be in a dry run, and the names in the request without a group.
+// be in a dry run, the names in the request without a group, and those that cannot be
+// deleted.
 type Removed struct {
 	DryRun   bool           `json:"dry_run"`
 	Groups   []RemovedGroup `json:"groups"`
 	NotFound []string       `json:"not_found,omitempty"`
+	Failed   []FailedName   `json:"failed,omitempty"`
+}
+
+// A FailedName is a name in a bulk deletion that is not of a regular file.
+type FailedName struct {
+	Name  string `json:"name"`
+	Error string `json:"error"`
 }
 
 // NewRemoved describes deleted files.
@@ -109,7 +117,7 @@ func (h *Handler) removeGroups(r *http.Request) (*Removed, error) {
 }
 
 // withNotFound adds the names that no group has or had. They are not an error, so that
-// a deletion can be repeated.
+// a deletion can be repeated. Names of directories, links and special files are.
 func (h *Handler) withNotFound(r *Removed, sel *record.Selection) *Removed {
 	if len(sel.Names) == 0 {
 		return r
@@ -123,7 +131,13 @@ func (h *Handler) withNotFound(r *Removed, sel *record.Selection) *Removed {
 			delete(missing, record.PrintableName(f.Name())) // too young
 		}
 	}
-	r.NotFound = slices.Sorted(maps.Keys(missing))
+	for _, name := range slices.Sorted(maps.Keys(missing)) {
+		if err := h.store.NotRegular(name); err != nil {
+			r.Failed = append(r.Failed, FailedName{name, err.Error()})
+		} else {
+			r.NotFound = append(r.NotFound, name)
+		}
+	}
 	return r
 }
 
@@ -149,6 +163,9 @@ func parseSelection(query string, now time.Time) (sel *record.Selection, dryRun 
 		case "name[]":
 			sel.Names = make(map[string]bool, len(given))
 			for _, name := range given {
+				if name == "" {
+					return nil, false, errors.New("the value of name[] is empty: use e.g. name[]=job=backup.prom")
+				}
 				sel.Names[name] = true
 			}
 			continue

@@ -2,10 +2,14 @@ package ingest_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -60,7 +64,6 @@ func TestRemoveGroups(t *testing.T) {
 		{query(`{instance="db1"}`, `job="keep"`) + "&dry_run=true", []string{"job=backup,instance=db1.prom", "job=keep.prom"}},
 		{"name[]=job=keep.prom&name[]=job=none.prom&dry_run=1", []string{"job=keep.prom"}},
 		{"name[]=job=backup.prom&dry_run=1", []string{}},
-		{"name[]=&dry_run=1", []string{}},
 		{"name[]=job=ci_1.prom&older_than=1h&dry_run=1&" + query(`job="keep"`), []string{"job=ci_1.prom", "job=keep.prom"}},
 		{"name[]=job=ci_3.prom&older_than=1h&dry_run=1", []string{}},
 	} {
@@ -110,6 +113,49 @@ func TestRemoveGroupsNotFound(t *testing.T) {
 	}
 }
 
+// TestDeleteWhatIsNotRegular has directories, links and special files with the names of
+// groups. A deletion of the group keeps them and says so. A regular file that promspool
+// did not write is kept as well, and there is no group to delete.
+func TestDeleteWhatIsNotRegular(t *testing.T) {
+	t.Parallel()
+	a := start(t, nil, withAdmin)
+	elsewhere := filepath.Join(t.TempDir(), "elsewhere.prom")
+	for _, err := range []error{
+		os.WriteFile(elsewhere, []byte("elsewhere 1\n"), 0o644),
+		os.WriteFile(filepath.Join(a.dir, "job=regular.prom"), []byte("b 1\n"), 0o644),
+		os.Symlink(elsewhere, filepath.Join(a.dir, "job=link.prom")),
+		os.Symlink("none", filepath.Join(a.dir, "job=dangling.prom")),
+		os.Mkdir(filepath.Join(a.dir, "job=dir.prom"), 0o755),
+		syscall.Mkfifo(filepath.Join(a.dir, "job=pipe.prom"), 0o644),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := a.store.Rescan(); err != nil {
+		t.Fatal(err)
+	}
+	for job, kind := range map[string]string{"link": "link", "dangling": "link", "dir": "directory", "pipe": "named pipe", "regular": "", "none": ""} {
+		name := "job=" + job + ".prom"
+		message := fmt.Sprintf("%q is a %s: delete it", name, kind)
+		bulkWant := fmt.Sprintf(`"groups":[],"failed":[{"name":%q,"error":%q}]}`, name, message)
+		if kind == "" {
+			a.want(202, "DELETE", "/metrics/job/"+job, "")
+			bulkWant = fmt.Sprintf(`"groups":[],"not_found":[%q]}`, name)
+		} else if got := a.want(500, "DELETE", "/metrics/job/"+job, ""); !strings.HasSuffix(got.body, ": "+message+"\n") {
+			t.Errorf("DELETE of %s answers %q, want %q", job, got.body, message)
+		}
+		for _, dry := range []string{"0", "1"} {
+			if got := a.do("DELETE", bulk+"?name[]="+name+"&dry_run="+dry, nil); got.code != 200 || !strings.Contains(got.body, bulkWant) {
+				t.Errorf("bulk deletion of %s answers %s, want %s", job, got.body, bulkWant)
+			}
+		}
+		if _, err := os.Lstat(filepath.Join(a.dir, name)); (err == nil) != (job != "none") {
+			t.Errorf("after the deletion of %s: %v", job, err)
+		}
+	}
+}
+
 func TestRemoveGroupsRefused(t *testing.T) {
 	a := start(t, nil, withAdmin)
 	a.want(200, "PUT", "/metrics/job/a", "m 1\n")
@@ -126,8 +172,10 @@ func TestRemoveGroupsRefused(t *testing.T) {
 		query("job=a") + "&older_than=":     "invalid duration",
 		query("job=a") + "&dry_run=perhaps": "neither true nor false",
 		query("job=a") + "&older_than=1h&older_than=2h": "older_than is given twice",
-		"match[]=%zz":       `"match[]=%zz": write %25`,
-		query("job=a", "{"): "the braces are not closed",
+		"name[]=":                             "the value of name[] is empty",
+		"name[]=job=a.prom&name[]=&dry_run=1": "the value of name[] is empty",
+		"match[]=%zz":                         `"match[]=%zz": write %25`,
+		query("job=a", "{"):                   "the braces are not closed",
 	} {
 		if got := a.want(400, "DELETE", bulk+"?"+query, ""); !strings.Contains(got.body, sentence) {
 			t.Errorf("%s: %q, want %q", query, got.body, sentence)

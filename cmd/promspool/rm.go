@@ -115,7 +115,7 @@ func (r *rm) removeHere() (*ingest.Removed, error) {
 	}
 	signal.Ignore(os.Interrupt, syscall.SIGTERM)
 	files, err := store.Remove(pick)
-	if err != nil {
+	if err != nil && len(files) > 0 {
 		err = fmt.Errorf("%w (%s removed before)", err, wording.Count(len(files), "file"))
 	}
 	return ingest.NewRemoved(files, false), err

@@ -362,7 +362,7 @@ func (d *Dir) temp(name string) (*renameio.PendingFile, error) {
 
 // DirectoryError returns the error of a directory in place of a file, which is not
 // replaced or deleted.
-func DirectoryError(name string) error { return fmt.Errorf("%q is a directory: remove it", name) }
+func DirectoryError(name string) error { return fmt.Errorf("%q is a directory: delete it", name) }
 
 // Install renames a prepared file to its name. It returns the stat of the file, and the
 // file that had the name before. It does not use renameio, which would sync the file
