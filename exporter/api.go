@@ -45,10 +45,11 @@ func (e *Exporter) serveStatus(w http.ResponseWriter, r *http.Request) {
 		Others []string `json:"other_agents,omitempty"`
 	}
 	info := e.cfg.Info
+	others, _ := e.others()
 	doc := struct {
 		Status string `json:"status"`
 		Data   data   `json:"data"`
-	}{"success", data{orEmpty(info.Flags), info.Start, orEmpty(info.Build), e.others()}}
+	}{"success", data{orEmpty(info.Flags), info.Start, orEmpty(info.Build), others}}
 	w.Header().Set("Content-Type", "application/json")
 	if r.Method != http.MethodHead {
 		_ = json.NewEncoder(w).Encode(doc) // it can only fail on the client's side

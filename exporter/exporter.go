@@ -100,8 +100,9 @@ type Info struct {
 	MetricsPath string
 	// Watch returns in a word how changes of the spool are detected; may be nil.
 	Watch func() string
-	// Others returns the other agents that serve the spool; may be nil.
-	Others func() []string
+	// Others describes the other agents that serve the spool, the first of them if there
+	// are many, and returns their number; may be nil.
+	Others func() (names []string, n int)
 }
 
 // An Exporter answers requests to read. It is safe for concurrent use and holds

@@ -108,7 +108,7 @@ func (e *Exporter) pageData(r *http.Request, now time.Time) *pageData {
 	may.bulk = may.write && e.cfg.Admin
 	conflicts := ConflictsByFile(v)
 	sum := e.summaries.get(v, conflicts, now)
-	others := len(e.others())
+	_, others := e.others()
 	p := &pageData{
 		Host:     e.cfg.Info.Host,
 		Spool:    wording.Visible(e.cfg.Info.Spool),
@@ -182,10 +182,10 @@ func (e *Exporter) trouble() error {
 	return nil
 }
 
-// others returns the other agents that serve the spool.
-func (e *Exporter) others() []string {
+// others describes and counts the other agents that serve the spool.
+func (e *Exporter) others() (names []string, n int) {
 	if e.cfg.Info.Others == nil {
-		return nil
+		return nil, 0
 	}
 	return e.cfg.Info.Others()
 }
@@ -233,7 +233,8 @@ func (e *Exporter) statusData(v *merge.View, sum *summary, may rights, now time.
 		health.Value, health.Look = visible(err), "bad"
 	}
 	s.Health = append(s.Health, health)
-	for _, other := range e.others() {
+	others, _ := e.others()
+	for _, other := range others {
 		s.Health = append(s.Health, fact{Name: "Other agent of this spool", Value: wording.Visible(other), Look: "bad"})
 	}
 	for _, err := range v.DirectoryErrors() {

@@ -310,7 +310,7 @@ func (a *agent) watchOthers(ctx context.Context) {
 
 // reportOthers logs the other agents of the spool if they have changed.
 func (a *agent) reportOthers() {
-	others := a.otherAgents()
+	others, _ := a.otherAgents()
 	switch {
 	case slices.Equal(others, a.others):
 	case len(others) == 0:
@@ -321,12 +321,10 @@ func (a *agent) reportOthers() {
 	a.others = others
 }
 
-// otherAgents describes the other agents that serve the spool.
-func (a *agent) otherAgents() (others []string) {
-	for _, other := range a.mark.Others() {
-		others = append(others, other.String())
-	}
-	return others
+// otherAgents describes and counts the other agents that serve the spool.
+func (a *agent) otherAgents() (names []string, n int) {
+	others := a.mark.Others()
+	return agents.Names(others), len(others)
 }
 
 // statusInterval is the minimum time between two status lines.

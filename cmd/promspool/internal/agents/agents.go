@@ -30,9 +30,25 @@ type Agent struct {
 
 func (a Agent) String() string {
 	if a.PID == 0 {
-		return fmt.Sprintf("a process of another user or container (process %d there)", a.Own)
+		return fmt.Sprintf("a process of another user or container, or a forged mark (process %d there)", a.Own)
 	}
 	return fmt.Sprintf("process %d", a.PID)
+}
+
+// mostNames is the maximum number of agents in a message.
+const mostNames = 10
+
+// Names describes at most ten agents for a message, and counts the others in an
+// additional entry.
+func Names(list []Agent) []string {
+	var names []string
+	for _, a := range list[:min(len(list), mostNames)] {
+		names = append(names, a.String())
+	}
+	if more := len(list) - len(names); more > 0 {
+		names = append(names, fmt.Sprintf("and %d more", more))
+	}
+	return names
 }
 
 // A Mark tells other processes that this process serves a spool.
@@ -87,6 +103,7 @@ func (m *Mark) Close() {
 	m.release()
 }
 
-// Find returns the agents that serve a spool, at most 100 for each network namespace. proc is the path of the process file
-// system. The error is errors.ErrUnsupported outside of Linux.
+// Find returns the agents that serve a spool, at most 100 for each network namespace.
+// Those with a visible process are first. proc is the path of the process file system.
+// The error is errors.ErrUnsupported outside of Linux.
 func Find(proc, dir string) ([]Agent, error) { return find(proc, dir, "") }

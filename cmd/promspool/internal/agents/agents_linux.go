@@ -124,7 +124,12 @@ func find(proc, dir, except string) ([]Agent, error) {
 	for _, a := range found {
 		list = append(list, *a)
 	}
-	slices.SortFunc(list, func(a, b Agent) int { return cmp.Or(cmp.Compare(a.PID, b.PID), cmp.Compare(a.Own, b.Own)) })
+	slices.SortFunc(list, func(a, b Agent) int {
+		if (a.PID == 0) != (b.PID == 0) {
+			return cmp.Compare(b.PID, a.PID) // forged marks do not hide a process
+		}
+		return cmp.Or(cmp.Compare(a.PID, b.PID), cmp.Compare(a.Own, b.Own))
+	})
 	return list, nil
 }
 
