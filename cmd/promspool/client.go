@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -81,14 +83,38 @@ func (r *remote) ask(method, path string, query url.Values, body io.Reader) ([]b
 	}
 	defer resp.Body.Close() //nolint:errcheck // read only
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("no complete response within --timeout=%s", r.timeout)
+	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading the response of %s: %w", r.name(u), err)
 	}
 	if resp.StatusCode/100 != 2 {
-		sentence, _, _ := strings.Cut(strings.TrimSpace(string(answer[:min(len(answer), 4096)])), "\n")
-		return answer, resp.Header, &refusal{resp.StatusCode, fmt.Sprintf("%s answers %s: %s", r.name(u), resp.Status, wording.Visible(sentence))}
+		sentence := fmt.Sprintf("%s answers %s", r.name(u), resp.Status)
+		if words := firstWords(answer); words != "" {
+			sentence += ": " + wording.Visible(words)
+		}
+		return answer, resp.Header, &refusal{resp.StatusCode, sentence}
 	}
 	return answer, resp.Header, nil
+}
+
+var (
+	htmlTitle = regexp.MustCompile(`(?is)<title[^>]*>\s*(.*?)\s*</title>`)
+	htmlTag   = regexp.MustCompile(`(?is)<[!/]?[a-z][^>]*>`)
+)
+
+// firstWords returns the title of an HTML page, or the first line of other text. It
+// has no tags and no line ends.
+func firstWords(answer []byte) string {
+	text := string(answer[:min(len(answer), 4096)])
+	if title := htmlTitle.FindStringSubmatch(text); title != nil {
+		text = title[1]
+	} else if trimmed := strings.TrimSpace(text); strings.HasPrefix(trimmed, "<") {
+		text = htmlTag.ReplaceAllString(trimmed, "")
+	}
+	text, _, _ = strings.Cut(strings.TrimSpace(text), "\n")
+	return strings.TrimSpace(text)
 }
 
 // refusal is a response with a status other than 2xx.
@@ -113,14 +139,16 @@ func (r *remote) parse() (*url.URL, *http.Client, error) {
 	flag := cmp.Or(r.flag, "--url")
 	switch {
 	case err != nil:
-		return nil, nil, fmt.Errorf("%s: %w", flag, err)
+		return nil, nil, fmt.Errorf("%s: invalid URL %q: want e.g. http://localhost:9091", flag, withoutUser(r.url))
 	case u.Scheme == "unix" && u.Host == "" && u.Path != "":
 		dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", u.Path)
 		}
 		return &url.URL{Scheme: "http", Host: "localhost"}, &http.Client{Transport: &http.Transport{DialContext: dial}, CheckRedirect: noRedirect}, nil
 	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
-		return nil, nil, fmt.Errorf("%s: invalid URL %q: want e.g. http://localhost:9091", flag, r.url)
+		return nil, nil, fmt.Errorf("%s: invalid URL %q: want e.g. http://localhost:9091", flag, withoutUser(r.url))
+	case tooHigh(u.Port()):
+		return nil, nil, fmt.Errorf("%s: invalid URL %q: use a port of at most 65535", flag, u.Redacted())
 	case u.RawQuery != "" || u.Fragment != "":
 		return nil, nil, fmt.Errorf("%s: invalid URL %q: remove its query and fragment", flag, u.Redacted())
 	}
@@ -129,6 +157,21 @@ func (r *remote) parse() (*url.URL, *http.Client, error) {
 		client.Transport = &http.Transport{}
 	}
 	return u, client, nil
+}
+
+// withoutUser returns an invalid URL without the text before a host, which may be a
+// password.
+func withoutUser(s string) string {
+	if i := strings.LastIndexByte(s, '@'); i >= 0 {
+		return "…" + s[i:]
+	}
+	return s
+}
+
+// tooHigh reports whether a port in a URL is above the maximum.
+func tooHigh(port string) bool {
+	_, err := strconv.ParseUint(port, 10, 16)
+	return port != "" && err != nil
 }
 
 // noRedirect keeps a redirected PUT from becoming a successful GET.

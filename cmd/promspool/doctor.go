@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -216,8 +218,19 @@ func (d *doctor) sayNoAgent(answer []byte, header http.Header, err error) {
 		elsewhere = fmt.Sprintf("an agent serves this spool as process %[1]d: pass its URL to --url (as root, ss -ltnp | grep pid=%[1]d shows the port)", d.agents[i].PID)
 	}
 	name := d.remote.name(d.parsedURL)
+	if right := d.agentAbove(); right != "" {
+		d.say(level, "agent", "pass --url="+right, "an agent answers at %s, not below %s", right, name)
+		return
+	}
 	var status *refusal
+	var certificate *tls.CertificateVerificationError
 	switch isStatus := errors.As(err, &status); {
+	case errors.As(err, &certificate):
+		do := "set SSL_CERT_FILE to a file with the certificate of the server or its authority"
+		if other := (x509.HostnameError{}); errors.As(err, &other) {
+			do = "pass a URL with a name that the certificate has"
+		}
+		d.say(level, "agent", do+", or the URL of a unix socket of the agent", "the certificate of %s cannot be verified: %v", name, certificate.Err)
 	case err != nil && !isStatus:
 		if len(d.agents) == 0 {
 			elsewhere = "start it (systemctl start promspool), or set --url"
@@ -233,7 +246,32 @@ func (d *doctor) sayNoAgent(answer []byte, header http.Header, err error) {
 	}
 }
 
-var htmlTitle = regexp.MustCompile(`(?is)<title[^>]*>\s*(.*?)\s*</title>`)
+// agentAbove returns the URL of an agent whose path is the beginning of the path of
+// --url, without a password. It is empty if there is none.
+func (d *doctor) agentAbove() string {
+	if d.parsedURL.Scheme != "http" && d.parsedURL.Scheme != "https" || strings.HasPrefix(d.remote.url, "unix:") {
+		return ""
+	}
+	above := *d.parsedURL
+	for range 5 { // each waits for an answer
+		p := strings.TrimSuffix(above.EscapedPath(), "/")
+		if p == "" {
+			return ""
+		}
+		above.RawPath = p[:strings.LastIndexByte(p, '/')]
+		above.Path, _ = url.PathUnescape(above.RawPath) // valid, as it was part of a valid one
+		at := remote{url: above.String(), timeout: d.remote.timeout}
+		answer, _, err := at.ask(http.MethodGet, "/api/v1/status", nil, nil)
+		var status *refusal
+		if parseStatus(answer, err) != nil {
+			return above.Redacted()
+		}
+		if err != nil && !errors.As(err, &status) {
+			return "" // no server
+		}
+	}
+	return ""
+}
 
 // describeServer returns the best known facts about a server that is not promspool.
 func describeServer(answer []byte, header http.Header, status *refusal) string {
@@ -248,11 +286,7 @@ func describeServer(answer []byte, header http.Header, status *refusal) string {
 	if server := header.Get("Server"); server != "" {
 		facts = append(facts, "Server: "+wording.Shorten(server, 60))
 	}
-	words := string(answer[:min(len(answer), 4096)])
-	if title := htmlTitle.FindStringSubmatch(words); title != nil {
-		words = title[1]
-	}
-	if words, _, _ = strings.Cut(strings.TrimSpace(words), "\n"); words != "" {
+	if words := firstWords(answer); words != "" {
 		facts = append(facts, strconv.Quote(wording.Shorten(words, 60)))
 	}
 	if len(facts) == 0 {
@@ -304,7 +338,7 @@ func (d *doctor) checkSameSpool(agent *agentSeen, store *filestore.Store) {
 	case maps.Equal(files, served), 2*both > max(len(files), len(served)): // some may have changed since
 		d.say(fine, "agent-spool", "", "the agent serves this spool, as %s", theirs)
 	default:
-		d.say(wrong, "agent-spool", "give both the same --spool.directory, here by PROMSPOOL_SPOOL_DIRECTORY", "the agent at %s serves another spool, %s", d.remote.name(d.parsedURL), theirs)
+		d.say(wrong, "agent-spool", "to check that spool, run doctor with --spool.directory="+oneLine(theirs)+"; to have this one served, start the agent with --spool.directory="+oneLine(store.Path()), "the agent at %s serves another spool, %s", d.remote.name(d.parsedURL), theirs)
 	}
 }
 

@@ -205,7 +205,7 @@ func metricsPath(flags map[string]string) string {
 	prefix := flags["web.route-prefix"]
 	if prefix == "" {
 		if u, err := url.Parse(flags["web.external-url"]); err == nil {
-			prefix = u.Path
+			prefix = u.EscapedPath()
 		}
 	}
 	return path.Join("/", prefix, flags["web.telemetry-path"])

@@ -68,6 +68,8 @@ func TestDoctorOnAnotherProgram(t *testing.T) {
 		{"empty answer", answer(200, "", ""), false, other + "an empty answer\n", "--url="},
 		{"long answer", answer(500, "", strings.Repeat("word ", 1000)), false, other + "status 500 Internal Server Error, \"word word", "--url="},
 		{"login", answer(401, "", "Unauthorized"), false, ": the server rejects this request: URL answers 401 Unauthorized: Unauthorized\n", "--url=http://USER:PASSWORD@localhost:9091"},
+		{"login page", answer(401, "", "<html>\r\n<head><title>401 Authorization Required</title></head>\r\n"), false, ": the server rejects this request: URL answers 401 Unauthorized: 401 Authorization Required\n", "--url=http://USER:PASSWORD@localhost:9091"},
+		{"login page without a title", answer(401, "", "<!DOCTYPE html>\r\n<h1>Log in</h1>\r\n<p>Now\r\n"), false, ": the server rejects this request: URL answers 401 Unauthorized: Log in\n", "--url=http://USER:PASSWORD@localhost:9091"},
 		{"TLS", answer(200, "", "{}"), true, ": the server at URL uses TLS\n", "pass the URL with https:// to --url"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -83,6 +85,64 @@ func TestDoctorOnAnotherProgram(t *testing.T) {
 				t.Errorf("exit status %d, want %q and %q\n%s", status, want, tt.do, stdout)
 			}
 		})
+	}
+}
+
+// TestDoctorOnAnUntrustedCertificate has a server whose certificate is self-signed.
+func TestDoctorOnAnUntrustedCertificate(t *testing.T) {
+	t.Parallel()
+	srv := httptest.NewTLSServer(http.NotFoundHandler())
+	defer srv.Close()
+	stdout, status := doctorOn(t, t.TempDir(), srv.URL)
+	if status != 1 || !strings.Contains(stdout, "wrong    agent: the certificate of "+srv.URL+" cannot be verified: x509: ") || !strings.Contains(stdout, "→ set SSL_CERT_FILE to a file with the certificate") {
+		t.Errorf("exit status %d\n%s", status, stdout)
+	}
+}
+
+// TestDoctorOnAnEndlessAnswer has a server whose answer does not end.
+func TestDoctorOnAnEndlessAnswer(t *testing.T) {
+	t.Parallel()
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = w.Write([]byte("a"))
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	}))
+	defer srv.Close()
+	stdout, _, status := agenttest.Command{
+		Name: agenttest.Promspool, Args: []string{"--spool.directory=" + t.TempDir(), "doctor", "--url=" + srv.URL, "--timeout=200ms", "--prometheus.config=none", "--node-exporter.defaults=none"},
+	}.Run(t)
+	if status != 1 || !strings.Contains(stdout, "no agent answers: reading the response of "+srv.URL+": no complete response within --timeout=200ms\n") {
+		t.Errorf("exit status %d\n%s", status, stdout)
+	}
+}
+
+// TestDoctorOnAPathBelowTheAgent has URLs with the path of a route.
+func TestDoctorOnAPathBelowTheAgent(t *testing.T) {
+	t.Parallel()
+	root, prefixed := agenttest.StartAgent(t, ""), agenttest.StartAgent(t, "", "--web.route-prefix=/own")
+	for _, tt := range []struct{ spool, url, right string }{
+		{root.Spool, root.URL + "/metrics", root.URL},
+		{root.Spool, root.URL + "/api/v1/", root.URL},
+		{prefixed.Spool, prefixed.URL + "/own/metrics", prefixed.URL + "/own"},
+	} {
+		stdout, status := doctorOn(t, tt.spool, tt.url)
+		want := fmt.Sprintf("wrong    agent: an agent answers at %s, not below %s\n         → pass --url=%s\n", tt.right, tt.url, tt.right)
+		if status != 1 || !strings.Contains(stdout, want) {
+			t.Errorf("exit status %d, want %q\n%s", status, want, stdout)
+		}
+	}
+}
+
+func TestDoctorOnAnInvalidURL(t *testing.T) {
+	t.Parallel()
+	for url, want := range map[string]string{
+		"foo":                           `invalid URL "foo": want e.g. http://localhost:9091`,
+		"127.0.0.1:9091":                `invalid URL "127.0.0.1:9091": want e.g. http://localhost:9091`,
+		"http://localhost:99999":        `invalid URL "http://localhost:99999": use a port of at most 65535`,
+		"http://user:secret@host:99999": `invalid URL "http://user:xxxxx@host:99999": use a port of at most 65535`,
+		"user:secret@127.0.0.1:9091":    `invalid URL "…@127.0.0.1:9091": want e.g. http://localhost:9091`,
+	} {
+		refuses(t, agenttest.Command{Args: []string{"--spool.directory=" + t.TempDir(), "doctor", "--url=" + url}}, 2, "--url: "+want)
 	}
 }
 

@@ -191,7 +191,7 @@ func parseExternalURL(s string) (*url.URL, error) {
 	case u.Scheme != "http" && u.Scheme != "https", u.Host == "":
 		return nil, invalid
 	}
-	if port, err := strconv.Atoi(u.Port()); u.Port() != "" && (err != nil || port > 65535) || u.RawQuery != "" || u.Fragment != "" || u.Path != "" && !isPath(u.EscapedPath()) {
+	if tooHigh(u.Port()) || u.RawQuery != "" || u.Fragment != "" || u.Path != "" && !isPath(u.EscapedPath()) {
 		return nil, invalid
 	}
 	return u, nil
