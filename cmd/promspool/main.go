@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/common/promslog"
@@ -105,7 +106,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		}
 		var found *findings
 		if !errors.As(err, &found) {
-			fmt.Fprintf(plainLines{stderr}, "promspool: %v\n", err)
+			printError(stderr, err)
 		}
 		var usage *usageError
 		if errors.As(err, &usage) {
@@ -114,6 +115,18 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		return exitRefused
 	}
 	return exitDone
+}
+
+// printError prints each line of an error once. Joined errors have several, and steps
+// that fail for one reason have the same.
+func printError(stderr io.Writer, err error) {
+	printed := map[string]bool{}
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		if !printed[line] {
+			printed[line] = true
+			fmt.Fprintf(plainLines{stderr}, "promspool: %s\n", line)
+		}
+	}
 }
 
 // common are the fields that all commands share.
