@@ -75,6 +75,9 @@ func (s *serveCommand) run() error {
 	if s.persistenceFile != "" {
 		logger.Warn("--persistence.file is ignored and not read: every push is stored in the spool before the response", "spool", s.spool)
 	}
+	if _, note, _ := parseExternalURL(s.externalURL); note != "" {
+		logger.Warn("--web.external-url is not a plain URL, and only its path is used: "+note, "url", s.externalURL, "prefix", set.prefix)
+	}
 	signaled, release := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer release() // only now: a second signal must not interrupt the shutdown
 	socks, err := s.listen(logger)

@@ -107,13 +107,7 @@ func TestFlagOfAnUnusedFeatureIsChecked(t *testing.T) {
 		{"--web.cors.origin=a)|(?:b", `--web.cors.origin: invalid regular expression "a)|(?:b" (unexpected )): use`, 2},
 		{"--web.external-url=:://", `--web.external-url: invalid URL ":://": ` + url, 2},
 		{"--web.external-url=http://[/", `--web.external-url: invalid URL "http://[/": ` + url, 2},
-		{"--web.external-url=foo", `--web.external-url: invalid URL "foo": ` + url, 2},
-		{"--web.external-url=foo:9091", `--web.external-url: invalid URL "foo:9091": ` + url, 2},
 		{"--web.external-url=127.0.0.1:9091", `--web.external-url: invalid URL "127.0.0.1:9091": ` + url, 2},
-		{"--web.external-url=//foo/prefix", `--web.external-url: invalid URL "//foo/prefix": ` + url, 2},
-		{"--web.external-url=ftp://foo/", `--web.external-url: invalid URL "ftp://foo/": ` + url, 2},
-		{"--web.external-url=http://foo:70000/", `--web.external-url: invalid URL "http://foo:70000/": ` + url, 2},
-		{"--web.external-url=http://foo/?a=b", `--web.external-url: invalid URL "http://foo/?a=b": ` + url, 2},
 		{"--web.route-prefix=http://host/promspool", `--web.route-prefix: "http://host/promspool" is not a path: give the path alone, such as /promspool, or the URL with --web.external-url`, 2},
 		{"--web.route-prefix=/a%/", `--web.route-prefix: invalid path "/a%/": use e.g. /promspool`, 2},
 		{"--web.route-prefix=/a/../b", `--web.route-prefix: invalid path "/a/../b": use e.g. /promspool`, 2},
@@ -173,5 +167,23 @@ func TestUnusualValuesOfFlags(t *testing.T) {
 	}
 	if code, answer := a.Send("GET", "/own/a%20b/all", ""); code != 200 || !strings.Contains(answer, `a{job="x"} 1`) {
 		t.Errorf("a scrape is answered with %d %s", code, answer)
+	}
+}
+
+// TestExternalURLsOfPushgateway has values that Pushgateway accepts without a host. The
+// prefix is the same.
+func TestExternalURLsOfPushgateway(t *testing.T) {
+	t.Parallel()
+	for external, prefix := range map[string]string{"foo:9091": "", "foo": "/foo", "//foo/prefix": "/prefix", "ftp://foo/": "", "http://foo:70000/": "", "http://foo/p?a=b": "/p"} {
+		t.Run(external, func(t *testing.T) {
+			t.Parallel()
+			a := agenttest.StartAgent(t, "", "--web.external-url="+external)
+			if code, answer := a.Send("GET", prefix+"/metrics", ""); code != 200 {
+				t.Errorf("a scrape of %s/metrics is answered with %d %s", prefix, code, answer)
+			}
+			if log := a.Log.String(); !strings.Contains(log, "--web.external-url is not a plain URL") {
+				t.Errorf("the log has no warning:\n%s", log)
+			}
+		})
 	}
 }

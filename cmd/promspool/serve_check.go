@@ -156,7 +156,7 @@ func sameEntry(a, b string) bool {
 
 // prefix returns the prefix of all routes, without a trailing slash.
 func (s *serveCommand) prefix() (string, error) {
-	external, err := parseExternalURL(s.externalURL)
+	external, _, err := parseExternalURL(s.externalURL)
 	if err != nil {
 		return "", &usageError{fmt.Errorf("--web.external-url: %w", err)}
 	}
@@ -178,23 +178,21 @@ func (s *serveCommand) prefix() (string, error) {
 	return p, nil
 }
 
-// parseExternalURL parses a URL with a host, or its path alone. Pushgateway accepts
-// more: it takes the host in "host:9091" for a scheme, and the one in "host" for a
-// prefix.
-func parseExternalURL(s string) (*url.URL, error) {
-	invalid := fmt.Errorf("invalid URL %q: use e.g. http://host.example.org:9091/promspool", s)
-	u, err := url.Parse(s)
-	switch {
-	case err != nil:
-		return nil, invalid
-	case s == "", strings.HasPrefix(s, "/") && u.Host == "":
-	case u.Scheme != "http" && u.Scheme != "https", u.Host == "":
-		return nil, invalid
+// parseExternalURL parses a URL, or its path alone. Other values that Pushgateway accepts
+// are accepted too, with the same prefix: "host:9091" has none, "host" is one. The note
+// is for the log.
+func parseExternalURL(s string) (u *url.URL, note string, err error) {
+	const want = "use e.g. http://host.example.org:9091/promspool"
+	u, err = url.Parse(s)
+	if err != nil || u.Path != "" && !isPath("/"+strings.TrimPrefix(u.EscapedPath(), "/")) {
+		return nil, "", fmt.Errorf("invalid URL %q: %s", s, want)
 	}
-	if tooHigh(u.Port()) || u.RawQuery != "" || u.Fragment != "" || u.Path != "" && !isPath(u.EscapedPath()) {
-		return nil, invalid
+	isURL := (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && !tooHigh(u.Port())
+	isPath := s == "" || strings.HasPrefix(s, "/") && u.Host == ""
+	if !isURL && !isPath || u.RawQuery != "" || u.Fragment != "" {
+		note = want
 	}
-	return u, nil
+	return u, note, nil
 }
 
 // origins returns the expression of --web.cors.origin, which must match the whole origin;
