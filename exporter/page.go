@@ -80,12 +80,16 @@ func (e *Exporter) servePage(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cache-Control", noCache)
+	h.Set("Vary", "Accept-Encoding")
+	coding := negotiateCoding(r.Header)
 	if p.Missing != "" {
+		if coding != identity {
+			h.Set("Content-Encoding", string(coding)) // send sets it too late
+		}
 		w.WriteHeader(http.StatusNotFound)
 	}
-	h.Set("Vary", "Accept-Encoding")
 	a.shrink(2 * int64(b.Cap())) // the page, and the same compressed
-	body{tail: b.Bytes()}.send(a, negotiateCoding(r.Header), r.Method == http.MethodHead)
+	body{tail: b.Bytes()}.send(a, coding, r.Method == http.MethodHead)
 }
 
 // pageSize estimates the memory to render the page. Only the content of a file can be

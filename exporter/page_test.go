@@ -184,6 +184,11 @@ func TestPageIsEscapedAndKeepsToItself(t *testing.T) {
 	if h.Get("X-Content-Type-Options") != "nosniff" || h.Get("Referrer-Policy") != "no-referrer" || !strings.Contains(h.Get("Cache-Control"), "no-store") {
 		t.Errorf("the headers are %v", h)
 	}
+	for _, coding := range []string{"gzip", "zstd"} {
+		if r := get(e.Page, "/?view=file&name=gone", "Accept-Encoding", coding).Result(); r.StatusCode != 404 || r.Header.Get("Content-Encoding") != coding || r.Header.Get("Vary") != "Accept-Encoding" {
+			t.Errorf("a missing file with %s: %s %v", coding, r.Status, r.Header)
+		}
+	}
 	if w := get(e.Page, "/?view=file&name=<b>gone"); w.Code != 404 || !strings.Contains(w.Body.String(), "&lt;b&gt;gone") {
 		t.Errorf("a file that is not there gives %d %s", w.Code, w.Body)
 	}
