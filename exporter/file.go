@@ -2,11 +2,13 @@ package exporter
 
 import (
 	"encoding/base64"
+	"fmt"
 	"math"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/prometheus/common/model"
 
 	"github.com/promspool/promspool/filestore/exposition"
@@ -25,6 +27,7 @@ type row struct {
 	Name     string       // of the file
 	Labels   []shownLabel // of a group
 	Link     string       // to its content
+	Version  string       // changes with its content
 	Samples  string
 	Size     string
 	Changed  *moment // last push, or last change of the file; nil for never
@@ -70,6 +73,7 @@ func newRow(f *record.File, conflicts []*record.Conflict, now time.Time, may rig
 		Name:    wording.Visible(wording.Shorten(record.PrintableName(f.Name()), maxLabel)),
 		Labels:  showLabels(f.Group().Labels(), maxLabel),
 		Link:    link(viewFile, "name", f.Name()),
+		Version: version(f),
 		Samples: count(f.Series()),
 		Size:    wording.Bytes(f.Size()),
 		Changed: momentOf(now, changed(f)),
@@ -112,6 +116,19 @@ func newRow(f *record.File, conflicts []*record.Conflict, now time.Time, may rig
 		r.Delete = pushPath(g)
 	}
 	return r
+}
+
+// version returns a text that changes whenever the content view of the file does, except
+// for its ages. The page requests unfolded content again if it differs.
+func version(f *record.File) string {
+	s := f.Stamp()
+	var refused int64
+	if r, ok := f.Refused(); ok {
+		refused = unixNano(r.Time)
+	}
+	state := fmt.Sprint(s.Dev, s.Ino, s.Ctime, unixNano(f.ModTime()), f.Size(), f.Series(), f.Pushed(), f.Failed(), refused,
+		unixNano(f.Expired()), unixNano(f.HeldSince()), f.Err(), f.Problem())
+	return strconv.FormatUint(xxhash.Sum64String(state), 36)
 }
 
 // refusal describes the last push to a group, which was refused.

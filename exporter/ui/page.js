@@ -13,7 +13,7 @@ const results = document.getElementById("results");
 
 if (results) {
   refreshing(search(results, upgrade));
-} else if (document.querySelector('#tabs a[aria-current][href$="view=status"]')) {
+} else if (document.querySelector('#tabs a[aria-current][href$="view=status"], #content')) {
   refreshing(whole(upgrade));
 }
 upgrade(document);

@@ -1,6 +1,7 @@
 // An open page is kept up to date by the request that a search makes. It is made only
 // while the page is seen and not in use, so nothing moves under a pointer or a finger.
 import { load } from "./load.js";
+import { replace } from "./replace.js";
 import { say } from "./say.js";
 import { age, synchronize } from "./tick.js";
 
@@ -66,7 +67,8 @@ export function whole(upgrade) {
       say("");
     }
     failed = false;
-    main.replaceChildren(...page.getElementById("main").childNodes);
+    replace(main, page.getElementById("main"));
+    document.title = page.title;
     document.getElementById("tabs").replaceChildren(...page.getElementById("tabs").childNodes);
     synchronize(page);
     upgrade(main);

@@ -3,7 +3,7 @@
 import { load } from "./load.js";
 import { say } from "./say.js";
 import { synchronize } from "./tick.js";
-import { unfolded, unfoldAgain } from "./unfold.js";
+import { unfolded, unfoldAgain, updateUnfolded } from "./unfold.js";
 
 const pause = 150; // milliseconds without a key before a search begins
 const slow = 300; // milliseconds before "Loading" is shown
@@ -64,6 +64,7 @@ export function search(results, upgrade) {
     } else {
       refocus(results, focus);
       if (calm) {
+        await updateUnfolded(results, upgrade, () => mine === going && calm());
         return;
       }
       say(document.getElementById("said").textContent);
@@ -71,6 +72,7 @@ export function search(results, upgrade) {
     history[push ? "pushState" : "replaceState"](null, "", url);
     shown = location.search;
     form.elements.sort.value = new URLSearchParams(url).get("sort") ?? "";
+    updateUnfolded(results, upgrade, () => mine === going && !document.querySelector("dialog[open]") && getSelection().isCollapsed);
   }
 
   // keepChoices brings the numbers of the states up to date.

@@ -1,5 +1,6 @@
 // Metrics of a group or file unfold below its row. They are requested only then.
 import { load } from "./load.js";
+import { replace } from "./replace.js";
 import { plain } from "./search.js";
 import { say } from "./say.js";
 
@@ -52,15 +53,28 @@ async function fill(cell, url) {
   cell.setAttribute("aria-busy", "true");
   cell.textContent = "Loading …";
   try {
-    const page = await load(url);
-    const content = page.getElementById("content") ?? page.getElementById("main");
-    cell.replaceChildren(...content.childNodes);
+    put(cell, contentOf(await load(url)));
     say("The metrics are shown below.");
   } catch (error) {
     cell.replaceChildren(error.message);
     say(error.message);
   }
   cell.removeAttribute("aria-busy");
+}
+
+// contentOf returns the content of a file in the page of that file.
+function contentOf(page) {
+  const content = page.getElementById("content");
+  if (!content) {
+    throw new Error("The answer is not the page of a file.");
+  }
+  return content;
+}
+
+// put shows the content in the cell, and records its version.
+function put(cell, content) {
+  replace(cell, content);
+  cell.dataset.version = content.dataset.version ?? "";
 }
 
 // unfolded returns the rows that are unfolded, by their links.
@@ -79,6 +93,34 @@ export function unfoldAgain(results, rows) {
     if (below) {
       link.setAttribute("aria-expanded", "true");
       link.closest("tr").after(below);
+    }
+  }
+}
+
+// updateUnfolded requests the content of the unfolded rows whose version is not the one of
+// their row any more. It makes one request after another, so many rows never flood the
+// agent. It ends once may returns false.
+export async function updateUnfolded(results, upgrade, may) {
+  for (const link of results.querySelectorAll('a.unfold[aria-expanded="true"]')) {
+    if (link.getAttribute("aria-expanded") !== "true") {
+      continue; // folded meanwhile
+    }
+    const cell = link.closest("tr").nextElementSibling.cells[0];
+    if (cell.hasAttribute("aria-busy") || cell.dataset.version === link.dataset.version) {
+      continue;
+    }
+    let content;
+    try {
+      content = contentOf(await load(link.getAttribute("href")));
+    } catch {
+      return; // the next refresh retries
+    }
+    if (!may()) {
+      return;
+    }
+    if (cell.isConnected) {
+      put(cell, content);
+      upgrade(cell);
     }
   }
 }

@@ -409,22 +409,134 @@ func TestPagesOfOtherOriginsAreKeptOut(t *testing.T) {
 	})
 }
 
+// controlClock makes the clock of the page adjustable. It also counts how often the page
+// reads the selection, which it does before each refresh.
+func (p *tab) controlClock() {
+	p.t.Helper()
+	p.eval(`(() => {
+		window.ahead = 0; window.looks = 0;
+		const now = Date.now, selection = window.getSelection;
+		Date.now = () => now() + window.ahead;
+		window.getSelection = () => { window.looks++; return selection.call(window); };
+	})()`)
+}
+
+// passTime moves the clock of the page beyond the longest pause between two refreshes.
+func (p *tab) passTime() {
+	p.t.Helper()
+	p.eval(`window.ahead += 600_000`)
+}
+
+// A refresh requests the content of unfolded rows again if it has changed.
+func TestPageRefreshesUnfoldedRows(t *testing.T) {
+	a := startPageAgent(t)
+	p := startBrowser(t).open(t, a.URL+"/")
+	p.controlClock()
+	contents := func() (n int) {
+		for _, request := range p.asked() {
+			if strings.Contains(request, "view=file") {
+				n++
+			}
+		}
+		return n
+	}
+	below := func(group, text string) string {
+		return row(group) + fmt.Sprintf(`?.nextElementSibling.matches(".below") && %s.nextElementSibling.innerText.includes(%q)`, row(group), text)
+	}
+	idle := func() { t.Helper(); p.eval(`document.activeElement.blur()`) }
+	a.Push("/metrics/job/live", "live 1\n")
+	p.passTime()
+	p.waitFor("the group is there", row(`job="live"`)+` !== undefined`)
+	for group, text := range map[string]string{`job="live"`: `live{job="live"} 1`, `job="report"`: "60 observations"} {
+		p.click(p.mark(row(group) + `.querySelector("a.unfold")`))
+		p.waitFor("the content of "+group+" is there", below(group, text))
+	}
+	p.click(p.mark(row(`job="report"`) + `.nextElementSibling.querySelector("summary")`))
+	idle()
+	before := contents()
+
+	a.Push("/metrics/job/live", "live 2\nmore 3\n")
+	p.passTime()
+	p.waitFor("the content is new", below(`job="live"`, `live{job="live"} 2`)+` && `+below(`job="live"`, `more{job="live"} 3`))
+	if n := contents() - before; n != 1 {
+		t.Errorf("for one change the page requests %d contents", n)
+	}
+
+	// Details that are open stay open.
+	a.Push("/metrics/job/report", "# TYPE rows summary\nrows{quantile=\"0.5\"} 13\nrows_sum 901\nrows_count 61\n")
+	p.passTime()
+	p.waitFor("the content is new", below(`job="report"`, "61 observations"))
+	if p.eval(row(`job="report"`)+`.nextElementSibling.querySelector("details").open`) != true {
+		t.Error("a refresh folds the quantiles")
+	}
+
+	// A refused push changes the content as well, and so does a change that a search finds.
+	if code, _ := a.Send("POST", "/metrics/job/live", "live 1 1700000000\n"); code != http.StatusBadRequest {
+		t.Fatalf("a timestamp is taken: %d", code)
+	}
+	p.passTime()
+	p.waitFor("the refusal is shown", below(`job="live"`, "Push refused"))
+	a.Push("/metrics/job/live", "live 4\n")
+	p.click(`input[type="search"]`)
+	p.write("live")
+	p.waitFor("the content is new", below(`job="live"`, `live{job="live"} 4`))
+
+	// A row that a deletion of another one leaves shows its new content.
+	p.load(a.URL + "/")
+	p.controlClock()
+	p.click(p.mark(row(`job="live"`) + `.querySelector("a.unfold")`))
+	p.waitFor("the content is there", below(`job="live"`, `live{job="live"} 4`))
+	a.Push("/metrics/job/live", "live 5\n")
+	p.click(p.mark(row(`job="report"`) + `.querySelector("button.delete")`))
+	p.click("dialog button.danger")
+	p.waitFor("the group is deleted", row(`job="report"`)+` === undefined`)
+	p.waitFor("the content is new", below(`job="live"`, `live{job="live"} 5`))
+
+	// A row that has disappeared takes its content along.
+	idle()
+	if code, _ := a.Send("DELETE", "/metrics/job/live", ""); code != http.StatusAccepted {
+		t.Fatalf("a deletion is %d", code)
+	}
+	p.passTime()
+	p.waitFor("the row is gone", row(`job="live"`)+` === undefined && document.querySelector(".below") === null`)
+	p.wellBehaved(a.URL)
+}
+
+// The own page of a file is refreshed too, also when the file disappears and returns.
+func TestPageOfFileRefreshes(t *testing.T) {
+	a := startPageAgent(t)
+	p := startBrowser(t).open(t, a.URL+"/?view=file&name=job%3Dreport.prom")
+	p.controlClock()
+	p.click("summary")
+	p.eval(`document.activeElement.blur()`)
+	a.Push("/metrics/job/report", "# TYPE rows summary\nrows{quantile=\"0.5\"} 13\nrows_sum 901\nrows_count 61\n")
+	p.passTime()
+	p.waitFor("the content is new", `document.getElementById("content").innerText.includes("61 observations")`)
+	if p.eval(`document.querySelector("details").open`) != true {
+		t.Error("a refresh folds the quantiles")
+	}
+	if code, _ := a.Send("DELETE", "/metrics/job/report", ""); code != http.StatusAccepted {
+		t.Fatalf("a deletion is %d", code)
+	}
+	p.passTime()
+	p.waitFor("the file is gone", `document.getElementById("main").innerText.includes("There is no file") && document.title.startsWith("Not found")`)
+	if c := p.complained(); len(c) != 1 || !strings.Contains(c[0], "404") {
+		t.Errorf("the browser complains: %q, want one 404", c)
+	}
+	a.Push("/metrics/job/report", "rows 7\n")
+	p.passTime()
+	p.waitFor("the file is back", `document.getElementById("content").innerText.includes("rows{job=\"report\"} 7") && document.querySelector("button.delete").hidden === false`)
+	p.wellBehaved(a.URL)
+	a.Stop()
+	p.passTime()
+	p.waitFor("it says so", `document.getElementById("live").textContent.startsWith("The agent does not answer. The page is as of ")`)
+}
+
 // An open page is kept up to date, without a word and only while it is not in use.
 func TestPageRefreshes(t *testing.T) {
 	a := startPageAgent(t)
 	p := startBrowser(t).open(t, a.URL+"/")
-	// watch lets the page believe that time passes, and counts its looks at the selection,
-	// which it takes before each refresh.
-	watch := func() {
-		t.Helper()
-		p.eval(`(() => {
-			window.ahead = 0; window.looks = 0;
-			const now = Date.now, selection = window.getSelection;
-			Date.now = () => now() + window.ahead;
-			window.getSelection = () => { window.looks++; return selection.call(window); };
-		})()`)
-	}
-	pass := func() { t.Helper(); p.eval(`window.ahead += 60_000`) }
+	watch, pass := p.controlClock, p.passTime
 	requests := func() int { return len(p.asked()) }
 	// calmly reports that the page leaves all as it is, however long it waits.
 	calmly := func(why string) {
