@@ -218,3 +218,30 @@ func TestPageNoticesAHangingAgent(t *testing.T) {
 	p.click("th:nth-child(2) a")
 	p.waitFor("it is back", `document.getElementById("said").textContent.endsWith(" groups")`)
 }
+
+// Without an answer the page does not claim that all is well.
+func TestPageWithoutAgentKnowsNoHealth(t *testing.T) {
+	agenttest.Need(t, "chromium")
+	a := agenttest.StartAgent(t, "")
+	a.Push("/metrics/job/live", "live 1\n")
+	b := startBrowser(t)
+	var pages []*tab
+	for _, view := range []string{"", "?view=status", "?view=file&name=job%3Dlive.prom"} {
+		p := b.open(t, a.URL+"/"+view)
+		p.controlClock()
+		if got := p.text(".health .good"); got != "All well" {
+			t.Fatalf("the health is %q", got)
+		}
+		pages = append(pages, p)
+	}
+	a.Stop()
+	for _, p := range pages {
+		p.passTime()
+		p.waitFor("the health is unknown", `document.querySelector(".health").innerText.startsWith("Health unknown")`)
+	}
+	agenttest.StartServer(t, `Serving.*on"?[=:]"?([0-9.:]+)`, agenttest.Promspool, "--web.listen-address="+a.Addr, "--spool.directory="+a.Spool)
+	for _, p := range pages {
+		p.passTime()
+		p.waitFor("the health is shown again", `document.querySelector(".health .good")?.textContent === "All well"`)
+	}
+}
