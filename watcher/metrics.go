@@ -42,7 +42,7 @@ func newMetrics(b *inbox) *metrics {
 		}),
 		armed: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "promspool_watch_armed",
-			Help: "0 if the kernel cannot watch the directory, which is then polled; else 1, also for a missing directory.",
+			Help: "0 if the kernel cannot watch the directory, which is then polled, or if it is unreadable; else 1, also for a missing directory.",
 		}),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "promspool_rescan_duration_seconds",

@@ -25,6 +25,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"sync"
@@ -268,8 +269,8 @@ func (w *Watcher) setMode(x *watch, err error) {
 		w.writers.Store(x.writers)
 	}
 	switch {
-	case x == nil && IsDirectoryError(err):
-		// A missing directory is not a failure to watch.
+	case x == nil && IsDirectoryError(err) && !errors.Is(err, fs.ErrPermission):
+		// A missing directory, or a file in its place, is not a failure to watch.
 		w.mode.Store("polling")
 		w.metrics.armed.Set(1)
 	case x == nil:

@@ -49,8 +49,8 @@ func TestTextfileDirectoryThatCannotBeRead(t *testing.T) {
 				t.Helper()
 				a.Serves(fmt.Sprintf("promspool_directory_error{directory=%q,reason=%q} 1", dir, reason))
 				agenttest.WantLines(t, a.Page(), "node_textfile_scrape_error 1")
-				if page := a.Page(); agenttest.HasLine(page, "a 1") || regexp.MustCompile(`(?m)^promspool_watch_armed\{.*\} 0$`).MatchString(page) {
-					t.Errorf("a file of it is served, or watching is said to fail:\n%s", page)
+				if page := a.Page(); agenttest.HasLine(page, "a 1") || reason != "unreadable" && regexp.MustCompile(`(?m)^promspool_watch_armed\{.*\} 0$`).MatchString(page) {
+					t.Errorf("a file of it is served, or the watch is reported to fail:\n%s", page)
 				}
 				if got := doctorOf(t, a); !strings.Contains(got, "wrong    agent-directory: "+dir+" "+says) || strings.Contains(got, "inotify") {
 					t.Errorf("doctor says:\n%s", got)
@@ -74,6 +74,35 @@ func TestTextfileDirectoryThatCannotBeRead(t *testing.T) {
 			a.Serves("node_textfile_scrape_error 0")
 		})
 	}
+}
+
+// TestWatchArmed checks that promspool_watch_armed is 0 while the spool is polled because
+// it is unreadable, and 1 with a watch, also on another directory in its place.
+func TestWatchArmed(t *testing.T) {
+	t.Parallel()
+	a := startAgentAsNobody(t, openDir(t), "--spool.resync=1h")
+	armed := func(value, mode string) {
+		t.Helper()
+		a.Serves(fmt.Sprintf("promspool_watch_armed{directory=%q} %s", a.Spool, value))
+		agenttest.WaitFor(t, "the page has the mode "+mode, func() bool {
+			_, page := a.Send("GET", "/?view=status", "")
+			return strings.Contains(page, "<th scope=\"row\">Changes detected by</th><td>"+mode)
+		})
+	}
+	armed("1", "inotify")
+	agenttest.NoError(t, os.Chmod(a.Spool, 0))
+	armed("0", "polling")
+	if got := doctorOf(t, a); strings.Contains(got, "inotify") {
+		t.Errorf("doctor blames the kernel:\n%s", got)
+	}
+	agenttest.NoError(t, os.Chmod(a.Spool, 0o755))
+	armed("1", "inotify")
+	agenttest.NoError(t, os.Rename(a.Spool, a.Spool+".old"))
+	armed("1", "polling")
+	agenttest.NoError(t, os.Mkdir(a.Spool, 0o700))
+	armed("0", "polling")
+	agenttest.NoError(t, os.Chown(a.Spool, 65534, 65534))
+	armed("1", "inotify")
 }
 
 // TestDirectoriesOfAPatternThatAreGone checks that they leave nothing behind.

@@ -380,6 +380,7 @@ func (d *doctor) checkLimits(agent *agentSeen) {
 	}
 	values := map[string][]float64{}
 	var unwatched []string
+	unreadable := map[string]bool{}
 	wanted := []string{"promspool_watch_armed", "process_open_fds", "process_max_fds"}
 	for line := range strings.Lines(string(page)) {
 		name, _, _ := strings.Cut(line, " ")
@@ -387,8 +388,9 @@ func (d *doctor) checkLimits(agent *agentSeen) {
 		switch found := ofDirectory.FindStringSubmatch(line); {
 		case found == nil:
 		case name == "promspool_directory_error" && found[3] == "1":
+			unreadable[found[1]] = true
 			d.sayDirectory(unescapeLabel.Replace(found[1]), found[2])
-		case name == "promspool_watch_armed" && found[3] == "0":
+		case name == "promspool_watch_armed" && found[3] == "0" && !unreadable[found[1]]: // the page is sorted by name
 			unwatched = append(unwatched, unescapeLabel.Replace(found[1]))
 		}
 		if slices.Contains(wanted, name) {
