@@ -85,5 +85,18 @@ func (e *Exporter) serveAsset(w http.ResponseWriter, r *http.Request) {
 		r.Header.Del("Range") // of the compressed bytes, which no browser asks for
 	}
 	h.Set("ETag", `"`+tag+`"`)
-	http.ServeContent(w, r, name, time.Time{}, bytes.NewReader(content))
+	http.ServeContent(emptyOnConflict{w}, r, name, time.Time{}, bytes.NewReader(content))
+}
+
+// emptyOnConflict deletes the headers of the content from a response with the status 412.
+// ServeContent does that for other responses without content only.
+type emptyOnConflict struct{ http.ResponseWriter }
+
+func (w emptyOnConflict) WriteHeader(code int) {
+	if code == http.StatusPreconditionFailed {
+		for _, name := range []string{"Content-Encoding", "Content-Length", "Content-Type"} {
+			w.Header().Del(name)
+		}
+	}
+	w.ResponseWriter.WriteHeader(code)
 }

@@ -387,6 +387,12 @@ func TestAssetsAreCompressed(t *testing.T) {
 		}
 		return resp, string(body)
 	}
+	for _, coding := range []string{"gzip", "identity"} {
+		resp, body := fetch("GET", "page.css", "If-Match", `"zz"`, "Accept-Encoding", coding)
+		if h := resp.Header; resp.StatusCode != 412 || body != "" || resp.ContentLength != 0 || h.Get("Content-Encoding") != "" || h.Get("Content-Type") != "" {
+			t.Errorf("another version with %s: %s %v %q", coding, resp.Status, h, body)
+		}
+	}
 	all, packed := 0, 0
 	for _, name := range []string{"page.css", "page.js", "search.js", "icon.svg"} {
 		plain, text := fetch("GET", name)

@@ -87,7 +87,7 @@ func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// The links on the page are relative. This path accepts no pushes.
 		http.Redirect(w, r, rt.prefix+"/", http.StatusFound)
 	default:
-		if strings.HasPrefix(path, "/ui/") {
+		if name, ok := strings.CutPrefix(path, "/ui/"); ok && !strings.Contains(name, "/") {
 			rt.read.Asset(w, r)
 			return
 		}
