@@ -283,7 +283,7 @@ func newFileEntry(f *record.File, conflicts []*record.Conflict, now time.Time) *
 	x := &fileEntry{
 		Name:        record.PrintableName(f.Name()),
 		Kind:        "file",
-		Size:        f.Size(),
+		Size:        f.DiskSize(),
 		ModTime:     unlessZero(f.ModTime()),
 		Series:      f.Series(),
 		LastPush:    unlessZero(f.LastPush()),

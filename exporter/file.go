@@ -75,7 +75,7 @@ func newRow(f *record.File, conflicts []*record.Conflict, now time.Time, may rig
 		Link:    link(viewFile, "name", f.Name()),
 		Version: version(f),
 		Samples: count(f.Series()),
-		Size:    wording.Bytes(f.Size()),
+		Size:    wording.Bytes(f.DiskSize()),
 		Changed: momentOf(now, changed(f)),
 	}
 	switch since := f.Expired(); {
@@ -126,7 +126,7 @@ func version(f *record.File) string {
 	if r, ok := f.Refused(); ok {
 		refused = unixNano(r.Time)
 	}
-	state := fmt.Sprint(s.Dev, s.Ino, s.Ctime, unixNano(f.ModTime()), f.Size(), f.Series(), f.Pushed(), f.Failed(), refused,
+	state := fmt.Sprint(s.Dev, s.Ino, s.Ctime, unixNano(f.ModTime()), f.DiskSize(), f.Series(), f.Pushed(), f.Failed(), refused,
 		unixNano(f.Expired()), unixNano(f.HeldSince()), f.Err(), f.Problem())
 	return strconv.FormatUint(xxhash.Sum64String(state), 36)
 }

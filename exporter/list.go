@@ -38,7 +38,7 @@ const maxSearch = 1000
 var orders = map[string]func(f *record.File) int64{
 	"name":    nil,
 	"samples": func(f *record.File) int64 { return int64(f.Series()) },
-	"size":    (*record.File).Size,
+	"size":    (*record.File).DiskSize,
 	"time":    func(f *record.File) int64 { return unixNano(changed(f)) },
 }
 

@@ -120,7 +120,7 @@ func (l *ls) sort(files []*record.File, now time.Time) {
 	case "samples":
 		key = func(f *record.File) int64 { return int64(f.Series()) }
 	case "size":
-		key = (*record.File).Size
+		key = (*record.File).DiskSize
 	default:
 		return // the view is sorted by name
 	}
@@ -189,7 +189,7 @@ func printTable(w io.Writer, rows []row, jobs bool) error {
 	for _, r := range rows {
 		age, failed, samples, size := "", "-", "", ""
 		if r.file != nil {
-			age, samples, size = brief(r.age), strconv.Itoa(r.file.Series()), wording.Bytes(r.file.Size())
+			age, samples, size = brief(r.age), strconv.Itoa(r.file.Series()), wording.Bytes(r.file.DiskSize())
 		}
 		if r.failed >= 0 {
 			failed = brief(r.failed)
@@ -214,7 +214,7 @@ func printColumns(w io.Writer, rows []row) error {
 		if r.failed >= 0 {
 			failed = strconv.FormatInt(int64(r.failed.Seconds()), 10)
 		}
-		fmt.Fprintf(&b, "%s\t%s\t%d\t%s\t%d\t%d\t%s\n", r.name, r.state, int64(r.age.Seconds()), failed, r.file.Series(), r.file.Size(), r.job)
+		fmt.Fprintf(&b, "%s\t%s\t%d\t%s\t%d\t%d\t%s\n", r.name, r.state, int64(r.age.Seconds()), failed, r.file.Series(), r.file.DiskSize(), r.job)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -127,7 +127,7 @@ func facts(v *merge.View, f *record.File, conflicts []*record.Conflict, now time
 	if t := f.ModTime(); !t.IsZero() {
 		say("last change of the file: %s", at(t))
 	}
-	say("%s, %s", wording.Count(f.Series(), "sample"), wording.Bytes(f.Size()))
+	say("%s, %s", wording.Count(f.Series(), "sample"), wording.Bytes(f.DiskSize()))
 	if p := f.Problem(); p != nil {
 		line := ""
 		if p.Line > 0 {

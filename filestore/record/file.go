@@ -68,6 +68,15 @@ func (f *File) Group() grouping.Key { return f.group }
 // Size returns the size in bytes.
 func (f *File) Size() int64 { return f.size }
 
+// DiskSize returns the size of the file on disk. Size is 0 for a file that is too large to
+// be read.
+func (f *File) DiskSize() int64 {
+	if f.size == 0 && f.err != nil && f.err.Reason == exposition.TooLarge {
+		return f.stamp.Size
+	}
+	return f.size
+}
+
 // ModTime returns the time of the last modification.
 func (f *File) ModTime() time.Time { return f.mtime }
 
