@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/promspool/promspool/filestore/exposition"
 	"github.com/promspool/promspool/filestore/grouping"
 	"github.com/promspool/promspool/filestore/record"
@@ -184,6 +186,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, handler string,
 	if err == nil {
 		w.WriteHeader(code)
 	} else {
+		err = h.explainDenied(err)
 		var sentence string
 		code, sentence = statusOf(err)
 		if handler == "push" && (r.Method == http.MethodPut || r.Method == http.MethodPost) {
@@ -195,6 +198,15 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, handler string,
 		writeError(w, code, sentence+hintFor(r, err))
 	}
 	h.metrics.answered(handler, r.Method, code)
+}
+
+// explainDenied adds the spool and a remedy to an error if the agent may not write there.
+func (h *Handler) explainDenied(err error) error {
+	spool := h.store.Path()
+	if !errors.Is(err, unix.EACCES) || unix.Faccessat(unix.AT_FDCWD, spool, unix.W_OK|unix.X_OK, unix.AT_EACCESS) == nil {
+		return err
+	}
+	return fmt.Errorf("%w: the agent lacks permission in the spool %s: let its user write there, or add it to the group of the directory (see ls -ld)", err, wording.Visible(spool))
 }
 
 // logRefusal logs an error of the client at debug level, and one of the server as an

@@ -1,6 +1,8 @@
 package main_test
 
 import (
+	"os"
+	"strings"
 	"testing"
 
 	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
@@ -17,4 +19,20 @@ func TestPathsOfPageFiles(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestPushIntoSpoolWithoutPermission checks that the error names the spool and a remedy.
+func TestPushIntoSpoolWithoutPermission(t *testing.T) {
+	t.Parallel()
+	a := startAgentAsNobody(t, openDir(t))
+	a.Push("/metrics/job/g1", "a 1\n")
+	agenttest.NoError(t, os.Chmod(a.Spool, 0o555))
+	for _, method := range []string{"PUT", "DELETE"} {
+		code, answer := a.Send(method, "/metrics/job/g1", "a 2\n")
+		if code != 500 || !strings.Contains(answer, "permission denied: the agent lacks permission in the spool "+a.Spool+": ") {
+			t.Errorf("%s = %d %q", method, code, answer)
+		}
+	}
+	agenttest.NoError(t, os.Chmod(a.Spool, 0o755))
+	a.Push("/metrics/job/g1", "a 2\n")
 }
