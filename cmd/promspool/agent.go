@@ -235,7 +235,7 @@ func (a *agent) serve(ctx context.Context, socks sockets) error {
 	// The rights of the file stand for users and TLS.
 	serve(socks.push, a.hosts.Handler(a.router.onlyPushAndRead()), nil)
 	serve(socks.read, a.hosts.Handler(a.router.onlyRead()), nil)
-	group.Go(func() error { return a.watch.Run(running, reported{a.store, a.report}) })
+	group.Go(func() error { return a.watch.Run(running, markedSpool{reported{a.store, a.report}, a.mark}) })
 	group.Go(func() error {
 		return systemd.Watchdog(running, func() error {
 			_ = a.store.Health() // only a hanging disk fails the watchdog; one that returns errors does not

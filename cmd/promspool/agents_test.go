@@ -1,12 +1,15 @@
 package main_test
 
 import (
+	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/promspool/promspool/cmd/promspool/internal/agents"
 	"github.com/promspool/promspool/cmd/promspool/internal/agenttest"
 )
 
@@ -76,6 +79,25 @@ func TestTwoAgentsOnOneSpool(t *testing.T) {
 	}
 	two.Kill()
 	alone()
+}
+
+// TestMarkOfReplacedSpool expects the mark of an agent on the directory that replaced its
+// spool as soon as it is scanned.
+func TestMarkOfReplacedSpool(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("agents find each other on Linux only")
+	}
+	a := agenttest.StartAgent(t, "", "--spool.resync=1h") // the only scan is that of the replaced directory
+	agenttest.NoError(t, os.Rename(a.Spool, a.Spool+".old"))
+	agenttest.NoError(t, os.Mkdir(a.Spool, 0o755))
+	scanned := regexp.MustCompile(`(?m)^promspool_rescan_duration_seconds_count\{directory="` + regexp.QuoteMeta(a.Spool) + `"\} [1-9]`)
+	agenttest.WaitFor(t, "the directory is scanned", func() bool { return scanned.MatchString(a.Page()) })
+	for dir, want := range map[string]int{a.Spool: 1, a.Spool + ".old": 0} {
+		if found, err := agents.Find("/proc", dir); err != nil || len(found) != want {
+			t.Errorf("%s has the agents %v (%v), want %d", dir, found, err, want)
+		}
+	}
 }
 
 // TestAgentInAContainerIsFound has an agent in other namespaces, which the host sees.

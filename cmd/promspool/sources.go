@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/promspool/promspool/cmd/promspool/internal/agents"
 	"github.com/promspool/promspool/filestore"
 	"github.com/promspool/promspool/filestore/exposition"
 	"github.com/promspool/promspool/filestore/grouping"
@@ -228,6 +229,19 @@ func (r reported) Reload(names ...string) ([]string, error) {
 func (r reported) Rescan() ([]string, error) {
 	defer r.report()
 	return r.source.Rescan()
+}
+
+// A markedSpool moves the mark of the agent along if the spool is replaced, which the
+// watcher follows by a Rescan.
+type markedSpool struct {
+	reported
+	mark *agents.Mark
+}
+
+// Rescan reads the whole directory again.
+func (m markedSpool) Rescan() ([]string, error) {
+	m.mark.Renew()
+	return m.reported.Rescan()
 }
 
 // Follow reads the targets of symbolic links again.

@@ -95,6 +95,15 @@ func (m *Mark) Others() []Agent {
 	return m.others
 }
 
+// Renew moves the mark if the path leads to another directory by now.
+func (m *Mark) Renew() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.closed {
+		m.renew()
+	}
+}
+
 // Close deletes the mark.
 func (m *Mark) Close() {
 	m.mu.Lock()
