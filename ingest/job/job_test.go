@@ -119,6 +119,23 @@ func TestLifeOfAJob(t *testing.T) {
 		start 0
 		success 0
 	`)
+	// Another interval counts from its declaration.
+	b.must(job.Declare(b.store, b.group, at(60), job.Expectation{Every: time.Minute}))
+	b.is(`
+		end 0
+		next_due 120
+		running 0
+		start 0
+		success 0
+	`)
+	b.must(job.Declare(b.store, b.group, at(70), job.Expectation{Every: time.Hour, Grace: 2 * time.Minute}))
+	b.is(`
+		end 0
+		next_due 3790
+		running 0
+		start 0
+		success 0
+	`)
 	b.begin(job.Start{ID: "1", At: at(100)})
 	b.is(`
 		end 0

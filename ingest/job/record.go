@@ -207,8 +207,10 @@ func (r *Record) lose(at time.Time, lost func(Run) bool) int {
 }
 
 // expect sets the expectations of the job, if given, and the deadline of the next start.
+// A job that never ran keeps the deadline if the same is declared again, and gets a new
+// one if the interval changes.
 func (r *Record) expect(at time.Time, e *Expectation) {
-	if r.declared == 0 {
+	if r.declared == 0 || e != nil && e.Every != r.every && r.values[startTime] == 0 {
 		r.declared = seconds(at)
 	}
 	if e != nil {
