@@ -208,6 +208,11 @@ func TestAnsible(t *testing.T) {
 			r.refused(vars{"promspool_spool_directory": "/srv/$HOME/spool"}, "promspool_version is not set", "Ansible would expand the variable")
 			r.refused(with(pack, vars{"promspool_spool_users": []string{"absent-user"}}), "the user absent-user does not exist")
 			r.refused(with(pack, vars{"promspool_jobs": []vars{{"name": "x", "command": "true", "schedule": "at noon"}}}), "at noon", "Failed to parse calendar")
+			r.refused(vars{
+				"promspool_version": "v0.1.0", "promspool_web_listen_address": ":99999", "promspool_spool_users": "deploy",
+				"promspool_jobs": []vars{{"name": "x", "command": []string{"echo", "a b"}}, {"name": "y", "command": "true", "args": "--every=1d"}},
+			}, `invalid promspool_version \"v0.1.0\"`, "the highest port is 65535", `invalid promspool_spool_users \"deploy\": want a list`,
+				"job x: command must be a text", "job y: args must be a list")
 			r.refused(with(pack, vars{
 				"promspool_lisen_address":      ":9091",
 				"promspool_web_listen_address": []string{"9091", "127.0.0.1:9091"},
@@ -366,12 +371,21 @@ func TestAnsible(t *testing.T) {
 				}
 			}
 			r.unchanged(rolePlaybook, v)
+			// The message has the log of the agent, and the next run restarts it.
+			out, status := r.play(rolePlaybook, with(pack, vars{"promspool_flags": vars{"push.alow-remote": true}}))
+			if status != 2 || !strings.Contains(out, "unknown flag --push.alow-remote") {
+				r.t.Errorf("with an unknown flag the playbook exits with %d and does not name it:\n%s", status, out)
+			}
+			r.plays(rolePlaybook, with(pack, vars{"promspool_flags": vars{"push.allow-remote": true}}))
+			if got := r.flags(); !slices.Contains(got, "--push.allow-remote") {
+				r.t.Errorf("the agent runs as %q, want the corrected flag", got)
+			}
 		}},
 		{"spool elsewhere", func(r *ansibleRoot) {
 			const spool = `/srv/the "metrics" of jobs/100%h sp\ool`
 			v := with(pack, vars{
 				"promspool_spool_directory": spool, "promspool_spool_users": []string{"deploy"},
-				"promspool_jobs": []vars{{"name": "report", "command": "exit 0"}},
+				"promspool_jobs": []vars{{"name": "report", "command": "exit 0"}, {"name": "of-deploy", "command": "exit 0", "user": "deploy"}},
 			})
 			r.plays(rolePlaybook, v)
 			if got := r.inside("stat", "-c", "%a %U:%G", spool).Must(r.t); got != "2775 promspool:promspool\n" {
@@ -382,8 +396,9 @@ func TestAnsible(t *testing.T) {
 			r.inside("test", "-e", spool+"/job=backup.prom").Must(r.t)
 			r.dropsAsDeploy(spool, "dropped_elsewhere")
 			r.runsJob("report")
+			r.runsJob("of-deploy")
 			r.unchanged(rolePlaybook, v)
-			r.plays(rolePlaybook, pack)
+			r.plays(rolePlaybook, with(pack, vars{"promspool_jobs": []vars{{"name": "of-deploy", "state": "absent"}}}))
 			agenttest.WantLines(r.t, r.page(), `backup_size_bytes{job="backup"} 42`)
 		}},
 		{"sockets", func(r *ansibleRoot) {
