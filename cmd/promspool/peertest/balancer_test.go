@@ -43,9 +43,15 @@ func balanced(t *testing.T, config, listen, addr string, members []*member) stri
 func serverAt(t *testing.T, addr, program string, args ...string) {
 	t.Helper()
 	s := agenttest.StartServer(t, `()`, program, args...)
-	agenttest.WaitFor(t, filepath.Base(program)+" listens", func() bool {
+	waitListening(t, s, addr)
+}
+
+// waitListening waits until the program accepts connections on the address.
+func waitListening(t *testing.T, s *agenttest.Server, addr string) {
+	t.Helper()
+	agenttest.WaitFor(t, filepath.Base(s.Cmd.Path)+" accepts connections", func() bool {
 		if s.HasExited() {
-			t.Fatalf("%s %q: %v\n%s", program, args, s.Cmd.ProcessState, s.Log)
+			t.Fatalf("%q: %v\n%s", s.Cmd.Args, s.Cmd.ProcessState, s.Log)
 		}
 		c, err := net.Dial("tcp", addr)
 		if err == nil {

@@ -100,16 +100,7 @@ func startVictoria(t *testing.T, dir, addr string) *realPrometheus {
 func startListening(t *testing.T, addr, program string, args ...string) *agenttest.Server {
 	t.Helper()
 	s := agenttest.StartServer(t, `(?:starting|started) (?:http )?server at http://([0-9.:]+)`, program, args...)
-	agenttest.WaitFor(t, filepath.Base(program)+" accepts connections", func() bool {
-		if s.HasExited() {
-			t.Fatalf("%s %q: %v\n%s", program, args, s.Cmd.ProcessState, s.Log)
-		}
-		c, err := net.Dial("tcp", addr)
-		if err == nil {
-			err = c.Close()
-		}
-		return err == nil
-	})
+	waitListening(t, s, addr)
 	return s
 }
 
