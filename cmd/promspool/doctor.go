@@ -242,7 +242,7 @@ func (d *doctor) sayNoAgent(answer []byte, header http.Header, err error) {
 	case isStatus && strings.Contains(status.sentence, "HTTP request to an HTTPS server"): // of Go's server
 		d.say(level, "agent", "pass the URL with https:// to --url", "the server at %s uses TLS", name)
 	default:
-		d.say(level, "agent", elsewhere+"; if the agent shall have this port, stop the other program (ss -ltnp lists it)", "another program answers at %s: %s", name, describeServer(answer, header, status))
+		d.say(level, "agent", elsewhere+"; to give the agent this port, stop the other program (ss -ltnp lists it)", "another program answers at %s: %s", name, describeServer(answer, header, status))
 	}
 }
 
